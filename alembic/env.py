@@ -1,0 +1,31 @@
+"""How alembic reaches the registry: over the service's open connection, or by the settings."""
+
+from alembic import context
+from sqlalchemy import Connection
+
+from service.registry import make_engine
+from service.settings import load_settings
+from service.tables import Base
+
+
+def migrate(connection: Connection) -> None:
+    """Run what the command asked for, all in the connection's one transaction."""
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        render_as_batch=True,
+        compare_type=True,
+        transactional_ddl=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+connection: Connection | None = context.config.attributes.get("connection")
+if connection is not None:
+    migrate(connection)
+else:
+    engine = make_engine(load_settings().registry_url)
+    with engine.begin() as opened:
+        migrate(opened)
+    engine.dispose()

@@ -1,0 +1,51 @@
+"""PID 1 of a kernel container: close the network, give up privileges, supervise until the lease ends."""
+
+import asyncio
+import os
+import signal
+import sys
+
+from kernel_image import contract, lockdown
+from kernel_image.kernel_process import KernelProcess
+from kernel_image.supervisor import Supervisor, application
+from kernel_image.workspace import Workspace
+
+
+def _reap(zygote: int, ended: asyncio.Event) -> None:
+    """Orphans of the user's code become children of PID 1; without the zygote there is no kernel."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == zygote:
+            ended.set()
+        if pid == 0:
+            return
+
+
+async def main() -> None:
+    """Serve until the lease runs out, the engine says stop, or the zygote dies."""
+    token = os.environ.pop(contract.TOKEN_VARIABLE)
+    lease_sec = float(os.environ.pop(contract.LEASE_VARIABLE))
+    preload = os.environ.pop(contract.PRELOAD_VARIABLE, "")
+    lockdown.close_network(contract.PORTS, outside_only_ports=(contract.SUPERVISOR_PORT,))
+    lockdown.keep_capabilities((lockdown.CAP_KILL, lockdown.CAP_SETGID, lockdown.CAP_SETUID, lockdown.CAP_SETPCAP))
+    kernel = KernelProcess(preload)
+    lockdown.use_file_access_of(contract.USER_ID)
+    supervisor = Supervisor(kernel, Workspace(), lease_sec)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGCHLD, _reap, kernel.zygote.pid, supervisor.expired)
+    loop.add_signal_handler(signal.SIGTERM, supervisor.expired.set)
+    application(supervisor, token).listen(
+        contract.SUPERVISOR_PORT, "0.0.0.0", max_body_size=1 << 40, chunk_size=1 << 17
+    )
+    await supervisor.expired.wait()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    finally:
+        sys.stderr.flush()
+        os._exit(0)

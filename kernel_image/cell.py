@@ -1,0 +1,147 @@
+"""One execution as the supervisor sees it: output on its way out, CPU used, how it ended.
+
+The kernel's stdout and stderr are pipes whose other end is here, in a process that never runs user
+code. So output is in order and complete also where the kernel dies, and what is over the limit is
+thrown away here: a program that prints gigabytes costs the service nothing.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import struct
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+
+from kernel_image import cgroup, contract
+
+_PIPE_BYTES = 1 << 20
+_READ_BYTES = 1 << 16
+_F_SETPIPE_SZ = 1031
+_GATHER_SEC = 0.005
+
+
+class OutputPipe:
+    """The supervisor's end of a kernel's stdout or stderr."""
+
+    def __init__(self, kind: int, on_data: Callable[[int, bytes], None]) -> None:
+        self.kind = kind
+        self._on_data = on_data
+        self._reader, self.writer = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._reader, False)
+        fcntl.fcntl(self._reader, _F_SETPIPE_SZ, _PIPE_BYTES)
+        asyncio.get_running_loop().add_reader(self._reader, self._read)
+
+    def _read(self) -> bool:
+        """Pass on what is there; False when the pipe is empty for now or for good."""
+        try:
+            data = os.read(self._reader, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.close()
+            return False
+        self._on_data(self.kind, data)
+        return True
+
+    def drain(self) -> None:
+        """Pass on all that was written before this call, a bounded amount."""
+        for _ in range(2 * _PIPE_BYTES // _READ_BYTES):
+            if self._reader < 0 or not self._read():
+                return
+
+    def handed_over(self) -> None:
+        """Close our copy of the writing end: when the kernel's are gone too, the pipe ends."""
+        os.close(self.writer)
+
+    def close(self) -> None:
+        if self._reader >= 0:
+            asyncio.get_running_loop().remove_reader(self._reader)
+            os.close(self._reader)
+            self._reader = -1
+
+
+@dataclass
+class Cell:
+    """One execution's stream of frames, with its limits.
+
+    `output_bytes` is the limit of stdout and of stderr each; `cpu_seconds` is for the whole
+    container, so that children count.
+    """
+
+    output_bytes: int
+    cpu_seconds: float
+    passed: dict[int, int] = field(default_factory=lambda: {contract.FRAME_STDOUT: 0, contract.FRAME_STDERR: 0})
+    seen: dict[int, int] = field(default_factory=lambda: {contract.FRAME_STDOUT: 0, contract.FRAME_STDERR: 0})
+    exit: dict[str, object] | None = None
+
+    def __post_init__(self) -> None:
+        self._frames: list[tuple[int, bytes]] = []
+        self._changed = asyncio.Event()
+        self._over = asyncio.Event()
+        self._cpu_before = self._user_cpu()
+        self._kills_before = cgroup.out_of_memory_kills()
+
+    @staticmethod
+    def _user_cpu() -> float:
+        """CPU seconds of the container less those of the supervisor itself."""
+        return cgroup.cpu_seconds() - time.process_time()
+
+    @property
+    def cpu_used(self) -> float:
+        return self._user_cpu() - self._cpu_before
+
+    @property
+    def over_cpu_limit(self) -> bool:
+        return self.cpu_used > self.cpu_seconds
+
+    @property
+    def ran_out_of_memory(self) -> bool:
+        return cgroup.out_of_memory_kills() > self._kills_before
+
+    def output(self, kind: int, data: bytes) -> None:
+        self.seen[kind] += len(data)
+        part = data[: self.output_bytes - self.passed[kind]]
+        if part and not self._over.is_set():
+            self.passed[kind] += len(part)
+            self._put(kind, part)
+
+    def _put(self, kind: int, payload: bytes) -> None:
+        self._frames.append((kind, payload))
+        self._changed.set()
+
+    def end(self, result: dict[str, object]) -> None:
+        """Close the stream with its last frame: `result` and what became of the output."""
+        if not self._over.is_set():
+            report = {
+                "stdout_bytes": self.seen[contract.FRAME_STDOUT],
+                "stderr_bytes": self.seen[contract.FRAME_STDERR],
+                "exit": self.exit,
+                "cpu_seconds": round(self.cpu_used, 3),
+            }
+            self._put(contract.FRAME_END, json.dumps(result | report).encode())
+            self._over.set()
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """All frames to the last, as they come; what comes at about the same time in one piece."""
+        while not (self._over.is_set() and not self._frames):
+            self._changed.clear()
+            if not self._frames:
+                await self._changed.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GATHER_SEC):
+                    await self._over.wait()
+            ready, self._frames = self._frames, []
+            yield b"".join(
+                struct.pack(contract.FRAME_HEADER, kind, len(payload)) + payload
+                for kind, payload in _joined(ready)
+            )
+
+
+def _joined(frames: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Neighbours of one kind become one frame: `print` writes its text and its newline separately."""
+    for kind, group in itertools.groupby(frames, key=lambda frame: frame[0]):
+        yield kind, b"".join(payload for _, payload in group)

@@ -1,0 +1,52 @@
+"""What the container's cgroup says: CPU time used, memory held, processes killed for want of it.
+
+Reads both layouts: cgroup v2 (one tree at /sys/fs/cgroup) and v1 (a folder for each controller).
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+_ROOT: Final = Path("/sys/fs/cgroup")
+_V2: Final = (_ROOT / "cgroup.controllers").exists()
+_CPU: Final = _ROOT / "cpu.stat" if _V2 else _ROOT / "cpuacct/cpuacct.usage"
+_MEMORY: Final = _ROOT / "memory.stat" if _V2 else _ROOT / "memory/memory.stat"
+_KILLS: Final = _ROOT / "memory.events" if _V2 else _ROOT / "memory/memory.oom_control"
+
+
+def _fields(path: Path) -> dict[str, int]:
+    return {name: int(value) for name, value in (line.split() for line in path.read_text().splitlines())}
+
+
+def cpu_seconds() -> float:
+    """CPU time of everything in the container since its start, in seconds, kernel time included."""
+    if _V2:
+        return _fields(_CPU)["usage_usec"] / 1e6
+    return int(_CPU.read_text()) / 1e9
+
+
+def resident_bytes() -> int:
+    """Memory that can't be reclaimed: anonymous pages and tmpfs, without the page cache."""
+    fields = _fields(_MEMORY)
+    if _V2:
+        return fields["anon"] + fields["shmem"] + fields.get("kernel", 0)
+    return fields["rss"] + fields.get("shmem", 0)
+
+
+def out_of_memory_kills() -> int:
+    """Processes of the container that the kernel has killed for lack of memory, since its start."""
+    return _fields(_KILLS).get("oom_kill", 0)
+
+
+def processes_of(uid: int) -> list[int]:
+    """Ids of the container's processes that run as user `uid`, those that have already ended left out."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                fields = dict(line.split(":\t", 1) for line in Path(f"/proc/{name}/status").read_text().splitlines())
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if fields["Uid"].split()[1] == str(uid) and not fields["State"].startswith("Z"):
+                found.append(int(name))
+    return found

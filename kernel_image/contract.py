@@ -1,0 +1,50 @@
+"""What the service and the inside of a container have agreed on: ports, paths, ids, labels, names.
+
+Standard library only: this is the one module of `kernel_image` that `sessions` imports.
+"""
+
+from typing import Final
+
+USER_ID: Final = 1000
+"""uid and gid that the user's code runs as."""
+
+WORKSPACE: Final = "/workspace"
+HOME: Final = "/home/user"
+MATPLOTLIB_CACHE: Final = "/opt/code-interpreter/matplotlib"
+"""Font cache built with the image; copied to a writable place before matplotlib is imported."""
+
+SUPERVISOR_PORT: Final = 8700
+SHELL_PORT: Final = 8701
+IOPUB_PORT: Final = 8702
+PORTS: Final = (SUPERVISOR_PORT, SHELL_PORT, IOPUB_PORT)
+"""TCP ports a container publishes, and the only ones that accept a connection."""
+
+TOKEN_VARIABLE: Final = "CODE_INTERPRETER_TOKEN"
+"""Environment of PID 1 only: bearer token of the supervisor's HTTP API."""
+LEASE_VARIABLE: Final = "CODE_INTERPRETER_LEASE_SEC"
+"""Environment of PID 1: seconds it lives on without a renewed lease."""
+PRELOAD_VARIABLE: Final = "CODE_INTERPRETER_PRELOAD"
+"""Environment of PID 1: modules the zygote imports, comma separated."""
+
+INSTANCE_LABEL: Final = "code-interpreter.instance"
+"""Container label: id of the service instance that owns the container."""
+ROLE_LABEL: Final = "code-interpreter.role"
+"""Container label; its value is `ROLE`."""
+ROLE: Final = "kernel"
+
+CELL_METADATA: Final = "code_interpreter"
+"""Key in an execute_request's metadata and in an execute_reply's content, see `kernel_image.kernel`."""
+
+FRAME_HEADER: Final = "!BI"
+"""`struct` format before each frame of a cell's output: kind, payload length in bytes."""
+FRAME_STDOUT: Final = 1
+FRAME_STDERR: Final = 2
+FRAME_END: Final = 3
+"""Last frame: a JSON object, see `kernel_image.cell.Cell.end`."""
+
+RESERVED_PATHS: Final = frozenset({"__main__.py"})
+"""Workspace paths a caller may not stage: the original keeps its entry point there."""
+MAX_PATH_BYTES: Final = 1024
+MAX_NAME_BYTES: Final = 255
+MAX_DEPTH: Final = 64
+"""Folders deeper than this below the workspace are neither staged nor collected."""

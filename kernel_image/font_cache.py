@@ -1,0 +1,59 @@
+"""Writes matplotlib's list of fonts when the image is built, so that no kernel has to make it.
+
+Two things are said in it that matplotlib would not find out by itself:
+
+- The Noto fonts have every weight. Otherwise each font that a text may fall back on, and that has
+  no bold face, would log a warning: a bold title would print twenty lines.
+- The Chinese, Japanese and Korean fonts of other systems are here. Programs name them out of habit
+  (`font.family: SimHei`), and would get boxes; they get the Noto font for that language.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib
+from matplotlib import font_manager
+
+WEIGHTS = ("normal", "bold", "light", "medium", "semibold", "heavy", "black", "ultralight")
+
+STAND_INS = {
+    "Noto Sans CJK SC": (
+        *("Arial Unicode MS", "FangSong", "Heiti SC", "KaiTi", "Microsoft YaHei", "Noto Sans SC"),
+        *("PingFang SC", "SimHei", "SimSun", "Songti SC", "Source Han Sans CN", "STHeiti"),
+        *("Source Han Sans SC", "STSong", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
+    ),
+    "Noto Sans CJK TC": (
+        *("Heiti TC", "Microsoft JhengHei", "MingLiU", "Noto Sans TC", "PingFang TC", "PMingLiU"),
+    ),
+    "Noto Sans CJK JP": (
+        *("Hiragino Sans", "IPAexGothic", "IPAGothic", "Meiryo", "MS Gothic", "Noto Sans JP"),
+        *("TakaoGothic", "TakaoPGothic", "Yu Gothic"),
+    ),
+    "Noto Sans CJK KR": (
+        *("AppleGothic", "Apple SD Gothic Neo", "Malgun Gothic", "NanumBarunGothic"),
+        *("NanumGothic", "Noto Sans KR"),
+    ),
+}
+"""Names of fonts that are not here, by the one that takes their place."""
+
+
+def main() -> None:
+    """Write the list to matplotlib's cache folder, which MPLCONFIGDIR names."""
+    manager = font_manager.fontManager
+    fallbacks = [font for font in manager.ttflist if font.name.startswith("Noto")]
+    others = [font for font in manager.ttflist if not font.name.startswith("Noto")]
+    # First in the list and with the weight by name: an exact match, where the search stops.
+    every_weight = [replace(font, weight=weight) for weight in WEIGHTS for font in fallbacks]
+    stand_ins = [
+        replace(font, name=name)
+        for font in every_weight
+        if font.weight in ("normal", "bold")
+        for name in STAND_INS.get(font.name, ())
+    ]
+    manager.ttflist = [*every_weight, *others, *stand_ins]
+    (written,) = Path(matplotlib.get_cachedir()).glob("fontlist-*.json")
+    font_manager.json_dump(manager, written)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The IPython kernel of a container, run in a process forked from the zygote.
+
+An execute_request may carry options under `contract.CELL_METADATA` in its metadata:
+
+    last_line_interactive  bool   show the value of the last expression (default true)
+    stdin                  str    what descriptor 0 gives; absent: end of file at once
+    final                  bool   the cell is a whole program: end as a program ends
+
+and the execute_reply's content has, under the same name, {"exit_code": int}.
+"""
+
+import os
+import sys
+from typing import Any
+
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import IPKernelApp
+from traitlets import Type
+from traitlets.config import Config
+
+from kernel_image import contract, nested_asyncio
+from kernel_image.program import ProgramEnd
+from kernel_image.shell import Shell, exit_status
+from kernel_image.streams import StandardStreams
+
+
+class Kernel(IPythonKernel):
+    """Runs cells with the options above."""
+
+    shell_class = Type(Shell)
+    streams: StandardStreams
+    program_end: ProgramEnd
+
+    def _forward_input(self, allow_stdin: bool = False) -> None:
+        """Ask the client only where it said that it answers; otherwise `input()` reads descriptor 0."""
+        super()._forward_input(allow_stdin)
+        if not allow_stdin:
+            self._restore_input()
+
+    async def do_execute(
+        self,
+        code: str,
+        silent: bool,
+        store_history: bool = True,
+        user_expressions: dict[str, str] | None = None,
+        allow_stdin: bool = False,
+        *,
+        cell_meta: dict[str, Any] | None = None,
+        cell_id: str | None = None,
+    ) -> dict[str, Any]:
+        options = (cell_meta or {}).get(contract.CELL_METADATA, {})
+        shell = self._shell()
+        shell.exit_code = 0
+        shell.ast_node_interactivity = "last_expr" if options.get("last_line_interactive", True) else "none"
+        try:
+            with self.streams.stdin(options.get("stdin")):
+                reply: dict[str, Any] = await super().do_execute(
+                    code,
+                    silent,
+                    store_history,
+                    user_expressions,
+                    allow_stdin,
+                    cell_meta=cell_meta,
+                    cell_id=cell_id,
+                )
+                if options.get("final"):
+                    self._finish_program()
+        finally:
+            self.streams.restore()
+        reply[contract.CELL_METADATA] = {"exit_code": shell.exit_code}
+        return reply
+
+    def _shell(self) -> Shell:
+        assert isinstance(self.shell, Shell)
+        return self.shell
+
+    def _finish_program(self) -> None:
+        shell = self._shell()
+        try:
+            self.program_end.finish(shell.user_ns)
+        except SystemExit as error:
+            shell.exit_code = exit_status(error)
+        except BaseException:
+            shell.showtraceback()
+
+
+class KernelApp(IPKernelApp):
+    """ipykernel's application without what a kernel in a container has no use for."""
+
+    kernel_class = Type(Kernel)
+    outstream_class = None  # type: ignore[assignment]
+
+    def init_heartbeat(self) -> None:
+        """The supervisor knows when the process dies."""
+
+    def initialize(self, argv: list[str] | None = None) -> None:
+        self.init_sockets()
+        self.init_io()
+        self.init_signal()
+        self.init_kernel()
+        self.init_path()
+        self.init_shell()
+
+
+def _config(key: str) -> Config:
+    config = Config()
+    config.Session.key = key.encode()
+    config.KernelApp.ip = "0.0.0.0"
+    config.KernelApp.shell_port = contract.SHELL_PORT
+    config.KernelApp.iopub_port = contract.IOPUB_PORT
+    config.KernelApp.log_level = "CRITICAL"
+    config.InteractiveShell.colors = "nocolor"
+    config.InteractiveShell.xmode = "Plain"
+    config.HistoryManager.enabled = False
+    return config
+
+
+def run(key: str, ready: int) -> None:
+    """Serve as the kernel signed with `key`; write one byte to the descriptor `ready` when listening."""
+    sys.argv = [""]
+    streams = StandardStreams()
+    app = KernelApp.instance(config=_config(key))
+    app.initialize()
+    app.kernel.streams = streams
+    _warm_up(app.kernel.shell)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+    nested_asyncio.allow()
+    app.kernel.program_end = ProgramEnd()
+    os.write(ready, b"1")
+    os.close(ready)
+    app.start()
+
+
+def _warm_up(shell: Shell) -> None:
+    """Run a cell that shows nothing: the first one in a fresh shell costs 25 ms more than the next."""
+    shell.run_cell("_ = 1", store_history=False, silent=True)
+    shell.user_ns.pop("_", None)

@@ -1,0 +1,51 @@
+"""`asyncio.run(...)` in a cell, although the kernel itself runs on an event loop.
+
+A script may start a loop wherever it likes; in a notebook the same line fails, because the thread's
+loop is running already. Here it is put out of sight while the program's own loop runs.
+"""
+
+import asyncio
+import functools
+from asyncio import base_events, events, runners
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def _running_loop_hidden() -> Iterator[None]:
+    running = events._get_running_loop()
+    events._set_running_loop(None)
+    try:
+        yield
+    finally:
+        if running is not None:
+            events._set_running_loop(running)
+            events.set_event_loop(running)
+
+
+def _outside_running_loop(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _running_loop_hidden():
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _run_until_complete(loop: base_events.BaseEventLoop, future: Any) -> Any:
+    """`run_until_complete` of a loop that may be the kernel's own: then a new one does the work."""
+    if loop is events._get_running_loop() and asyncio.iscoroutine(future):
+        return asyncio.run(future)
+    with _running_loop_hidden():
+        return _original_run_until_complete(loop, future)
+
+
+_original_run_until_complete = base_events.BaseEventLoop.run_until_complete
+
+
+def allow() -> None:
+    """Let programs of this process start event loops inside the kernel's."""
+    asyncio.run = runners.run = _outside_running_loop(runners.run)
+    setattr(runners.Runner, "run", _outside_running_loop(runners.Runner.run))
+    setattr(base_events.BaseEventLoop, "run_until_complete", _run_until_complete)

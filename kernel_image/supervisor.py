@@ -1,0 +1,258 @@
+"""PID 1 of a kernel container: HTTP on its own port, never runs user code.
+
+    POST   /kernel            {"key": str}             start a kernel, or replace it; answers once it listens
+    DELETE /kernel                                     kill it and everything else of the user's
+    POST   /kernel/interrupt                           SIGINT to it and the children in its group
+    POST   /cell              {"output_bytes": int, "cpu_seconds": float}   begin; the body is the cell's frames
+    POST   /cell/settle                                end the running cell: its last frame follows
+    PUT    /files/{path}                               stage a file
+    GET    /files/{path}                               read one
+    POST   /lease             {"seconds": float}       live on for that long
+    GET    /status                                     {"preloaded": bool, "kernel": pid | null, "memory_bytes": int}
+
+Each request carries `Authorization: Bearer TOKEN`. Errors: {"error": str} with 4xx or 507.
+"""
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import hmac
+import json
+import os
+import signal
+from collections.abc import Awaitable
+from dataclasses import asdict
+from typing import Any, Final
+from urllib.parse import unquote
+
+import tornado.web
+from tornado.iostream import StreamClosedError
+
+from kernel_image import cgroup, contract
+from kernel_image.cell import Cell
+from kernel_image.kernel_process import KernelFailed, KernelProcess
+from kernel_image.workspace import NotRegular, Workspace
+
+_CHUNK_BYTES: Final = 1 << 17
+_CPU_CHECK_SEC: Final = 0.1
+
+
+class Supervisor:
+    """State of the container: one kernel, one running cell at most, one workspace."""
+
+    def __init__(self, kernel: KernelProcess, workspace: Workspace, lease_sec: float) -> None:
+        self.kernel = kernel
+        self.workspace = workspace
+        self.cell: Cell | None = None
+        self.expired = asyncio.Event()
+        kernel.on_output = self._output
+        kernel.on_exit = self._kernel_exited
+        self._lease: asyncio.TimerHandle | None = None
+        self.renew_lease(lease_sec)
+
+    def renew_lease(self, seconds: float) -> None:
+        if self._lease is not None:
+            self._lease.cancel()
+        self._lease = asyncio.get_running_loop().call_later(seconds, self.expired.set)
+
+    def begin_cell(self, output_bytes: int, cpu_seconds: float) -> Cell:
+        self.workspace.snapshot()
+        self.cell = Cell(output_bytes, cpu_seconds)
+        asyncio.get_running_loop().call_later(_CPU_CHECK_SEC, self._check_cpu, self.cell)
+        return self.cell
+
+    def settle(self) -> None:
+        """End the running cell with everything written so far."""
+        if self.cell is not None:
+            self.kernel.drain()
+            changes = self.workspace.changes()
+            self.cell.end(asdict(changes))
+            self.cell = None
+
+    def _output(self, kind: int, data: bytes) -> None:
+        if self.cell is not None:
+            self.cell.output(kind, data)
+
+    def _kernel_exited(self, status: int) -> None:
+        if self.cell is not None:
+            self.cell.exit = {
+                "status": status if status >= 0 else 128 - status,
+                "out_of_memory": status == -signal.SIGKILL and self.cell.ran_out_of_memory,
+                "over_cpu_limit": status in (-signal.SIGXCPU, -signal.SIGKILL) and self.cell.over_cpu_limit,
+            }
+            self.settle()
+
+    def _check_cpu(self, cell: Cell) -> None:
+        """SIGXCPU, as a shell's `ulimit -t` does it, then SIGKILL for who ignores it."""
+        if cell is not self.cell:
+            return
+        if cell.over_cpu_limit:
+            first = cell.cpu_used < cell.cpu_seconds + 5 * _CPU_CHECK_SEC
+            self.kernel.signal(signal.SIGXCPU if first else signal.SIGKILL)
+        asyncio.get_running_loop().call_later(_CPU_CHECK_SEC, self._check_cpu, cell)
+
+
+class Handler(tornado.web.RequestHandler):
+    """Checks the token and turns errors into JSON."""
+
+    def initialize(self, supervisor: Supervisor, token: str) -> None:
+        self.supervisor = supervisor
+        self._expected = f"Bearer {token}"
+
+    def prepare(self) -> Awaitable[None] | None:
+        given = self.request.headers.get("Authorization", "")
+        if not hmac.compare_digest(given.encode(), self._expected.encode()):
+            raise tornado.web.HTTPError(401)
+        with contextlib.suppress(OSError, AttributeError):
+            self.request.connection.stream.set_nodelay(True)  # type: ignore[union-attr]
+        return None
+
+    def json(self) -> dict[str, Any]:
+        body: dict[str, Any] = json.loads(self.request.body or b"{}")
+        return body
+
+    def refuse(self, status: int, error: object) -> None:
+        self.set_status(status)
+        self.finish({"error": str(error)})
+
+
+class KernelHandler(Handler):
+    async def post(self) -> None:
+        try:
+            await self.supervisor.kernel.start(self.json()["key"])
+        except KernelFailed as error:
+            return self.refuse(503, error)
+        self.finish({})
+
+    async def delete(self) -> None:
+        await self.supervisor.kernel.kill()
+        self.finish({})
+
+
+class InterruptHandler(Handler):
+    def post(self) -> None:
+        self.supervisor.kernel.signal(signal.SIGINT)
+        self.finish({})
+
+
+class CellHandler(Handler):
+    async def post(self) -> None:
+        if self.supervisor.cell is not None:
+            return self.refuse(409, "a cell is running")
+        request = self.json()
+        cell = self.supervisor.begin_cell(request["output_bytes"], request["cpu_seconds"])
+        try:
+            await self.flush()
+            async for frames in cell.frames():
+                self.write(frames)
+                await self.flush()
+        except StreamClosedError:
+            return
+        self.finish()
+
+
+class SettleHandler(Handler):
+    def post(self) -> None:
+        self.supervisor.settle()
+        self.finish({})
+
+
+class LeaseHandler(Handler):
+    def post(self) -> None:
+        self.supervisor.renew_lease(float(self.json()["seconds"]))
+        self.finish({})
+
+
+class StatusHandler(Handler):
+    def get(self) -> None:
+        kernel = self.supervisor.kernel
+        self.finish({"preloaded": kernel.preloaded, "kernel": kernel.pid, "memory_bytes": cgroup.resident_bytes()})
+
+
+@tornado.web.stream_request_body
+class FileHandler(Handler):
+    """Streams a file in or out."""
+
+    _descriptor = -1
+    _failure: OSError | None = None
+
+    def prepare(self) -> Awaitable[None] | None:
+        result = super().prepare()
+        if self.request.method == "PUT":
+            self._digest = hashlib.sha256()
+            try:
+                self._descriptor = self.supervisor.workspace.create(self._path())
+            except OSError as error:
+                raise _http_error(error) from error
+        return result
+
+    def _path(self) -> str:
+        return unquote(self.request.path.removeprefix("/files/"))
+
+    def data_received(self, chunk: bytes) -> None:
+        self._digest.update(chunk)
+        try:
+            while chunk and self._failure is None:
+                chunk = chunk[os.write(self._descriptor, chunk) :]
+        except OSError as error:
+            self._failure = error
+
+    def put(self, _: str) -> None:
+        if self._failure is not None:
+            return self.refuse(_status_of(self._failure), self._failure)
+        self.supervisor.workspace.staged(self._path(), self._descriptor, self._digest.digest())
+        self.finish({})
+
+    async def get(self, _: str) -> None:
+        try:
+            self._descriptor, size = self.supervisor.workspace.open(self._path())
+        except OSError as error:
+            return self.refuse(_status_of(error), error)
+        self.set_header("Content-Length", str(size))
+        self.set_header("Content-Type", "application/octet-stream")
+        while size > 0:
+            data = os.read(self._descriptor, min(_CHUNK_BYTES, size))
+            if not data:
+                break
+            size -= len(data)
+            self.write(data)
+            with contextlib.suppress(StreamClosedError):
+                await self.flush()
+        if size > 0:
+            self.request.connection.stream.close()  # type: ignore[union-attr]
+        else:
+            self.finish()
+
+    def on_finish(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    on_connection_close = on_finish
+
+
+def _status_of(error: OSError) -> int:
+    if isinstance(error, NotRegular):
+        return 409
+    known = {errno.ENOENT: 404, errno.EACCES: 403, errno.ENOSPC: 507, errno.EDQUOT: 507, errno.EEXIST: 409}
+    return known.get(error.errno or 0, 400)
+
+
+def _http_error(error: OSError) -> tornado.web.HTTPError:
+    return tornado.web.HTTPError(_status_of(error), reason=(error.strerror or "failed").replace("\n", " "))
+
+
+def application(supervisor: Supervisor, token: str) -> tornado.web.Application:
+    """The HTTP API of the container."""
+    shared = {"supervisor": supervisor, "token": token}
+    routes = [
+        (r"/kernel", KernelHandler, shared),
+        (r"/kernel/interrupt", InterruptHandler, shared),
+        (r"/cell", CellHandler, shared),
+        (r"/cell/settle", SettleHandler, shared),
+        (r"/files/(.+)", FileHandler, shared),
+        (r"/lease", LeaseHandler, shared),
+        (r"/status", StatusHandler, shared),
+    ]
+    return tornado.web.Application(routes, log_function=lambda _: None)

@@ -1,0 +1,208 @@
+"""The workspace as the supervisor sees it: staging inputs, finding what changed, reading it out.
+
+Every path here may be under the control of the user's code. So each component is opened relative
+to its folder and without following links, only regular files are touched, and the process does it
+with the file rights of the user (`lockdown.use_file_access_of`).
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from kernel_image import contract
+
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_SCAN_LIMIT = 100_000
+"""Directory entries looked at in one scan."""
+_LIST_LIMIT = 10_000
+"""Changed and skipped files reported, each; the rest is counted."""
+
+
+class NotRegular(OSError):
+    """The path names something else than a regular file."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells one version of a file from another without reading it. User code can't forge ctime."""
+
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "Stamp":
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@dataclass
+class Changes:
+    """Files that are new or differ since the last snapshot; `skipped` could not be returned."""
+
+    changed: list[dict[str, str | int]] = field(default_factory=list)
+    skipped: list[dict[str, str | int]] = field(default_factory=list)
+    left_out: int = 0
+
+    def add(self, path: str, size: int) -> None:
+        if len(self.changed) < _LIST_LIMIT:
+            self.changed.append({"path": path, "size_bytes": size})
+        else:
+            self.left_out += 1
+
+    def skip(self, path: str, reason: str, size: int = 0) -> None:
+        if len(self.skipped) < _LIST_LIMIT:
+            name = path.encode("utf-8", "backslashreplace").decode()
+            self.skipped.append({"path": name, "size_bytes": size, "reason": reason})
+        else:
+            self.left_out += 1
+
+
+@contextmanager
+def _folder(root: str, parts: list[str], *, make: bool = False) -> Iterator[int]:
+    """Descriptor of a folder beneath `root`, made if wanted."""
+    handle = os.open(root, _FOLDER_FLAGS)
+    try:
+        for part in parts:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(part, 0o755, dir_fd=handle)
+            below = os.open(part, _FOLDER_FLAGS, dir_fd=handle)
+            os.close(handle)
+            handle = below
+        yield handle
+    finally:
+        os.close(handle)
+
+
+class Workspace:
+    """The folder that user code works in."""
+
+    def __init__(self, root: str = contract.WORKSPACE) -> None:
+        self._root = root
+        self._stamps: dict[str, Stamp] = {}
+        self._digests: dict[str, bytes] = {}
+
+    def create(self, path: str) -> int:
+        """Open a new file for writing at the relative `path`, making its folders.
+
+        Raises:
+            FileExistsError: the path is taken.
+            OSError: a component is not a folder, or there is no space left.
+        """
+        *folders, name = path.split("/")
+        with _folder(self._root, folders, make=True) as handle:
+            return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE_FLAGS, 0o644, dir_fd=handle)
+
+    def staged(self, path: str, descriptor: int, digest: bytes) -> None:
+        """Remember an input (sha256 `digest`) so that, left as it is, it does not come back as an output."""
+        self._stamps[path] = Stamp.of(os.fstat(descriptor))
+        self._digests[path] = digest
+
+    def open(self, path: str) -> tuple[int, int]:
+        """Descriptor and size in bytes of the regular file at the relative `path`.
+
+        Raises:
+            NotRegular: it is a link, folder, FIFO, socket or device.
+            OSError: it is gone, or the user has no right to read it.
+        """
+        *folders, name = path.split("/")
+        with _folder(self._root, folders) as handle:
+            try:
+                descriptor = os.open(name, os.O_RDONLY | _FILE_FLAGS, dir_fd=handle)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.ENXIO):
+                    raise NotRegular(error.errno, "not a regular file", path) from error
+                raise
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise NotRegular(errno.EINVAL, "not a regular file", path)
+        return descriptor, status.st_size
+
+    def snapshot(self) -> None:
+        """Take what is there now as known: only what changes from here on is a change."""
+        stamps = {path: Stamp.of(status) for path, status in self._files(Changes())}
+        self._digests = {path: digest for path, digest in self._digests.items() if stamps.get(path) == self._stamps[path]}
+        self._stamps = stamps
+
+    def changes(self) -> Changes:
+        """Compare with the last snapshot and the staged inputs."""
+        found = Changes()
+        for path, status in self._files(found):
+            if self._stamps.get(path) != Stamp.of(status) and not self._is_untouched_input(path, status.st_size):
+                found.add(path, status.st_size)
+        found.changed.sort(key=lambda item: item["path"])
+        return found
+
+    def _is_untouched_input(self, path: str, size: int) -> bool:
+        """Whether a staged file was rewritten with the very bytes it had."""
+        digest, stamp = self._digests.get(path), self._stamps.get(path)
+        if digest is None or stamp is None or stamp.size != size:
+            return False
+        try:
+            descriptor, _ = self.open(path)
+        except OSError:
+            return False
+        with os.fdopen(descriptor, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest() == digest
+
+    def _files(self, report: Changes) -> Iterator[tuple[str, os.stat_result]]:
+        """Regular files beneath the root, depth first; what can't be returned goes to `report`."""
+        seen = 0
+        pending = [(os.open(self._root, _FOLDER_FLAGS), "", 1)]
+        try:
+            while pending:
+                handle, prefix, depth = pending.pop()
+                try:
+                    with os.scandir(handle) as entries:
+                        for entry in entries:
+                            seen += 1
+                            if seen > _SCAN_LIMIT:
+                                report.skip(prefix or ".", f"more than {_SCAN_LIMIT} entries: the rest was not looked at")
+                                return
+                            yield from self._visit(handle, prefix + entry.name, entry, depth, pending, report)
+                finally:
+                    os.close(handle)
+        finally:
+            for handle, _, _ in pending:
+                os.close(handle)
+
+    def _visit(
+        self,
+        folder: int,
+        path: str,
+        entry: "os.DirEntry[str]",
+        depth: int,
+        pending: list[tuple[int, str, int]],
+        report: Changes,
+    ) -> Iterator[tuple[str, os.stat_result]]:
+        try:
+            status = os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                if depth >= contract.MAX_DEPTH:
+                    report.skip(path, f"deeper than {contract.MAX_DEPTH} folders")
+                else:
+                    pending.append((os.open(entry.name, _FOLDER_FLAGS, dir_fd=folder), path + "/", depth + 1))
+            elif not stat.S_ISREG(status.st_mode):
+                report.skip(path, "not a regular file")
+            elif not _is_text(path):
+                report.skip(path, "name is not UTF-8", status.st_size)
+            else:
+                yield path, status
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                report.skip(path, error.strerror or "unreadable")
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,153 @@
+"""A clean process with the libraries imported, that forks kernels on request.
+
+A fork costs milliseconds where importing IPython and pandas costs half a second of CPU. It stays
+single-threaded, holds no secret, and is told what to do over a socket to the
+supervisor, whose descriptor is the first argument:
+
+    supervisor -> zygote   {"key": str} with three descriptors: stdout, stderr, ready
+    zygote -> supervisor   {"event": "preloaded"}, {"event": "started", "pid": int},
+                           {"event": "exited", "pid": int, "status": int}   (wait status, see waitpid(2))
+
+The forked child drops every privilege before it runs `kernel_image.kernel`, which writes one byte
+to `ready` once it answers.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from kernel_image import contract, lockdown
+
+_MESSAGE_BYTES = 65536
+_KERNEL_MODULES = (
+    "kernel_image.kernel",
+    "IPython.core.completer",
+    "IPython.core.magics",
+    "IPython.core.pylabtools",
+    "jupyter_client.localinterfaces",
+    "psutil",
+)
+
+
+def _preload(names: Iterable[str]) -> None:
+    """Import `names`; one that fails is said on stderr and left to the user's own import."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception:
+            print(f"zygote: preloading {name} failed", file=sys.stderr)
+            traceback.print_exc()
+
+
+def _copy_font_cache() -> None:
+    """Matplotlib wants a writable cache folder; the root filesystem is read-only."""
+    target = Path(os.environ["MPLCONFIGDIR"])
+    if Path(contract.MATPLOTLIB_CACHE).is_dir():
+        shutil.copytree(contract.MATPLOTLIB_CACHE, target, dirs_exist_ok=True)
+
+
+def _prepare_child(stdout: int, stderr: int, ready: int) -> None:
+    """Turn a fresh fork into the user's process: own session, own output, no privilege."""
+    os.setsid()
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != ready:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+    lockdown.become(contract.USER_ID)
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    os.chdir(contract.WORKSPACE)
+    os.umask(0o022)
+
+
+def _run_kernel(key: str, stdout: int, stderr: int, ready: int) -> NoReturn:
+    status = 70
+    try:
+        _prepare_child(stdout, stderr, ready)
+        from kernel_image import kernel
+
+        kernel.run(key, ready)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+class Zygote:
+    """Serves fork requests until the supervisor is gone."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._wakeup, wakeup_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wakeup_writer, warn_on_full_buffer=False)
+
+    def _say(self, **message: object) -> None:
+        self._control.send(json.dumps(message).encode())
+
+    def _fork(self, request: bytes, descriptors: list[int]) -> None:
+        key = json.loads(request)["key"]
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _run_kernel(key, *descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._say(event="started", pid=pid)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wakeup, 4096)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._say(event="exited", pid=pid, status=status)
+
+    def serve(self) -> None:
+        """Fork and reap until the supervisor closes its end."""
+        self._say(event="preloaded")
+        while True:
+            readable, _, _ = select.select([self._control.fileno(), self._wakeup], [], [])
+            if self._wakeup in readable:
+                self._reap()
+            if self._control.fileno() in readable:
+                request, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 3)
+                if not request:
+                    return
+                self._fork(request, descriptors)
+
+
+def main() -> None:
+    """Preload what the environment names, then serve."""
+    lockdown.empty_bounding_set()
+    lockdown.use_file_access_of(contract.USER_ID)
+    _copy_font_cache()
+    gc.disable()
+    preload = filter(None, os.environ.pop(contract.PRELOAD_VARIABLE, "").split(","))
+    _preload((*_KERNEL_MODULES, *preload))
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    Zygote(socket.socket(fileno=int(sys.argv[1]))).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""The application: routes, errors and limits put together. What they work on is the lifespan's."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+
+from fastapi import APIRouter, FastAPI
+
+import service
+from service.body_limit import BodyLimit
+from service.errors import install_error_handlers
+from service.routes import files
+from service.settings import Settings
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRouter]) -> FastAPI:
+    """Make the application.
+
+    Args:
+        settings: kept as ``app.state.settings``.
+        lifespan: opens what the routes need into ``app.state``, and closes it at the end.
+        routers: the routes; all of them, or a part that needs less.
+    """
+    app = FastAPI(
+        title="Code Interpreter",
+        version=service.__version__,
+        summary="Runs untrusted Python in locked-down containers and gives back what it made.",
+        license_info={"name": "MIT"},
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes, exempt=files.UPLOADS)
+    install_error_handlers(app)
+    return app

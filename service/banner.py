@@ -1,0 +1,29 @@
+"""What a person sees when the service is up: where it is, and one command to try."""
+
+import service
+
+# It stands inside single quotes in a shell.
+_EXAMPLE = r'{"code": "import pandas as pd\npd.DataFrame({\"n\": [1, 2]}) * 21"}'
+
+_ANY_ADDRESS = {"0.0.0.0", "::", ""}
+
+
+def banner(host: str, port: int) -> str:
+    """Lines for the terminal. A server on all addresses is shown at the loopback one."""
+    address = base_url(host, port)
+    everywhere = " (on all addresses)" if host in _ANY_ADDRESS else ""
+    json_header = "-H 'Content-Type: application/json'"
+    return f"""
+  Code Interpreter {service.__version__} is up at {address}{everywhere}
+  API documentation: {address}/docs
+  Try it:
+
+curl -s {address}/v1/execute {json_header} -d '{_EXAMPLE}'
+"""
+
+
+def base_url(host: str, port: int) -> str:
+    """The address that a client on this machine can use."""
+    if host in _ANY_ADDRESS:
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

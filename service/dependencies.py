@@ -1,0 +1,74 @@
+"""What routes may ask for. The lifespan puts it into ``app.state``; nothing is a global.
+
+``app.state.settings`` is set by ``create_app``, ``files``, ``kernels`` and ``executor`` by the
+lifespan.
+"""
+
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+
+from service.artifacts import FileStore
+from service.executor import Executor
+from service.settings import Settings
+
+
+class KernelCounts(Protocol):
+    """How many kernels there are, by what they do; ``sessions.pool.PoolStatus`` is one."""
+
+    @property
+    def ready(self) -> int: ...
+    @property
+    def starting(self) -> int: ...
+    @property
+    def busy(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def target(self) -> int: ...
+
+
+class Kernels(Protocol):
+    """What health and readiness ask of the part that runs kernels."""
+
+    @property
+    def instance_id(self) -> str:
+        """What this installation's containers are labelled with."""
+
+    async def problem(self) -> str | None:
+        """Why no kernel could run now, such as an engine that does not answer; None if one can.
+
+        Quick, and never raises.
+        """
+
+    def not_ready(self) -> str | None:
+        """Why the first kernel is not ready yet; None once one was."""
+
+    def counts(self) -> KernelCounts:
+        """How many kernels there are now."""
+
+
+async def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+async def _files(request: Request) -> FileStore:
+    files: FileStore = request.app.state.files
+    return files
+
+
+async def _kernels(request: Request) -> Kernels:
+    kernels: Kernels = request.app.state.kernels
+    return kernels
+
+
+async def _executor(request: Request) -> Executor:
+    executor: Executor = request.app.state.executor
+    return executor
+
+
+SettingsDep = Annotated[Settings, Depends(_settings)]
+FilesDep = Annotated[FileStore, Depends(_files)]
+KernelsDep = Annotated[Kernels, Depends(_kernels)]
+ExecutorDep = Annotated[Executor, Depends(_executor)]

@@ -1,0 +1,333 @@
+"""The service's own errors, and the one table that turns errors into HTTP answers.
+
+    Exception
+     ├─ ServiceError                  something a caller asked for cannot be done
+     │   ├─ FileNotFound(file_id)
+     │   ├─ InputNotFound(file_id, path)
+     │   ├─ FileTooLarge(limit_bytes)
+     │   ├─ InvalidFilename(reason)
+     │   ├─ InvalidCursor(cursor)
+     │   ├─ RangeNotSatisfiable(size_bytes)
+     │   ├─ TimeoutTooLong(limit_ms)
+     │   ├─ StorageFull(reason)
+     │   └─ RegistryUnavailable(reason)
+     ├─ StartError                    the service cannot start; its text is for the operator
+     │   ├─ SettingsInvalid(problems)
+     │   ├─ AddressUnavailable(host, port, reason)
+     │   ├─ StorageUnavailable(folder, reason)
+     │   ├─ MigrationsMissing(folder)
+     │   ├─ MigrationFailed(reason)
+     │   └─ RegistryTooNew(revision)
+     └─ HTTPException (Starlette's)
+         └─ RequestTooLarge(limit_bytes)
+
+Errors carry facts and say them when turned into text. Status codes are known only to ``ANSWERS``.
+Errors of other packages (``sessions.errors``) get a line there too. Every answer's body is
+``{"detail": …, "code": "snake_case"}``.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from sessions.errors import (
+    EngineUnavailable,
+    ImageNotFound,
+    InvalidPath,
+    LaunchFailed,
+    NoCapacity,
+    SupervisorFailed,
+    WorkspaceFull,
+)
+
+
+class ServiceError(Exception):
+    """Something a caller asked for cannot be done. The text is for the caller."""
+
+
+class FileNotFound(ServiceError):
+    """No file has this id: it never existed, was deleted or has expired."""
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__(f"File with ID '{file_id}' not found")
+        self.file_id = file_id
+
+
+class InputNotFound(ServiceError):
+    """An execution names an input file that does not exist."""
+
+    def __init__(self, file_id: str, path: str) -> None:
+        super().__init__(f"File with ID '{file_id}' not found for path '{path}'.")
+        self.file_id = file_id
+        self.path = path
+
+
+class FileTooLarge(ServiceError):
+    """A file has more than ``limit_bytes`` bytes."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"File size exceeds maximum of {limit_bytes / (1024 * 1024):g} MB")
+        self.limit_bytes = limit_bytes
+
+
+class InvalidFilename(ServiceError):
+    """A name that no file should have."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The filename {reason}")
+        self.reason = reason
+
+
+class InvalidCursor(ServiceError):
+    """``after`` is not a cursor that an earlier page gave."""
+
+    def __init__(self, cursor: str) -> None:
+        super().__init__("'after' is not a cursor of this list")
+        self.cursor = cursor
+
+
+class RangeNotSatisfiable(ServiceError):
+    """A ``Range`` begins behind the end of a file of ``size_bytes`` bytes."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(f"The range is outside the file, which has {size_bytes} bytes")
+        self.size_bytes = size_bytes
+
+
+class TimeoutTooLong(ServiceError):
+    """A caller's ``timeout_ms`` is over ``limit_ms``, in milliseconds."""
+
+    def __init__(self, limit_ms: int) -> None:
+        super().__init__(f"timeout_ms exceeds maximum of {limit_ms} ms")
+        self.limit_ms = limit_ms
+
+
+class StorageFull(ServiceError):
+    """The disk under the files or the registry takes no more bytes."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The service has no space left to store files")
+        self.reason = reason
+
+
+class RegistryUnavailable(ServiceError):
+    """The registry's database does not do what it is asked; ``reason`` is for the log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The service's registry does not answer")
+        self.reason = reason
+
+
+class StartError(Exception):
+    """The service cannot start. The text is one sentence, or one a line, for the operator."""
+
+
+class SettingsInvalid(StartError):
+    """Environment variables have values that cannot be used: a sentence for each."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class AddressUnavailable(StartError):
+    """The server cannot listen on ``host`` and ``port``."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(
+            f"Cannot listen on {host}, port {port}: {reason}. "
+            "Set HOST and PORT to an address that is free."
+        )
+        self.host = host
+        self.port = port
+        self.reason = reason
+
+
+class StorageUnavailable(StartError):
+    """The folder of the files cannot be made or written."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(
+            f"Cannot store files in {folder}: {reason}. "
+            "Set FILE_STORAGE_DIR to a folder this user can write."
+        )
+        self.folder = folder
+        self.reason = reason
+
+
+class MigrationsMissing(StartError):
+    """The folder of the migrations is not where the code expects it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"The registry's migrations are not at {folder}: "
+            "the service runs from its source folder (pip install -e .)."
+        )
+        self.folder = folder
+
+
+class MigrationFailed(StartError):
+    """The registry's database cannot be reached or brought up to date."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The registry cannot be opened: {reason}. DATABASE_URL says where it is.")
+        self.reason = reason
+
+
+class RegistryTooNew(StartError):
+    """The registry has a schema ``revision`` that this version of the code does not know."""
+
+    def __init__(self, revision: str) -> None:
+        super().__init__(
+            f"The registry has schema revision {revision}, which this version of the service "
+            "does not know: a newer one wrote it. Upgrade the service or use another DATABASE_URL."
+        )
+        self.revision = revision
+
+
+class RequestTooLarge(HTTPException):
+    """The body of a request has more than ``limit_bytes`` bytes.
+
+    It is an HTTPException because FastAPI turns any other error that comes up while it reads a
+    body into its own 400.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(413, f"Request body exceeds maximum of {limit_bytes} bytes")
+        self.limit_bytes = limit_bytes
+
+
+def _no_headers(_: Any) -> dict[str, str]:
+    return {}
+
+
+def _retry_after(error: Exception) -> dict[str, str]:
+    assert isinstance(error, NoCapacity)
+    return {"Retry-After": str(error.retry_after_sec)}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How an error is told to the caller; ``detail`` and ``headers`` are made from the error."""
+
+    status: int
+    code: str
+    detail: Callable[[Any], str] = str
+    headers: Callable[[Any], Mapping[str, str]] = _no_headers
+
+
+def _content_range(error: RangeNotSatisfiable) -> dict[str, str]:
+    return {"Content-Range": f"bytes */{error.size_bytes}"}
+
+
+ANSWERS: dict[type[Exception], Answer] = {
+    FileNotFound: Answer(404, "file_not_found"),
+    InputNotFound: Answer(404, "file_not_found"),
+    FileTooLarge: Answer(413, "file_too_large"),
+    RequestTooLarge: Answer(413, "request_too_large", lambda error: error.detail),
+    RangeNotSatisfiable: Answer(416, "range_not_satisfiable", headers=_content_range),
+    InvalidFilename: Answer(422, "invalid_filename"),
+    InvalidCursor: Answer(422, "invalid_cursor"),
+    TimeoutTooLong: Answer(422, "invalid_request"),
+    RegistryUnavailable: Answer(503, "registry_unavailable"),
+    StorageFull: Answer(507, "storage_full"),
+    WorkspaceFull: Answer(413, "workspace_full"),
+    InvalidPath: Answer(422, "invalid_path"),
+    NoCapacity: Answer(503, "no_capacity", headers=_retry_after),
+    EngineUnavailable: Answer(503, "engine_unavailable"),
+    ImageNotFound: Answer(503, "image_not_found"),
+    LaunchFailed: Answer(503, "launch_failed"),
+    SupervisorFailed: Answer(503, "kernel_failed"),
+}
+
+
+class ErrorResponse(JSONResponse):
+    """An error's body. Pure ASCII, so that a lone surrogate in a message cannot break it."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str | list[dict[str, Any]],
+        headers: Mapping[str, str] | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__({"detail": detail, "code": code, **(facts or {})}, status, headers)
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every error that leaves a route an answer with ``detail`` and ``code``."""
+    for error_type in ANSWERS:
+        app.add_exception_handler(error_type, _answer)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.add_exception_handler(Exception, _answer_internal)
+
+
+def answer_for(error: Exception) -> Answer:
+    """The line of ``ANSWERS`` for an error, its base classes' included. ``KeyError`` if none."""
+    for error_type in type(error).__mro__:
+        if error_type in ANSWERS:
+            return ANSWERS[error_type]
+    raise KeyError(type(error))
+
+
+async def _answer(_: Request, error: Exception) -> Response:
+    answer = answer_for(error)
+    return ErrorResponse(answer.status, answer.code, answer.detail(error), answer.headers(error))
+
+
+async def _answer_invalid(_: Request, error: Exception) -> Response:
+    """Keep FastAPI's list, without the input: it may be huge, secret or impossible to encode."""
+    assert isinstance(error, RequestValidationError)
+    return _invalid([{key: item[key] for key in ("type", "loc", "msg")} for item in error.errors()])
+
+
+async def _answer_http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 400 and error.__cause__ is not None:
+        return _invalid([_unreadable(error.__cause__)])
+    # "Method Not Allowed" becomes method_not_allowed.
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
+    return ErrorResponse(error.status_code, code, error.detail, error.headers)
+
+
+async def _answer_nobody(_: Request, __: Exception) -> Response:
+    """The caller has hung up: there is nobody to answer, and nothing for the log."""
+    return Response(status_code=400)
+
+
+async def _answer_internal(_: Request, __: Exception) -> Response:
+    """Say nothing about the inside. The server logs the traceback, so it is not logged here."""
+    return ErrorResponse(500, "internal", "Internal error: the service's log says more.")
+
+
+def _invalid(problems: list[dict[str, Any]]) -> Response:
+    return ErrorResponse(422, "invalid_request", problems)
+
+
+def _unreadable(cause: BaseException) -> dict[str, Any]:
+    """Say why a body could not be parsed where FastAPI only says that it could not."""
+    match cause:
+        case UnicodeDecodeError():
+            message = "JSON must be valid UTF-8"
+        case RecursionError():
+            message = "JSON is nested too deeply"
+        case ValueError():
+            message = "JSON has a number that is too long"
+        case _:
+            message = "The body cannot be parsed"
+    return {"type": "json_invalid", "loc": ["body"], "msg": message}

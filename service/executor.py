@@ -1,0 +1,251 @@
+"""The one use case: lease a kernel, stage the inputs, run the code, store what came of it, record it."""
+
+import asyncio
+import base64
+import binascii
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from typing import Final
+
+from service.artifacts import FileStore
+from service.errors import FileNotFound, FileTooLarge, InputNotFound, StorageFull, TimeoutTooLong
+from service.records import ExecutionRecord, FileOrigin, StoredFile
+from service.registry import Registry
+from service.schemas import ExecuteRequest, ExecuteResult, ExecutionError, SkippedFile, WorkspaceFile
+from service.settings import Settings
+from sessions.errors import SupervisorFailed, WorkspaceFull
+from sessions.models import Budget, Cell, CellResult, ChangedFile, Display, JsonObject, OutputChunk
+from sessions.paths import check_paths
+from sessions.pool import Pool
+from sessions.sandbox import Sandbox
+
+_IMAGE_SUFFIXES: Final = {
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/gif": "gif",
+    "image/webp": "webp",
+    "image/svg+xml": "svg",
+}
+_DOWNLOADS_AT_ONCE: Final = 4
+_ATTEMPTS: Final = 3
+"""Containers tried until one takes the inputs: no code has run by then, so nothing is done twice."""
+_STATE_REASON: Final = "a call without a session has a kernel of its own, which is gone now"
+
+
+@dataclass(frozen=True)
+class Input:
+    """A stored file and where the code will find it."""
+
+    path: str
+    file_id: str
+
+
+class Executor:
+    """Runs code; see `begin`."""
+
+    def __init__(self, settings: Settings, pool: Pool, files: FileStore, registry: Registry) -> None:
+        self.settings = settings
+        self.files = files
+        self.registry = registry
+        self._pool = pool
+        self.budget = Budget(
+            cpu_sec=settings.cpu_time_limit_sec,
+            output_bytes=settings.max_output_bytes,
+            display_bytes=settings.max_display_bytes,
+        )
+
+    async def begin(self, request: ExecuteRequest) -> "Run":
+        """Do all that can be refused: afterwards the code runs, whatever comes of it.
+
+        Raises:
+            TimeoutTooLong, InvalidPath, InputNotFound, WorkspaceFull: the request is at fault.
+            NoCapacity, SupervisorFailed, EngineUnavailable: it may work later.
+        """
+        if request.timeout_ms > self.settings.max_exec_timeout_ms:
+            raise TimeoutTooLong(self.settings.max_exec_timeout_ms)
+        paths = check_paths(file.path for file in request.files)
+        inputs = [Input(path, file.file_id) for path, file in zip(paths, request.files, strict=True)]
+        for given in inputs:
+            await self._find(given)
+        for attempt in range(1, _ATTEMPTS + 1):
+            async with AsyncExitStack() as stack:
+                sandbox = await stack.enter_async_context(self._pool.lease())
+                try:
+                    for given in inputs:
+                        await self._stage(sandbox, given)
+                except SupervisorFailed as error:
+                    if error.status == 507:
+                        raise WorkspaceFull from error
+                    if attempt == _ATTEMPTS:
+                        raise
+                else:
+                    return Run(self, sandbox, request, stack.pop_all())
+        raise AssertionError("unreachable")
+
+    async def _find(self, given: Input) -> None:
+        try:
+            await self.files.get(given.file_id)
+        except FileNotFound as error:
+            raise InputNotFound(given.file_id, given.path) from error
+
+    async def _stage(self, sandbox: Sandbox, given: Input) -> None:
+        try:
+            file = await self.files.open(given.file_id)
+        except FileNotFound as error:
+            raise InputNotFound(given.file_id, given.path) from error
+        with file:
+            await sandbox.put_file(given.path, file.chunks())
+
+
+class Run:
+    """One execution that has a kernel. Iterate `events`, or `close` it unused."""
+
+    def __init__(self, executor: Executor, sandbox: Sandbox, request: ExecuteRequest, lease: AsyncExitStack) -> None:
+        self.execution_id = uuid.uuid4().hex
+        self._executor = executor
+        self._sandbox = sandbox
+        self._request = request
+        self._lease = lease
+        self._images = 0
+        self._created_at = time.time()
+
+    async def close(self) -> None:
+        """Give the kernel back; also after the events have ended, when it does nothing."""
+        await self._lease.aclose()
+
+    async def events(self) -> AsyncGenerator[OutputChunk | Display | ExecuteResult]:
+        """Text and rich outputs as they come, then the result."""
+        cell = Cell(
+            code=self._request.code,
+            stdin=self._request.stdin,
+            timeout_sec=self._request.timeout_ms / 1000,
+            last_line_interactive=self._request.last_line_interactive,
+            final=True,
+        )
+        async with self._lease, aclosing(self._sandbox.run(cell, self._executor.budget)) as events:
+            async for event in events:
+                if isinstance(event, Display):
+                    await self._store_images(event.output)
+                    yield event
+                elif isinstance(event, CellResult):
+                    yield await self._finish(event)
+                else:
+                    yield event
+
+    async def _store_images(self, output: JsonObject) -> None:
+        """Give each image in `output` a file id, next to what its metadata says already."""
+        for mime, suffix in _IMAGE_SUFFIXES.items():
+            data = _image_bytes(mime, output["data"].get(mime))
+            if data is None or self._images >= self._executor.settings.max_output_files:
+                continue
+            self._images += 1
+            stored = await self._save(_once(data), f"output-{self._images}.{suffix}", "display", mime)
+            if isinstance(stored, StoredFile):
+                described = output["metadata"].get(mime)
+                facts = described if isinstance(described, dict) else {}
+                output["metadata"][mime] = {**facts, "file_id": stored.file_id}
+
+    async def _finish(self, result: CellResult) -> ExecuteResult:
+        limit = self._executor.settings.max_output_files
+        places = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
+
+        async def fetch(file: ChangedFile) -> WorkspaceFile | SkippedFile:
+            async with places:
+                return await self._fetch(file)
+
+        fetched = await asyncio.gather(*(fetch(file) for file in result.changed[:limit]))
+        skipped = [SkippedFile(path=s.path, size_bytes=s.size_bytes, reason=s.reason) for s in result.skipped]
+        skipped += [file for file in fetched if isinstance(file, SkippedFile)]
+        too_many = f"more than MAX_OUTPUT_FILES={limit} files"
+        skipped += [
+            SkippedFile(path=file.path, size_bytes=file.size_bytes, reason=too_many) for file in result.changed[limit:]
+        ]
+        files = [file for file in fetched if isinstance(file, WorkspaceFile)]
+        await self._record(result, len(files))
+        error = result.error
+        return ExecuteResult(
+            exit_code=result.exit_code,
+            timed_out=result.timed_out,
+            duration_ms=result.duration_ms,
+            files=files,
+            outputs=list(result.outputs),
+            error=error and ExecutionError(name=error.name, value=error.value, traceback=list(error.traceback)),
+            state="lost",
+            state_reason=_STATE_REASON,
+            execution_id=self.execution_id,
+            truncated=list(result.truncated),
+            skipped_files=skipped,
+        )
+
+    async def _fetch(self, file: ChangedFile) -> WorkspaceFile | SkippedFile:
+        """Store one file of the workspace. The code may have changed it since: no failure is ours."""
+
+        def skip(reason: str) -> SkippedFile:
+            return SkippedFile(path=file.path, size_bytes=file.size_bytes, reason=reason)
+
+        if file.size_bytes > self._executor.settings.max_file_bytes:
+            return skip(str(FileTooLarge(self._executor.settings.max_file_bytes)))
+        try:
+            async with self._sandbox.open_file(file.path) as chunks:
+                stored = await self._save(chunks, file.path, "output", None)
+        except SupervisorFailed as error:
+            return skip(f"could not be read: {error.reason}")
+        if isinstance(stored, str):
+            return skip(stored)
+        return WorkspaceFile(path=file.path, file_id=stored.file_id, size_bytes=stored.size_bytes)
+
+    async def _save(
+        self, chunks: AsyncIterable[bytes], name: str, origin: FileOrigin, media_type: str | None
+    ) -> StoredFile | str:
+        """Store a file; if that can't be, the reason why."""
+        try:
+            return await self._executor.files.save(
+                chunks, name, origin=origin, execution_id=self.execution_id, media_type=media_type
+            )
+        except (FileTooLarge, StorageFull) as error:
+            return str(error)
+
+    async def _record(self, result: CellResult, files_out: int) -> None:
+        await self._executor.registry.add_execution(
+            ExecutionRecord(
+                execution_id=self.execution_id,
+                created_at=self._created_at,
+                finished_at=time.time(),
+                outcome=_outcome(result),
+                exit_code=result.exit_code,
+                timed_out=result.timed_out,
+                duration_ms=result.duration_ms,
+                stdout_bytes=result.stdout_bytes,
+                stderr_bytes=result.stderr_bytes,
+                files_in=len(self._request.files),
+                files_out=files_out,
+            )
+        )
+
+
+def _outcome(result: CellResult) -> str:
+    """One word for the registry: ok, error, timeout, or the limit or death that ended it."""
+    if result.timed_out:
+        return "timeout"
+    names = {"MemoryLimitExceeded": "memory", "CpuTimeLimitExceeded": "cpu", "KernelDied": "died"}
+    if result.error is not None:
+        return names.get(result.error.name, "error")
+    return "ok" if result.exit_code == 0 else "error"
+
+
+def _image_bytes(mime: str, value: object) -> bytes | None:
+    if not isinstance(value, str):
+        return None
+    if mime == "image/svg+xml":
+        return value.encode()
+    try:
+        return base64.b64decode(value)
+    except (binascii.Error, ValueError):
+        return None
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data

@@ -1,0 +1,112 @@
+"""The only wiring: what is opened at start, in order, and closed in reverse."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from kernel_image import contract
+from service.artifacts import FileStore
+from service.executor import Executor
+from service.readiness import KernelReadiness
+from service.records import ContainerRecord
+from service.registry import Registry
+from service.settings import MIB, Settings
+from sessions.containers import DockerEngine
+from sessions.kernel import KernelContext
+from sessions.models import Connection, Limits
+from sessions.pool import Pool, PoolSettings
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Open files, registry, engine and pool for as long as the application serves."""
+    settings: Settings = app.state.settings
+    async with AsyncExitStack() as stack:
+        registry = Registry(settings.registry_url)
+        stack.push_async_callback(registry.close)
+        files = FileStore(settings.file_storage_dir, registry, settings.max_file_bytes, settings.file_ttl_sec)
+        stack.callback(files.close)
+        files.prepare()
+        await registry.migrate()
+        instance_id = await registry.instance_id(settings.instance_id)
+        await stack.enter_async_context(_running(files.sweep_forever()))
+
+        engine = DockerEngine()
+        stack.push_async_callback(engine.close)
+        await engine.prepare(settings.python_executor_docker_image, instance_id)
+        context = KernelContext()
+        stack.callback(context.close)
+        pool = Pool(engine, _pool_settings(settings, instance_id), ContainerRegistry(registry, instance_id), context)
+        await stack.enter_async_context(pool)
+
+        app.state.files = files
+        app.state.kernels = KernelReadiness(engine, pool, instance_id)
+        app.state.executor = Executor(settings, pool, files, registry)
+        yield
+
+
+def _pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
+    limits = Limits(
+        memory_bytes=settings.memory_limit_mb * MIB,
+        cpus=settings.kernel_cpus,
+        pids=settings.pids_limit,
+        workspace_bytes=settings.workspace_size_mb * MIB,
+        tmp_bytes=settings.tmp_size_mb * MIB,
+        lease_sec=settings.lease_sec,
+    )
+    return PoolSettings(
+        image=settings.python_executor_docker_image,
+        instance_id=instance_id,
+        preload=settings.kernel_preload,
+        limits=limits,
+        size=settings.pool_size,
+        max_containers=settings.max_containers,
+        queue_size=settings.queue_size,
+        queue_timeout_sec=settings.queue_timeout_sec,
+    )
+
+
+class ContainerRegistry:
+    """`sessions.pool.ContainerLog` in the registry."""
+
+    def __init__(self, registry: Registry, instance_id: str) -> None:
+        self._registry = registry
+        self._instance_id = instance_id
+
+    async def launched(self, connection: Connection) -> None:
+        container = connection.container
+        await self._registry.add_container(
+            ContainerRecord(
+                container_id=container.container_id,
+                name=container.name,
+                instance_id=self._instance_id,
+                state="running",
+                created_at=time.time(),
+                address=container.host,
+                supervisor_port=container.ports[contract.SUPERVISOR_PORT],
+                shell_port=container.ports[contract.SHELL_PORT],
+                iopub_port=container.ports[contract.IOPUB_PORT],
+                token=connection.token,
+                kernel_key=connection.kernel_key,
+            )
+        )
+
+    async def removed(self, container_id: str) -> None:
+        await self._registry.container_removed(container_id, time.time())
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` in the background until the block ends."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

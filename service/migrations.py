@@ -1,0 +1,72 @@
+"""Brings the registry's schema up to date, whoever else starts at the same moment."""
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from service.errors import MigrationFailed, MigrationsMissing, RegistryTooNew
+
+FOLDER = Path(__file__).resolve().parent.parent / "alembic"
+
+# Another process may be creating the same tables. SQLite serialises the two by its write lock;
+# elsewhere the loser fails on a table that exists, and finds the work done when it looks again.
+_TRIES = 5
+_PAUSE_SEC = 0.3
+
+# alembic.context is a global of that library: two upgrades in one process take turns.
+_ALEMBIC = threading.Lock()
+
+log = logging.getLogger(__name__)
+
+
+def upgrade(engine: Engine) -> None:
+    """Apply every migration the database does not have yet.
+
+    Raises:
+        MigrationsMissing: the folder of migrations is not beside the code.
+        RegistryTooNew: the database has a revision that the code does not know.
+        MigrationFailed: the database cannot be reached or changed.
+    """
+    if not (FOLDER / "env.py").is_file():
+        raise MigrationsMissing(FOLDER)
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            with _ALEMBIC, engine.begin() as connection:
+                _upgrade(connection)
+            return
+        except DBAPIError as error:
+            if not tries_left:
+                raise MigrationFailed(str(error.orig)) from error
+            time.sleep(_PAUSE_SEC)
+        except (SQLAlchemyError, CommandError) as error:
+            raise MigrationFailed(str(error)) from error
+
+
+def _upgrade(connection: Connection) -> None:
+    config = config_for(connection)
+    before = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if before is not None and before not in known:
+        raise RegistryTooNew(before)
+    command.upgrade(config, "head")
+    after = MigrationContext.configure(connection).get_current_revision()
+    if before != after:
+        log.info("registry schema: %s -> %s", before or "new", after)
+
+
+def config_for(connection: Connection) -> Config:
+    """Alembic's configuration for one open connection, without a file."""
+    config = Config()
+    # A percent sign would be read as the start of a substitution.
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config

@@ -1,0 +1,75 @@
+"""What the registry remembers, as frozen values: rows never leave ``service/registry.py``.
+
+Times are seconds since the epoch.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+FileOrigin = Literal["upload", "output", "display"]
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file whose bytes are on disk under its id."""
+
+    file_id: str
+    """A version 4 UUID in its canonical lower-case form."""
+    filename: str
+    size_bytes: int
+    sha256: str
+    """Lower-case hexadecimal."""
+    media_type: str
+    created_at: float
+    expires_at: float | None = None
+    """None: never."""
+    origin: FileOrigin = "upload"
+    execution_id: str | None = None
+    """The execution that made it; None for an upload."""
+
+
+@dataclass(frozen=True)
+class FilePage:
+    """Files in the order they were stored, and where the next page begins (None: no more)."""
+
+    files: tuple[StoredFile, ...]
+    next: str | None
+
+
+@dataclass(frozen=True)
+class ExecutionRecord:
+    """That code ran and how it ended. The code itself is not kept."""
+
+    execution_id: str
+    created_at: float
+    finished_at: float
+    outcome: str
+    exit_code: int | None
+    timed_out: bool
+    duration_ms: int
+    stdout_bytes: int
+    stderr_bytes: int
+    files_in: int
+    files_out: int
+
+
+@dataclass(frozen=True)
+class ContainerRecord:
+    """A container this service made, and all it takes to speak to its kernel again."""
+
+    container_id: str
+    """The engine's id."""
+    name: str
+    instance_id: str
+    state: str
+    created_at: float
+    address: str
+    """Host name or IP address the ports are published on."""
+    supervisor_port: int
+    shell_port: int
+    iopub_port: int
+    token: str = field(repr=False)
+    """What the supervisor asks of its callers."""
+    kernel_key: str = field(repr=False)
+    """What signs the kernel's messages."""
+    removed_at: float | None = None

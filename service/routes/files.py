@@ -1,0 +1,128 @@
+"""``/v1/files``: upload, list, download, delete."""
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service.artifacts import OpenFile
+from service.dependencies import FilesDep
+from service.downloads import FileResponse, content_disposition, matches, parse_range
+from service.errors import FileNotFound
+from service.media_types import OCTET_STREAM
+from service.schemas import ErrorBody, FileList, StoredFileInfo
+from service.uploads import FIELD, receive_upload
+
+router = APIRouter(prefix="/v1/files", tags=["files"])
+
+# Bodies that are streamed to the disk and bounded here, not by the limit for JSON.
+UPLOADS = re.compile(r"/v1/files/?")
+
+_MULTIPART = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FIELD],
+                    "properties": {
+                        FIELD: {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "The file. Other fields are ignored.",
+                        }
+                    },
+                }
+            }
+        },
+    }
+}
+_BYTES = {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}}
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ErrorBody} for status in statuses}
+
+
+@router.post("", status_code=201, openapi_extra=_MULTIPART, responses=_errors(413, 422, 507))
+async def upload_file(request: Request, files: FilesDep) -> StoredFileInfo:
+    """Store a file, for executions to use."""
+    async with receive_upload(request, files.max_bytes) as upload:
+        stored = await files.save(upload.chunks(), upload.filename, media_type=upload.media_type)
+    return StoredFileInfo.of(stored)
+
+
+@router.get("", responses=_errors(422))
+async def list_files(
+    files: FilesDep,
+    limit: Annotated[
+        int | None, Query(ge=1, le=1000, description="Most files in a page; all if left out.")
+    ] = None,
+    after: Annotated[
+        str | None, Query(description="`next` of the page before.", max_length=200)
+    ] = None,
+) -> FileList:
+    """List the stored files, oldest first."""
+    page = await files.list_files(limit, after)
+    return FileList(files=[StoredFileInfo.of(stored) for stored in page.files], next=page.next)
+
+
+@router.get(
+    "/{file_id}",
+    response_class=Response,
+    responses={
+        200: {"description": "The file's bytes.", "content": _BYTES},
+        206: {"description": "The range that was asked for.", "content": _BYTES},
+        304: {"description": "The client has the file already."},
+        **_errors(404, 416),
+    },
+)
+async def download_file(file_id: str, request: Request, files: FilesDep) -> Response:
+    """Download a file. `Range`, `If-Range` and `If-None-Match` work; the ETag is the SHA-256."""
+    file = await files.open(file_id)
+    try:
+        return _download(file, request)
+    except BaseException:
+        file.close()
+        raise
+
+
+@router.head("/{file_id}", response_class=Response, responses=_errors(404, 416))
+async def describe_file(file_id: str, request: Request, files: FilesDep) -> Response:
+    """Give the headers of a download without its bytes."""
+    with await files.open(file_id) as file:
+        answer = _download(file, request)
+        return Response(status_code=answer.status_code, headers=dict(answer.headers))
+
+
+@router.delete("/{file_id}", status_code=204, responses=_errors(404))
+async def delete_file(file_id: str, files: FilesDep) -> None:
+    """Delete a file."""
+    if not await files.delete(file_id):
+        raise FileNotFound(file_id)
+
+
+def _download(file: OpenFile, request: Request) -> Response:
+    stored = file.stored
+    etag = f'"{stored.sha256}"'
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": content_disposition(stored.filename),
+        # Whatever is in the file, a browser must save it and not run it.
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox",
+        "Content-Type": OCTET_STREAM,
+    }
+    if matches(request.headers.get("if-none-match"), etag):
+        file.close()
+        return Response(status_code=304, headers=headers)
+    wanted = None
+    if request.headers.get("if-range", etag) == etag:
+        wanted = parse_range(request.headers.get("range"), stored.size_bytes)
+    start, end = wanted or (0, stored.size_bytes)
+    headers["Content-Length"] = str(end - start)
+    if wanted:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{stored.size_bytes}"
+    return FileResponse(file, start, end, 206 if wanted else 200, headers)

@@ -1,0 +1,28 @@
+"""``/health`` and ``/ready``: for people, load balancers and clients that look before they leap."""
+
+from fastapi import APIRouter
+
+import service
+from service.dependencies import KernelsDep
+from service.errors import ErrorResponse
+from service.schemas import Health, NotReadyBody, PoolCounts, Readiness
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health")
+async def health(kernels: KernelsDep) -> Health:
+    """Tell whether the service works. The answer is 200 even if it does not: see `status`."""
+    problem = await kernels.problem()
+    return Health(status="error" if problem else "ok", message=problem, version=service.__version__)
+
+
+@router.get("/ready", response_model=Readiness, responses={503: {"model": NotReadyBody}})
+async def ready(kernels: KernelsDep) -> Readiness | ErrorResponse:
+    """Tell whether executions are served: 503 until the first kernel is ready."""
+    pool = PoolCounts.model_validate(kernels.counts())
+    reason = kernels.not_ready()
+    if reason is not None:
+        facts = {"instance_id": kernels.instance_id, "pool": pool.model_dump()}
+        return ErrorResponse(503, "not_ready", reason, facts=facts)
+    return Readiness(instance_id=kernels.instance_id, pool=pool)

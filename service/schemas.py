@@ -1,0 +1,324 @@
+"""The wire: every JSON body that goes in or out. Times are seconds since the epoch."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, field_validator
+
+from service.records import StoredFile
+
+_FILE_ID = "9b2f6c1e-3d55-4d0b-8a49-0c1f5b7a2e64"
+_EXECUTION_ID = "5f0c8a3e7d1b4c52a6e9d3f0b1c2d4e5"
+_SHA256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
+
+MAX_INPUT_FILES = 1000
+
+FileId = Annotated[str, Field(description="Id of a stored file.", examples=[_FILE_ID])]
+
+
+class ErrorBody(BaseModel):
+    """What every answer of 400 and above has."""
+
+    detail: str | list[dict[str, Any]] = Field(
+        description="What is wrong; for an invalid request, a list with `loc`, `msg` and `type`.",
+        examples=[f"File with ID '{_FILE_ID}' not found"],
+    )
+    code: str = Field(
+        description="The kind of error, for programs; it does not change.",
+        examples=["file_not_found"],
+    )
+
+
+# Executions: the request
+
+
+class InputFile(BaseModel):
+    """A stored file that the code finds in its working folder."""
+
+    path: StrictStr = Field(
+        description="Where to put it, relative to the working folder; folders are made.",
+        examples=["data/sales.csv"],
+    )
+    file_id: StrictStr = Field(description="Id of a stored file.", examples=[_FILE_ID])
+
+
+class ExecuteRequest(BaseModel):
+    """Python code to run once, in a kernel of its own."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"code": "import pandas as pd\npd.DataFrame({'a': [1, 2]}).sum()"},
+                {
+                    "code": "print(open('notes.txt').read())\nname = input()\nname.upper()",
+                    "stdin": "Ada\n",
+                    "timeout_ms": 5000,
+                    "files": [{"path": "notes.txt", "file_id": _FILE_ID}],
+                },
+            ]
+        }
+    )
+
+    code: StrictStr = Field(
+        description="Python source; top-level `await`, magics and `!commands` work.",
+        examples=["print('Hello, World!')\n2 + 2"],
+    )
+    stdin: StrictStr | None = Field(
+        None,
+        description="What the code reads from standard input, then end of file.",
+        examples=["Ada\n"],
+    )
+    timeout_ms: StrictInt = Field(
+        2000,
+        ge=1,
+        description="Longest run, in milliseconds; at most `MAX_EXEC_TIMEOUT_MS`.",
+        examples=[2000],
+    )
+    last_line_interactive: bool = Field(
+        True,
+        description="Show the value of the last line, as a notebook does, if it is an expression.",
+        examples=[True],
+    )
+    files: list[InputFile] = Field(
+        default_factory=list,
+        max_length=MAX_INPUT_FILES,
+        description="Stored files to put into the working folder first.",
+        examples=[[{"path": "data/sales.csv", "file_id": _FILE_ID}]],
+    )
+
+    @field_validator("code")
+    @classmethod
+    def _has_no_nul(cls, code: str) -> str:
+        if "\0" in code:
+            raise ValueError("Python source cannot have NUL characters")
+        return code
+
+
+# Executions: the response
+
+
+class WorkspaceFile(BaseModel):
+    """A file that the code made or changed, stored."""
+
+    path: str = Field(
+        description="Where it was, relative to the working folder.", examples=["out/chart.png"]
+    )
+    kind: Literal["file"] = Field("file", description="Always `file`.", examples=["file"])
+    file_id: FileId
+    size_bytes: int = Field(description="Its size, in bytes.", examples=[18_204])
+
+
+class SkippedFile(BaseModel):
+    """A file that the code made or changed, but that was not stored."""
+
+    path: str = Field(
+        description="Where it was, relative to the working folder.", examples=["big.bin"]
+    )
+    size_bytes: int = Field(description="Its size, in bytes.", examples=[734_003_200])
+    reason: str = Field(
+        description="Why it was not stored.", examples=["File size exceeds maximum of 10 MB"]
+    )
+
+
+class ExecutionError(BaseModel):
+    """Why the code did not come to its end."""
+
+    name: str = Field(
+        description="The exception's class, or `TimeoutExceeded`, `MemoryLimitExceeded`, "
+        "`CpuTimeLimitExceeded` or `KernelDied`.",
+        examples=["ZeroDivisionError"],
+    )
+    value: str = Field(description="The exception's text.", examples=["division by zero"])
+    traceback: list[str] = Field(
+        description="The traceback, without colour codes.",
+        examples=[["Traceback (most recent call last)", "ZeroDivisionError: division by zero"]],
+    )
+
+
+class ExecuteResult(BaseModel):
+    """How an execution ended: all there is to know but the two streams."""
+
+    exit_code: int | None = Field(
+        description="As a shell reports it: 0, 1 after an exception, n after `sys.exit(n)`, "
+        "128 + n after signal n; null after a timeout.",
+        examples=[0],
+    )
+    timed_out: bool = Field(description="Whether `timeout_ms` ended it.", examples=[False])
+    duration_ms: int = Field(description="How long it took, in milliseconds.", examples=[12])
+    files: list[WorkspaceFile] = Field(
+        description="Files that were made or changed.",
+        examples=[
+            [{"path": "out/chart.png", "kind": "file", "file_id": _FILE_ID, "size_bytes": 18_204}]
+        ],
+    )
+    outputs: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="Rich outputs: `display_data` and `execute_result` of notebook format 4. An "
+        "image also has a `file_id` in `metadata`, under its media type.",
+        examples=[
+            [
+                {
+                    "output_type": "execute_result",
+                    "execution_count": 1,
+                    "data": {"text/plain": "4"},
+                    "metadata": {},
+                }
+            ]
+        ],
+    )
+    error: ExecutionError | None = Field(
+        None, description="Why it did not come to its end; null if it did.", examples=[None]
+    )
+    state: Literal["kept", "restarted", "lost"] = Field(
+        "lost",
+        description="What became of the variables; `lost` when the kernel was for this execution "
+        "only.",
+        examples=["lost"],
+    )
+    state_reason: str = Field(
+        "",
+        description="Why `state` is what it is.",
+        examples=["a stateless execution has a kernel of its own"],
+    )
+    execution_id: str = Field(description="Id of this execution.", examples=[_EXECUTION_ID])
+    truncated: list[Literal["stdout", "stderr", "outputs"]] = Field(
+        default_factory=list,
+        description="What was cut because it was over its limit.",
+        examples=[[]],
+    )
+    skipped_files: list[SkippedFile] = Field(
+        default_factory=list,
+        description="Files that were made or changed but not stored, and why.",
+        examples=[[]],
+    )
+
+
+class ExecuteResponse(ExecuteResult):
+    """How an execution ended, and what it printed."""
+
+    stdout: str = Field(
+        description="Standard output, with the value of the last line.",
+        examples=["Hello, World!\n4\n"],
+    )
+    stderr: str = Field(description="Standard error, with the traceback.", examples=[""])
+
+
+# Events of an execution that is streamed
+
+
+class OutputEvent(BaseModel):
+    """Event `output`: text as it is printed."""
+
+    stream: Literal["stdout", "stderr"] = Field(
+        description="Where it was printed.", examples=["stdout"]
+    )
+    data: str = Field(description="The text.", examples=["Hello, World!\n"])
+
+
+class ErrorEvent(BaseModel):
+    """Event `error`: the service failed after the stream had begun."""
+
+    message: str = Field(description="What went wrong.", examples=["The kernel's container died"])
+
+
+# Files
+
+
+class StoredFileInfo(BaseModel):
+    """A stored file."""
+
+    file_id: FileId
+    filename: str = Field(description="Its name, as the client gave it.", examples=["sales.csv"])
+    size_bytes: int = Field(description="Its size, in bytes.", examples=[18_204])
+    upload_time: float = Field(description="When it was stored.", examples=[1_767_225_600.25])
+    sha256: str = Field(description="SHA-256 of its bytes, hexadecimal.", examples=[_SHA256])
+    media_type: str = Field(
+        description="As the client said, or told from the name.", examples=["text/csv"]
+    )
+    expires_at: float | None = Field(
+        description="When it will be deleted; null: never.", examples=[1_767_229_200.25]
+    )
+
+    @classmethod
+    def of(cls, stored: StoredFile) -> Self:
+        """The wire form of a stored file."""
+        return cls(
+            file_id=stored.file_id,
+            filename=stored.filename,
+            size_bytes=stored.size_bytes,
+            upload_time=stored.created_at,
+            sha256=stored.sha256,
+            media_type=stored.media_type,
+            expires_at=stored.expires_at,
+        )
+
+
+class FileList(BaseModel):
+    """Stored files, oldest first."""
+
+    files: list[StoredFileInfo] = Field(
+        description="The files of this page.",
+        examples=[
+            [
+                {
+                    "file_id": _FILE_ID,
+                    "filename": "sales.csv",
+                    "size_bytes": 18_204,
+                    "upload_time": 1_767_225_600.25,
+                    "sha256": _SHA256,
+                    "media_type": "text/csv",
+                    "expires_at": 1_767_229_200.25,
+                }
+            ]
+        ],
+    )
+    next: str | None = Field(
+        description="Give it as `after` for the next page; null: this is the last.",
+        examples=[None],
+    )
+
+
+# Health
+
+
+class Health(BaseModel):
+    """Whether the service works; the status code is 200 either way."""
+
+    status: Literal["ok", "error"] = Field(
+        description="`error`: code cannot be run now.", examples=["ok"]
+    )
+    message: str | None = Field(description="What is wrong, if anything.", examples=[None])
+    version: str = Field(description="Version of the service.", examples=["0.5.0"])
+
+
+class PoolCounts(BaseModel):
+    """The kernels there are, by what they do."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    ready: int = Field(description="Waiting for work.", examples=[2])
+    starting: int = Field(description="Being made.", examples=[0])
+    busy: int = Field(description="Running code.", examples=[1])
+    waiting: int = Field(description="Callers that wait for one.", examples=[0])
+    target: int = Field(description="How many are kept ready.", examples=[2])
+
+
+class Readiness(BaseModel):
+    """That executions are served."""
+
+    status: Literal["ready"] = Field("ready", description="Always `ready`.", examples=["ready"])
+    instance_id: str = Field(
+        description="What this service's containers are labelled with.", examples=[_EXECUTION_ID]
+    )
+    pool: PoolCounts = Field(
+        description="The kernels there are.",
+        examples=[{"ready": 2, "starting": 0, "busy": 1, "waiting": 0, "target": 2}],
+    )
+
+
+class NotReadyBody(ErrorBody):
+    """Why executions are not served yet."""
+
+    instance_id: str = Field(
+        description="What this service's containers are labelled with.", examples=[_EXECUTION_ID]
+    )
+    pool: PoolCounts = Field(description="The kernels there are.")

@@ -1,0 +1,120 @@
+"""An HTTP server for an application: takes the port, logs, shows the banner, stops in order."""
+
+import logging.config
+import socket
+import sys
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.banner import banner
+from service.errors import ANSWERS, AddressUnavailable, StartError
+
+# Time that requests under way get to end when the server stops, in seconds.
+_GRACE_SEC = 5
+# Longer than most clients keep an idle connection, so that theirs is the side that closes it.
+_KEEP_ALIVE_SEC = 65
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the address before anything else is started. Raises ``AddressUnavailable``."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+        except OSError:
+            sock.close()
+            raise
+    except OSError as error:
+        raise AddressUnavailable(host, port, error.strerror or str(error)) from error
+    return sock
+
+
+def serve(app: ASGIApp, host: str, sock: socket.socket) -> None:
+    """Run a server on a bound socket until SIGTERM or SIGINT; it sends itself that again at the end.
+
+    Calls ``sys.exit`` with 1 or 3 when the application cannot start.
+    """
+    make_server(app, host).run(sockets=[sock])
+
+
+def make_server(app: ASGIApp, host: str) -> uvicorn.Server:
+    """A server that is yet to run; ``host`` is for the banner."""
+    config = uvicorn.Config(
+        _PlainStartErrors(app),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SEC,
+        timeout_graceful_shutdown=_GRACE_SEC,
+    )
+    return _Server(config, host)
+
+
+class _Server(uvicorn.Server):
+    """Prints the banner once it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config, host: str) -> None:
+        super().__init__(config)
+        self._host = host
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        assert sockets
+        port = sockets[0].getsockname()[1]
+        try:
+            await super().startup(sockets)
+        except OSError as error:
+            # Someone else began to listen while this service was starting.
+            reason = error.strerror or str(error)
+            await self.lifespan.shutdown()
+            sys.stderr.write(f"{AddressUnavailable(self._host, port, reason)}\n")
+            sys.exit(1)
+        if not self.should_exit:
+            sys.stdout.write(f"{banner(self._host, port)}\n")
+            sys.stdout.flush()
+
+
+class _PlainStartErrors:
+    """ASGI middleware: when the service knows why it cannot start, it says so without a traceback.
+
+    Those are the ``StartError``s, and the errors that a request could meet as well.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def say(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                error = sys.exception()
+                if isinstance(error, (StartError, *ANSWERS)):
+                    message["message"] = str(error)
+            await send(message)
+
+        await self._app(scope, receive, say if scope["type"] == "lifespan" else send)
+
+
+def configure_logging(level: str) -> None:
+    """One line for each event, to standard error: time, level, logger, message."""
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+            "root": {"handlers": ["stderr"], "level": level},
+            "loggers": {
+                # They report each of their steps, or what a client sent, as news.
+                "alembic": {"level": "WARNING"},
+                "python_multipart": {"level": "ERROR"},
+                "urllib3": {"level": "WARNING"},
+                "docker": {"level": "WARNING"},
+            },
+        }
+    )

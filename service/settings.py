@@ -1,0 +1,179 @@
+"""What an operator may set, read from the environment: the only module that reads it.
+
+Each field's upper-cased name is its variable. An empty variable counts as unset. The table in
+docs/settings.md is held against these fields by a test.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.errors import SettingsInvalid
+
+_MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+_NO_MODULES = "none"
+
+MIB = 1024 * 1024
+
+
+def _split_modules(value: object) -> object:
+    """Turn ``"numpy, pandas"`` into ``("numpy", "pandas")``; ``"none"`` is the empty list."""
+    if not isinstance(value, str):
+        return value
+    if value.strip().lower() == _NO_MODULES:
+        return ()
+    return tuple(name.strip() for name in value.split(","))
+
+
+def _upper(value: object) -> object:
+    return value.strip().upper() if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """All settings, checked. Raises ``pydantic.ValidationError``; see ``load_settings``."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="forbid")
+
+    # The server
+    host: str = Field("0.0.0.0", description="Address the server listens on.")
+    port: int = Field(
+        8000, ge=0, le=65535, description="TCP port the server listens on; `0` takes a free one."
+    )
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
+    ] = Field("INFO", description="How much is logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`.")
+    max_request_bytes: int = Field(
+        4 * MIB, ge=1024, description="Largest body of a JSON request, in bytes; over it 413."
+    )
+
+    # One execution
+    max_exec_timeout_ms: int = Field(
+        10_000, ge=1, description="Largest `timeout_ms` a caller may ask for, in milliseconds."
+    )
+    cpu_time_limit_sec: int = Field(
+        5, ge=1, description="CPU time one execution may use, in seconds."
+    )
+    memory_limit_mb: int = Field(
+        128,
+        ge=16,
+        description="Memory for the user's code, in MiB; the idle kernel's own comes on top.",
+    )
+    max_output_bytes: int = Field(
+        MIB, ge=1, description="Largest `stdout`, and largest `stderr`, in bytes; cut beyond."
+    )
+    max_display_bytes: int = Field(
+        10 * MIB, ge=1, description="Rich outputs of one execution, all together, in bytes."
+    )
+    max_output_files: int = Field(
+        256, ge=0, description="Most files one execution may hand back; the rest are skipped."
+    )
+
+    # Files
+    max_file_size_mb: int = Field(10, ge=1, description="Largest file, up or down, in MiB.")
+    file_storage_dir: Path = Field(
+        Path("/tmp/code-interpreter-files"),
+        description="Folder of the stored files and, by default, of the registry.",
+    )
+    file_ttl_sec: int = Field(
+        3600, ge=0, description="Seconds until a stored file expires; `0` keeps it for good."
+    )
+    database_url: str | None = Field(
+        None,
+        description="SQLAlchemy URL of the registry; unset means `registry.sqlite3` in "
+        "`FILE_STORAGE_DIR`.",
+    )
+
+    # Containers
+    python_executor_docker_image: str = Field(
+        "code-interpreter-kernel:latest", description="Image the kernels run in."
+    )
+    pool_size: int = Field(2, ge=0, description="Kernels kept ready, waiting for work.")
+    max_containers: int = Field(
+        16, ge=1, description="Most containers at once, those of the pool included."
+    )
+    queue_size: int = Field(
+        64, ge=0, description="Callers that may wait for a kernel; over it 503 at once."
+    )
+    queue_timeout_sec: float = Field(
+        10, gt=0, allow_inf_nan=False, description="Longest wait for a kernel, in seconds."
+    )
+    workspace_size_mb: int = Field(128, ge=1, description="Size of `/workspace`, in MiB.")
+    tmp_size_mb: int = Field(64, ge=1, description="Size of `/tmp`, in MiB.")
+    pids_limit: int = Field(
+        256, ge=32, description="Most processes and threads in one container, ours included."
+    )
+    kernel_cpus: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="CPUs one container may use; `0.5` is half."
+    )
+    kernel_preload: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_modules)] = Field(
+        ("numpy", "pandas", "matplotlib.pyplot"),
+        description="Modules a ready kernel has imported already, comma separated; `none` for "
+        "none.",
+    )
+    lease_sec: int = Field(
+        60,
+        ge=5,
+        description="Seconds after which a container that lost its service removes itself.",
+    )
+    instance_id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$",
+        description="Name that marks this service's containers; unset means one made at the "
+        "first start and kept in the registry.",
+    )
+
+    @field_validator("kernel_preload")
+    @classmethod
+    def _are_modules(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not _MODULE_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of a module")
+        return names
+
+    @field_validator("file_storage_dir")
+    @classmethod
+    def _is_absolute(cls, folder: Path) -> Path:
+        return folder.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _pool_fits(self) -> Self:
+        if self.pool_size > self.max_containers:
+            raise ValueError(
+                f"POOL_SIZE ({self.pool_size}) must not be larger than "
+                f"MAX_CONTAINERS ({self.max_containers})"
+            )
+        return self
+
+    @property
+    def max_file_bytes(self) -> int:
+        """``max_file_size_mb`` in bytes."""
+        return self.max_file_size_mb * MIB
+
+    @property
+    def registry_url(self) -> str:
+        """The registry's SQLAlchemy URL, the default one included."""
+        return self.database_url or f"sqlite:///{self.file_storage_dir / 'registry.sqlite3'}"
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsInvalid: with one sentence for each bad variable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsInvalid(tuple(_sentence(problem) for problem in error.errors())) from None
+
+
+def _sentence(problem: Any) -> str:
+    """Say one of pydantic's errors in the operator's words."""
+    message: str = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return f"{message}."
+    message = message.removeprefix("Input ")
+    return f"{str(problem['loc'][0]).upper()} {message}, but it is {problem['input']!r}."

@@ -1,0 +1,85 @@
+"""The registry's tables. They change only by a migration in alembic/versions."""
+
+from typing import Any, ClassVar
+
+from sqlalchemy import BigInteger, Double, Index, MetaData, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that a migration can change it on any database."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[type, Any]] = {float: Double}
+
+
+class FileRow(Base):
+    """A stored file; see ``records.StoredFile``."""
+
+    __tablename__ = "files"
+    __table_args__ = (Index(None, "created_at", "file_id"), Index(None, "expires_at"))
+
+    file_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    filename: Mapped[str] = mapped_column(Text)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    media_type: Mapped[str] = mapped_column(String(255))
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+    origin: Mapped[str] = mapped_column(String(16))
+    execution_id: Mapped[str | None] = mapped_column(String(64))
+
+
+class ExecutionRow(Base):
+    """An execution that has ended; see ``records.ExecutionRecord``."""
+
+    __tablename__ = "executions"
+    __table_args__ = (Index(None, "created_at"),)
+
+    execution_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    created_at: Mapped[float]
+    finished_at: Mapped[float]
+    outcome: Mapped[str] = mapped_column(String(32))
+    exit_code: Mapped[int | None]
+    timed_out: Mapped[bool]
+    duration_ms: Mapped[int]
+    stdout_bytes: Mapped[int] = mapped_column(BigInteger)
+    stderr_bytes: Mapped[int] = mapped_column(BigInteger)
+    files_in: Mapped[int]
+    files_out: Mapped[int]
+
+
+class ContainerRow(Base):
+    """A container, also after it is gone; see ``records.ContainerRecord``."""
+
+    __tablename__ = "containers"
+    __table_args__ = (Index(None, "instance_id", "removed_at"),)
+
+    container_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(128))
+    instance_id: Mapped[str] = mapped_column(String(63))
+    state: Mapped[str] = mapped_column(String(32))
+    created_at: Mapped[float]
+    removed_at: Mapped[float | None]
+    address: Mapped[str] = mapped_column(String(255))
+    supervisor_port: Mapped[int]
+    shell_port: Mapped[int]
+    iopub_port: Mapped[int]
+    token: Mapped[str] = mapped_column(String(128))
+    kernel_key: Mapped[str] = mapped_column(String(128))
+
+
+class InstanceRow(Base):
+    """What this installation remembers about itself, by name."""
+
+    __tablename__ = "instance"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)

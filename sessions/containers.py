@@ -1,0 +1,180 @@
+"""Kernel containers on a Docker engine. The one module that imports `docker`."""
+
+import asyncio
+import functools
+import secrets
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Final, ParamSpec, TypeVar
+
+import docker
+import requests.exceptions
+from docker.errors import APIError, DockerException, NotFound
+from docker.errors import ImageNotFound as DockerImageNotFound
+
+from kernel_image import contract
+from sessions.errors import EngineUnavailable, ImageNotFound, LaunchFailed
+from sessions.models import Container, ContainerSpec
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_HOST: Final = "127.0.0.1"
+_NETWORK_PREFIX: Final = "code-interpreter-"
+_CAPABILITIES: Final = ["NET_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL"]
+"""PID 1 gives up NET_ADMIN once the network is closed; the user's code has none."""
+_OPEN_FILES: Final = 4096
+_TMPFS_INODES: Final = 65536
+_CONCURRENT_CALLS: Final = 8
+_CALL_TIMEOUT_SEC: Final = 60
+
+
+@contextmanager
+def _docker_errors() -> Iterator[None]:
+    try:
+        yield
+    except DockerImageNotFound as error:
+        raise ImageNotFound(str(error.explanation)) from error
+    except APIError as error:
+        raise LaunchFailed(str(error.explanation or error)) from error
+    except (DockerException, requests.exceptions.RequestException, OSError) as error:
+        raise EngineUnavailable(str(error)) from error
+
+
+class DockerEngine:
+    """`sessions.engine.Engine` on Docker. Calls block, so they run on threads of their own."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_CONCURRENT_CALLS, thread_name_prefix="docker")
+        with _docker_errors():
+            self._client = docker.from_env(timeout=_CALL_TIMEOUT_SEC, max_pool_size=_CONCURRENT_CALLS)
+
+    async def _call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        with _docker_errors():
+            return await loop.run_in_executor(self._threads, functools.partial(function, *args, **kwargs))
+
+    async def ping(self) -> None:
+        await self._call(self._client.ping)
+
+    async def prepare(self, image: str, instance_id: str) -> None:
+        await self._call(self._find_image, image)
+        await self._call(self._make_network, instance_id)
+
+    def _find_image(self, image: str) -> None:
+        try:
+            self._client.api.inspect_image(image)
+        except NotFound as missing:
+            try:
+                self._client.images.pull(image)
+            except DockerException:
+                raise ImageNotFound(image) from missing
+
+    def _make_network(self, instance_id: str) -> None:
+        name = _NETWORK_PREFIX + instance_id
+        if not self._client.api.networks(names=[f"^{name}$"]):
+            self._client.api.create_network(
+                name,
+                driver="bridge",
+                check_duplicate=True,
+                labels={contract.INSTANCE_LABEL: instance_id},
+                options={"com.docker.network.bridge.enable_icc": "false"},
+            )
+
+    async def launch(self, spec: ContainerSpec) -> Container:
+        launching = asyncio.ensure_future(self._call(self._launch, spec))
+        try:
+            return await asyncio.shield(launching)
+        except asyncio.CancelledError:
+            launching.add_done_callback(self._remove_unwanted)
+            raise
+
+    def _remove_unwanted(self, launching: "asyncio.Future[Container]") -> None:
+        """The caller went away while the engine was busy: what it made has no owner."""
+        if not launching.cancelled() and launching.exception() is None:
+            self._threads.submit(self._remove, launching.result().container_id)
+
+    def _launch(self, spec: ContainerSpec) -> Container:
+        api = self._client.api
+        name = f"code-interpreter-{spec.instance_id[:8]}-{secrets.token_hex(6)}"
+        created = api.create_container(
+            spec.image,
+            name=name,
+            hostname="kernel",
+            ports=list(contract.PORTS),
+            environment={
+                contract.TOKEN_VARIABLE: spec.token,
+                contract.LEASE_VARIABLE: str(spec.limits.lease_sec),
+                contract.PRELOAD_VARIABLE: ",".join(spec.preload),
+            },
+            labels={contract.INSTANCE_LABEL: spec.instance_id, contract.ROLE_LABEL: contract.ROLE},
+            host_config=api.create_host_config(**_host_config(spec)),
+        )
+        container_id: str = created["Id"]
+        try:
+            api.start(container_id)
+            published = api.inspect_container(container_id)["NetworkSettings"]["Ports"]
+            ports = {port: int(published[f"{port}/tcp"][0]["HostPort"]) for port in contract.PORTS}
+        except (KeyError, TypeError, IndexError) as error:
+            self._remove(container_id)
+            raise LaunchFailed("it ended at once or its ports were not published") from error
+        except BaseException:
+            self._remove(container_id)
+            raise
+        return Container(container_id, name, _HOST, ports)
+
+    async def remove(self, container_id: str) -> None:
+        await self._call(self._remove, container_id)
+
+    def _remove(self, container_id: str) -> None:
+        try:
+            self._client.api.remove_container(container_id, force=True, v=True)
+        except APIError as error:
+            already_gone_or_going = error.status_code in (404, 409)
+            if not already_gone_or_going:
+                raise
+
+    async def running(self, instance_id: str) -> set[str]:
+        label = f"{contract.INSTANCE_LABEL}={instance_id}"
+        found = await self._call(self._client.api.containers, all=True, quiet=True, filters={"label": label})
+        return {container["Id"] for container in found}
+
+    async def close(self) -> None:
+        await self._call(self._client.close)
+        self._threads.shutdown(wait=False)
+
+
+def _host_config(spec: ContainerSpec) -> dict[str, Any]:
+    """Everything the user's code must not have is taken away here or by PID 1."""
+    limits = spec.limits
+
+    def tmpfs(size: int, mode: str) -> str:
+        owner = f"uid={contract.USER_ID},gid={contract.USER_ID}"
+        return f"rw,nosuid,nodev,exec,size={size},nr_inodes={_TMPFS_INODES},mode={mode},{owner}"
+
+    return {
+        "network_mode": _NETWORK_PREFIX + spec.instance_id,
+        "port_bindings": {port: (_HOST,) for port in contract.PORTS},
+        "auto_remove": True,
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "cap_add": _CAPABILITIES,
+        "security_opt": ["no-new-privileges"],
+        "tmpfs": {
+            contract.WORKSPACE: tmpfs(limits.workspace_bytes, "0755"),
+            contract.HOME: tmpfs(limits.tmp_bytes, "0755"),
+            "/tmp": tmpfs(limits.tmp_bytes, "1777"),
+        },
+        "shm_size": limits.tmp_bytes,
+        "mem_limit": limits.memory_bytes,
+        "memswap_limit": limits.memory_bytes,
+        "pids_limit": limits.pids,
+        "nano_cpus": int(limits.cpus * 1e9),
+        "ulimits": [
+            docker.types.Ulimit(name="nofile", soft=_OPEN_FILES, hard=_OPEN_FILES),
+            docker.types.Ulimit(name="core", soft=0, hard=0),
+        ],
+        "ipc_mode": "private",
+        "log_config": docker.types.LogConfig(type="none"),
+    }

@@ -1,0 +1,35 @@
+"""The seam to whatever runs containers: Docker here, something else where it is wanted."""
+
+from typing import Protocol
+
+from sessions.models import Container, ContainerSpec
+
+
+class Engine(Protocol):
+    """Verbs of a container engine. Each may raise `EngineUnavailable`."""
+
+    async def ping(self) -> None:
+        """Ask whether the engine answers."""
+
+    async def prepare(self, image: str, instance_id: str) -> None:
+        """Make ready what launches need: the image, the network.
+
+        Raises:
+            ImageNotFound: neither there nor to be pulled.
+        """
+
+    async def launch(self, spec: ContainerSpec) -> Container:
+        """Create and start a container.
+
+        Raises:
+            LaunchFailed: the engine refused; nothing is left behind.
+        """
+
+    async def remove(self, container_id: str) -> None:
+        """Kill and remove a container; one that is gone already is fine."""
+
+    async def running(self, instance_id: str) -> set[str]:
+        """Ids of the containers that belong to an instance."""
+
+    async def close(self) -> None:
+        """Give back connections; containers stay."""

@@ -1,0 +1,137 @@
+"""Speaking to a kernel over its mapped ports. The one module that imports `jupyter_client`.
+
+The user's code owns the kernel's key, so nothing a message says is believed: frames are capped on
+our own sockets, and what can't be read is counted and passed over.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import zmq
+import zmq.asyncio
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
+
+from kernel_image import contract
+from sessions.errors import SupervisorFailed
+from sessions.models import Connection, JsonObject
+
+_MAX_FRAME_BYTES: Final = 1 << 26
+_MALFORMED_LIMIT: Final = 1000
+"""Unreadable messages in one execution, after which the rest is not waited for."""
+_RECONNECT_MS: Final = 20
+_RESEND_SEC: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Message:
+    """A kernel message of the running request; `size_bytes` is an estimate of its weight."""
+
+    kind: str
+    content: JsonObject
+    size_bytes: int
+
+
+class KernelContext:
+    """Sockets' shared settings; one for the service."""
+
+    def __init__(self) -> None:
+        self.zmq = zmq.asyncio.Context()
+        self.zmq.setsockopt(zmq.MAXMSGSIZE, _MAX_FRAME_BYTES)
+        self.zmq.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        self.zmq.setsockopt(zmq.LINGER, 0)
+
+    def close(self) -> None:
+        self.zmq.destroy(linger=0)
+
+
+class KernelClient:
+    """The shell and iopub channels of one kernel."""
+
+    def __init__(self, context: KernelContext, connection: Connection) -> None:
+        container = connection.container
+        self._client: Any = AsyncKernelClient(context=context.zmq)
+        self._client.load_connection_info(
+            {
+                "transport": "tcp",
+                "ip": container.host,
+                "shell_port": container.ports[contract.SHELL_PORT],
+                "iopub_port": container.ports[contract.IOPUB_PORT],
+                "key": connection.kernel_key,
+                "signature_scheme": "hmac-sha256",
+            }
+        )
+        self._client.start_channels(shell=True, iopub=True, stdin=False, hb=False, control=False)
+
+    async def wait_until_ready(self, timeout_sec: float) -> None:
+        """Return once the kernel has answered on both channels, so that no output is missed.
+
+        Raises:
+            SupervisorFailed: it did not in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_sec):
+                while True:
+                    request = self._client.kernel_info()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_RESEND_SEC):
+                            async for _ in self.outputs(request):
+                                pass
+                            return
+        except TimeoutError as error:
+            raise SupervisorFailed("the kernel does not answer on its ports") from error
+
+    def request(self, code: str, options: JsonObject) -> str:
+        """Send an execute_request; returns its id."""
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": False,
+        }
+        message = self._client.session.msg(
+            "execute_request", content, metadata={contract.CELL_METADATA: options}
+        )
+        self._client.shell_channel.send(message)
+        request_id: str = message["header"]["msg_id"]
+        return request_id
+
+    async def reply(self, request_id: str) -> JsonObject:
+        """The content of the execute_reply to `request_id`."""
+        async for message in self._messages(self._client.shell_channel, request_id):
+            if message.kind == "execute_reply":
+                return message.content
+        raise SupervisorFailed("the kernel sent nothing but unreadable messages")
+
+    async def outputs(self, request_id: str) -> AsyncIterator[Message]:
+        """What is published for `request_id`, until the kernel says that it is idle again."""
+        async for message in self._messages(self._client.iopub_channel, request_id):
+            if message.kind == "status" and message.content.get("execution_state") == "idle":
+                return
+            yield message
+
+    async def _messages(self, channel: AsyncZMQSocketChannel, request_id: str) -> AsyncIterator[Message]:
+        session = self._client.session
+        malformed = 0
+        while malformed < _MALFORMED_LIMIT:
+            frames = await channel.socket.recv_multipart()
+            try:
+                _, parts = session.feed_identities(frames)
+                message = session.deserialize(parts)
+                kind, content = message["header"]["msg_type"], message["content"]
+                ours = message["parent_header"]["msg_id"] == request_id
+                if not (isinstance(kind, str) and isinstance(content, dict)):
+                    raise TypeError("not a message")
+            except Exception:
+                malformed += 1
+                continue
+            if ours:
+                yield Message(kind, content, sum(map(len, frames)))
+
+    def close(self) -> None:
+        self._client.stop_channels()

@@ -1,0 +1,138 @@
+"""Values that pass between the stages of an execution. All frozen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Stream = Literal["stdout", "stderr"]
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one container may use. Sizes in bytes, times in seconds."""
+
+    memory_bytes: int
+    cpus: float
+    pids: int
+    workspace_bytes: int
+    tmp_bytes: int
+    lease_sec: float
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """What to launch: `memory_bytes` of the limits is the container's whole limit."""
+
+    image: str
+    instance_id: str
+    token: str
+    preload: tuple[str, ...]
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class Container:
+    """A running container and where its published ports are."""
+
+    container_id: str
+    name: str
+    host: str
+    ports: Mapping[int, int]
+    """Port inside the container (`contract.PORTS`) to port at `host`."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """All that is needed to talk to a container's supervisor and kernel, also after a restart."""
+
+    container: Container
+    token: str
+    kernel_key: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One execution. `final`: the cell is a whole program, whose kernel is not used again."""
+
+    code: str
+    stdin: str | None
+    timeout_sec: float
+    last_line_interactive: bool
+    final: bool
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one cell may use and send: CPU seconds, bytes of each stream, bytes of rich output."""
+
+    cpu_sec: float
+    output_bytes: int
+    display_bytes: int
+
+
+@dataclass(frozen=True)
+class OutputChunk:
+    """A piece of stdout or stderr, as it comes."""
+
+    stream: Stream
+    text: str
+
+
+@dataclass(frozen=True)
+class Display:
+    """A rich output, as it comes: an nbformat display_data or execute_result.
+
+    With `replaces` it takes the place of the earlier ones of the same `display_id`.
+    """
+
+    output: JsonObject
+    display_id: str | None = None
+    replaces: bool = False
+
+
+@dataclass(frozen=True)
+class CellError:
+    """Why a cell did not end well: the exception of the code, or what stopped it."""
+
+    name: str
+    value: str
+    traceback: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChangedFile:
+    """A file in the workspace that is new or differs."""
+
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file that was not returned, and why."""
+
+    path: str
+    size_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """How a cell ended. `outputs` are those a notebook would show at the end."""
+
+    exit_code: int | None
+    timed_out: bool
+    duration_ms: int
+    error: CellError | None
+    kernel_alive: bool
+    outputs: tuple[JsonObject, ...]
+    changed: tuple[ChangedFile, ...]
+    skipped: tuple[SkippedFile, ...]
+    truncated: tuple[str, ...]
+    stdout_bytes: int
+    stderr_bytes: int
+    cpu_sec: float
+
+
+CellEvent = OutputChunk | Display | CellResult

@@ -1,0 +1,306 @@
+"""Kernels kept ready, handed out in order of arrival, never used twice.
+
+Refilling is a matter of one function, `_refill`, that looks at what is there and what is wanted and
+is called whenever either changes.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+import aiohttp
+
+from sessions.engine import Engine
+from sessions.errors import NoCapacity, SessionsError
+from sessions.kernel import KernelContext
+from sessions.models import Connection, ContainerSpec, Limits
+from sessions.sandbox import Sandbox
+
+log = logging.getLogger(__name__)
+
+_LAUNCHES_AT_ONCE: Final = 2
+_REFILL_DELAY_SEC: Final = 0.05
+_RETRY_SEC: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
+_RETRY_AFTER_SEC: Final = 2
+_PROBE_BYTES: Final = 2 << 30
+_IDLE_HEADROOM: Final = 1.1
+_MIB: Final = 1 << 20
+_REMOVE_SEC: Final = 30.0
+_ANSWER_SEC: Final = 5.0
+
+
+class ContainerLog(Protocol):
+    """Where it is written down which containers there are."""
+
+    async def launched(self, connection: Connection) -> None:
+        """A container is ready."""
+
+    async def removed(self, container_id: str) -> None:
+        """A container is gone."""
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """How many kernels, and how long to wait for one. `limits.memory_bytes` is the user's share."""
+
+    image: str
+    instance_id: str
+    preload: tuple[str, ...]
+    limits: Limits
+    size: int
+    max_containers: int
+    queue_size: int
+    queue_timeout_sec: float
+
+
+@dataclass(frozen=True)
+class PoolStatus:
+    """Counts of containers and callers; `problem` is why the last launch failed, if it did."""
+
+    ready: int
+    starting: int
+    busy: int
+    waiting: int
+    target: int
+    served: bool
+    """Whether there has ever been a ready kernel."""
+    problem: str | None
+
+
+class Pool:
+    """Use as `async with Pool(...)`; leaving removes every container of the instance."""
+
+    def __init__(
+        self, engine: Engine, settings: PoolSettings, containers: ContainerLog, context: KernelContext
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._containers = containers
+        self._context = context
+        self._http: aiohttp.ClientSession
+        self._spec: ContainerSpec
+        self._ready: deque[Sandbox] = deque()
+        self._waiting: deque[asyncio.Future[Sandbox]] = deque()
+        self._busy: set[Sandbox] = set()
+        self._starting = 0
+        self._failures = 0
+        self._problem: str | None = None
+        self._resting = False
+        self._served = False
+        self._closed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> "Pool":
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=600)
+        self._http = aiohttp.ClientSession(connector=connector)
+        try:
+            await self._remove_leftovers()
+            self._spec = await self._measured_spec()
+        except BaseException:
+            await self._http.close()
+            raise
+        self._keep(self._renew_leases())
+        self._refill()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closed = True
+        while self._waiting:
+            self._waiting.popleft().set_exception(NoCapacity("the service is stopping", _RETRY_AFTER_SEC))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for sandbox in (*self._ready, *self._busy):
+            sandbox.disconnect()
+        with contextlib.suppress(SessionsError):
+            await self._remove_leftovers()
+        await self._http.close()
+
+    # --- launching ------------------------------------------------------------------------------
+
+    async def _remove_leftovers(self) -> None:
+        """Remove every container of this instance: on entry those of an earlier crash."""
+        found = await self._engine.running(self._settings.instance_id)
+        await asyncio.gather(*(self._engine.remove(container_id) for container_id in found))
+        for container_id in found:
+            await self._containers.removed(container_id)
+
+    async def _measured_spec(self) -> ContainerSpec:
+        """Measure what an idle kernel holds, so that the limit can be that and the user's share.
+
+        Every tmpfs counts as well: a full disk has to be ENOSPC and not a dead container.
+        """
+        limits = self._settings.limits
+        roomy = replace(limits, memory_bytes=_PROBE_BYTES)
+        spec = ContainerSpec(
+            self._settings.image, self._settings.instance_id, "", self._settings.preload, roomy
+        )
+        probe = await self._launch(spec)
+        try:
+            idle = int(await probe.memory_bytes() * _IDLE_HEADROOM)
+        finally:
+            probe.disconnect()
+            await self._remove(probe.container_id)
+        files = limits.workspace_bytes + 3 * limits.tmp_bytes
+        total = idle + limits.memory_bytes + files
+        log.info(
+            "an idle kernel holds %d MiB; a container may use %d MiB in all", idle // _MIB, total // _MIB
+        )
+        return replace(spec, limits=replace(limits, memory_bytes=total))
+
+    async def _launch(self, spec: ContainerSpec) -> Sandbox:
+        sandbox = await Sandbox.launch(
+            self._engine, replace(spec, token=secrets.token_hex(32)), self._http, self._context
+        )
+        await self._containers.launched(sandbox.connection)
+        return sandbox
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _refill(self) -> None:
+        """Start as many launches as are wanted, possible and sensible at once."""
+        while (
+            not self._closed
+            and not self._resting
+            and self._starting < _LAUNCHES_AT_ONCE
+            and len(self._ready) + self._starting < self._settings.size + len(self._waiting)
+            and len(self._ready) + self._starting + len(self._busy) < self._settings.max_containers
+        ):
+            self._starting += 1
+            self._keep(self._add_one())
+
+    def _refill_soon(self) -> None:
+        """Let the call that took a kernel have the CPU first: most are over in a few milliseconds."""
+        asyncio.get_running_loop().call_later(_REFILL_DELAY_SEC, self._refill)
+
+    async def _add_one(self) -> None:
+        try:
+            sandbox = await self._launch(self._spec)
+        except SessionsError as error:
+            self._starting -= 1
+            self._problem = str(error)
+            pause = _RETRY_SEC[min(self._failures, len(_RETRY_SEC) - 1)]
+            self._failures += 1
+            log.error("%s; next try in %g s", error, pause)
+            self._resting = True
+            await asyncio.sleep(pause)
+            self._resting = False
+        except BaseException:
+            self._starting -= 1
+            raise
+        else:
+            self._starting -= 1
+            self._failures, self._problem, self._served = 0, None, True
+            self._offer(sandbox)
+        self._refill()
+
+    def _offer(self, sandbox: Sandbox) -> None:
+        if self._waiting:
+            self._busy.add(sandbox)
+            self._waiting.popleft().set_result(sandbox)
+        else:
+            self._ready.append(sandbox)
+
+    # --- handing out ----------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[Sandbox]:
+        """A ready kernel for the caller alone; it is destroyed afterwards, in the background.
+
+        Raises:
+            NoCapacity: none became free in time, or too many are waiting already.
+        """
+        sandbox = await self._take()
+        try:
+            yield sandbox
+        finally:
+            self._discard(sandbox)
+
+    async def _take(self) -> Sandbox:
+        while self._ready:
+            sandbox = self._ready.popleft()
+            self._busy.add(sandbox)
+            self._refill_soon()
+            if await self._answers(sandbox):
+                return sandbox
+            self._discard(sandbox)
+        if len(self._waiting) >= self._settings.queue_size:
+            raise NoCapacity(f"{len(self._waiting)} callers are waiting", self._retry_after())
+        return await self._wait()
+
+    async def _wait(self) -> Sandbox:
+        waiter: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self._refill()
+        try:
+            await asyncio.wait({waiter}, timeout=self._settings.queue_timeout_sec)
+        except asyncio.CancelledError:
+            if waiter.done():
+                self._discard(waiter.result())
+            else:
+                self._waiting.remove(waiter)
+            raise
+        if waiter.done():
+            return waiter.result()
+        self._waiting.remove(waiter)
+        reason = self._problem or f"none within {self._settings.queue_timeout_sec:g} s"
+        raise NoCapacity(reason, self._retry_after())
+
+    def _retry_after(self) -> int:
+        return _RETRY_AFTER_SEC + len(self._waiting) // max(1, self._settings.max_containers)
+
+    async def _answers(self, sandbox: Sandbox) -> bool:
+        try:
+            async with asyncio.timeout(_ANSWER_SEC):
+                await sandbox.renew_lease(self._settings.limits.lease_sec)
+        except (SessionsError, TimeoutError) as error:
+            log.warning("container %s is lost: %s", sandbox.connection.container.name, error)
+            return False
+        return True
+
+    def _discard(self, sandbox: Sandbox) -> None:
+        self._busy.discard(sandbox)
+        sandbox.disconnect()
+        if not self._closed:
+            self._keep(self._remove(sandbox.container_id))
+            self._refill_soon()
+
+    async def _remove(self, container_id: str) -> None:
+        try:
+            async with asyncio.timeout(_REMOVE_SEC):
+                await self._engine.remove(container_id)
+            await self._containers.removed(container_id)
+        except (SessionsError, TimeoutError) as error:
+            log.warning("removing a container failed, its lease will end it: %s", error)
+
+    async def _renew_leases(self) -> None:
+        """Keep alive what is ours, and notice what died while it waited."""
+        while True:
+            await asyncio.sleep(self._settings.limits.lease_sec / 4)
+            idle = list(self._ready)
+            answers = await asyncio.gather(*(self._answers(sandbox) for sandbox in (*idle, *self._busy)))
+            for sandbox, answered in zip(idle, answers, strict=False):
+                if not answered and sandbox in self._ready:
+                    self._ready.remove(sandbox)
+                    self._discard(sandbox)
+
+    def status(self) -> PoolStatus:
+        """Counts, for people and for `/ready`."""
+        return PoolStatus(
+            ready=len(self._ready),
+            starting=self._starting,
+            busy=len(self._busy),
+            waiting=len(self._waiting),
+            target=self._settings.size,
+            served=self._served,
+            problem=self._problem,
+        )

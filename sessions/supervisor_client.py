@@ -1,0 +1,140 @@
+"""HTTP to a container's supervisor, see `kernel_image.supervisor` for the other end.
+
+What comes back is not taken on trust: the user's code can't reach the supervisor, but a limit costs
+nothing.
+"""
+
+import asyncio
+import json
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+from urllib.parse import quote
+
+import aiohttp
+
+from kernel_image import contract
+from sessions.errors import SupervisorFailed
+from sessions.models import Container, JsonObject
+
+_CALL_SEC: Final = 10.0
+_CHUNK_BYTES: Final = 1 << 16
+_FRAME_LIMIT: Final = 1 << 26
+_POLL_SEC: Final = 0.02
+
+
+@contextmanager
+def _aiohttp_errors() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise SupervisorFailed("no answer in time") from error
+    except (aiohttp.ClientError, ConnectionError, struct.error, ValueError, asyncio.IncompleteReadError) as error:
+        raise SupervisorFailed(f"{type(error).__name__}: {error}") from error
+
+
+class SupervisorClient:
+    """One container's supervisor."""
+
+    def __init__(self, http: aiohttp.ClientSession, container: Container, token: str) -> None:
+        self._http = http
+        self._url = f"http://{container.host}:{container.ports[contract.SUPERVISOR_PORT]}"
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    @asynccontextmanager
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout_sec: float | None = _CALL_SEC,
+        json_body: JsonObject | None = None,
+        data: AsyncIterator[bytes] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        timeout = aiohttp.ClientTimeout(total=timeout_sec, sock_connect=_CALL_SEC)
+        with _aiohttp_errors():
+            async with self._http.request(
+                method, self._url + path, headers=self._headers, json=json_body, data=data, timeout=timeout
+            ) as response:
+                if response.status >= 400:
+                    detail = (await response.content.read(2000)).decode("utf-8", "replace")
+                    raise SupervisorFailed(f"{method} {path}: {response.status} {detail}", response.status)
+                yield response
+
+    async def _call(
+        self, method: str, path: str, body: JsonObject | None = None, timeout_sec: float = _CALL_SEC
+    ) -> JsonObject:
+        async with self._request(method, path, json_body=body, timeout_sec=timeout_sec) as response:
+            answer: JsonObject = json.loads(await response.content.read(_CHUNK_BYTES))
+            return answer
+
+    async def wait_until_up(self, timeout_sec: float) -> None:
+        """Return once the supervisor answers; docker-proxy accepts connections well before that."""
+        deadline = asyncio.get_running_loop().time() + timeout_sec
+        while True:
+            try:
+                await self._call("GET", "/status")
+                return
+            except SupervisorFailed as error:
+                if error.status is not None or asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(_POLL_SEC)
+
+    async def memory_bytes(self) -> int:
+        """What the container's processes and files hold now."""
+        return int((await self._call("GET", "/status"))["memory_bytes"])
+
+    async def start_kernel(self, key: str, timeout_sec: float) -> None:
+        """Fork a kernel in place of any other, and wait until it listens."""
+        await self._call("POST", "/kernel", {"key": key}, timeout_sec)
+
+    async def interrupt_kernel(self) -> None:
+        await self._call("POST", "/kernel/interrupt")
+
+    async def kill_kernel(self) -> None:
+        """Kill the kernel with everything else of the user's; a running cell ends by that."""
+        await self._call("DELETE", "/kernel")
+
+    async def settle(self) -> None:
+        """End the running cell; its last frame follows on the stream of `begin_cell`."""
+        await self._call("POST", "/cell/settle")
+
+    async def renew_lease(self, seconds: float) -> None:
+        await self._call("POST", "/lease", {"seconds": seconds})
+
+    @asynccontextmanager
+    async def begin_cell(self, output_bytes: int, cpu_sec: float) -> AsyncIterator[AsyncIterator[tuple[int, bytes]]]:
+        """Begin a cell; gives its frames (kind, payload), the last of kind `contract.FRAME_END`."""
+        limits = {"output_bytes": output_bytes, "cpu_seconds": cpu_sec}
+        async with self._request("POST", "/cell", json_body=limits, timeout_sec=None) as response:
+            yield _frames(response.content)
+
+    async def put_file(self, path: str, content: AsyncIterator[bytes]) -> None:
+        """Stage a file at a relative path."""
+        async with self._request("PUT", f"/files/{quote(path)}", data=content, timeout_sec=60):
+            pass
+
+    @asynccontextmanager
+    async def open_file(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Read a file of the workspace in chunks."""
+        async with self._request("GET", f"/files/{quote(path)}", timeout_sec=60) as response:
+            yield _chunks(response.content)
+
+
+async def _chunks(reader: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    with _aiohttp_errors():
+        async for chunk in reader.iter_chunked(_CHUNK_BYTES):
+            yield chunk
+
+
+async def _frames(reader: aiohttp.StreamReader) -> AsyncIterator[tuple[int, bytes]]:
+    header_bytes = struct.calcsize(contract.FRAME_HEADER)
+    with _aiohttp_errors():
+        while True:
+            kind, length = struct.unpack(contract.FRAME_HEADER, await reader.readexactly(header_bytes))
+            if length > _FRAME_LIMIT:
+                raise ValueError(f"a frame of {length} bytes")
+            yield kind, await reader.readexactly(length)
+            if kind == contract.FRAME_END:
+                return

@@ -1,0 +1,1 @@
+"""The tests: real containers, real kernels, a real SQLite file, real HTTP."""

@@ -1,0 +1,151 @@
+"""Fixtures for the behaviour tests: the engine, services of several settings, and their logs."""
+
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Protocol
+
+import pytest
+
+from tests.support.api import Body
+from tests.support.engine import Engine, EngineMissing
+from tests.support.process import Service
+
+OPEN_SERVICES = pytest.StashKey[list[Service]]()
+
+
+class StartService(Protocol):
+    """Starts a service with settings of the test's own: environment names and values."""
+
+    def __call__(self, **settings: Any) -> Service: ...
+
+
+class Run(Protocol):
+    """Runs code on the shared service and returns the parsed result."""
+
+    def __call__(self, code: str, **fields: Any) -> Body: ...
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make room for the services whose logs a failure shows."""
+    config.stash[OPEN_SERVICES] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of each open service's log under a test that failed."""
+    report = yield
+    if report.failed:
+        for service in item.config.stash[OPEN_SERVICES]:
+            report.sections.append((f"log of {service.base_url}", service.log_tail()))
+    return report
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """The Docker engine; without one, or without the kernel image, the whole run fails."""
+    try:
+        found = Engine()
+    except EngineMissing as missing:
+        pytest.exit(str(missing), returncode=1)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def open_service(
+    engine: Engine, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Callable[..., Service]:
+    """Start a service and have its log shown under failures."""
+
+    def start(**settings: Any) -> Service:
+        folder = tmp_path_factory.mktemp("service")
+        service = Service(engine, folder, **{name: str(value) for name, value in settings.items()})
+        request.config.stash[OPEN_SERVICES].append(service)
+        return service
+
+    return start
+
+
+def _shared(
+    request: pytest.FixtureRequest, start: Callable[..., Service], **settings: Any
+) -> Iterator[Service]:
+    service = start(**settings)
+    yield service
+    request.config.stash[OPEN_SERVICES].remove(service)
+    service.finish()
+
+
+@pytest.fixture(scope="session")
+def service(
+    open_service: Callable[..., Service], request: pytest.FixtureRequest
+) -> Iterator[Service]:
+    """The service most tests share. It is generous, so that a slow machine fails no test."""
+    yield from _shared(
+        request,
+        open_service,
+        POOL_SIZE=2,
+        MAX_EXEC_TIMEOUT_MS=30_000,
+        CPU_TIME_LIMIT_SEC=20,
+        MEMORY_LIMIT_MB=512,
+        QUEUE_TIMEOUT_SEC=30,
+    )
+
+
+@pytest.fixture(scope="session")
+def default_service(
+    open_service: Callable[..., Service], request: pytest.FixtureRequest
+) -> Iterator[Service]:
+    """A service with nothing set but where it listens and stores: the defaults."""
+    yield from _shared(request, open_service)
+
+
+@pytest.fixture(scope="session")
+def tight_service(
+    open_service: Callable[..., Service], request: pytest.FixtureRequest
+) -> Iterator[Service]:
+    """A service whose every limit is small, to run into them fast."""
+    yield from _shared(
+        request,
+        open_service,
+        POOL_SIZE=1,
+        CPU_TIME_LIMIT_SEC=1,
+        MAX_OUTPUT_BYTES=4096,
+        MAX_DISPLAY_BYTES=100_000,
+        MAX_FILE_SIZE_MB=1,
+        MAX_OUTPUT_FILES=5,
+        MAX_REQUEST_BYTES=65_536,
+        WORKSPACE_SIZE_MB=16,
+        TMP_SIZE_MB=8,
+        PIDS_LIMIT=64,
+        QUEUE_TIMEOUT_SEC=30,
+    )
+
+
+@pytest.fixture
+def start_service(
+    open_service: Callable[..., Service], request: pytest.FixtureRequest
+) -> Iterator[StartService]:
+    """Start services for one test; at its end they stop and must have left no container."""
+    mine: list[Service] = []
+
+    def start(**settings: Any) -> Service:
+        service = open_service(**settings)
+        mine.append(service)
+        return service
+
+    yield start
+    failures = []
+    for service in mine:
+        request.config.stash[OPEN_SERVICES].remove(service)
+        try:
+            service.finish()
+        except AssertionError as failure:
+            failures.append(str(failure))
+    assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def run(service: Service) -> Run:
+    """`POST /v1/execute` on the shared service: the result of an execution that took place."""
+    return service.api.run

@@ -1,0 +1,1 @@
+"""What the behaviour tests share: the service as a process, its API, its events, the engine."""

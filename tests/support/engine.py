@@ -1,0 +1,144 @@
+"""The Docker engine, looked at from outside. The one module of these tests that imports docker."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+import docker.errors
+
+from kernel_image import contract
+
+IMAGE = os.environ.get("PYTHON_EXECUTOR_DOCKER_IMAGE") or "code-interpreter-kernel:latest"
+TEST_LABEL = "code-interpreter.tests"
+
+
+class EngineMissing(Exception):
+    """No engine answers, or it has no kernel image; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A plain container of ours beside the kernels, with none of their firewall."""
+
+    id: str
+    address: str
+
+
+class Engine:
+    """Looks at, and now and then breaks, the containers of one service instance."""
+
+    def __init__(self) -> None:
+        try:
+            self._docker = docker.from_env()
+            self._docker.ping()
+        except docker.errors.DockerException as error:
+            raise EngineMissing(
+                "These tests need a Docker engine and none answers "
+                f"({error}). Start one, or run `make test`, which does."
+            ) from error
+        try:
+            self._docker.images.get(IMAGE)
+        except docker.errors.ImageNotFound as error:
+            self._docker.close()
+            raise EngineMissing(
+                f"These tests need the kernel image {IMAGE} and the engine has none of that name. "
+                "Run `make test`, which builds it."
+            ) from error
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._docker.close()
+
+    def kernels(self, instance_id: str) -> set[str]:
+        """Ids of every container of the instance, whatever state it is in."""
+        listed = self._docker.api.containers(
+            all=True,
+            filters={
+                "label": [
+                    f"{contract.INSTANCE_LABEL}={instance_id}",
+                    f"{contract.ROLE_LABEL}={contract.ROLE}",
+                ]
+            },
+        )
+        return {item["Id"] for item in listed}
+
+    def owned(self, instance_id: str) -> set[str]:
+        """Ids of every container that carries the instance's label, in any role."""
+        listed = self._docker.api.containers(
+            all=True, filters={"label": f"{contract.INSTANCE_LABEL}={instance_id}"}
+        )
+        return {item["Id"] for item in listed}
+
+    def wait_for_none(self, instance_id: str, seconds: float) -> set[str]:
+        """Wait until the instance owns no container; what is left when time is up."""
+        deadline = time.monotonic() + seconds
+        while (left := self.owned(instance_id)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return left
+
+    def inspect(self, container_id: str) -> dict[str, Any]:
+        """What `docker inspect` says of one container."""
+        found: dict[str, Any] = self._docker.api.inspect_container(container_id)
+        return found
+
+    def network(self, container_id: str) -> tuple[str, str, str]:
+        """Name of the container's network, address of its gateway, address of the container."""
+        networks = self.inspect(container_id)["NetworkSettings"]["Networks"]
+        assert len(networks) == 1, f"a kernel belongs to one network, not {sorted(networks)}"
+        ((name, settings),) = networks.items()
+        return name, settings["Gateway"], settings["IPAddress"]
+
+    def bridge(self, network: str) -> str:
+        """Name of the host's interface behind a bridge network."""
+        found = self._docker.api.inspect_network(network)
+        options = found.get("Options") or {}
+        return options.get("com.docker.network.bridge.name") or f"br-{found['Id'][:12]}"
+
+    def default_gateway(self) -> str:
+        """Address of the host on the engine's default bridge."""
+        found = self._docker.api.inspect_network("bridge")
+        gateway: str = found["IPAM"]["Config"][0]["Gateway"]
+        return gateway
+
+    def remove(self, container_id: str) -> None:
+        """`docker rm -f`; gone already is fine."""
+        try:
+            self._docker.api.remove_container(container_id, force=True)
+        except (docker.errors.NotFound, docker.errors.APIError):
+            if any(container_id == c["Id"] for c in self._docker.api.containers(all=True)):
+                raise
+
+    def plain_python(self, code: str) -> str:
+        """Run code in a plain container on the default bridge; what it printed."""
+        printed = self._docker.containers.run(
+            IMAGE,
+            ["-c", code],
+            entrypoint=["python"],
+            network="bridge",
+            remove=True,
+            labels={TEST_LABEL: "peer"},
+        )
+        assert isinstance(printed, bytes)
+        return printed.decode()
+
+    @contextmanager
+    def peer(self, code: str, network: str) -> Iterator[Peer]:
+        """A plain container that runs code on a network, for as long as the block."""
+        container = self._docker.containers.run(
+            IMAGE,
+            ["-c", code],
+            entrypoint=["python"],
+            network=network,
+            detach=True,
+            labels={TEST_LABEL: "peer"},
+        )
+        try:
+            container.reload()
+            assert container.id is not None
+            yield Peer(container.id, self.network(container.id)[2])
+        finally:
+            container.remove(force=True)

@@ -1,0 +1,178 @@
+"""The service under test: a process of its own on a port of its own, with its log kept."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.api import Api
+from tests.support.engine import IMAGE, Engine
+
+ROOT = Path(__file__).resolve().parents[2]
+INHERITED = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "DOCKER_HOST",
+    "DOCKER_TLS_VERIFY",
+    "DOCKER_CERT_PATH",
+)
+"""All that the service gets of the tests' own environment: its settings are the test's alone."""
+READY_SECONDS = 90.0
+STOP_SECONDS = 45.0
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Service:
+    """One service process with its storage, started on construction and ready at return."""
+
+    def __init__(self, engine: Engine, folder: Path, **settings: str) -> None:
+        self.engine = engine
+        self.storage = folder / "storage"
+        self.log_path = folder / "service.log"
+        self.instance_id = ""
+        self._settings = settings
+        self._start()
+
+    def _start(self) -> None:
+        port = free_port()
+        self.base_url = f"http://127.0.0.1:{port}"
+        self.api = Api(self.base_url)
+        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        environment |= {
+            "HOST": "127.0.0.1",
+            "PORT": str(port),
+            "FILE_STORAGE_DIR": str(self.storage),
+            "PYTHON_EXECUTOR_DOCKER_IMAGE": IMAGE,
+            "PYTHONUNBUFFERED": "1",
+            **self._settings,
+        }
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "service.server"],
+                env=environment,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            self.instance_id = self._wait_until_ready()
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            self.api.close()
+            raise
+
+    def _wait_until_ready(self) -> str:
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the service ended at start:\n{self.log_tail()}")
+            try:
+                response = self.api.http.get("/ready")
+            except httpx.TransportError:
+                time.sleep(0.1)
+                continue
+            assert response.status_code in (200, 503), response.text
+            if response.status_code == 200:
+                instance_id: str = response.json()["instance_id"]
+                return instance_id
+            time.sleep(0.1)
+        raise AssertionError(f"not ready after {READY_SECONDS} s:\n{self.log_tail()}")
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self.process.poll() is None
+
+    def log_tail(self, lines: int = 60) -> str:
+        """The end of the log."""
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+
+    def pool(self) -> dict[str, int]:
+        """Counts of the pool: ready, starting, busy and target."""
+        body: dict[str, Any] = self.api.http.get("/ready").json()
+        pool = body["pool"]
+        assert set(pool) >= {"ready", "starting", "busy", "target"}
+        return {name: int(count) for name, count in pool.items()}
+
+    def settle(self, seconds: float = 30.0) -> set[str]:
+        """Wait until the pool is full and what was used is gone; the ids of its containers."""
+        deadline = time.monotonic() + seconds
+        while True:
+            pool, ids = self.pool(), self.engine.kernels(self.instance_id)
+            if (
+                pool["ready"] == pool["target"] == len(ids)
+                and pool["starting"] == pool["busy"] == 0
+            ):
+                return ids
+            assert time.monotonic() < deadline, f"the pool did not settle: {pool}, {len(ids)} up"
+            time.sleep(0.1)
+
+    def stored(self) -> set[str]:
+        """Names under the storage folder, but the registry's own."""
+        return {
+            str(path.relative_to(self.storage))
+            for path in self.storage.rglob("*")
+            if path.is_file() and not path.name.startswith("registry.sqlite3")
+        }
+
+    def resident_kb(self) -> int:
+        """Resident memory of the service's process, in KiB."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+        raise AssertionError("the process has no memory: it ended")
+
+    def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> None:
+        """Ask it to stop and wait until it has."""
+        self.process.send_signal(with_signal)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(
+                f"did not stop on {with_signal.name}:\n{self.log_tail()}"
+            ) from None
+        finally:
+            self.api.close()
+
+    def crash(self) -> None:
+        """End it as a power cut would: SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+        self.api.close()
+
+    def restart(self) -> None:
+        """Start it again, after `stop` or `crash`, with the same storage and settings."""
+        assert not self.running
+        self._start()
+
+    def finish(self) -> None:
+        """Stop it if it runs, and fail if the engine still has a container of its."""
+        try:
+            if self.running:
+                self.stop()
+        finally:
+            left = self.engine.owned(self.instance_id) if self.instance_id else set()
+            for container_id in left:
+                self.engine.remove(container_id)
+        assert left == set(), f"left behind by {self.instance_id}:\n{self.log_tail()}"

@@ -1,0 +1,346 @@
+"""Requests nobody should send: each is a 4xx that says what is wrong and leaves nothing behind."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.api import problem
+from tests.support.process import Service
+
+pytestmark = pytest.mark.timeout(60)
+
+JSON = {"content-type": "application/json"}
+UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
+ROADS = ("/v1/execute", "/v1/execute/stream")
+
+
+@pytest.fixture(scope="module")
+def calm(service: Service) -> Service:
+    """The shared service once its pool is full: from here on no test of this module runs code."""
+    service.settle()
+    return service
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(calm: Service) -> Iterator[None]:
+    """Each test must leave the same containers and stored files, and a service that answers."""
+    kernels = calm.engine.kernels(calm.instance_id)
+    stored = calm.stored()
+    listed = calm.api.http.get("/v1/files").json()
+    yield
+    assert calm.engine.kernels(calm.instance_id) == kernels, "a kernel was used"
+    assert calm.stored() == stored
+    assert calm.api.http.get("/v1/files").json() == listed
+    assert calm.running and calm.api.http.get("/health").json()["status"] == "ok"
+
+
+WRONG_FIELDS: dict[str, dict[str, Any]] = {
+    "code missing": {"code": ...},
+    "code null": {"code": None},
+    "code number": {"code": 1},
+    "code true": {"code": True},
+    "code list": {"code": ["1"]},
+    "code object": {"code": {"a": "1"}},
+    "stdin number": {"stdin": 1},
+    "stdin list": {"stdin": ["line"]},
+    "timeout text": {"timeout_ms": "2000"},
+    "timeout fraction": {"timeout_ms": 1500.5},
+    "timeout true": {"timeout_ms": True},
+    "timeout null": {"timeout_ms": None},
+    "timeout list": {"timeout_ms": [1]},
+    "timeout zero": {"timeout_ms": 0},
+    "timeout negative": {"timeout_ms": -1},
+    "timeout over the maximum": {"timeout_ms": 30_001},
+    "timeout huge": {"timeout_ms": 10**30},
+    "interactive text": {"last_line_interactive": "perhaps"},
+    "interactive list": {"last_line_interactive": []},
+    "interactive null": {"last_line_interactive": None},
+    "files text": {"files": "a.txt"},
+    "files object": {"files": {"path": "a", "file_id": UNKNOWN_ID}},
+    "files of numbers": {"files": [1]},
+    "files of lists": {"files": [[]]},
+    "file empty": {"files": [{}]},
+    "file without id": {"files": [{"path": "a"}]},
+    "file without path": {"files": [{"file_id": UNKNOWN_ID}]},
+    "file path number": {"files": [{"path": 1, "file_id": UNKNOWN_ID}]},
+    "file id number": {"files": [{"path": "a", "file_id": 1}]},
+    "file id null": {"files": [{"path": "a", "file_id": None}]},
+    "code with NUL": {"code": "print(1)\x00"},
+}
+
+
+@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("fields", WRONG_FIELDS.values(), ids=WRONG_FIELDS.keys())
+def test_a_wrong_field_is_refused_by_name(calm: Service, road: str, fields: dict[str, Any]) -> None:
+    """A missing, mistyped or out-of-range field is 422, and the answer names it."""
+    body = {name: value for name, value in ({"code": "1"} | fields).items() if value is not ...}
+    response = calm.api.http.post(road, json=body)
+    assert response.status_code == 422, response.text
+    (name,) = fields
+    assert name in json.dumps(problem(response)["detail"])
+
+
+RAW_BODIES = {
+    "nothing": b"",
+    "text": b"print(1)",
+    "half an object": b'{"code": "1"',
+    "two objects": b'{"code": "1"}{"code": "2"}',
+    "array": b'[{"code": "1"}]',
+    "null": b"null",
+    "string": b'"print(1)"',
+    "number": b"1",
+    "not UTF-8": b'{"code": "\xff\xfe"}',
+    "UTF-16 mark": b"\xff\xfe",
+    "a raw NUL": b'{"code": "\x00"}',
+    "lone surrogate in code": b'{"code": "x = \'\\ud800\'"}',
+    "lone surrogate in stdin": b'{"code": "1", "stdin": "\\udfff"}',
+    "encoded surrogate": b'{"code": "\xed\xa0\x80"}',
+    "NaN timeout": b'{"code": "1", "timeout_ms": NaN}',
+    "infinite timeout": b'{"code": "1", "timeout_ms": Infinity}',
+    "NaN code": b'{"code": NaN}',
+    "timeout of 5000 digits": b'{"code": "1", "timeout_ms": ' + b"9" * 5000 + b"}",
+    "timeout by exponent": b'{"code": "1", "timeout_ms": 1e999}',
+    "deep arrays": b"[" * 100_000,
+    "deep arrays, closed": b'{"code": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "deep objects": b'{"code":' * 50_000 + b"1" + b"}" * 50_000,
+}
+
+
+@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("content", RAW_BODIES.values(), ids=RAW_BODIES.keys())
+def test_a_body_that_is_no_request_is_refused(calm: Service, road: str, content: bytes) -> None:
+    """What is not JSON, not an object, or holds what text can't be is 422 with a JSON answer."""
+    response = calm.api.http.post(road, content=content, headers=JSON)
+    assert response.status_code == 422, response.text[:500]
+    problem(response)
+    assert len(response.content) < 10_000
+
+
+@pytest.mark.parametrize(
+    "media_type", ["text/plain", "application/x-www-form-urlencoded", "application/octet-stream"]
+)
+def test_a_body_of_another_type_is_refused(calm: Service, media_type: str) -> None:
+    """JSON under a wrong content type is a 4xx, and so is a form."""
+    headers = {"content-type": media_type}
+    response = calm.api.http.post("/v1/execute", content=b'{"code": "1"}', headers=headers)
+    problem(response)
+    problem(calm.api.http.post("/v1/execute", data={"code": "1"}))
+    problem(calm.api.http.post("/v1/execute", files={"code": b"1"}))
+
+
+def test_a_refusal_does_not_repeat_what_was_sent(calm: Service) -> None:
+    """The rejected value, which may be huge or secret, is not in the answer."""
+    secret = "a-password-sent-by-mistake"
+    for body in (
+        {"code": [secret]},
+        {"code": {"x": secret * 1000}},
+        {"code": "1", "stdin": [secret]},
+    ):
+        response = calm.api.http.post("/v1/execute", json=body)
+        assert response.status_code == 422
+        assert secret not in response.text
+
+
+def test_a_timeout_over_the_maximum_says_the_maximum(calm: Service) -> None:
+    """The refusal is a sentence with the number allowed, as the original's."""
+    response = calm.api.execute("1", timeout_ms=30_001)
+    assert response.status_code == 422
+    assert problem(response)["detail"] == "timeout_ms exceeds maximum of 30000 ms"
+
+
+def pieces(head: bytes, size: int, tail: bytes) -> Iterator[bytes]:
+    """A long body in pieces, so that it is sent without saying how long it is."""
+    yield head
+    for _ in range(size // 65_536):
+        yield b"#" * 65_536
+    yield tail
+
+
+@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("told", [True, False], ids=["length told", "length not told"])
+def test_fifty_megabytes_of_code_are_refused(calm: Service, road: str, told: bool) -> None:
+    """A body over `MAX_REQUEST_BYTES` is 413, whether its length was told or not."""
+    before = calm.resident_kb()
+    body = pieces(b'{"code": "', 50_000_000, b'"}')
+    response = calm.api.http.post(road, content=b"".join(body) if told else body, headers=JSON)
+    assert response.status_code == 413
+    problem(response)
+    assert calm.resident_kb() - before < 30 * 1024, "the body was not gathered first"
+
+
+def test_many_staged_files_in_one_request_are_no_trouble(calm: Service) -> None:
+    """Ten thousand unknown files in one request are refused in good time."""
+    files = [{"path": f"{i}", "file_id": UNKNOWN_ID} for i in range(10_000)]
+    response = calm.api.execute("1", files=files)
+    assert response.status_code in (404, 422)
+    problem(response)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/execute", 405),
+        ("PUT", "/v1/execute", 405),
+        ("GET", "/v1/execute/stream", 405),
+        ("DELETE", "/v1/files", 405),
+        ("POST", "/health", 405),
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/../../etc/passwd", 404),
+    ],
+)
+def test_wrong_methods_and_paths_are_refused(
+    calm: Service, method: str, path: str, status: int
+) -> None:
+    """Unknown paths are 404 and wrong methods 405, both with a JSON answer."""
+    response = calm.api.http.request(method, path)
+    assert response.status_code == status
+    problem(response)
+
+
+# Files -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+@pytest.mark.parametrize(
+    "file_id",
+    [
+        UNKNOWN_ID,
+        "nothing",
+        "..%2f..%2f..%2fetc%2fpasswd",
+        "%2e%2e",
+        "..%5c..",
+        "%00",
+        "a%00b",
+        "%ff%fe",
+        "%F0%9F%8E%89",
+        "registry.sqlite3",
+        "00000000-0000-4000-8000-00000000000g",
+        "{00000000-0000-4000-8000-000000000000}",
+        "x" * 5000,
+    ],
+)
+def test_an_id_that_is_none_is_not_found(calm: Service, method: str, file_id: str) -> None:
+    """Unknown and malformed ids get the same 404 and never reach a path."""
+    response = calm.api.http.request(method, f"/v1/files/{file_id}")
+    assert response.status_code == 404
+    if method != "HEAD":
+        problem(response)
+
+
+def test_an_unknown_id_is_named(calm: Service) -> None:
+    """The refusal is the original's sentence."""
+    response = calm.api.http.get(f"/v1/files/{UNKNOWN_ID}")
+    assert problem(response)["detail"] == f"File with ID '{UNKNOWN_ID}' not found"
+
+
+BOUNDARY = {"content-type": "multipart/form-data; boundary=b"}
+PART = b'--b\r\nContent-Disposition: form-data; name="%s"; filename="%s"\r\n\r\nx\r\n--b--\r\n'
+UPLOADS: dict[str, tuple[dict[str, str], bytes]] = {
+    "JSON": (JSON, b'{"file": "x"}'),
+    "no type": ({}, b"bytes"),
+    "nothing": (BOUNDARY, b""),
+    "no parts": (BOUNDARY, b"--b--\r\n"),
+    "another name": (BOUNDARY, PART % (b"document", b"a.txt")),
+    "no boundary": ({"content-type": "multipart/form-data"}, PART % (b"file", b"a.txt")),
+    "wrong boundary": (
+        {"content-type": "multipart/form-data; boundary=other"},
+        PART % (b"file", b"a.txt"),
+    ),
+    "cut short": (
+        BOUNDARY,
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx',
+    ),
+    "cut in the head": (BOUNDARY, b"--b\r\nContent-Dispo"),
+    "endless head": (BOUNDARY, b"--b\r\nX: " + b"y" * 1_000_000),
+    "a field, no file": (
+        BOUNDARY,
+        b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\njust text\r\n--b--\r\n',
+    ),
+}
+
+
+@pytest.mark.parametrize(("headers", "content"), UPLOADS.values(), ids=UPLOADS.keys())
+def test_an_upload_that_is_none_is_refused(
+    calm: Service, headers: dict[str, str], content: bytes
+) -> None:
+    """What is not multipart with a complete file part named `file` is a 4xx; nothing is stored."""
+    response = calm.api.http.post("/v1/files", content=content, headers=headers)
+    assert response.status_code in (400, 422), response.text
+    problem(response)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["length told", "length not told"])
+def test_an_upload_over_the_limit_is_refused(calm: Service, told: bool) -> None:
+    """Somewhat over `MAX_FILE_SIZE_MB`, or 50 MB, is 413 with the limit in a sentence."""
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    for size in (10 * 1024 * 1024 + 65_536, 50_000_000):
+        body = pieces(head, size, b"\r\n--b--\r\n")
+        content = b"".join(body) if told else body
+        response = calm.api.http.post("/v1/files", content=content, headers=BOUNDARY)
+        assert response.status_code == 413
+        assert problem(response)["code"] == "file_too_large"
+        assert response.json()["detail"] == "File size exceeds maximum of 10 MB"
+
+
+def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing(calm: Service) -> None:
+    """A connection that breaks while bytes come in is no file and no debris."""
+    before = calm.stored()
+
+    def breaking() -> Iterator[bytes]:
+        yield from pieces(
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n',
+            1_000_000,
+            b"",
+        )
+        raise ConnectionAbortedError("the test hangs up")
+
+    with httpx.Client(base_url=calm.base_url) as client, pytest.raises(ConnectionAbortedError):
+        client.post("/v1/files", content=breaking(), headers=BOUNDARY)
+    deadline = time.monotonic() + 5
+    while calm.stored() != before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert calm.stored() == before
+
+
+@pytest.mark.parametrize(
+    "filename", ["../../evil", "/etc/evil", "a\\..\\evil", "x" * 10_000, "\u202eevil", '"; x="y']
+)
+def test_a_files_name_is_only_a_label(calm: Service, filename: str) -> None:
+    """A name that looks like a path is stored under the file's id and nowhere else."""
+    before = calm.stored()
+    response = calm.api.http.post("/v1/files", files={"file": (filename, b"x")})
+    if response.status_code != 201:
+        problem(response)
+        return
+    file_id = response.json()["file_id"]
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", file_id)
+    assert calm.stored() - before == {f"files/{file_id}"}
+    download = calm.api.http.get(f"/v1/files/{file_id}")
+    assert download.content == b"x"
+    assert "\n" not in download.headers["content-disposition"]
+    assert calm.api.http.delete(f"/v1/files/{file_id}").status_code == 204
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=-1", "limit=1001", "limit=many", "limit=" + "9" * 5000]
+)
+def test_a_page_of_no_size_is_refused(calm: Service, query: str) -> None:
+    """`limit` is 1 to 1000."""
+    response = calm.api.http.get(f"/v1/files?{query}")
+    assert response.status_code == 422
+    problem(response)
+
+
+@pytest.mark.parametrize("cursor", ["garbage", "%00", "%ff", "-1", "a" * 5000, "' OR 1=1 --"])
+def test_a_cursor_that_is_none_is_no_trouble(calm: Service, cursor: str) -> None:
+    """A cursor nobody was given is an empty page or a 4xx."""
+    response = calm.api.http.get(f"/v1/files?limit=5&after={cursor}")
+    if response.status_code != 200:
+        problem(response)
+    else:
+        assert set(response.json()) == {"files", "next"}

@@ -1,0 +1,163 @@
+"""`/v1/execute/stream`: the same execution, told as it happens."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from tests.support.api import check_result, problem
+from tests.support.process import Service
+from tests.support.sse import Event, text_of
+
+pytestmark = pytest.mark.timeout(60)
+
+NOT_IN_RESULT = frozenset({"stdout", "stderr"})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def silence(service: Service) -> Iterator[Future[list[Event]]]:
+    """All events of an execution that says nothing for 16 s; it runs beside the other tests."""
+
+    def listen() -> list[Event]:
+        code = "import time\ntime.sleep(16)\nprint('awake')"
+        with service.api.open_stream(code, timeout_ms=25_000) as events:
+            return list(events)
+
+    with ThreadPoolExecutor(1) as threads:
+        yield threads.submit(listen)
+
+
+def result_of(events: list[Event]) -> dict[str, object]:
+    """The result, once it is known to be the last event and the only one of its kind."""
+    assert [event.type for event in events].count("result") == 1
+    assert events[-1].type == "result"
+    check_result(events[-1].data, without=NOT_IN_RESULT)
+    return events[-1].data
+
+
+def test_a_stream_tells_output_displays_and_result_in_order(service: Service) -> None:
+    """Events follow the code; the result closes them and does not repeat the output."""
+    code = "import sys\nprint('one')\ndisplay('two')\nprint('three', file=sys.stderr)\n'four'"
+    events = service.api.stream(code)
+    result = result_of(events)
+    assert {event.type for event in events} == {"output", "display", "result"}
+    assert text_of(events, "stdout") == "one\n'four'\n"
+    assert text_of(events, "stderr") == "three\n"
+    displays = [event.data for event in events if event.type == "display"]
+    assert [display["data"]["text/plain"] for display in displays] == ["'two'", "'four'"]
+    assert [display["output_type"] for display in displays] == ["display_data", "execute_result"]
+    assert result["outputs"] == displays
+    assert (result["exit_code"], result["timed_out"]) == (0, False)
+
+
+def test_output_arrives_while_the_code_runs(service: Service) -> None:
+    """A line can be read long before the execution ends."""
+    code = "import time\nprint('early')\ntime.sleep(1.5)\nprint('late')"
+    seen: dict[str, float] = {}
+    with service.api.open_stream(code) as events:
+        for event in events:
+            text = str(event.data.get("data", event.type)).strip()
+            if text:
+                seen.setdefault(text, time.monotonic())
+    assert list(seen) == ["early", "late", "result"]
+    assert seen["late"] - seen["early"] > 1.0
+
+
+def test_text_survives_every_line_reader(service: Service) -> None:
+    """Odd line ends and characters outside the first plane pass; the wire itself is ASCII."""
+    text = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\r\nh\ri 🎉 é \x00 data: x\n\nevent: y"
+    events = service.api.stream(f"import sys\n_ = sys.stdout.buffer.write({text.encode()!r})")
+    assert text_of(events, "stdout") == text
+    result_of(events)
+
+
+def test_a_character_written_in_two_halves_is_streamed_whole(service: Service) -> None:
+    """Half a character is held back until the other half comes."""
+    code = "import os, time\nos.write(1, b'\\xe2\\x82'); time.sleep(0.3); _ = os.write(1, b'\\xac')"
+    assert text_of(service.api.stream(code), "stdout") == "€"
+
+
+def test_an_exception_is_streamed_as_text_and_told_in_the_result(service: Service) -> None:
+    """What the user's code does wrong is a result, never an `error` event."""
+    events = service.api.stream("print('before')\n1/0")
+    result = result_of(events)
+    assert {event.type for event in events} == {"output", "result"}
+    assert text_of(events, "stdout") == "before\n"
+    assert text_of(events, "stderr").endswith("ZeroDivisionError: division by zero\n")
+    assert result["exit_code"] == 1
+
+
+def test_a_timeout_ends_the_stream_with_its_result(service: Service) -> None:
+    """Output up to the end of the time is streamed, then the result says it was over."""
+    events = service.api.stream("import time\nprint('kept')\ntime.sleep(60)", timeout_ms=600)
+    result = result_of(events)
+    assert text_of(events, "stdout") == "kept\n"
+    assert (result["timed_out"], result["exit_code"]) == (True, None)
+
+
+def test_a_crash_ends_the_stream_with_its_result(service: Service) -> None:
+    """A kernel killed by a signal is told in the result."""
+    events = service.api.stream("print('kept')\nimport ctypes\nctypes.string_at(0)")
+    assert text_of(events, "stdout") == "kept\n"
+    assert result_of(events)["exit_code"] == 139
+
+
+def test_a_flood_is_cut_in_the_stream_too(service: Service) -> None:
+    """No more than the limit and the mark is streamed, however much was printed."""
+    events = service.api.stream("for _ in range(300): print('x' * 99_999)")
+    mark = "\n...[truncated: MAX_OUTPUT_BYTES=1048576]\n"
+    text = text_of(events, "stdout")
+    assert text.endswith(mark) and len(text) == 1_048_576 + len(mark)
+    assert result_of(events)["truncated"] == ["stdout"]
+
+
+def test_files_and_images_of_a_stream_can_be_downloaded(service: Service) -> None:
+    """The result names files as `/v1/execute` does, staged inputs included in the rules."""
+    files = service.api.stage_at({"in.txt": b"given"})
+    code = "text = open('in.txt').read()\nwith open('out.txt', 'w') as f: _ = f.write(text * 2)"
+    result = result_of(service.api.stream(code, files=files))
+    assert service.api.returned(result) == {"out.txt": b"givengiven"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code"),
+    [
+        ({"files": [{"path": "../up", "file_id": "x"}]}, 422, "invalid_path"),
+        (
+            {"files": [{"path": "a", "file_id": "00000000-0000-4000-8000-000000000000"}]},
+            404,
+            "file_not_found",
+        ),
+        ({"timeout_ms": 0}, 422, None),
+        ({"code": 1}, 422, None),
+    ],
+)
+def test_a_refusal_comes_before_the_stream(
+    service: Service, fields: dict[str, object], status: int, code: str | None
+) -> None:
+    """A bad request is an ordinary 4xx with a JSON body, not an event."""
+    response = service.api.http.post("/v1/execute/stream", json={"code": "1", **fields})
+    assert response.status_code == status
+    assert code in (None, problem(response)["code"])
+
+
+def test_a_reader_who_leaves_frees_the_kernel(service: Service) -> None:
+    """When the client goes away the execution is ended, long before its time is over."""
+    service.settle(60)
+    before = service.engine.kernels(service.instance_id)
+    code = "import time\nprint('started')\ntime.sleep(24)"
+    with service.api.open_stream(code, timeout_ms=25_000) as events:
+        assert next(events).data["data"] == "started\n"
+        assert service.pool()["busy"] >= 1
+    left = time.monotonic()
+    after = service.settle(15)
+    assert time.monotonic() - left < 15
+    assert len(before - after) == 1, "the container that was used is gone"
+
+
+def test_silence_is_broken_by_comments(silence: Future[list[Event]]) -> None:
+    """After 15 s without an event a comment keeps the connection alive."""
+    events = silence.result(timeout=40)
+    assert [event.type for event in events] == [":", "output", "result"]
+    assert text_of(events, "stdout") == "awake\n"
