@@ -30,7 +30,9 @@ async def main() -> None:
     lease_sec = float(os.environ.pop(contract.LEASE_VARIABLE))
     preload = os.environ.pop(contract.PRELOAD_VARIABLE, "")
     lockdown.close_network(contract.PORTS, outside_only_ports=(contract.SUPERVISOR_PORT,))
-    lockdown.keep_capabilities((lockdown.CAP_KILL, lockdown.CAP_SETGID, lockdown.CAP_SETUID, lockdown.CAP_SETPCAP))
+    lockdown.keep_capabilities(
+        (lockdown.CAP_KILL, lockdown.CAP_SETGID, lockdown.CAP_SETUID, lockdown.CAP_SETPCAP)
+    )
     kernel = KernelProcess(preload)
     lockdown.use_file_access_of(contract.USER_ID)
     supervisor = Supervisor(kernel, Workspace(), lease_sec)

@@ -74,7 +74,9 @@ class Cell:
 
     output_bytes: int
     cpu_seconds: float
-    passed: dict[int, int] = field(default_factory=lambda: {contract.FRAME_STDOUT: 0, contract.FRAME_STDERR: 0})
+    passed: dict[int, int] = field(
+        default_factory=lambda: {contract.FRAME_STDOUT: 0, contract.FRAME_STDERR: 0}
+    )
     seen: dict[int, int] = field(default_factory=lambda: {contract.FRAME_STDOUT: 0, contract.FRAME_STDERR: 0})
     exit: dict[str, object] | None = None
 

@@ -44,7 +44,9 @@ def processes_of(uid: int) -> list[int]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                fields = dict(line.split(":\t", 1) for line in Path(f"/proc/{name}/status").read_text().splitlines())
+                fields = dict(
+                    line.split(":\t", 1) for line in Path(f"/proc/{name}/status").read_text().splitlines()
+                )
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if fields["Uid"].split()[1] == str(uid) and not fields["State"].startswith("Z"):

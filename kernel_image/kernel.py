@@ -13,6 +13,7 @@ import os
 import sys
 from typing import Any
 
+import zmq
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from traitlets import Type
@@ -20,8 +21,10 @@ from traitlets.config import Config
 
 from kernel_image import contract, nested_asyncio
 from kernel_image.program import ProgramEnd
-from kernel_image.shell import Shell, exit_status
+from kernel_image.shell import Shell, bounded_error, exit_status
 from kernel_image.streams import StandardStreams
+
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 class Kernel(IPythonKernel):
@@ -55,7 +58,7 @@ class Kernel(IPythonKernel):
         try:
             with self.streams.stdin(options.get("stdin")):
                 reply: dict[str, Any] = await super().do_execute(
-                    code,
+                    code.removeprefix(_BYTE_ORDER_MARK),
                     silent,
                     store_history,
                     user_expressions,
@@ -67,8 +70,7 @@ class Kernel(IPythonKernel):
                     self._finish_program()
         finally:
             self.streams.restore()
-        reply[contract.CELL_METADATA] = {"exit_code": shell.exit_code}
-        return reply
+        return bounded_error(reply) | {contract.CELL_METADATA: {"exit_code": shell.exit_code}}
 
     def _shell(self) -> Shell:
         assert isinstance(self.shell, Shell)
@@ -89,6 +91,11 @@ class KernelApp(IPKernelApp):
 
     kernel_class = Type(Kernel)
     outstream_class = None  # type: ignore[assignment]
+
+    def init_iopub(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        """Queue all that is published: a flood must not lose the message that says it is over."""
+        context.setsockopt(zmq.SNDHWM, 0)
+        super().init_iopub(context)
 
     def init_heartbeat(self) -> None:
         """The supervisor knows when the process dies."""
@@ -118,6 +125,7 @@ def _config(key: str) -> Config:
 def run(key: str, ready: int) -> None:
     """Serve as the kernel signed with `key`; write one byte to the descriptor `ready` when listening."""
     sys.argv = [""]
+    sys.path.insert(0, "")
     streams = StandardStreams()
     app = KernelApp.instance(config=_config(key))
     app.initialize()

@@ -82,7 +82,7 @@ class KernelProcess:
                 self.pid = message["pid"]
                 self._forked.set()
             case "exited" if message["pid"] == self.pid:
-                asyncio.ensure_future(self._finish(os.waitstatus_to_exitcode(message["status"])))
+                self._finish(os.waitstatus_to_exitcode(message["status"]))
 
     async def start(self, key: str) -> None:
         """Fork a kernel signed with `key` and wait until it listens, in place of any other.
@@ -104,7 +104,9 @@ class KernelProcess:
 
     async def _fork(self, key: str) -> int:
         """Have the zygote fork; returns the reading end of the pipe on which the kernel says it is ready."""
-        self._pipes = [OutputPipe(kind, self._output) for kind in (contract.FRAME_STDOUT, contract.FRAME_STDERR)]
+        self._pipes = [
+            OutputPipe(kind, self._output) for kind in (contract.FRAME_STDOUT, contract.FRAME_STDERR)
+        ]
         ready, ready_writer = os.pipe2(os.O_CLOEXEC)
         descriptors = [*(pipe.writer for pipe in self._pipes), ready_writer]
         self._gone.clear()
@@ -126,7 +128,7 @@ class KernelProcess:
         for pipe in self._pipes:
             pipe.drain()
 
-    async def _finish(self, status: int) -> None:
+    def _finish(self, status: int) -> None:
         """The kernel is dead: nothing of the user's survives it, and its last output is read."""
         self.pid = None
         self._kill_all()

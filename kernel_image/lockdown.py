@@ -93,7 +93,6 @@ _ESTABLISHED_OR_RELATED = 0x2 | 0x4
 _TABLE = "code_interpreter"
 
 
-
 def _attribute(kind: int, value: bytes) -> bytes:
     length = 4 + len(value)
     return struct.pack("=HH", length, kind) + value + bytes(-length % 4)
@@ -116,7 +115,9 @@ def _expression(name: str, *attributes: bytes) -> bytes:
 
 
 def _equals(value: bytes, *, unequal: bool = False) -> bytes:
-    return _expression("cmp", _number(1, _REGISTER), _number(2, int(unequal)), _nested(3, _attribute(1, value)))
+    return _expression(
+        "cmp", _number(1, _REGISTER), _number(2, int(unequal)), _nested(3, _attribute(1, value))
+    )
 
 
 def _meta(key: int, value: bytes) -> list[bytes]:
@@ -134,12 +135,14 @@ def _interface(key: int, name: str) -> list[bytes]:
 
 def _to_address(address: str) -> list[bytes]:
     destination_offset = 16
-    return _meta(_META_NFPROTO, bytes([_NFPROTO_IPV4])) + _payload(1, destination_offset, socket.inet_aton(address))
+    return _meta(_META_NFPROTO, bytes([_NFPROTO_IPV4])) + _payload(
+        1, destination_offset, socket.inet_aton(address)
+    )
 
 
 def _to_tcp_port(port: int) -> list[bytes]:
     destination_offset = 2
-    return _meta(_META_L4PROTO, bytes([socket.IPPROTO_TCP])) + _payload(2, destination_offset, struct.pack("!H", port))
+    return _is_tcp() + _payload(2, destination_offset, struct.pack("!H", port))
 
 
 def _of_known_connection() -> list[bytes]:
@@ -163,8 +166,17 @@ def _accept() -> list[bytes]:
 
 
 def _reject() -> list[bytes]:
-    """ICMP(v6) "administratively prohibited": whoever dials fails at once and does not hang."""
+    """ICMP(v6) "administratively prohibited": who sends fails at once and does not hang."""
     return [_expression("reject", _number(1, 2), _attribute(2, b"\x03"))]
+
+
+def _is_tcp() -> list[bytes]:
+    return _meta(_META_L4PROTO, bytes([socket.IPPROTO_TCP]))
+
+
+def _reset() -> list[bytes]:
+    """For TCP, whose connect() misses an ICMP answer that comes too soon, and tries again after 1 s."""
+    return [*_is_tcp(), _expression("reject", _number(1, 1))]
 
 
 def _message(kind: int, flags: int, sequence: int, family: int, resource: int, body: bytes) -> bytes:
@@ -190,11 +202,14 @@ def _rule(chain: str, expressions: Iterable[bytes]) -> bytes:
 
 def _requests(open_ports: Sequence[int], outside_only_ports: Sequence[int]) -> list[tuple[int, int, bytes]]:
     to_loopback = _interface(_META_OIFNAME, "lo")
+    to_resolver = [*to_loopback, *_to_address("127.0.0.11")]
     outgoing = [
-        [*to_loopback, *_to_address("127.0.0.11"), *_reject()],
-        *([*to_loopback, *_to_tcp_port(port), *_reject()] for port in outside_only_ports),
+        [*to_resolver, *_reset()],
+        [*to_resolver, *_reject()],
+        *([*to_loopback, *_to_tcp_port(port), *_reset()] for port in outside_only_ports),
         [*to_loopback, *_accept()],
         [*_of_known_connection(), *_accept()],
+        _reset(),
         _reject(),
     ]
     incoming = [
@@ -223,8 +238,9 @@ def close_network(open_ports: Sequence[int], outside_only_ports: Sequence[int]) 
     requests = _requests(open_ports, outside_only_ports)
     batch = [_message(_BATCH_BEGIN, _REQUEST, 0, 0, _SUBSYSTEM, b"")]
     for sequence, (kind, flags, body) in enumerate(requests, start=1):
-        kind |= _SUBSYSTEM << 8
-        batch.append(_message(kind, _REQUEST | _ACK | flags, sequence, _NFPROTO_INET, 0, body))
+        batch.append(
+            _message(_SUBSYSTEM << 8 | kind, _REQUEST | _ACK | flags, sequence, _NFPROTO_INET, 0, body)
+        )
     batch.append(_message(_BATCH_END, _REQUEST, len(batch), 0, _SUBSYSTEM, b""))
 
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:

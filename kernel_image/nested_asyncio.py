@@ -47,5 +47,5 @@ _original_run_until_complete = base_events.BaseEventLoop.run_until_complete
 def allow() -> None:
     """Let programs of this process start event loops inside the kernel's."""
     asyncio.run = runners.run = _outside_running_loop(runners.run)
-    setattr(runners.Runner, "run", _outside_running_loop(runners.Runner.run))
-    setattr(base_events.BaseEventLoop, "run_until_complete", _run_until_complete)
+    type.__setattr__(runners.Runner, "run", _outside_running_loop(runners.Runner.run))
+    type.__setattr__(base_events.BaseEventLoop, "run_until_complete", _run_until_complete)

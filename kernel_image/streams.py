@@ -59,12 +59,13 @@ class StandardStreams:
                     replaced.flush()
             self._streams[number].flush()
             os.dup2(self._copies[number], number)
-            setattr(sys, name, self._streams[number])
-            setattr(sys, f"__{name}__", self._streams[number])
+            vars(sys).update({name: self._streams[number], f"__{name}__": self._streams[number]})
 
     @staticmethod
     def _set_stdin() -> None:
-        sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]
+        reader = io.FileIO(0, closefd=False)
+        stdin = io.TextIOWrapper(io.BufferedReader(reader), encoding="utf-8", errors="replace")
+        vars(sys).update(stdin=stdin, __stdin__=stdin)
 
     @contextlib.contextmanager
     def stdin(self, text: str | None) -> Iterator[None]:

@@ -1,16 +1,18 @@
 """PID 1 of a kernel container: HTTP on its own port, never runs user code.
 
-    POST   /kernel            {"key": str}             start a kernel, or replace it; answers once it listens
-    DELETE /kernel                                     kill it and everything else of the user's
-    POST   /kernel/interrupt                           SIGINT to it and the children in its group
-    POST   /cell              {"output_bytes": int, "cpu_seconds": float}   begin; the body is the cell's frames
-    POST   /cell/settle                                end the running cell: its last frame follows
-    PUT    /files/{path}                               stage a file
-    GET    /files/{path}                               read one
-    POST   /lease             {"seconds": float}       live on for that long
-    GET    /status                                     {"preloaded": bool, "kernel": pid | null, "memory_bytes": int}
+    POST   /kernel            start a kernel, or replace it; answers once it listens
+    DELETE /kernel            kill it and everything else of the user's
+    POST   /kernel/interrupt  SIGINT to it and the children in its group
+    POST   /cell              begin a cell; the answer's body is the cell's frames
+    POST   /cell/settle       end the running cell: its last frame follows
+    PUT    /files/{path}      stage a file
+    GET    /files/{path}      read one
+    POST   /lease             live on for that long
+    GET    /status            {"preloaded": bool, "kernel": pid | null, "memory_bytes": int}
 
-Each request carries `Authorization: Bearer TOKEN`. Errors: {"error": str} with 4xx or 507.
+Bodies are JSON: {"key": str} for /kernel, {"output_bytes": int, "cpu_seconds": float} for /cell,
+{"seconds": float} for /lease. Each request carries `Authorization: Bearer TOKEN`. Errors are
+{"error": str} with 4xx, 503 or 507.
 """
 
 import asyncio
@@ -29,7 +31,7 @@ from urllib.parse import unquote
 import tornado.web
 from tornado.iostream import StreamClosedError
 
-from kernel_image import cgroup, contract
+from kernel_image import cgroup
 from kernel_image.cell import Cell
 from kernel_image.kernel_process import KernelFailed, KernelProcess
 from kernel_image.workspace import NotRegular, Workspace
@@ -118,6 +120,8 @@ class Handler(tornado.web.RequestHandler):
 
 
 class KernelHandler(Handler):
+    """/kernel"""
+
     async def post(self) -> None:
         try:
             await self.supervisor.kernel.start(self.json()["key"])
@@ -131,12 +135,16 @@ class KernelHandler(Handler):
 
 
 class InterruptHandler(Handler):
+    """/kernel/interrupt"""
+
     def post(self) -> None:
         self.supervisor.kernel.signal(signal.SIGINT)
         self.finish({})
 
 
 class CellHandler(Handler):
+    """/cell"""
+
     async def post(self) -> None:
         if self.supervisor.cell is not None:
             return self.refuse(409, "a cell is running")
@@ -148,26 +156,38 @@ class CellHandler(Handler):
                 self.write(frames)
                 await self.flush()
         except StreamClosedError:
-            return
+            return None
         self.finish()
 
 
 class SettleHandler(Handler):
+    """/cell/settle"""
+
     def post(self) -> None:
         self.supervisor.settle()
         self.finish({})
 
 
 class LeaseHandler(Handler):
+    """/lease"""
+
     def post(self) -> None:
         self.supervisor.renew_lease(float(self.json()["seconds"]))
         self.finish({})
 
 
 class StatusHandler(Handler):
+    """/status"""
+
     def get(self) -> None:
         kernel = self.supervisor.kernel
-        self.finish({"preloaded": kernel.preloaded, "kernel": kernel.pid, "memory_bytes": cgroup.resident_bytes()})
+        self.finish(
+            {
+                "preloaded": kernel.preloaded,
+                "kernel": kernel.pid,
+                "memory_bytes": cgroup.resident_bytes(),
+            }
+        )
 
 
 @tornado.web.stream_request_body
@@ -235,7 +255,13 @@ class FileHandler(Handler):
 def _status_of(error: OSError) -> int:
     if isinstance(error, NotRegular):
         return 409
-    known = {errno.ENOENT: 404, errno.EACCES: 403, errno.ENOSPC: 507, errno.EDQUOT: 507, errno.EEXIST: 409}
+    known = {
+        errno.ENOENT: 404,
+        errno.EACCES: 403,
+        errno.ENOSPC: 507,
+        errno.EDQUOT: 507,
+        errno.EEXIST: 409,
+    }
     return known.get(error.errno or 0, 400)
 
 

@@ -128,14 +128,18 @@ class Workspace:
     def snapshot(self) -> None:
         """Take what is there now as known: only what changes from here on is a change."""
         stamps = {path: Stamp.of(status) for path, status in self._files(Changes())}
-        self._digests = {path: digest for path, digest in self._digests.items() if stamps.get(path) == self._stamps[path]}
+        self._digests = {
+            path: digest for path, digest in self._digests.items() if stamps.get(path) == self._stamps[path]
+        }
         self._stamps = stamps
 
     def changes(self) -> Changes:
         """Compare with the last snapshot and the staged inputs."""
         found = Changes()
         for path, status in self._files(found):
-            if self._stamps.get(path) != Stamp.of(status) and not self._is_untouched_input(path, status.st_size):
+            if self._stamps.get(path) != Stamp.of(status) and not self._is_untouched_input(
+                path, status.st_size
+            ):
                 found.add(path, status.st_size)
         found.changed.sort(key=lambda item: item["path"])
         return found
@@ -164,7 +168,10 @@ class Workspace:
                         for entry in entries:
                             seen += 1
                             if seen > _SCAN_LIMIT:
-                                report.skip(prefix or ".", f"more than {_SCAN_LIMIT} entries: the rest was not looked at")
+                                report.skip(
+                                    prefix or ".",
+                                    f"more than {_SCAN_LIMIT} entries: the rest was not looked at",
+                                )
                                 return
                             yield from self._visit(handle, prefix + entry.name, entry, depth, pending, report)
                 finally:

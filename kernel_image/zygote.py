@@ -76,9 +76,7 @@ def _run_kernel(key: str, stdout: int, stderr: int, ready: int) -> NoReturn:
     status = 70
     try:
         _prepare_child(stdout, stderr, ready)
-        from kernel_image import kernel
-
-        kernel.run(key, ready)
+        sys.modules["kernel_image.kernel"].run(key, ready)
         status = 0
     except BaseException:
         traceback.print_exc()

@@ -210,9 +210,7 @@ class FileStore:
         registered = await self._registry.all_file_ids()
         present = await self.on_thread(partial(_ids_and_dates, self._files))
         lost = [
-            file_id
-            for file_id in registered - present.keys()
-            if await self._registry.delete_file(file_id)
+            file_id for file_id in registered - present.keys() if await self._registry.delete_file(file_id)
         ]
 
         old = {file_id for file_id, date in present.items() if date < now - _GRACE_SEC}

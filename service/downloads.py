@@ -42,8 +42,7 @@ def parse_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
 def content_disposition(filename: str) -> str:
     """``attachment`` with a name (RFC 6266): plain for old clients, and exact for all others."""
     plain = "".join(
-        character if 32 <= ord(character) < 127 and character not in '"\\%' else "_"
-        for character in filename
+        character if 32 <= ord(character) < 127 and character not in '"\\%' else "_" for character in filename
     )
     exact = quote(filename, safe="")
     if plain == filename:

@@ -144,8 +144,7 @@ class AddressUnavailable(StartError):
 
     def __init__(self, host: str, port: int, reason: str) -> None:
         super().__init__(
-            f"Cannot listen on {host}, port {port}: {reason}. "
-            "Set HOST and PORT to an address that is free."
+            f"Cannot listen on {host}, port {port}: {reason}. Set HOST and PORT to an address that is free."
         )
         self.host = host
         self.port = port
@@ -157,8 +156,7 @@ class StorageUnavailable(StartError):
 
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(
-            f"Cannot store files in {folder}: {reason}. "
-            "Set FILE_STORAGE_DIR to a folder this user can write."
+            f"Cannot store files in {folder}: {reason}. Set FILE_STORAGE_DIR to a folder this user can write."
         )
         self.folder = folder
         self.reason = reason

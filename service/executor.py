@@ -14,7 +14,13 @@ from service.artifacts import FileStore
 from service.errors import FileNotFound, FileTooLarge, InputNotFound, StorageFull, TimeoutTooLong
 from service.records import ExecutionRecord, FileOrigin, StoredFile
 from service.registry import Registry
-from service.schemas import ExecuteRequest, ExecuteResult, ExecutionError, SkippedFile, WorkspaceFile
+from service.schemas import (
+    ExecuteRequest,
+    ExecuteResult,
+    ExecutionError,
+    SkippedFile,
+    WorkspaceFile,
+)
 from service.settings import Settings
 from sessions.errors import SupervisorFailed, WorkspaceFull
 from sessions.models import Budget, Cell, CellResult, ChangedFile, Display, JsonObject, OutputChunk
@@ -103,7 +109,9 @@ class Executor:
 class Run:
     """One execution that has a kernel. Iterate `events`, or `close` it unused."""
 
-    def __init__(self, executor: Executor, sandbox: Sandbox, request: ExecuteRequest, lease: AsyncExitStack) -> None:
+    def __init__(
+        self, executor: Executor, sandbox: Sandbox, request: ExecuteRequest, lease: AsyncExitStack
+    ) -> None:
         self.execution_id = uuid.uuid4().hex
         self._executor = executor
         self._sandbox = sandbox
@@ -161,7 +169,8 @@ class Run:
         skipped += [file for file in fetched if isinstance(file, SkippedFile)]
         too_many = f"more than MAX_OUTPUT_FILES={limit} files"
         skipped += [
-            SkippedFile(path=file.path, size_bytes=file.size_bytes, reason=too_many) for file in result.changed[limit:]
+            SkippedFile(path=file.path, size_bytes=file.size_bytes, reason=too_many)
+            for file in result.changed[limit:]
         ]
         files = [file for file in fetched if isinstance(file, WorkspaceFile)]
         await self._record(result, len(files))
@@ -172,7 +181,8 @@ class Run:
             duration_ms=result.duration_ms,
             files=files,
             outputs=list(result.outputs),
-            error=error and ExecutionError(name=error.name, value=error.value, traceback=list(error.traceback)),
+            error=error
+            and ExecutionError(name=error.name, value=error.value, traceback=list(error.traceback)),
             state="lost",
             state_reason=_STATE_REASON,
             execution_id=self.execution_id,

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-
 from typing import Any
 
 from fastapi import FastAPI
@@ -38,10 +37,15 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
         engine = DockerEngine()
         stack.push_async_callback(engine.close)
-        await engine.prepare(settings.python_executor_docker_image, instance_id)
+        await engine.prepare(settings.python_executor_docker_image)
         context = KernelContext()
         stack.callback(context.close)
-        pool = Pool(engine, _pool_settings(settings, instance_id), ContainerRegistry(registry, instance_id), context)
+        pool = Pool(
+            engine,
+            _pool_settings(settings, instance_id),
+            ContainerRegistry(registry, instance_id),
+            context,
+        )
         await stack.enter_async_context(pool)
 
         app.state.files = files

@@ -151,9 +151,7 @@ class Registry:
             found: set[str] = set()
             for start in range(0, len(ids), _IDS_PER_QUERY):
                 some = ids[start : start + _IDS_PER_QUERY]
-                found.update(
-                    session.scalars(select(FileRow.file_id).where(FileRow.file_id.in_(some)))
-                )
+                found.update(session.scalars(select(FileRow.file_id).where(FileRow.file_id.in_(some))))
             return found
 
         return await self._run(look_up)
@@ -193,9 +191,7 @@ class Registry:
         def forget(session: Session) -> int:
             old_executions = delete(ExecutionRow).where(ExecutionRow.finished_at < before)
             old_containers = delete(ContainerRow).where(ContainerRow.removed_at < before)
-            return sum(
-                _count(session.execute(statement)) for statement in (old_executions, old_containers)
-            )
+            return sum(_count(session.execute(statement)) for statement in (old_executions, old_containers))
 
         return await self._run(forget)
 

@@ -2,7 +2,15 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    field_validator,
+)
 
 from service.records import StoredFile
 
@@ -11,6 +19,18 @@ _EXECUTION_ID = "5f0c8a3e7d1b4c52a6e9d3f0b1c2d4e5"
 _SHA256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
 
 MAX_INPUT_FILES = 1000
+
+
+def _is_text(value: str) -> str:
+    """JSON can spell half of a character, which no file and no terminal can hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("Text cannot have lone surrogates") from None
+    return value
+
+
+Text = Annotated[StrictStr, AfterValidator(_is_text)]
 
 FileId = Annotated[str, Field(description="Id of a stored file.", examples=[_FILE_ID])]
 
@@ -34,11 +54,11 @@ class ErrorBody(BaseModel):
 class InputFile(BaseModel):
     """A stored file that the code finds in its working folder."""
 
-    path: StrictStr = Field(
+    path: Text = Field(
         description="Where to put it, relative to the working folder; folders are made.",
         examples=["data/sales.csv"],
     )
-    file_id: StrictStr = Field(description="Id of a stored file.", examples=[_FILE_ID])
+    file_id: Text = Field(description="Id of a stored file.", examples=[_FILE_ID])
 
 
 class ExecuteRequest(BaseModel):
@@ -58,11 +78,11 @@ class ExecuteRequest(BaseModel):
         }
     )
 
-    code: StrictStr = Field(
+    code: Text = Field(
         description="Python source; top-level `await`, magics and `!commands` work.",
         examples=["print('Hello, World!')\n2 + 2"],
     )
-    stdin: StrictStr | None = Field(
+    stdin: Text | None = Field(
         None,
         description="What the code reads from standard input, then end of file.",
         examples=["Ada\n"],
@@ -99,9 +119,7 @@ class ExecuteRequest(BaseModel):
 class WorkspaceFile(BaseModel):
     """A file that the code made or changed, stored."""
 
-    path: str = Field(
-        description="Where it was, relative to the working folder.", examples=["out/chart.png"]
-    )
+    path: str = Field(description="Where it was, relative to the working folder.", examples=["out/chart.png"])
     kind: Literal["file"] = Field("file", description="Always `file`.", examples=["file"])
     file_id: FileId
     size_bytes: int = Field(description="Its size, in bytes.", examples=[18_204])
@@ -110,13 +128,9 @@ class WorkspaceFile(BaseModel):
 class SkippedFile(BaseModel):
     """A file that the code made or changed, but that was not stored."""
 
-    path: str = Field(
-        description="Where it was, relative to the working folder.", examples=["big.bin"]
-    )
+    path: str = Field(description="Where it was, relative to the working folder.", examples=["big.bin"])
     size_bytes: int = Field(description="Its size, in bytes.", examples=[734_003_200])
-    reason: str = Field(
-        description="Why it was not stored.", examples=["File size exceeds maximum of 10 MB"]
-    )
+    reason: str = Field(description="Why it was not stored.", examples=["File size exceeds maximum of 10 MB"])
 
 
 class ExecutionError(BaseModel):
@@ -146,9 +160,7 @@ class ExecuteResult(BaseModel):
     duration_ms: int = Field(description="How long it took, in milliseconds.", examples=[12])
     files: list[WorkspaceFile] = Field(
         description="Files that were made or changed.",
-        examples=[
-            [{"path": "out/chart.png", "kind": "file", "file_id": _FILE_ID, "size_bytes": 18_204}]
-        ],
+        examples=[[{"path": "out/chart.png", "kind": "file", "file_id": _FILE_ID, "size_bytes": 18_204}]],
     )
     outputs: list[dict[str, Any]] = Field(
         default_factory=list,
@@ -170,8 +182,7 @@ class ExecuteResult(BaseModel):
     )
     state: Literal["kept", "restarted", "lost"] = Field(
         "lost",
-        description="What became of the variables; `lost` when the kernel was for this execution "
-        "only.",
+        description="What became of the variables; `lost` when the kernel was for this execution only.",
         examples=["lost"],
     )
     state_reason: str = Field(
@@ -208,9 +219,7 @@ class ExecuteResponse(ExecuteResult):
 class OutputEvent(BaseModel):
     """Event `output`: text as it is printed."""
 
-    stream: Literal["stdout", "stderr"] = Field(
-        description="Where it was printed.", examples=["stdout"]
-    )
+    stream: Literal["stdout", "stderr"] = Field(description="Where it was printed.", examples=["stdout"])
     data: str = Field(description="The text.", examples=["Hello, World!\n"])
 
 
@@ -231,9 +240,7 @@ class StoredFileInfo(BaseModel):
     size_bytes: int = Field(description="Its size, in bytes.", examples=[18_204])
     upload_time: float = Field(description="When it was stored.", examples=[1_767_225_600.25])
     sha256: str = Field(description="SHA-256 of its bytes, hexadecimal.", examples=[_SHA256])
-    media_type: str = Field(
-        description="As the client said, or told from the name.", examples=["text/csv"]
-    )
+    media_type: str = Field(description="As the client said, or told from the name.", examples=["text/csv"])
     expires_at: float | None = Field(
         description="When it will be deleted; null: never.", examples=[1_767_229_200.25]
     )
@@ -283,9 +290,7 @@ class FileList(BaseModel):
 class Health(BaseModel):
     """Whether the service works; the status code is 200 either way."""
 
-    status: Literal["ok", "error"] = Field(
-        description="`error`: code cannot be run now.", examples=["ok"]
-    )
+    status: Literal["ok", "error"] = Field(description="`error`: code cannot be run now.", examples=["ok"])
     message: str | None = Field(description="What is wrong, if anything.", examples=[None])
     version: str = Field(description="Version of the service.", examples=["0.5.0"])
 

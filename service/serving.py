@@ -34,7 +34,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve(app: ASGIApp, host: str, sock: socket.socket) -> None:
-    """Run a server on a bound socket until SIGTERM or SIGINT; it sends itself that again at the end.
+    """Run a server on a bound socket until SIGTERM or SIGINT, which it sends itself at the end.
 
     Calls ``sys.exit`` with 1 or 3 when the application cannot start.
     """
@@ -69,6 +69,9 @@ class _Server(uvicorn.Server):
         port = sockets[0].getsockname()[1]
         try:
             await super().startup(sockets)
+            # uvloop keeps it to itself when listening fails. On a socket that listens already
+            # this changes nothing.
+            sockets[0].listen(self.config.backlog)
         except OSError as error:
             # Someone else began to listen while this service was starting.
             reason = error.strerror or str(error)

@@ -25,7 +25,7 @@ def _split_modules(value: object) -> object:
         return value
     if value.strip().lower() == _NO_MODULES:
         return ()
-    return tuple(name.strip() for name in value.split(","))
+    return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
 def _upper(value: object) -> object:
@@ -53,9 +53,7 @@ class Settings(BaseSettings):
     max_exec_timeout_ms: int = Field(
         10_000, ge=1, description="Largest `timeout_ms` a caller may ask for, in milliseconds."
     )
-    cpu_time_limit_sec: int = Field(
-        5, ge=1, description="CPU time one execution may use, in seconds."
-    )
+    cpu_time_limit_sec: int = Field(5, ge=1, description="CPU time one execution may use, in seconds.")
     memory_limit_mb: int = Field(
         128,
         ge=16,
@@ -82,8 +80,7 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(
         None,
-        description="SQLAlchemy URL of the registry; unset means `registry.sqlite3` in "
-        "`FILE_STORAGE_DIR`.",
+        description="SQLAlchemy URL of the registry; unset means `registry.sqlite3` in `FILE_STORAGE_DIR`.",
     )
 
     # Containers
@@ -91,12 +88,8 @@ class Settings(BaseSettings):
         "code-interpreter-kernel:latest", description="Image the kernels run in."
     )
     pool_size: int = Field(2, ge=0, description="Kernels kept ready, waiting for work.")
-    max_containers: int = Field(
-        16, ge=1, description="Most containers at once, those of the pool included."
-    )
-    queue_size: int = Field(
-        64, ge=0, description="Callers that may wait for a kernel; over it 503 at once."
-    )
+    max_containers: int = Field(16, ge=1, description="Most containers at once, those of the pool included.")
+    queue_size: int = Field(64, ge=0, description="Callers that may wait for a kernel; over it 503 at once.")
     queue_timeout_sec: float = Field(
         10, gt=0, allow_inf_nan=False, description="Longest wait for a kernel, in seconds."
     )
@@ -110,12 +103,11 @@ class Settings(BaseSettings):
     )
     kernel_preload: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_modules)] = Field(
         ("numpy", "pandas", "matplotlib.pyplot"),
-        description="Modules a ready kernel has imported already, comma separated; `none` for "
-        "none.",
+        description="Modules a ready kernel has imported already, comma separated; `none` for none.",
     )
     lease_sec: int = Field(
         60,
-        ge=5,
+        ge=2,
         description="Seconds after which a container that lost its service removes itself.",
     )
     instance_id: str | None = Field(
@@ -142,8 +134,7 @@ class Settings(BaseSettings):
     def _pool_fits(self) -> Self:
         if self.pool_size > self.max_containers:
             raise ValueError(
-                f"POOL_SIZE ({self.pool_size}) must not be larger than "
-                f"MAX_CONTAINERS ({self.max_containers})"
+                f"POOL_SIZE ({self.pool_size}) must not be larger than MAX_CONTAINERS ({self.max_containers})"
             )
         return self
 
@@ -172,8 +163,9 @@ def load_settings() -> Settings:
 
 def _sentence(problem: Any) -> str:
     """Say one of pydantic's errors in the operator's words."""
-    message: str = problem["msg"].removeprefix("Value error, ")
-    if not problem["loc"]:
-        return f"{message}."
-    message = message.removeprefix("Input ")
-    return f"{str(problem['loc'][0]).upper()} {message}, but it is {problem['input']!r}."
+    message: str = problem["msg"].partition(", unable to parse")[0]
+    if problem["type"] == "value_error":
+        variable = f"{problem['loc'][0]}: ".upper() if problem["loc"] else ""
+        return f"{variable}{message.removeprefix('Value error, ')}."
+    message = message.removeprefix("Input ").removeprefix("String ")
+    return f"{problem['loc'][0]} ".upper() + f"{message}, but it is {problem['input']!r}."

@@ -37,9 +37,7 @@ class _Part:
 class Upload:
     """The part named ``file``, whose headers have arrived and whose bytes are on their way."""
 
-    def __init__(
-        self, filename: str, media_type: str | None, events: AsyncIterator[_Part | bytes]
-    ) -> None:
+    def __init__(self, filename: str, media_type: str | None, events: AsyncIterator[_Part | bytes]) -> None:
         self.filename = check_filename(filename)
         self.media_type = media_type
         self._events = events
@@ -91,9 +89,7 @@ def check_filename(name: str) -> str:
     return name
 
 
-async def _events(
-    request: Request, boundary: bytes, max_bytes: int
-) -> AsyncGenerator[_Part | bytes, None]:
+async def _events(request: Request, boundary: bytes, max_bytes: int) -> AsyncGenerator[_Part | bytes, None]:
     """Each part, once its headers are complete, and then the pieces of its content."""
     reader = _Reader(boundary)
     received = 0

@@ -21,7 +21,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _HOST: Final = "127.0.0.1"
-_NETWORK_PREFIX: Final = "code-interpreter-"
+_NETWORK: Final = "code-interpreter"
+"""One bridge for all instances of a daemon, which has few to give; containers on it can't see each other."""
 _CAPABILITIES: Final = ["NET_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL"]
 """PID 1 gives up NET_ADMIN once the network is closed; the user's code has none."""
 _OPEN_FILES: Final = 4096
@@ -58,9 +59,9 @@ class DockerEngine:
     async def ping(self) -> None:
         await self._call(self._client.ping)
 
-    async def prepare(self, image: str, instance_id: str) -> None:
+    async def prepare(self, image: str) -> None:
         await self._call(self._find_image, image)
-        await self._call(self._make_network, instance_id)
+        await self._call(self._make_network)
 
     def _find_image(self, image: str) -> None:
         try:
@@ -71,16 +72,16 @@ class DockerEngine:
             except DockerException:
                 raise ImageNotFound(image) from missing
 
-    def _make_network(self, instance_id: str) -> None:
-        name = _NETWORK_PREFIX + instance_id
-        if not self._client.api.networks(names=[f"^{name}$"]):
-            self._client.api.create_network(
-                name,
-                driver="bridge",
-                check_duplicate=True,
-                labels={contract.INSTANCE_LABEL: instance_id},
-                options={"com.docker.network.bridge.enable_icc": "false"},
-            )
+    def _make_network(self) -> None:
+        if self._client.api.networks(names=[f"^{_NETWORK}$"]):
+            return
+        options = {"com.docker.network.bridge.enable_icc": "false"}
+        try:
+            self._client.api.create_network(_NETWORK, driver="bridge", check_duplicate=True, options=options)
+        except APIError as error:
+            made_by_another_instance_just_now = error.status_code == 409
+            if not made_by_another_instance_just_now:
+                raise
 
     async def launch(self, spec: ContainerSpec) -> Container:
         launching = asyncio.ensure_future(self._call(self._launch, spec))
@@ -148,14 +149,15 @@ class DockerEngine:
 def _host_config(spec: ContainerSpec) -> dict[str, Any]:
     """Everything the user's code must not have is taken away here or by PID 1."""
     limits = spec.limits
+    largest_file = max(limits.workspace_bytes, limits.tmp_bytes)
 
     def tmpfs(size: int, mode: str) -> str:
         owner = f"uid={contract.USER_ID},gid={contract.USER_ID}"
         return f"rw,nosuid,nodev,exec,size={size},nr_inodes={_TMPFS_INODES},mode={mode},{owner}"
 
     return {
-        "network_mode": _NETWORK_PREFIX + spec.instance_id,
-        "port_bindings": {port: (_HOST,) for port in contract.PORTS},
+        "network_mode": _NETWORK,
+        "port_bindings": dict.fromkeys(contract.PORTS, (_HOST,)),
         "auto_remove": True,
         "read_only": True,
         "cap_drop": ["ALL"],
@@ -165,8 +167,8 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
             contract.WORKSPACE: tmpfs(limits.workspace_bytes, "0755"),
             contract.HOME: tmpfs(limits.tmp_bytes, "0755"),
             "/tmp": tmpfs(limits.tmp_bytes, "1777"),
+            "/dev/shm": tmpfs(limits.tmp_bytes, "1777"),
         },
-        "shm_size": limits.tmp_bytes,
         "mem_limit": limits.memory_bytes,
         "memswap_limit": limits.memory_bytes,
         "pids_limit": limits.pids,
@@ -174,6 +176,7 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         "ulimits": [
             docker.types.Ulimit(name="nofile", soft=_OPEN_FILES, hard=_OPEN_FILES),
             docker.types.Ulimit(name="core", soft=0, hard=0),
+            docker.types.Ulimit(name="fsize", soft=largest_file, hard=largest_file),
         ],
         "ipc_mode": "private",
         "log_config": docker.types.LogConfig(type="none"),

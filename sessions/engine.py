@@ -11,7 +11,7 @@ class Engine(Protocol):
     async def ping(self) -> None:
         """Ask whether the engine answers."""
 
-    async def prepare(self, image: str, instance_id: str) -> None:
+    async def prepare(self, image: str) -> None:
         """Make ready what launches need: the image, the network.
 
         Raises:

@@ -37,13 +37,18 @@ _IDLE_SEC: Final = 1.0
 _SETTLE_SEC: Final = 30.0
 _TEXT_LIMIT: Final = 65536
 """Characters of an error's value, and of its traceback."""
-_STREAMS: Final[dict[int, Stream]] = {contract.FRAME_STDOUT: "stdout", contract.FRAME_STDERR: "stderr"}
+_STREAMS: Final[dict[int, Stream]] = {
+    contract.FRAME_STDOUT: "stdout",
+    contract.FRAME_STDERR: "stderr",
+}
 
 
 class Execution:
     """Runs one cell once."""
 
-    def __init__(self, supervisor: SupervisorClient, kernel: KernelClient, cell: Cell, budget: Budget) -> None:
+    def __init__(
+        self, supervisor: SupervisorClient, kernel: KernelClient, cell: Cell, budget: Budget
+    ) -> None:
         self._supervisor = supervisor
         self._kernel = kernel
         self._cell = cell
@@ -98,13 +103,20 @@ class Execution:
             elif kind in _STREAMS:
                 self._received[kind] += len(payload)
                 self._emit_text(kind, self._decoders[kind].decode(payload))
-        for kind, stream in _STREAMS.items():
-            cut = self._is_cut(kind)
-            if cut:
+        for kind in _STREAMS:
+            if self._is_cut(kind):
                 limit = self._budget.output_bytes
                 self._emit_text(kind, f"\n...[truncated: MAX_OUTPUT_BYTES={limit}]\n")
             else:
                 self._emit_text(kind, self._decoders[kind].decode(b"", final=True))
+        if self._end["exit"] is not None and not self._timed_out:
+            self._tell_of_death()
+
+    def _tell_of_death(self) -> None:
+        """Say on stderr too what ended the process from outside: some clients read nothing else."""
+        exit_code, error = _verdict_of_death(self._end["exit"], self._budget)
+        if error is not None and exit_code > 128:
+            self._emit_text(contract.FRAME_STDERR, f"[{error.name}: {error.value}]\n")
 
     def _is_cut(self, kind: int) -> bool:
         return int(self._end[f"{_STREAMS[kind]}_bytes"]) > self._received[kind]
@@ -116,7 +128,10 @@ class Execution:
     async def _drive(self) -> None:
         """Have the kernel execute the cell, stop it at the timeout, then settle."""
         started = time.monotonic()
-        options: JsonObject = {"last_line_interactive": self._cell.last_line_interactive, "final": self._cell.final}
+        options: JsonObject = {
+            "last_line_interactive": self._cell.last_line_interactive,
+            "final": self._cell.final,
+        }
         if self._cell.stdin is not None:
             options["stdin"] = self._cell.stdin
         request_id = self._kernel.request(self._cell.code, options)
@@ -175,7 +190,9 @@ class Execution:
         )
 
     def _skipped(self) -> tuple[SkippedFile, ...]:
-        skipped = [SkippedFile(item["path"], item["size_bytes"], item["reason"]) for item in self._end["skipped"]]
+        skipped = [
+            SkippedFile(item["path"], item["size_bytes"], item["reason"]) for item in self._end["skipped"]
+        ]
         if self._end["left_out"]:
             skipped.append(SkippedFile("...", 0, f"{self._end['left_out']} more files are not even listed"))
         return tuple(skipped)
@@ -184,7 +201,9 @@ class Execution:
         """Exit code and error: what stopped the cell comes before what the code says of itself."""
         death = self._end["exit"]
         if self._timed_out:
-            return None, CellError("TimeoutExceeded", f"stopped after timeout_ms={self._cell.timeout_sec * 1000:.0f}")
+            return None, CellError(
+                "TimeoutExceeded", f"stopped after timeout_ms={self._cell.timeout_sec * 1000:.0f}"
+            )
         if death is not None:
             return _verdict_of_death(death, self._budget)
         reply = self._reply or {}
@@ -201,7 +220,9 @@ class Execution:
 def _verdict_of_death(death: JsonObject, budget: Budget) -> tuple[int, CellError | None]:
     status = int(death["status"])
     if death["out_of_memory"]:
-        return status, CellError("MemoryLimitExceeded", "the code needed more memory than MEMORY_LIMIT_MB allows")
+        return status, CellError(
+            "MemoryLimitExceeded", "the code needed more memory than MEMORY_LIMIT_MB allows"
+        )
     if death["over_cpu_limit"]:
         limit = f"the code used more CPU time than CPU_TIME_LIMIT_SEC={budget.cpu_sec:g} allows"
         return 152, CellError("CpuTimeLimitExceeded", limit)

@@ -4,12 +4,13 @@ Shapes are nbformat 4's `display_data` and `execute_result`. Content comes from 
 whatever is not of the agreed type is made so or left out.
 """
 
-import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sessions.models import JsonObject
 
+_MAX_DEPTH: Final = 64
 _LEFT_OUT: Final = "[output left out: over the limit of {limit} bytes]"
 
 
@@ -18,12 +19,19 @@ def clean_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _clean_json(value: Any) -> Any:
-    """`value` if JSON can say it (no NaN, no lone surrogates, not nested out of reason), else its text."""
-    try:
-        return json.loads(json.dumps(value, allow_nan=False).encode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return clean_text(str(value)[:1000])
+def _clean_json(value: Any, depth: int = 0) -> Any:
+    """`value` as any JSON reader takes it: NaN and infinities are null, deep nesting is cut off."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict | list) and depth >= _MAX_DEPTH:
+        return "..."
+    if isinstance(value, dict):
+        return {clean_text(name): _clean_json(item, depth + 1) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_clean_json(item, depth + 1) for item in value]
+    return value
 
 
 def _is_json_type(mime: str) -> bool:
@@ -43,8 +51,7 @@ def _clean_bundle(data: object) -> JsonObject:
 
 
 def _clean_metadata(metadata: object) -> JsonObject:
-    cleaned = _clean_json(metadata)
-    return cleaned if isinstance(cleaned, dict) else {}
+    return _clean_json(metadata) if isinstance(metadata, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,9 @@ class OutputFold:
         }
         if kind == "execute_result":
             count = content.get("execution_count")
-            output["execution_count"] = count if isinstance(count, int) and not isinstance(count, bool) else None
+            output["execution_count"] = (
+                count if isinstance(count, int) and not isinstance(count, bool) else None
+            )
         transient = content.get("transient")
         display_id = transient.get("display_id") if isinstance(transient, dict) else None
         if not isinstance(display_id, str):
@@ -120,6 +129,10 @@ class OutputFold:
             return None
         self.truncated = True
         note = _LEFT_OUT.format(limit=self.limit_bytes)
-        output: JsonObject = {"output_type": "display_data", "data": {"text/plain": note}, "metadata": {}}
+        output: JsonObject = {
+            "output_type": "display_data",
+            "data": {"text/plain": note},
+            "metadata": {},
+        }
         self._append(output)
         return Shown(output)

@@ -10,32 +10,46 @@ def check_path(path: str) -> str:
     """Return `path` in its plain form ("./a//b" is "a/b").
 
     Raises:
-        InvalidPath: it is empty, absolute, leaves the workspace, is reserved or too long, or holds a
-            control character.
+        InvalidPath: it is empty, absolute, leaves the workspace, is reserved or too long, or can't
+            be a file's name.
     """
-    if not path.strip():
-        raise InvalidPath(path, "is empty")
-    if path.startswith("/"):
-        raise InvalidPath(path, "is absolute; it has to be relative to the workspace")
-    if any(ord(character) < 32 or ord(character) == 127 for character in path):
-        raise InvalidPath(path, "holds a NUL or another control character")
-    if path.endswith(("/", "/.")):
-        raise InvalidPath(path, "names a folder")
     parts = [part for part in path.split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise InvalidPath(path, "has a '..' part")
-    if not parts:
-        raise InvalidPath(path, "names a folder")
-    if len(parts) > contract.MAX_DEPTH:
-        raise InvalidPath(path, f"is deeper than {contract.MAX_DEPTH} folders")
-    if any(len(part.encode()) > contract.MAX_NAME_BYTES for part in parts):
-        raise InvalidPath(path, f"has a name of more than {contract.MAX_NAME_BYTES} bytes")
     plain = "/".join(parts)
-    if len(plain.encode()) > contract.MAX_PATH_BYTES:
-        raise InvalidPath(path, f"is longer than {contract.MAX_PATH_BYTES} bytes")
-    if plain in contract.RESERVED_PATHS:
-        raise InvalidPath(path, "is reserved")
+    reason = _objection(path, parts) or _objection_to_length(parts, plain)
+    if reason is None and plain in contract.RESERVED_PATHS:
+        reason = "is reserved"
+    if reason is not None:
+        raise InvalidPath(path, reason)
     return plain
+
+
+def _objection(path: str, parts: list[str]) -> str | None:
+    """What is wrong with the path as it was given."""
+    if not path.strip():
+        return "is empty"
+    if path.startswith("/"):
+        return "is absolute; it has to be relative to the workspace"
+    if "\0" in path:
+        return "holds a NUL character"
+    if ".." in parts:
+        return "has a '..' part"
+    if not parts or path.endswith(("/", "/.")):
+        return "names a folder"
+    return None
+
+
+def _objection_to_length(parts: list[str], plain: str) -> str | None:
+    try:
+        sizes = [len(part.encode()) for part in parts]
+    except UnicodeEncodeError:
+        return "can't be encoded as UTF-8"
+    if len(parts) > contract.MAX_DEPTH:
+        return f"is deeper than {contract.MAX_DEPTH} folders"
+    if max(sizes) > contract.MAX_NAME_BYTES:
+        return f"has a name of more than {contract.MAX_NAME_BYTES} bytes"
+    if len(plain.encode()) > contract.MAX_PATH_BYTES:
+        return f"is longer than {contract.MAX_PATH_BYTES} bytes"
+    return None
 
 
 def check_paths(paths: Iterable[str]) -> list[str]:

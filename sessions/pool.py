@@ -77,7 +77,11 @@ class Pool:
     """Use as `async with Pool(...)`; leaving removes every container of the instance."""
 
     def __init__(
-        self, engine: Engine, settings: PoolSettings, containers: ContainerLog, context: KernelContext
+        self,
+        engine: Engine,
+        settings: PoolSettings,
+        containers: ContainerLog,
+        context: KernelContext,
     ) -> None:
         self._engine = engine
         self._settings = settings
@@ -150,7 +154,9 @@ class Pool:
         files = limits.workspace_bytes + 3 * limits.tmp_bytes
         total = idle + limits.memory_bytes + files
         log.info(
-            "an idle kernel holds %d MiB; a container may use %d MiB in all", idle // _MIB, total // _MIB
+            "an idle kernel holds %d MiB; a container may use %d MiB in all",
+            idle // _MIB,
+            total // _MIB,
         )
         return replace(spec, limits=replace(limits, memory_bytes=total))
 

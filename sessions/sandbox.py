@@ -32,7 +32,11 @@ class Sandbox:
 
     @classmethod
     async def launch(
-        cls, engine: Engine, spec: ContainerSpec, http: aiohttp.ClientSession, context: KernelContext
+        cls,
+        engine: Engine,
+        spec: ContainerSpec,
+        http: aiohttp.ClientSession,
+        context: KernelContext,
     ) -> "Sandbox":
         """Start a container and a kernel in it, and wait until the kernel answers.
 

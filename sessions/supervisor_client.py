@@ -30,7 +30,13 @@ def _aiohttp_errors() -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise SupervisorFailed("no answer in time") from error
-    except (aiohttp.ClientError, ConnectionError, struct.error, ValueError, asyncio.IncompleteReadError) as error:
+    except (
+        aiohttp.ClientError,
+        ConnectionError,
+        struct.error,
+        ValueError,
+        asyncio.IncompleteReadError,
+    ) as error:
         raise SupervisorFailed(f"{type(error).__name__}: {error}") from error
 
 
@@ -55,7 +61,12 @@ class SupervisorClient:
         timeout = aiohttp.ClientTimeout(total=timeout_sec, sock_connect=_CALL_SEC)
         with _aiohttp_errors():
             async with self._http.request(
-                method, self._url + path, headers=self._headers, json=json_body, data=data, timeout=timeout
+                method,
+                self._url + path,
+                headers=self._headers,
+                json=json_body,
+                data=data,
+                timeout=timeout,
             ) as response:
                 if response.status >= 400:
                     detail = (await response.content.read(2000)).decode("utf-8", "replace")
@@ -104,7 +115,9 @@ class SupervisorClient:
         await self._call("POST", "/lease", {"seconds": seconds})
 
     @asynccontextmanager
-    async def begin_cell(self, output_bytes: int, cpu_sec: float) -> AsyncIterator[AsyncIterator[tuple[int, bytes]]]:
+    async def begin_cell(
+        self, output_bytes: int, cpu_sec: float
+    ) -> AsyncIterator[AsyncIterator[tuple[int, bytes]]]:
         """Begin a cell; gives its frames (kind, payload), the last of kind `contract.FRAME_END`."""
         limits = {"output_bytes": output_bytes, "cpu_seconds": cpu_sec}
         async with self._request("POST", "/cell", json_body=limits, timeout_sec=None) as response:

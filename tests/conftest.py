@@ -33,10 +33,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the end of each open service's log under a test that failed."""
+    """Show each open service's latest answer and the end of its log under a test that failed."""
     report = yield
     if report.failed:
         for service in item.config.stash[OPEN_SERVICES]:
+            answer = service.api.last_answer[:3000]
+            report.sections.append((f"latest answer of {service.base_url}", answer))
             report.sections.append((f"log of {service.base_url}", service.log_tail()))
     return report
 
@@ -77,9 +79,7 @@ def _shared(
 
 
 @pytest.fixture(scope="session")
-def service(
-    open_service: Callable[..., Service], request: pytest.FixtureRequest
-) -> Iterator[Service]:
+def service(open_service: Callable[..., Service], request: pytest.FixtureRequest) -> Iterator[Service]:
     """The service most tests share. It is generous, so that a slow machine fails no test."""
     yield from _shared(
         request,
@@ -101,9 +101,7 @@ def default_service(
 
 
 @pytest.fixture(scope="session")
-def tight_service(
-    open_service: Callable[..., Service], request: pytest.FixtureRequest
-) -> Iterator[Service]:
+def tight_service(open_service: Callable[..., Service], request: pytest.FixtureRequest) -> Iterator[Service]:
     """A service whose every limit is small, to run into them fast."""
     yield from _shared(
         request,

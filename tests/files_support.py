@@ -51,9 +51,7 @@ class RunningApp:
 
 
 @contextmanager
-def serve_app(
-    settings: Settings, *routers: APIRouter, sweep_sec: float = 3600
-) -> Iterator[RunningApp]:
+def serve_app(settings: Settings, *routers: APIRouter, sweep_sec: float = 3600) -> Iterator[RunningApp]:
     """Serve the file API, and what else is given, on a free port until the block ends."""
     loops: list[asyncio.AbstractEventLoop] = []
 
@@ -89,9 +87,7 @@ def serve_app(
 async def file_store(settings: Settings) -> AsyncIterator[FileStore]:
     """The file store of these settings with its registry, migrated and open."""
     registry = Registry(settings.registry_url)
-    store = FileStore(
-        settings.file_storage_dir, registry, settings.max_file_bytes, settings.file_ttl_sec
-    )
+    store = FileStore(settings.file_storage_dir, registry, settings.max_file_bytes, settings.file_ttl_sec)
     store.prepare()
     await registry.migrate()
     try:

@@ -193,9 +193,7 @@ def test_many_staged_files_in_one_request_are_no_trouble(calm: Service) -> None:
         ("GET", "/v1/../../etc/passwd", 404),
     ],
 )
-def test_wrong_methods_and_paths_are_refused(
-    calm: Service, method: str, path: str, status: int
-) -> None:
+def test_wrong_methods_and_paths_are_refused(calm: Service, method: str, path: str, status: int) -> None:
     """Unknown paths are 404 and wrong methods 405, both with a JSON answer."""
     response = calm.api.http.request(method, path)
     assert response.status_code == status
@@ -265,9 +263,7 @@ UPLOADS: dict[str, tuple[dict[str, str], bytes]] = {
 
 
 @pytest.mark.parametrize(("headers", "content"), UPLOADS.values(), ids=UPLOADS.keys())
-def test_an_upload_that_is_none_is_refused(
-    calm: Service, headers: dict[str, str], content: bytes
-) -> None:
+def test_an_upload_that_is_none_is_refused(calm: Service, headers: dict[str, str], content: bytes) -> None:
     """What is not multipart with a complete file part named `file` is a 4xx; nothing is stored."""
     response = calm.api.http.post("/v1/files", content=content, headers=headers)
     assert response.status_code in (400, 422), response.text
@@ -326,9 +322,7 @@ def test_a_files_name_is_only_a_label(calm: Service, filename: str) -> None:
     assert calm.api.http.delete(f"/v1/files/{file_id}").status_code == 204
 
 
-@pytest.mark.parametrize(
-    "query", ["limit=0", "limit=-1", "limit=1001", "limit=many", "limit=" + "9" * 5000]
-)
+@pytest.mark.parametrize("query", ["limit=0", "limit=-1", "limit=1001", "limit=many", "limit=" + "9" * 5000])
 def test_a_page_of_no_size_is_refused(calm: Service, query: str) -> None:
     """`limit` is 1 to 1000."""
     response = calm.api.http.get(f"/v1/files?{query}")

@@ -28,9 +28,7 @@ GROW = "hoard = []\nwhile True:\n    hoard.append(bytearray(b'x') * 10_000_000)"
         pytest.param("subprocess.run(['sleep', '60'])", id="child"),
         pytest.param("t = threading.Thread(target=time.sleep, args=(60,))\nt.start()", id="thread"),
         pytest.param("signal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(60)", id="deaf"),
-        pytest.param(
-            "while True:\n    try: time.sleep(60)\n    except BaseException: pass", id="stubborn"
-        ),
+        pytest.param("while True:\n    try: time.sleep(60)\n    except BaseException: pass", id="stubborn"),
         pytest.param("os.kill(os.getpid(), signal.SIGSTOP)", id="stopped"),
         pytest.param("import asyncio\nawait asyncio.sleep(60)", id="await"),
         pytest.param("input()", id="no input, then sleep"),
@@ -109,7 +107,6 @@ def test_running_out_of_memory_says_so_and_keeps_the_files(
     assert (result["exit_code"], result["timed_out"]) == (137, False)
     assert result["error"]["name"] == "MemoryLimitExceeded"
     assert "memory" in result["error"]["value"].lower()
-    assert "memory" in result["stderr"].lower()
     assert result["stdout"] == "kept\n"
     assert api.returned(result) == {"f.txt": b"data"}
     assert api.run("print('next')")["stdout"] == "next\n"

@@ -1,4 +1,4 @@
-"""The file API, over real HTTP, with a real registry and folder: what goes in comes out, or nothing."""
+"""The file API over real HTTP with a real registry and folder: what goes in comes out."""
 
 import hashlib
 import os
@@ -37,7 +37,8 @@ def fresh(tmp_path: Path) -> Iterator[RunningApp]:
 def part(content: bytes, disposition: bytes, headers: bytes = b"") -> bytes:
     """One part of a multipart body, with its leading boundary."""
     start = f"--{BOUNDARY}\r\n".encode()
-    return start + b"Content-Disposition: form-data; " + disposition + headers + b"\r\n\r\n" + content
+    head = b"Content-Disposition: form-data; " + disposition + headers
+    return start + head + b"\r\n\r\n" + content
 
 
 def body(*parts: bytes) -> bytes:
@@ -68,7 +69,7 @@ def until(condition: Callable[[], object], seconds: float = 10) -> bool:
 
 @pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, 10 * MIB])
 def test_bytes_come_back_exactly(api: RunningApp, size: int) -> None:
-    """Every size up to the limit, nothing and the limit itself included, survives the round trip."""
+    """Every size up to the limit, from nothing to the limit itself, survives the round trip."""
     content = os.urandom(size)
     stored = api.upload(content, "data.bin")
     digest = hashlib.sha256(content).hexdigest()
@@ -246,7 +247,7 @@ FILE = part(b"1", b'name="file"; filename="a"')
 def test_a_body_without_exactly_one_file_is_422(
     fresh: RunningApp, sent: bytes, kind: str, where: list[str]
 ) -> None:
-    """The answer is a list in FastAPI's form, and nothing is left, also of a file that was whole."""
+    """The answer is a list in FastAPI's form; nothing is left, not even of a whole first file."""
     response = fresh.http.post("/v1/files", content=sent, headers=MULTIPART)
     assert response.status_code == 422
     answer = response.json()
@@ -429,15 +430,17 @@ def test_deleting_does_not_break_a_download(fresh: RunningApp) -> None:
 def test_downloads_let_go_of_their_files(fresh: RunningApp) -> None:
     """Whole, partial, conditional and broken downloads leave no file open."""
     url = f"/v1/files/{fresh.upload(os.urandom(10 * MIB))['file_id']}"
-    for headers in ({}, {"Range": "bytes=0-9"}, {"Range": "bytes=99999999-"}, {"If-None-Match": "*"}):
+    part, behind = {"Range": "bytes=0-9"}, {"Range": "bytes=99999999-"}
+    for headers in ({}, part, behind, {"If-None-Match": "*"}):
         fresh.http.get(url, headers=headers)
         fresh.http.head(url, headers=headers)
     with fresh.http.stream("GET", url) as download:
         next(download.iter_raw(1024))
 
     def still_open() -> list[str]:
-        links = (os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
-        return [link for link in links if link.startswith(str(fresh.settings.file_storage_dir / "files"))]
+        folder = str(fresh.settings.file_storage_dir / "files")
+        links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return [link for link in links if link.startswith(folder)]
 
     assert until(lambda: not still_open()), still_open()
 

@@ -255,9 +255,7 @@ def test_a_users_image_built_on_ours_has_the_users_package(users_image: str) -> 
     assert run_python(code, image=users_image) == "hello from a package of my own\n"
 
 
-def test_the_service_runs_code_in_a_users_image(
-    users_image: str, start_service: StartService
-) -> None:
+def test_the_service_runs_code_in_a_users_image(users_image: str, start_service: StartService) -> None:
     """PYTHON_EXECUTOR_DOCKER_IMAGE names the image that executions run in."""
     service = start_service(PYTHON_EXECUTOR_DOCKER_IMAGE=users_image, POOL_SIZE=1)
     result = service.api.execute("import greeting; print(greeting.TEXT)").json()

@@ -23,9 +23,7 @@ class Onyx:
 
     def execute(self, code: str, timeout_ms: int, **more: Any) -> dict[str, Any]:
         """`POST /v1/execute`."""
-        response = self.http.post(
-            "/v1/execute", json={"code": code, "timeout_ms": timeout_ms, **more}
-        )
+        response = self.http.post("/v1/execute", json={"code": code, "timeout_ms": timeout_ms, **more})
         response.raise_for_status()
         body: dict[str, Any] = response.json()
         return body
@@ -108,9 +106,7 @@ def test_a_file_goes_in_changed_ones_come_out(onyx: Onyx) -> None:
         "import os, sys\ntext = open('data/table.csv').read()\nos.makedirs('out')\n"
         "with open('out/copy.csv', 'w') as f: _ = f.write(text + sys.stdin.read())\nprint('ok')"
     )
-    body = onyx.execute(
-        code, 5000, stdin="3,4\n", files=[{"path": "data/table.csv", "file_id": file_id}]
-    )
+    body = onyx.execute(code, 5000, stdin="3,4\n", files=[{"path": "data/table.csv", "file_id": file_id}])
     assert (body["stdout"], body["exit_code"]) == ("ok\n", 0)
     (file,) = body["files"]
     assert (file["path"], file["kind"]) == ("out/copy.csv", "file")
@@ -138,10 +134,7 @@ def test_files_are_listed_as_the_original_lists_them(onyx: Onyx) -> None:
 
 def test_a_stream_is_read_by_the_originals_reader(onyx: Onyx) -> None:
     """Output comes in pieces of one stream each; the result has the rest; displays are skipped."""
-    code = (
-        "import sys\nprint('out')\nprint('err', file=sys.stderr)\ndisplay(1)\n"
-        "open('f', 'w').close()"
-    )
+    code = "import sys\nprint('out')\nprint('err', file=sys.stderr)\ndisplay(1)\nopen('f', 'w').close()"
     events = list(onyx.stream(code, 5000))
     assert [kind for kind, _ in events[:-1]] == ["output"] * (len(events) - 1)
     said = {"stdout": "", "stderr": ""}

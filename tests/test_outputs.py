@@ -120,9 +120,7 @@ def test_several_figures_are_several_images(run: Run) -> None:
 
 def test_a_saved_and_closed_figure_is_a_file_and_no_output(run: Run, service: Service) -> None:
     """`savefig` writes a file; a closed figure is not shown."""
-    result = run(
-        "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.savefig('chart.png')\nplt.close()"
-    )
+    result = run("import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.savefig('chart.png')\nplt.close()")
     assert result["outputs"] == []
     assert service.api.returned(result)["chart.png"].startswith(PNG)
 

@@ -73,9 +73,7 @@ def test_an_empty_pool_makes_callers_wait_then_says_come_back(start_service: Sta
 
 
 @pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGINT])
-def test_stopping_removes_every_container(
-    start_service: StartService, with_signal: signal.Signals
-) -> None:
+def test_stopping_removes_every_container(start_service: StartService, with_signal: signal.Signals) -> None:
     """SIGTERM and Ctrl-C leave nothing, not even while code runs."""
     service = start_service(POOL_SIZE=2)
     service.settle()
@@ -83,7 +81,7 @@ def test_stopping_removes_every_container(
     def outlive() -> None:
         # The connection may well break: the service stops.
         with contextlib.suppress(Exception):
-            service.api.execute("import time; time.sleep(9)")
+            service.api.execute("import time; time.sleep(4)")
 
     caller = threading.Thread(target=outlive)
     caller.start()
@@ -148,9 +146,9 @@ def test_a_container_removed_unused_is_noticed(service: Service) -> None:
 
 def test_containers_of_a_dead_service_end_by_themselves(start_service: StartService) -> None:
     """A living service renews the lease; when nobody does, the containers end and are removed."""
-    service = start_service(POOL_SIZE=1, LEASE_SEC=3)
+    service = start_service(POOL_SIZE=1, LEASE_SEC=5)
     ids = service.settle()
-    time.sleep(5)
+    time.sleep(7)
     assert service.engine.kernels(service.instance_id) == ids, "the lease was renewed"
     service.crash()
     assert service.engine.wait_for_none(service.instance_id, 15) == set()

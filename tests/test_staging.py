@@ -94,9 +94,7 @@ def test_one_file_can_be_staged_twice_and_handed_on(run: Run, service: Service) 
         files=places,
     )
     (made,) = first["files"]
-    second = run(
-        "print(open('again').read())", files=[{"path": "again", "file_id": made["file_id"]}]
-    )
+    second = run("print(open('again').read())", files=[{"path": "again", "file_id": made["file_id"]}])
     assert second["stdout"] == "onceonce\n"
 
 
@@ -134,8 +132,7 @@ def test_a_bad_path_is_refused_before_anything_runs(service: Service, paths: lis
 def test_a_path_that_cannot_be_encoded_is_refused(service: Service) -> None:
     """A lone surrogate in a path is 422."""
     body = (
-        b'{"code": "1", "files": [{"path": "a\\ud800", "file_id": "%s"}]}'
-        % service.api.upload(b"x").encode()
+        b'{"code": "1", "files": [{"path": "a\\ud800", "file_id": "%s"}]}' % service.api.upload(b"x").encode()
     )
     headers = {"content-type": "application/json"}
     response = service.api.http.post("/v1/execute", content=body, headers=headers)
@@ -228,9 +225,7 @@ def test_changed_inputs_come_back_and_others_do_not(run: Run, service: Service) 
     }
 
 
-def test_links_pipes_sockets_and_folders_are_never_followed_nor_returned(
-    run: Run, service: Service
-) -> None:
+def test_links_pipes_sockets_and_folders_are_never_followed_nor_returned(run: Run, service: Service) -> None:
     """Only regular files beneath the workspace come back, whatever lies in the way."""
     result = run(
         dedent("""

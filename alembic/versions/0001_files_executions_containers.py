@@ -60,9 +60,7 @@ def upgrade() -> None:
         sa.Column("kernel_key", sa.String(128), nullable=False),
         sa.PrimaryKeyConstraint("container_id", name="pk_containers"),
     )
-    op.create_index(
-        "ix_containers_instance_id_removed_at", "containers", ["instance_id", "removed_at"]
-    )
+    op.create_index("ix_containers_instance_id_removed_at", "containers", ["instance_id", "removed_at"])
     op.create_table(
         "instance",
         sa.Column("key", sa.String(64), nullable=False),

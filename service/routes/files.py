@@ -59,9 +59,7 @@ async def list_files(
     limit: Annotated[
         int | None, Query(ge=1, le=1000, description="Most files in a page; all if left out.")
     ] = None,
-    after: Annotated[
-        str | None, Query(description="`next` of the page before.", max_length=200)
-    ] = None,
+    after: Annotated[str | None, Query(description="`next` of the page before.", max_length=200)] = None,
 ) -> FileList:
     """List the stored files, oldest first."""
     page = await files.list_files(limit, after)

@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import pathlib
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -120,16 +121,18 @@ status = dict(
 home = str(pathlib.Path.home())
 libraries = os.path.dirname(os.path.dirname(json.__file__))
 facts = {
-    "hostname": socket.gethostname(),
     "status": {name: value.strip() for name, value in status.items()},
     "environment": dict(os.environ),
     "visible": visible_text(),
     "supervisor_sockets": supervisor_sockets_held(),
+    "hard_limits": {
+        "core": resource.getrlimit(resource.RLIMIT_CORE)[1],
+        "descriptors": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        "file_size": resource.getrlimit(resource.RLIMIT_FSIZE)[1],
+    },
     "root_options": space("/")["options"],
     "spaces": {name: space(name) for name in ("/workspace", "/tmp", home, "/dev/shm")},
-    "docker_sockets": [
-        path for path in ("/var/run/docker.sock", "/run/docker.sock") if os.path.exists(path)
-    ],
+    "docker_sockets": [path for path in ("/var/run/docker.sock", "/run/docker.sock") if os.path.exists(path)],
     "devices": sorted(os.listdir("/dev")),
     "refused": {
         "write to /": outcome(make("/")),

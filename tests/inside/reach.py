@@ -49,6 +49,12 @@ def connect_ipv6(host: str, port: int) -> Callable[[], str]:
     return call
 
 
+def multicast_ipv6() -> int:
+    """A datagram to all IPv6 nodes of the network."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as channel:
+        return channel.sendto(b"hello", ("ff02::1", 9, 0, socket.if_nametoindex("eth0")))
+
+
 def ask(host: str, port: int, question: bytes) -> Callable[[], bytes]:
     """A datagram and the answer to it."""
 
@@ -109,6 +115,7 @@ for kind, port in resolver_sockets():
     attempt(f"resolver {kind} {port}", action)
 for host, port in targets["ipv6"]:
     attempt(f"ipv6 {host}", connect_ipv6(host, port))
+attempt("ipv6 multicast", multicast_ipv6)
 for host, port in targets["supervisor"]:
     attempt(f"supervisor {host}", connect(host, port))
     attempt("supervisor own address", connect(own_address, port))

@@ -71,6 +71,8 @@ class Api:
 
     def __init__(self, base_url: str) -> None:
         self.http = httpx.Client(base_url=base_url, timeout=60)
+        self.last_answer = ""
+        """The latest execute response's text, for the report of a test that fails."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -79,7 +81,9 @@ class Api:
     def execute(self, code: str, **fields: Any) -> httpx.Response:
         """`POST /v1/execute`, whatever comes of it."""
         body = {"code": code, "timeout_ms": ORDINARY_TIMEOUT_MS, **fields}
-        return self.http.post("/v1/execute", json=body)
+        response = self.http.post("/v1/execute", json=body)
+        self.last_answer = response.text
+        return response
 
     def run(self, code: str, **fields: Any) -> Body:
         """`POST /v1/execute` and the result of an execution that took place."""

@@ -73,6 +73,21 @@ class Engine:
         )
         return {item["Id"] for item in listed}
 
+    def networks(self, instance_id: str) -> set[str]:
+        """Names of the networks that bear the instance's id, in name or label.
+
+        An engine has room for some thirty bridges: one left behind by each start is soon too many.
+        """
+        return {
+            network["Name"]
+            for network in self._docker.api.networks()
+            if instance_id in network["Name"] or instance_id in (network["Labels"] or {}).values()
+        }
+
+    def remove_network(self, name: str) -> None:
+        """`docker network rm`."""
+        self._docker.api.remove_network(name)
+
     def wait_for_none(self, instance_id: str, seconds: float) -> set[str]:
         """Wait until the instance owns no container; what is left when time is up."""
         deadline = time.monotonic() + seconds
@@ -97,12 +112,6 @@ class Engine:
         found = self._docker.api.inspect_network(network)
         options = found.get("Options") or {}
         return options.get("com.docker.network.bridge.name") or f"br-{found['Id'][:12]}"
-
-    def default_gateway(self) -> str:
-        """Address of the host on the engine's default bridge."""
-        found = self._docker.api.inspect_network("bridge")
-        gateway: str = found["IPAM"]["Config"][0]["Gateway"]
-        return gateway
 
     def remove(self, container_id: str) -> None:
         """`docker rm -f`; gone already is fine."""

@@ -20,8 +20,7 @@ class Listeners:
         if Path("/proc/net/if_inet6").exists():
             self._open.append(socket.create_server(("::", self.port), family=socket.AF_INET6))
         self._threads = [
-            threading.Thread(target=self._listen, args=(listener,), daemon=True)
-            for listener in self._open
+            threading.Thread(target=self._listen, args=(listener,), daemon=True) for listener in self._open
         ]
         for listener in self._open:
             listener.settimeout(0.2)

@@ -102,9 +102,10 @@ class Service:
         """Whether the process lives."""
         return self.process.poll() is None
 
-    def log_tail(self, lines: int = 60) -> str:
-        """The end of the log."""
-        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+    def log_tail(self, lines: int = 40) -> str:
+        """The end of the log, without the line per request."""
+        log = self.log_path.read_text(errors="replace").splitlines()
+        return "\n".join([line for line in log if "uvicorn.access" not in line][-lines:])
 
     def pool(self) -> dict[str, int]:
         """Counts of the pool: ready, starting, busy and target."""
@@ -118,10 +119,7 @@ class Service:
         deadline = time.monotonic() + seconds
         while True:
             pool, ids = self.pool(), self.engine.kernels(self.instance_id)
-            if (
-                pool["ready"] == pool["target"] == len(ids)
-                and pool["starting"] == pool["busy"] == 0
-            ):
+            if pool["ready"] == pool["target"] == len(ids) and pool["starting"] == pool["busy"] == 0:
                 return ids
             assert time.monotonic() < deadline, f"the pool did not settle: {pool}, {len(ids)} up"
             time.sleep(0.1)
@@ -149,9 +147,7 @@ class Service:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise AssertionError(
-                f"did not stop on {with_signal.name}:\n{self.log_tail()}"
-            ) from None
+            raise AssertionError(f"did not stop on {with_signal.name}:\n{self.log_tail()}") from None
         finally:
             self.api.close()
 
@@ -167,12 +163,19 @@ class Service:
         self._start()
 
     def finish(self) -> None:
-        """Stop it if it runs, and fail if the engine still has a container of its."""
+        """Stop it if it runs, and fail if the engine still has a container or network of its."""
         try:
             if self.running:
                 self.stop()
         finally:
-            left = self.engine.owned(self.instance_id) if self.instance_id else set()
-            for container_id in left:
-                self.engine.remove(container_id)
+            left = self._remove_leftovers() if self.instance_id else set()
         assert left == set(), f"left behind by {self.instance_id}:\n{self.log_tail()}"
+
+    def _remove_leftovers(self) -> set[str]:
+        containers = self.engine.owned(self.instance_id)
+        for container_id in containers:
+            self.engine.remove(container_id)
+        networks = self.engine.networks(self.instance_id)
+        for name in networks:
+            self.engine.remove_network(name)
+        return containers | networks

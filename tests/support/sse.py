@@ -57,7 +57,5 @@ def events(chunks: Iterable[bytes]) -> Iterator[Event]:
 def text_of(received: Iterable[Event], stream: str) -> str:
     """Join what the `output` events of one stream (`stdout` or `stderr`) said."""
     return "".join(
-        event.data["data"]
-        for event in received
-        if event.type == "output" and event.data["stream"] == stream
+        event.data["data"] for event in received if event.type == "output" and event.data["stream"] == stream
     )

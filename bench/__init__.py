@@ -1,0 +1,1 @@
+"""Speed and memory of the service, beside `docker run` on the same engine: `python -m bench`."""

@@ -1,0 +1,37 @@
+"""The Docker engine beside the service: plain `docker run`, and what it says of a container."""
+
+import subprocess
+import time
+
+import docker
+
+
+class Engine:
+    """One engine and one image."""
+
+    def __init__(self, image: str) -> None:
+        self.image = image
+        self._docker = docker.from_env()
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._docker.close()
+
+    def describe(self) -> str:
+        """Name, version and storage driver."""
+        facts = self._docker.info()
+        return (
+            f"Docker {facts['ServerVersion']} ({facts['Driver']}, cgroup v{facts.get('CgroupVersion', '1')})"
+        )
+
+    def run(self, code: str) -> float:
+        """Run code as `docker run` does it, with its command line; the seconds it took."""
+        command = ["docker", "run", "--rm", "--network", "none", self.image, "python", "-c", code]
+        started = time.perf_counter()
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - started
+
+    def cpu_seconds(self, container_id: str) -> float:
+        """CPU time of all a container's processes since its start, in seconds."""
+        stats = self._docker.api.stats(container_id, stream=False, one_shot=True)
+        return int(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9

@@ -1,0 +1,138 @@
+"""What a ready kernel holds and costs, with each library preloaded and without.
+
+Kernels are launched here as the pool launches them, without the service. A kernel with the first
+k libraries preloaded tells the cost of each by comparison with the one before; then it imports the
+next library, which tells what a user waits for it where it is not preloaded.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from bench.engine import Engine
+from bench.progress import say
+from service.settings import MIB, Settings
+from sessions.containers import DockerEngine
+from sessions.kernel import KernelContext
+from sessions.models import Budget, Cell, CellResult, ContainerSpec, Limits, OutputChunk
+from sessions.sandbox import Sandbox
+
+LIBRARIES = (
+    "numpy",
+    "pandas",
+    "matplotlib.pyplot",
+    "scipy.stats",
+    "sklearn.linear_model",
+    "seaborn",
+)
+_DEFAULTS = Settings.model_construct()
+_LIMITS = Limits(
+    memory_bytes=2048 * MIB,
+    cpus=_DEFAULTS.kernel_cpus,
+    pids=_DEFAULTS.pids_limit,
+    workspace_bytes=_DEFAULTS.workspace_size_mb * MIB,
+    tmp_bytes=_DEFAULTS.tmp_size_mb * MIB,
+    lease_sec=_DEFAULTS.lease_sec,
+)
+_BUDGET = Budget(cpu_sec=60, output_bytes=MIB, display_bytes=MIB)
+
+
+@dataclass
+class Preload:
+    """Kernels with `library`, and all before it, preloaded; `library` is empty for none at all."""
+
+    library: str
+    memory_bytes: list[int] = field(default_factory=list)
+    """What the container holds that can't be reclaimed."""
+    cpu_seconds: list[float] = field(default_factory=list)
+    """CPU time of the container until its kernel is ready."""
+    ready_seconds: list[float] = field(default_factory=list)
+    """From the launch until the kernel answers."""
+
+
+@dataclass
+class FirstImport:
+    """Importing `library` in a ready kernel that has not preloaded it."""
+
+    library: str
+    after_others: list[float] = field(default_factory=list)
+    """Seconds, with the libraries before it preloaded."""
+    alone: list[float] = field(default_factory=list)
+    """Seconds, with nothing preloaded."""
+
+
+class Launcher:
+    """Launches kernels one at a time and removes them."""
+
+    def __init__(self, image: str) -> None:
+        self._image = image
+        self._instance_id = f"bench-{secrets.token_hex(6)}"
+        self.ready_seconds = 0.0
+        """How long the last launch took."""
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Connections to the engine, for as long as the block lasts."""
+        self._engine = DockerEngine()
+        self._context = KernelContext()
+        async with aiohttp.ClientSession() as self._http:
+            await self._engine.prepare(self._image)
+            yield
+        self._context.close()
+        await self._engine.close()
+
+    @asynccontextmanager
+    async def kernel(self, preload: Sequence[str]) -> AsyncIterator[Sandbox]:
+        """A ready kernel, gone at the end of the block."""
+        spec = ContainerSpec(self._image, self._instance_id, secrets.token_hex(32), tuple(preload), _LIMITS)
+        started = time.perf_counter()
+        sandbox = await Sandbox.launch(self._engine, spec, self._http, self._context)
+        self.ready_seconds = time.perf_counter() - started
+        try:
+            yield sandbox
+        finally:
+            sandbox.disconnect()
+            await self._engine.remove(sandbox.container_id)
+
+
+async def measure(engine: Engine, rounds: int) -> tuple[list[Preload], list[FirstImport]]:
+    """Launch a kernel with each number of libraries preloaded, round after round."""
+    steps = [Preload(""), *(Preload(library) for library in LIBRARIES)]
+    imports = [FirstImport(library) for library in LIBRARIES]
+    launcher = Launcher(engine.image)
+    async with launcher.open():
+        for turn in range(rounds):
+            say(f"preload: round {turn + 1} of {rounds}")
+            for count, step in enumerate(steps):
+                async with launcher.kernel(LIBRARIES[:count]) as sandbox:
+                    step.ready_seconds.append(launcher.ready_seconds)
+                    step.memory_bytes.append(await sandbox.memory_bytes())
+                    step.cpu_seconds.append(engine.cpu_seconds(sandbox.container_id))
+                    if count < len(imports):
+                        seconds = await _import_seconds(sandbox, LIBRARIES[count])
+                        imports[count].after_others.append(seconds)
+            for first_import in imports:
+                async with launcher.kernel(()) as sandbox:
+                    first_import.alone.append(await _import_seconds(sandbox, first_import.library))
+    return steps, imports
+
+
+async def _import_seconds(sandbox: Sandbox, library: str) -> float:
+    """Time an import inside the kernel, as a user's code meets it."""
+    code = (
+        "import time as _time; _started = _time.perf_counter()\n"
+        f"import {library}\n"
+        "print(_time.perf_counter() - _started)"
+    )
+    cell = Cell(code, None, 60, last_line_interactive=False, final=False)
+    printed = ""
+    async for event in sandbox.run(cell, _BUDGET):
+        if isinstance(event, OutputChunk):
+            printed += event.text
+        elif isinstance(event, CellResult) and event.error is not None:
+            raise RuntimeError(f"import {library}: {event.error.name}: {event.error.value}")
+    return float(printed)

@@ -1,0 +1,132 @@
+"""A service of the benchmark's own, on a free port and with its own storage."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from bench.engine import Engine
+from bench.process import Process
+from bench.progress import say
+
+_ROOT = Path(__file__).resolve().parents[1]
+_INHERITED = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "DOCKER_HOST",
+    "DOCKER_TLS_VERIFY",
+    "DOCKER_CERT_PATH",
+)
+"""All it gets of our environment: every other setting is the default or given."""
+_READY_SEC = 120.0
+_STOP_SEC = 60.0
+_QUIET_SEC = 0.5
+"""How long a full pool is left alone, so that the removal of the last container is over too."""
+
+
+class ServiceFailed(Exception):
+    """The service did not start, or did not answer as it should."""
+
+
+class Service:
+    """Use as `with Service(engine, NAME=value, ...)`; settings have their variables' names."""
+
+    def __init__(self, engine: Engine, **settings: str) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._folder = tempfile.TemporaryDirectory(prefix="code-interpreter-bench-")
+        self._log = Path(self._folder.name) / "service.log"
+
+    def __enter__(self) -> Self:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        environment |= {
+            "HOST": "127.0.0.1",
+            "PORT": str(port),
+            "FILE_STORAGE_DIR": str(Path(self._folder.name) / "storage"),
+            "PYTHON_EXECUTOR_DOCKER_IMAGE": self._engine.image,
+            **self._settings,
+        }
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "service.server"],
+                cwd=_ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self.process = Process(self._process.pid)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=None)
+        try:
+            self.settle()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self.http.close()
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_SEC)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            say("the service had to be killed")
+        self._folder.cleanup()
+
+    def settle(self) -> None:
+        """Wait until the pool is full and nothing is going on any more.
+
+        Raises:
+            ServiceFailed: the service ended, or takes too long.
+        """
+        deadline = time.monotonic() + _READY_SEC
+        while not self._is_settled():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise ServiceFailed(f"the service is not ready:\n{self._log.read_text()[-3000:]}")
+            time.sleep(0.1)
+        time.sleep(_QUIET_SEC)
+
+    def _is_settled(self) -> bool:
+        try:
+            answer = self.http.get("/ready")
+        except httpx.TransportError:
+            return False
+        pool = answer.json()["pool"]
+        return bool(
+            answer.status_code == 200
+            and pool["ready"] >= pool["target"]
+            and pool["starting"] == pool["busy"] == 0
+        )
+
+    def execute(self, code: str, **fields: Any) -> dict[str, Any]:
+        """`POST /v1/execute`; the result of an execution that ended well.
+
+        Raises:
+            ServiceFailed: it did not.
+        """
+        body = {"code": code, "timeout_ms": 10_000, **fields}
+        answer = self.http.post("/v1/execute", json=body)
+        result: dict[str, Any] = answer.json()
+        if answer.status_code != 200 or result["exit_code"] != 0:
+            raise ServiceFailed(f"{answer.status_code}: {answer.text[:2000]}")
+        return result

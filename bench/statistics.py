@@ -1,0 +1,16 @@
+"""Summaries of repeated measurements."""
+
+import statistics
+from collections.abc import Sequence
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one; robust against the odd one that the machine spoiled."""
+    return statistics.median(values)
+
+
+def percentile_90(values: Sequence[float]) -> float:
+    """The value that nine of ten do not exceed, interpolated."""
+    if len(values) < 2:
+        return values[0]
+    return statistics.quantiles(values, n=10, method="inclusive")[8]

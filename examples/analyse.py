@@ -1,0 +1,147 @@
+"""Analyse a table in the service: upload it, fit a model, take home a chart and a spreadsheet.
+
+    python3 examples/analyse.py [--url http://127.0.0.1:8000] [--out out]
+
+Needs nothing but Python: pandas, scikit-learn and matplotlib are in the service.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from client import DEFAULT_URL, Client, ClientError
+
+DATA = Path(__file__).parent / "data" / "wine.csv"
+
+# What runs in the service. Your agent's model would write this.
+CODE = r"""
+import matplotlib.pyplot as plt
+import pandas as pd
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+wines = pd.read_csv("wine.csv")
+measured = wines.drop(columns="cultivar")
+cultivar = wines["cultivar"]
+
+# Each wine is judged by a model that has not seen it (ten folds).
+model = make_pipeline(StandardScaler(), LogisticRegression())
+wines["predicted"] = cross_val_predict(model, measured, cultivar, cv=10)
+wrong = wines["predicted"] != cultivar
+right = 1 - wrong.mean()
+print(f"{len(wines)} wines, {measured.shape[1]} measurements, {cultivar.nunique()} cultivars")
+print(f"cultivar recognised: {right:.1%}, {wrong.sum()} wines mistaken")
+
+# The chart: a map of the wines, and what sets the cultivars apart.
+scaled = StandardScaler().set_output(transform="pandas").fit_transform(measured)
+pca = PCA(2)
+places = pca.fit_transform(scaled)
+profile = scaled.groupby(cultivar).mean().T
+spread = profile.max(axis=1) - profile.min(axis=1)
+profile = profile.loc[spread.sort_values(ascending=False).index]
+colours = {1: "#7b2d43", 2: "#d9a441", 3: "#3d6f8e"}
+
+plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
+figure, (chart, table) = plt.subplots(
+    1, 2, figsize=(12, 5.6), width_ratios=(1.55, 1), layout="constrained"
+)
+for number, colour in colours.items():
+    of_it = (cultivar == number).to_numpy()
+    chart.scatter(
+        *places[of_it].T, s=46, color=colour, alpha=0.8, edgecolor="white", linewidth=0.6,
+        label=f"Cultivar {number} ({of_it.sum()} wines)",
+    )
+chart.scatter(
+    *places[wrong].T, s=150, facecolor="none", edgecolor="black", linewidth=1.4,
+    label=f"Mistaken by the model ({wrong.sum()})",
+)
+share = pca.explained_variance_ratio_
+chart.set(
+    xlabel=f"First principal component ({share[0]:.0%} of the variance)",
+    ylabel=f"Second principal component ({share[1]:.0%})",
+)
+chart.set_title("Each wine, by thirteen measurements", loc="left", fontsize=12)
+chart.grid(color="#e6e6e6", linewidth=0.8)
+chart.set_axisbelow(True)
+chart.legend(frameon=False, loc="upper center", ncols=2)
+chart.set_ylim(top=places[:, 1].max() + 1.5)
+
+image = table.imshow(profile, cmap="RdBu_r", vmin=-1.5, vmax=1.5, aspect="auto")
+table.set_xticks(range(3), [f"Cultivar {number}" for number in profile.columns])
+names = [name.replace("_", " ").replace("od280 od315", "OD280 / OD315") for name in profile.index]
+table.set_yticks(range(len(profile)), names)
+table.tick_params(length=0)
+table.spines[:].set_visible(False)
+for row, values in enumerate(profile.to_numpy()):
+    for column, value in enumerate(values.round(1) + 0.0):
+        shade = "white" if abs(value) > 0.9 else "#333333"
+        text = f"{value:+.1f}".replace("-", "\u2212")
+        table.text(column, row, text, ha="center", va="center", color=shade, fontsize=10)
+table.set_title("Difference from the mean wine, in σ", loc="left", fontsize=12)
+figure.suptitle(
+    f"Three cultivars of wine: {right:.0%} recognised from their chemistry",
+    x=0.01, ha="left", fontsize=16, fontweight="bold",
+)
+figure.savefig("wine.png", dpi=120)
+plt.close(figure)
+
+# The spreadsheet: every wine, the means, and how the model did.
+means = wines.drop(columns="predicted").groupby("cultivar").mean().round(2).T
+confusion = pd.crosstab(cultivar, wines["predicted"])
+with pd.ExcelWriter("wine.xlsx", engine="xlsxwriter") as book:
+    wines.to_excel(book, sheet_name="Wines", index=False, freeze_panes=(1, 0))
+    means.to_excel(book, sheet_name="Means", freeze_panes=(1, 1))
+    confusion.to_excel(book, sheet_name="Model")
+    for sheet in book.sheets.values():
+        sheet.autofit()
+
+means
+"""
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """Say what is done, and how long it took."""
+    print(f"{title} ... ", end="", flush=True)
+    started = time.perf_counter()
+    yield
+    print(f"{(time.perf_counter() - started) * 1000:.0f} ms")
+
+
+def analyse(client: Client, out: Path) -> None:
+    """Send the data and the code, and write to `out` what comes back."""
+    print(f"Service {client.version()} at {client.url}")
+    with step(f"Uploading {DATA.name}, {DATA.stat().st_size / 1000:.0f} kB"):
+        data_id = client.upload(DATA)
+    with step("Running the analysis"):
+        result = client.execute(CODE, timeout_ms=10_000, files=[{"path": "wine.csv", "file_id": data_id}])
+    if result["error"]:
+        raise ClientError(f"The code failed: {result['error']['name']}\n{result['stderr']}")
+    print("\n" + "".join(f"    {line}\n" for line in result["stdout"].splitlines()))
+    out.mkdir(parents=True, exist_ok=True)
+    for file in result["files"]:
+        target = out / Path(file["path"]).name
+        with step(f"Downloading {target}, {file['size_bytes'] / 1000:.0f} kB"):
+            target.write_bytes(client.download(file["file_id"]))
+
+
+def main() -> None:
+    """Read the arguments; a problem is one sentence and exit code 1."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--url", default=DEFAULT_URL, help="of the service (%(default)s)")
+    arguments.add_argument("--out", default="out", type=Path, help="folder to fill (%(default)s)")
+    given = arguments.parse_args()
+    try:
+        analyse(Client(given.url), given.out)
+    except ClientError as problem:
+        sys.exit(f"\n{problem}")
+
+
+if __name__ == "__main__":
+    main()

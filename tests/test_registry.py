@@ -1,0 +1,367 @@
+"""The registry on real SQLite: records survive, pages are complete, and the schema has no drift."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from alembic import command
+
+from service import migrations
+from service.errors import (
+    FileNotFound,
+    InvalidCursor,
+    MigrationFailed,
+    MigrationsMissing,
+    RegistryTooNew,
+    RegistryUnavailable,
+)
+from service.records import ContainerRecord, ExecutionRecord, StoredFile
+from service.registry import Registry, make_engine
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """Where a registry that does not exist yet will be."""
+    return f"sqlite:///{tmp_path / 'registry.sqlite3'}"
+
+
+@pytest.fixture
+async def registry(url: str) -> AsyncIterator[Registry]:
+    """An empty registry, up to date."""
+    opened = Registry(url)
+    await opened.migrate()
+    yield opened
+    await opened.close()
+
+
+def stored_file(created_at: float = 1.0, **changes: object) -> StoredFile:
+    """A file as the store would register it."""
+    file = StoredFile(
+        file_id=str(uuid.uuid4()),
+        filename="naïve name\u202e.csv",
+        size_bytes=2**40,
+        sha256="0" * 64,
+        media_type="text/csv",
+        created_at=created_at,
+    )
+    return replace(file, **changes)  # type: ignore[arg-type]
+
+
+def container(**changes: object) -> ContainerRecord:
+    """A container as the pool would register it."""
+    record = ContainerRecord(
+        container_id=uuid.uuid4().hex * 2,
+        name="kernel-1",
+        instance_id="one",
+        state="ready",
+        created_at=time.time(),
+        address="127.0.0.1",
+        supervisor_port=32768,
+        shell_port=32769,
+        iopub_port=32770,
+        token="secret-token",
+        kernel_key="secret-key",
+    )
+    return replace(record, **changes)  # type: ignore[arg-type]
+
+
+def execution(finished_at: float) -> ExecutionRecord:
+    """An execution as the executor would register it."""
+    return ExecutionRecord(
+        execution_id=uuid.uuid4().hex,
+        created_at=finished_at - 1,
+        finished_at=finished_at,
+        outcome="timeout",
+        exit_code=None,
+        timed_out=True,
+        duration_ms=1000,
+        stdout_bytes=2**33,
+        stderr_bytes=0,
+        files_in=1,
+        files_out=2,
+    )
+
+
+# Records ---------------------------------------------------------------------------------------
+
+
+async def test_files_come_back_as_they_were(registry: Registry, url: str) -> None:
+    """Every field survives, also in another process's registry of the same database."""
+    files = [
+        stored_file(time.time(), expires_at=time.time() + 0.1, origin="output", execution_id="e"),
+        stored_file(0.1 + 0.2),
+    ]
+    for file in files:
+        await registry.add_file(file)
+    other = Registry(url)
+    assert [await other.get_file(file.file_id) for file in files] == files
+    await other.close()
+
+
+async def test_an_unknown_file_is_not_found(registry: Registry) -> None:
+    """The error names the id; deleting what is not there is False."""
+    with pytest.raises(FileNotFound) as caught:
+        await registry.get_file("nothing")
+    assert caught.value.file_id == "nothing"
+    assert await registry.delete_file("nothing") is False
+
+
+async def test_a_deleted_file_is_forgotten(registry: Registry) -> None:
+    """True once, then False."""
+    file = stored_file()
+    await registry.add_file(file)
+    assert await registry.delete_file(file.file_id) is True
+    assert await registry.delete_file(file.file_id) is False
+    assert await registry.all_file_ids() == set()
+
+
+async def test_pages_give_every_file_once(registry: Registry) -> None:
+    """Also when many were stored at the same moment, whatever the size of a page."""
+    files = [stored_file(created_at) for created_at in (3.0, 1.0, 2.0, 2.0, 2.0, 2.0, 0.1 + 0.2)]
+    for file in files:
+        await registry.add_file(file)
+    expected = sorted(files, key=lambda file: (file.created_at, file.file_id))
+    assert (await registry.list_files()).files == tuple(expected)
+    for limit in range(1, 9):
+        seen: list[StoredFile] = []
+        page = await registry.list_files(limit)
+        while page.next is not None:
+            assert len(page.files) == limit
+            seen.extend(page.files)
+            page = await registry.list_files(limit, page.next)
+        assert [*seen, *page.files] == expected
+
+
+async def test_expired_files_are_not_listed(registry: Registry) -> None:
+    """A file expires at its moment, not after it; without a moment, never."""
+    old, new = stored_file(1.0, expires_at=10.0), stored_file(2.0, expires_at=10.5)
+    forever = stored_file(3.0)
+    for file in (old, new, forever):
+        await registry.add_file(file)
+    assert (await registry.list_files(now=10.0)).files == (new, forever)
+    assert await registry.expired_files(10.0) == [old.file_id]
+    assert await registry.expired_files(9.9) == []
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "é", "bmFuIDE", "MS4wIHg", "=" * 9, "A" * 201])
+async def test_only_a_cursor_is_a_cursor(registry: Registry, cursor: str) -> None:
+    """Anything else is refused, not guessed."""
+    with pytest.raises(InvalidCursor):
+        await registry.list_files(5, cursor)
+
+
+async def test_known_tells_files_from_others(registry: Registry) -> None:
+    """However many ids are asked for at once."""
+    file = stored_file()
+    await registry.add_file(file)
+    strangers = {str(uuid.uuid4()) for _ in range(2000)}
+    assert await registry.known(strangers | {file.file_id}) == {file.file_id}
+    assert await registry.known(set()) == set()
+
+
+async def test_containers_live_until_they_are_removed(registry: Registry, url: str) -> None:
+    """All that is needed to speak to a kernel again is there, for the instance that owns it."""
+    mine, gone = container(created_at=1.0), container(created_at=2.0)
+    theirs = container(instance_id="two")
+    for record in (mine, gone, theirs):
+        await registry.add_container(record)
+    await registry.container_removed(gone.container_id, 5.0)
+    await registry.container_removed("nothing", 5.0)
+    other = Registry(url)
+    assert await other.live_containers("one") == [mine]
+    assert await other.live_containers("two") == [theirs]
+    await other.close()
+
+
+def test_secrets_are_not_shown() -> None:
+    """A container in a log line tells neither its token nor its key."""
+    assert "secret" not in repr(container())
+
+
+async def test_old_history_is_forgotten(registry: Registry, tmp_path: Path) -> None:
+    """Executions and containers that ended long ago go; files and live containers stay."""
+    live, gone = container(), container()
+    for record in (live, gone):
+        await registry.add_container(record)
+    await registry.container_removed(gone.container_id, 50.0)
+    for finished_at in (50.0, 150.0):
+        await registry.add_execution(execution(finished_at))
+    await registry.add_file(stored_file(1.0))
+    assert await registry.prune(before=100.0) == 2
+    assert await registry.prune(before=100.0) == 0
+    assert await registry.live_containers("one") == [live]
+    assert len(await registry.all_file_ids()) == 1
+    with sqlite3.connect(tmp_path / "registry.sqlite3") as database:
+        ((finished_at, stdout_bytes, exit_code),) = database.execute(
+            "SELECT finished_at, stdout_bytes, exit_code FROM executions"
+        )
+    database.close()
+    assert (finished_at, stdout_bytes, exit_code) == (150.0, 2**33, None)
+
+
+async def test_an_instance_keeps_its_name(registry: Registry, url: str) -> None:
+    """Made once and kept; a configured name is used, and changes nothing."""
+    made = await registry.instance_id()
+    assert len(made) == 32
+    assert await registry.instance_id("configured") == "configured"
+    other = Registry(url)
+    assert await other.instance_id() == made
+    await other.close()
+
+
+# The database ----------------------------------------------------------------------------------
+
+
+async def test_sqlite_is_set_up_for_a_service(registry: Registry, tmp_path: Path) -> None:
+    """Write-ahead log, patience with other writers, foreign keys."""
+    await registry.instance_id()
+    with make_engine(f"sqlite:///{tmp_path / 'registry.sqlite3'}").connect() as connection:
+        values = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
+        ]
+        connection.engine.dispose()
+    assert values == ["wal", 1, 5000, 1]
+
+
+async def test_the_event_loop_does_not_wait_for_the_database(registry: Registry, tmp_path: Path) -> None:
+    """While another process holds the write lock, calls wait and the loop goes on."""
+    other = sqlite3.connect(tmp_path / "registry.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    adding = asyncio.create_task(registry.add_file(stored_file()))
+    ticks = 0
+    deadline = time.monotonic() + 0.3
+    while time.monotonic() < deadline:
+        await asyncio.sleep(0.001)
+        ticks += 1
+    assert ticks > 30
+    assert not adding.done()
+    other.execute("COMMIT")
+    other.close()
+    await adding
+    assert len(await registry.all_file_ids()) == 1
+
+
+async def test_parallel_calls_all_succeed(registry: Registry) -> None:
+    """A burst of writes and reads is neither lost nor refused."""
+    files = [stored_file(float(number)) for number in range(200)]
+    await asyncio.gather(*(registry.add_file(file) for file in files))
+    found = await asyncio.gather(*(registry.get_file(file.file_id) for file in files))
+    assert found == files
+
+
+async def test_a_broken_database_is_told(registry: Registry, tmp_path: Path) -> None:
+    """The caller gets RegistryUnavailable; what the database said is its reason."""
+    with sqlite3.connect(tmp_path / "registry.sqlite3") as database:
+        database.execute("DROP TABLE files")
+    database.close()
+    with pytest.raises(RegistryUnavailable) as caught:
+        await registry.list_files()
+    assert "no such table" in caught.value.reason
+    assert "files" not in str(caught.value)
+
+
+# Migrations ------------------------------------------------------------------------------------
+
+
+def test_the_tables_are_what_the_migrations_make(url: str) -> None:
+    """`alembic check` finds no difference between tables.py and the newest revision."""
+    engine = make_engine(url)
+    migrations.upgrade(engine)
+    with engine.begin() as connection:
+        command.check(migrations.config_for(connection))
+    engine.dispose()
+
+
+def test_alembic_works_from_the_folder_of_the_code(tmp_path: Path) -> None:
+    """A developer's `alembic` finds the configuration and, by the settings, the registry."""
+    for arguments in (["upgrade", "head"], ["check"]):
+        result = subprocess.run(
+            [sys.executable, "-m", "alembic", *arguments],
+            cwd=ROOT,
+            env={"FILE_STORAGE_DIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+    assert "No new upgrade operations detected" in result.stdout + result.stderr
+
+
+async def test_migrating_again_changes_nothing(registry: Registry) -> None:
+    """A second start keeps what there is."""
+    await registry.add_file(stored_file())
+    await registry.migrate()
+    assert len(await registry.all_file_ids()) == 1
+
+
+def test_processes_may_start_at_the_same_moment(url: str) -> None:
+    """Six processes that find no database all end with the same registry."""
+    code = (
+        "import asyncio, sys\n"
+        "from service.registry import Registry\n"
+        "async def main():\n"
+        "    registry = Registry(sys.argv[1])\n"
+        "    await registry.migrate()\n"
+        "    print(await registry.instance_id())\n"
+        "    await registry.close()\n"
+        "asyncio.run(main())\n"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, url], cwd=ROOT, stdout=subprocess.PIPE)
+        for _ in range(6)
+    ]
+    names = {process.communicate(timeout=60)[0] for process in processes}
+    assert [process.returncode for process in processes] == [0] * 6
+    assert len(names) == 1
+
+
+async def test_a_registry_of_a_newer_version_is_refused(url: str, tmp_path: Path) -> None:
+    """One sentence with the revision, and the database is left as it is."""
+    registry = Registry(url)
+    await registry.migrate()
+    with sqlite3.connect(tmp_path / "registry.sqlite3") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    with pytest.raises(RegistryTooNew, match="revision 9999") as caught:
+        await registry.migrate()
+    assert "\n" not in str(caught.value)
+    await registry.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "nonsense", "nothing://x/y", "sqlite:////proc/nothing/r.sqlite3", "sqlite:////dev/null"],
+)
+async def test_a_database_that_cannot_be_opened_is_told(url: str) -> None:
+    """A URL that is none, and a place that cannot be written, are one sentence with the setting."""
+
+    async def open_registry() -> None:
+        registry = Registry(url)
+        try:
+            await registry.migrate()
+        finally:
+            await registry.close()
+
+    with pytest.raises(MigrationFailed, match="DATABASE_URL") as caught:
+        await open_registry()
+    assert "\n" not in str(caught.value)
+
+
+async def test_missing_migrations_are_told(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed without its source folder, the service says what is missing."""
+    monkeypatch.setattr(migrations, "FOLDER", tmp_path / "nowhere")
+    registry = Registry(url)
+    with pytest.raises(MigrationsMissing, match="nowhere"):
+        await registry.migrate()
+    await registry.close()
