@@ -38,7 +38,7 @@ _LIMITS = Limits(
     tmp_bytes=_DEFAULTS.tmp_size_mb * MIB,
     lease_sec=_DEFAULTS.lease_sec,
 )
-_BUDGET = Budget(cpu_sec=60, output_bytes=MIB, display_bytes=MIB)
+_BUDGET = Budget(cpu_sec=60, memory_bytes=1024 * MIB, output_bytes=MIB, display_bytes=MIB)
 
 
 @dataclass

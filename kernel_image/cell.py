@@ -22,6 +22,8 @@ _PIPE_BYTES = 1 << 20
 _READ_BYTES = 1 << 16
 _F_SETPIPE_SZ = 1031
 _GATHER_SEC = 0.005
+_MEMORY_SLACK_BYTES = 32 << 20
+"""A forked kernel gets its own copy of each page it touches; that is not the user's doing."""
 
 
 class OutputPipe:
@@ -68,17 +70,21 @@ class OutputPipe:
 class Cell:
     """One execution's stream of frames, with its limits.
 
-    `output_bytes` is the limit of stdout and of stderr each; `cpu_seconds` is for the whole
-    container, so that children count.
+    `output_bytes` is the limit of stdout and of stderr each; `cpu_seconds` and `memory_bytes` are
+    for all processes of the user together, so that children count; `idle_bytes` is what the kernel
+    held before it ran any code.
     """
 
     output_bytes: int
     cpu_seconds: float
+    memory_bytes: int
+    idle_bytes: int
     passed: dict[int, int] = field(
         default_factory=lambda: {contract.FRAME_STDOUT: 0, contract.FRAME_STDERR: 0}
     )
     seen: dict[int, int] = field(default_factory=lambda: {contract.FRAME_STDOUT: 0, contract.FRAME_STDERR: 0})
     exit: dict[str, object] | None = None
+    stopped_for_memory: bool = False
 
     def __post_init__(self) -> None:
         self._frames: list[tuple[int, bytes]] = []
@@ -101,8 +107,13 @@ class Cell:
         return self.cpu_used > self.cpu_seconds
 
     @property
-    def ran_out_of_memory(self) -> bool:
-        return cgroup.out_of_memory_kills() > self._kills_before
+    def over_memory_limit(self) -> bool:
+        return cgroup.anonymous_bytes() > self.idle_bytes + self.memory_bytes + _MEMORY_SLACK_BYTES
+
+    @property
+    def killed_for_memory(self) -> bool:
+        """Whether the container's limit, or ours, has been met."""
+        return self.stopped_for_memory or cgroup.out_of_memory_kills() > self._kills_before
 
     def output(self, kind: int, data: bytes) -> None:
         self.seen[kind] += len(data)

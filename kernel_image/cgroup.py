@@ -33,6 +33,11 @@ def resident_bytes() -> int:
     return fields["rss"] + fields.get("shmem", 0)
 
 
+def anonymous_bytes() -> int:
+    """Memory that processes have written to, without files and tmpfs."""
+    return _fields(_MEMORY)["anon" if _V2 else "rss"]
+
+
 def out_of_memory_kills() -> int:
     """Processes of the container that the kernel has killed for lack of memory, since its start."""
     return _fields(_KILLS).get("oom_kill", 0)

@@ -9,6 +9,7 @@ An execute_request may carry options under `contract.CELL_METADATA` in its metad
 and the execute_reply's content has, under the same name, {"exit_code": int}.
 """
 
+import importlib
 import os
 import sys
 from typing import Any
@@ -52,6 +53,7 @@ class Kernel(IPythonKernel):
         cell_id: str | None = None,
     ) -> dict[str, Any]:
         options = (cell_meta or {}).get(contract.CELL_METADATA, {})
+        importlib.invalidate_caches()
         shell = self._shell()
         shell.exit_code = 0
         shell.ast_node_interactivity = "last_expr" if options.get("last_line_interactive", True) else "none"
@@ -126,6 +128,7 @@ def run(key: str, ready: int) -> None:
     """Serve as the kernel signed with `key`; write one byte to the descriptor `ready` when listening."""
     sys.argv = [""]
     sys.path.insert(0, "")
+    sys.dont_write_bytecode = True
     streams = StandardStreams()
     app = KernelApp.instance(config=_config(key))
     app.initialize()

@@ -48,6 +48,7 @@ class KernelProcess:
         self.on_exit: Callable[[int], None] = lambda status: None
         self.pid: int | None = None
         self.preloaded = False
+        self.idle_bytes = 0
         self._preload_done = asyncio.Event()
         self._forked = asyncio.Event()
         self._pipes: list[OutputPipe] = []
@@ -99,6 +100,7 @@ class KernelProcess:
                     answered = await _read_byte(ready)
             except TimeoutError as error:
                 raise KernelFailed(f"no answer within {_START_SEC:.0f} s") from error
+            self.idle_bytes = cgroup.anonymous_bytes()
             if not answered:
                 raise KernelFailed("it ended while starting: " + self._last_words.decode("utf-8", "replace"))
 

@@ -10,9 +10,9 @@
     POST   /lease             live on for that long
     GET    /status            {"preloaded": bool, "kernel": pid | null, "memory_bytes": int}
 
-Bodies are JSON: {"key": str} for /kernel, {"output_bytes": int, "cpu_seconds": float} for /cell,
-{"seconds": float} for /lease. Each request carries `Authorization: Bearer TOKEN`. Errors are
-{"error": str} with 4xx, 503 or 507.
+Bodies are JSON: {"key": str} for /kernel, {"seconds": float} for /lease, and for /cell the limits
+{"output_bytes": int, "cpu_seconds": float, "memory_bytes": int}. Each request carries
+`Authorization: Bearer TOKEN`. Errors are {"error": str} with 4xx, 503 or 507.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from kernel_image.kernel_process import KernelFailed, KernelProcess
 from kernel_image.workspace import NotRegular, Workspace
 
 _CHUNK_BYTES: Final = 1 << 17
-_CPU_CHECK_SEC: Final = 0.1
+_CHECK_SEC: Final = 0.1
 
 
 class Supervisor:
@@ -58,10 +58,10 @@ class Supervisor:
             self._lease.cancel()
         self._lease = asyncio.get_running_loop().call_later(seconds, self.expired.set)
 
-    def begin_cell(self, output_bytes: int, cpu_seconds: float) -> Cell:
+    def begin_cell(self, output_bytes: int, cpu_seconds: float, memory_bytes: int) -> Cell:
         self.workspace.snapshot()
-        self.cell = Cell(output_bytes, cpu_seconds)
-        asyncio.get_running_loop().call_later(_CPU_CHECK_SEC, self._check_cpu, self.cell)
+        self.cell = Cell(output_bytes, cpu_seconds, memory_bytes, self.kernel.idle_bytes)
+        asyncio.get_running_loop().call_later(_CHECK_SEC, self._check_limits, self.cell)
         return self.cell
 
     def settle(self) -> None:
@@ -80,19 +80,22 @@ class Supervisor:
         if self.cell is not None:
             self.cell.exit = {
                 "status": status if status >= 0 else 128 - status,
-                "out_of_memory": status == -signal.SIGKILL and self.cell.ran_out_of_memory,
+                "out_of_memory": status == -signal.SIGKILL and self.cell.killed_for_memory,
                 "over_cpu_limit": status in (-signal.SIGXCPU, -signal.SIGKILL) and self.cell.over_cpu_limit,
             }
             self.settle()
 
-    def _check_cpu(self, cell: Cell) -> None:
-        """SIGXCPU, as a shell's `ulimit -t` does it, then SIGKILL for who ignores it."""
+    def _check_limits(self, cell: Cell) -> None:
+        """Memory: SIGKILL. CPU: SIGXCPU, as `ulimit -t` does it, then SIGKILL for who ignores it."""
         if cell is not self.cell:
             return
-        if cell.over_cpu_limit:
-            first = cell.cpu_used < cell.cpu_seconds + 5 * _CPU_CHECK_SEC
+        if cell.over_memory_limit:
+            cell.stopped_for_memory = True
+            self.kernel.signal(signal.SIGKILL)
+        elif cell.over_cpu_limit:
+            first = cell.cpu_used < cell.cpu_seconds + 5 * _CHECK_SEC
             self.kernel.signal(signal.SIGXCPU if first else signal.SIGKILL)
-        asyncio.get_running_loop().call_later(_CPU_CHECK_SEC, self._check_cpu, cell)
+        asyncio.get_running_loop().call_later(_CHECK_SEC, self._check_limits, cell)
 
 
 class Handler(tornado.web.RequestHandler):
@@ -149,7 +152,7 @@ class CellHandler(Handler):
         if self.supervisor.cell is not None:
             return self.refuse(409, "a cell is running")
         request = self.json()
-        cell = self.supervisor.begin_cell(request["output_bytes"], request["cpu_seconds"])
+        cell = self.supervisor.begin_cell(**request)
         try:
             await self.flush()
             async for frames in cell.frames():

@@ -5,14 +5,13 @@ registered: a row always has its bytes, and what a crash leaves behind has no ro
 """
 
 import asyncio
-import logging
 import os
 import re
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -35,8 +34,6 @@ _DISK_THREADS = 4
 
 # How long what no row knows stays on disk: another process may be about to register it.
 _GRACE_SEC = 15 * 60
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -222,17 +219,6 @@ class FileStore:
         await self.on_thread(partial(_unlink, self._files, orphans))
         await self.on_thread(partial(_unlink, self._incoming, unfinished))
         return Swept(len(expired), len(orphans), len(unfinished), len(lost))
-
-    async def sweep_forever(self, interval_sec: float = 60) -> None:
-        """Sweep now and every ``interval_sec`` seconds, until cancelled. Errors are logged."""
-        while True:
-            try:
-                swept = await self.sweep(time.time())
-                if any(astuple(swept)):
-                    log.info("swept files: %s", swept)
-            except Exception:
-                log.exception("sweeping the files failed; trying again in %s s", interval_sec)
-            await asyncio.sleep(interval_sec)
 
     async def on_thread(self, work: Callable[[], T]) -> T:
         """Do ``work`` on a thread for the disk. Who is cancelled still waits until it is done."""

@@ -21,7 +21,7 @@ from service.schemas import (
     SkippedFile,
     WorkspaceFile,
 )
-from service.settings import Settings
+from service.settings import MIB, Settings
 from sessions.errors import SupervisorFailed, WorkspaceFull
 from sessions.models import Budget, Cell, CellResult, ChangedFile, Display, JsonObject, OutputChunk
 from sessions.paths import check_paths
@@ -59,6 +59,7 @@ class Executor:
         self._pool = pool
         self.budget = Budget(
             cpu_sec=settings.cpu_time_limit_sec,
+            memory_bytes=settings.memory_limit_mb * MIB,
             output_bytes=settings.max_output_bytes,
             display_bytes=settings.max_display_bytes,
         )

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from kernel_image import contract
 from service.artifacts import FileStore
 from service.executor import Executor
+from service.housekeeping import keep_house
 from service.readiness import KernelReadiness
 from service.records import ContainerRecord
 from service.registry import Registry
@@ -33,7 +34,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         files.prepare()
         await registry.migrate()
         instance_id = await registry.instance_id(settings.instance_id)
-        await stack.enter_async_context(_running(files.sweep_forever()))
+        await stack.enter_async_context(_running(keep_house(files, registry)))
 
         engine = DockerEngine()
         stack.push_async_callback(engine.close)

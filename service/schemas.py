@@ -203,14 +203,18 @@ class ExecuteResult(BaseModel):
     )
 
 
-class ExecuteResponse(ExecuteResult):
-    """How an execution ended, and what it printed."""
+class PrintedText(BaseModel):
+    """What an execution printed."""
 
     stdout: str = Field(
         description="Standard output, with the value of the last line.",
         examples=["Hello, World!\n4\n"],
     )
     stderr: str = Field(description="Standard error, with the traceback.", examples=[""])
+
+
+class ExecuteResponse(ExecuteResult, PrintedText):
+    """What an execution printed, and how it ended."""
 
 
 # Events of an execution that is streamed

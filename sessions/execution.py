@@ -68,7 +68,7 @@ class Execution:
         Raises:
             SupervisorFailed: the container is lost. Closing the iterator early abandons the cell.
         """
-        async with self._supervisor.begin_cell(self._budget.output_bytes, self._budget.cpu_sec) as frames:
+        async with self._supervisor.begin_cell(self._budget) as frames:
             running = asyncio.ensure_future(self._run(frames))
             try:
                 while (event := await self._events.get()) is not None:

@@ -64,9 +64,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Budget:
-    """What one cell may use and send: CPU seconds, bytes of each stream, bytes of rich output."""
+    """What one cell may use and send.
+
+    CPU seconds, bytes of memory beyond the idle kernel's, bytes of each stream and of rich output.
+    """
 
     cpu_sec: float
+    memory_bytes: int
     output_bytes: int
     display_bytes: int
 

@@ -205,7 +205,10 @@ class Pool:
             raise
         else:
             self._starting -= 1
-            self._failures, self._problem, self._served = 0, None, True
+            self._failures, self._problem = 0, None
+            if not self._served:
+                self._served = True
+                log.info("the first kernel is ready")
             self._offer(sandbox)
         self._refill()
 

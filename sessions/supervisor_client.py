@@ -16,7 +16,7 @@ import aiohttp
 
 from kernel_image import contract
 from sessions.errors import SupervisorFailed
-from sessions.models import Container, JsonObject
+from sessions.models import Budget, Container, JsonObject
 
 _CALL_SEC: Final = 10.0
 _CHUNK_BYTES: Final = 1 << 16
@@ -115,11 +115,13 @@ class SupervisorClient:
         await self._call("POST", "/lease", {"seconds": seconds})
 
     @asynccontextmanager
-    async def begin_cell(
-        self, output_bytes: int, cpu_sec: float
-    ) -> AsyncIterator[AsyncIterator[tuple[int, bytes]]]:
+    async def begin_cell(self, budget: Budget) -> AsyncIterator[AsyncIterator[tuple[int, bytes]]]:
         """Begin a cell; gives its frames (kind, payload), the last of kind `contract.FRAME_END`."""
-        limits = {"output_bytes": output_bytes, "cpu_seconds": cpu_sec}
+        limits = {
+            "output_bytes": budget.output_bytes,
+            "cpu_seconds": budget.cpu_sec,
+            "memory_bytes": budget.memory_bytes,
+        }
         async with self._request("POST", "/cell", json_body=limits, timeout_sec=None) as response:
             yield _frames(response.content)
 

@@ -14,6 +14,7 @@ from fastapi import APIRouter, FastAPI
 
 from service.app import create_app
 from service.artifacts import FileStore
+from service.housekeeping import repeat
 from service.registry import Registry
 from service.routes import files
 from service.serving import bind, make_server
@@ -60,7 +61,9 @@ def serve_app(settings: Settings, *routers: APIRouter, sweep_sec: float = 3600) 
         async with file_store(settings) as store:
             app.state.files = store
             loops.append(asyncio.get_running_loop())
-            sweeping = asyncio.create_task(store.sweep_forever(sweep_sec))
+            sweeping = asyncio.create_task(
+                repeat(lambda: store.sweep(time.time()), "sweeping the files", sweep_sec)
+            )
             yield
             sweeping.cancel()
             await asyncio.wait([sweeping])

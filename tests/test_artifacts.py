@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from service.errors import (
     StorageFull,
     StorageUnavailable,
 )
+from service.housekeeping import repeat
 from service.registry import Registry
 from service.settings import MIB
 from tests.files_support import file_store, make_settings
@@ -180,7 +182,7 @@ async def test_the_sweeper_outlives_its_errors(tmp_path: Path, caplog: pytest.Lo
         await store.save(chunks(b"x"), "a")
         folder, away = tmp_path / "storage" / "files", tmp_path / "away"
         folder.rename(away)
-        sweeping = asyncio.create_task(store.sweep_forever(0.05))
+        sweeping = asyncio.create_task(repeat(lambda: store.sweep(time.time()), "sweeping the files", 0.05))
         await asyncio.sleep(0.2)
         assert "sweeping the files failed" in caplog.text
         away.rename(folder)

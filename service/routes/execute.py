@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.dependencies import ExecutorDep
 from service.executor import Run
-from service.schemas import ErrorBody, ExecuteRequest, ExecuteResponse, ExecuteResult
+from service.schemas import ErrorBody, ErrorEvent, ExecuteRequest, ExecuteResponse, ExecuteResult, OutputEvent
 from sessions.models import Display, OutputChunk
 
 router = APIRouter(prefix="/v1", tags=["execute"])
@@ -86,12 +86,13 @@ async def _frames(run: Run) -> AsyncIterator[str]:
                 await asyncio.wait({following})
     except Exception:
         log.exception("execution %s failed after its stream had begun", run.execution_id)
-        yield _event("error", {"message": "the kernel's container was lost; nothing of this run is kept"})
+        lost = ErrorEvent(message="the kernel's container was lost; nothing of this run is kept")
+        yield _event("error", lost.model_dump())
 
 
 def _frame(event: OutputChunk | Display | ExecuteResult) -> str:
     if isinstance(event, OutputChunk):
-        return _event("output", {"stream": event.stream, "data": event.text})
+        return _event("output", OutputEvent(stream=event.stream, data=event.text).model_dump())
     if isinstance(event, ExecuteResult):
         return _event("result", event.model_dump())
     shown = dict(event.output)
