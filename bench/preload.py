@@ -130,9 +130,10 @@ async def _import_seconds(sandbox: Sandbox, library: str) -> float:
     )
     cell = Cell(code, None, 60, last_line_interactive=False, final=False)
     printed = ""
-    async for event in sandbox.run(cell, _BUDGET):
-        if isinstance(event, OutputChunk):
-            printed += event.text
-        elif isinstance(event, CellResult) and event.error is not None:
-            raise RuntimeError(f"import {library}: {event.error.name}: {event.error.value}")
+    async with sandbox.begin(cell, _BUDGET) as events:
+        async for event in events:
+            if isinstance(event, OutputChunk):
+                printed += event.text
+            elif isinstance(event, CellResult) and event.error is not None:
+                raise RuntimeError(f"import {library}: {event.error.name}: {event.error.value}")
     return float(printed)

@@ -110,7 +110,11 @@ def step(title: str) -> Iterator[None]:
     """Say what is done, and how long it took."""
     print(f"{title} ... ", end="", flush=True)
     started = time.perf_counter()
-    yield
+    try:
+        yield
+    except ClientError:
+        print("failed")
+        raise
     print(f"{(time.perf_counter() - started) * 1000:.0f} ms")
 
 
@@ -140,7 +144,7 @@ def main() -> None:
     try:
         analyse(Client(given.url), given.out)
     except ClientError as problem:
-        sys.exit(f"\n{problem}")
+        sys.exit(str(problem))
 
 
 if __name__ == "__main__":

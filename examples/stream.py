@@ -73,7 +73,7 @@ def main() -> None:
     try:
         follow(Client(given.url), given.out)
     except ClientError as problem:
-        sys.exit(f"\n{problem}")
+        sys.exit(str(problem))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import binascii
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +23,7 @@ from service.schemas import (
 )
 from service.settings import MIB, Settings
 from sessions.errors import SupervisorFailed, WorkspaceFull
-from sessions.models import Budget, Cell, CellResult, ChangedFile, Display, JsonObject, OutputChunk
+from sessions.models import Budget, Cell, CellEvent, CellResult, ChangedFile, Display, JsonObject, OutputChunk
 from sessions.paths import check_paths
 from sessions.pool import Pool
 from sessions.sandbox import Sandbox
@@ -77,19 +77,28 @@ class Executor:
         inputs = [Input(path, file.file_id) for path, file in zip(paths, request.files, strict=True)]
         for given in inputs:
             await self._find(given)
+        cell = Cell(
+            code=request.code,
+            stdin=request.stdin,
+            timeout_sec=request.timeout_ms / 1000,
+            last_line_interactive=request.last_line_interactive,
+            final=True,
+        )
         for attempt in range(1, _ATTEMPTS + 1):
             async with AsyncExitStack() as stack:
                 sandbox = await stack.enter_async_context(self._pool.lease())
                 try:
                     for given in inputs:
                         await self._stage(sandbox, given)
+                    events = await stack.enter_async_context(sandbox.begin(cell, self.budget))
                 except SupervisorFailed as error:
                     if error.status == 507:
                         raise WorkspaceFull from error
                     if attempt == _ATTEMPTS:
                         raise
+                    await self._pool.drop_dead()
                 else:
-                    return Run(self, sandbox, request, stack.pop_all())
+                    return Run(self, sandbox, events, len(inputs), stack.pop_all())
         raise AssertionError("unreachable")
 
     async def _find(self, given: Input) -> None:
@@ -111,12 +120,18 @@ class Run:
     """One execution that has a kernel. Iterate `events`, or `close` it unused."""
 
     def __init__(
-        self, executor: Executor, sandbox: Sandbox, request: ExecuteRequest, lease: AsyncExitStack
+        self,
+        executor: Executor,
+        sandbox: Sandbox,
+        events: AsyncGenerator[CellEvent],
+        files_in: int,
+        lease: AsyncExitStack,
     ) -> None:
         self.execution_id = uuid.uuid4().hex
         self._executor = executor
         self._sandbox = sandbox
-        self._request = request
+        self._events = events
+        self._files_in = files_in
         self._lease = lease
         self._images = 0
         self._created_at = time.time()
@@ -127,15 +142,8 @@ class Run:
 
     async def events(self) -> AsyncGenerator[OutputChunk | Display | ExecuteResult]:
         """Text and rich outputs as they come, then the result."""
-        cell = Cell(
-            code=self._request.code,
-            stdin=self._request.stdin,
-            timeout_sec=self._request.timeout_ms / 1000,
-            last_line_interactive=self._request.last_line_interactive,
-            final=True,
-        )
-        async with self._lease, aclosing(self._sandbox.run(cell, self._executor.budget)) as events:
-            async for event in events:
+        async with self._lease:
+            async for event in self._events:
                 if isinstance(event, Display):
                     await self._store_images(event.output)
                     yield event
@@ -231,7 +239,7 @@ class Run:
                 duration_ms=result.duration_ms,
                 stdout_bytes=result.stdout_bytes,
                 stderr_bytes=result.stderr_bytes,
-                files_in=len(self._request.files),
+                files_in=self._files_in,
                 files_out=files_out,
             )
         )

@@ -62,20 +62,22 @@ class Execution:
         self._timed_out = False
         self._duration = 0.0
 
-    async def events(self) -> AsyncGenerator[CellEvent]:
-        """Output as it comes, then the result.
+    async def events(self, frames: AsyncIterator[tuple[int, bytes]]) -> AsyncGenerator[CellEvent]:
+        """Have the kernel run the code: output as it comes, then the result.
+
+        Args:
+            frames: what `SupervisorClient.begin_cell` gave.
 
         Raises:
             SupervisorFailed: the container is lost. Closing the iterator early abandons the cell.
         """
-        async with self._supervisor.begin_cell(self._budget) as frames:
-            running = asyncio.ensure_future(self._run(frames))
-            try:
-                while (event := await self._events.get()) is not None:
-                    yield event
-                await running
-            finally:
-                running.cancel()
+        running = asyncio.ensure_future(self._run(frames))
+        try:
+            while (event := await self._events.get()) is not None:
+                yield event
+            await running
+        finally:
+            running.cancel()
         yield self._result()
 
     async def _run(self, frames: AsyncIterator[tuple[int, bytes]]) -> None:
@@ -134,7 +136,7 @@ class Execution:
         }
         if self._cell.stdin is not None:
             options["stdin"] = self._cell.stdin
-        request_id = self._kernel.request(self._cell.code, options)
+        request_id = self._kernel.request(self._cell.code, options, store_history=self._cell.counted)
         finished = asyncio.ensure_future(self._finished(request_id))
         try:
             done, _ = await asyncio.wait({finished}, timeout=self._cell.timeout_sec)

@@ -84,12 +84,12 @@ class KernelClient:
         except TimeoutError as error:
             raise SupervisorFailed("the kernel does not answer on its ports") from error
 
-    def request(self, code: str, options: JsonObject) -> str:
+    def request(self, code: str, options: JsonObject, *, store_history: bool) -> str:
         """Send an execute_request; returns its id."""
         content = {
             "code": code,
             "silent": False,
-            "store_history": True,
+            "store_history": store_history,
             "user_expressions": {},
             "allow_stdin": False,
             "stop_on_error": False,

@@ -53,13 +53,18 @@ class Connection:
 
 @dataclass(frozen=True)
 class Cell:
-    """One execution. `final`: the cell is a whole program, whose kernel is not used again."""
+    """One execution.
+
+    `final`: the cell is a whole program, whose kernel is not used again. `counted`: it moves the
+    kernel's execution count.
+    """
 
     code: str
     stdin: str | None
     timeout_sec: float
     last_line_interactive: bool
     final: bool
+    counted: bool = True
 
 
 @dataclass(frozen=True)

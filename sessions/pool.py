@@ -235,13 +235,11 @@ class Pool:
             self._discard(sandbox)
 
     async def _take(self) -> Sandbox:
-        while self._ready:
+        if self._ready:
             sandbox = self._ready.popleft()
             self._busy.add(sandbox)
             self._refill_soon()
-            if await self._answers(sandbox):
-                return sandbox
-            self._discard(sandbox)
+            return sandbox
         if len(self._waiting) >= self._settings.queue_size:
             raise NoCapacity(f"{len(self._waiting)} callers are waiting", self._retry_after())
         return await self._wait()
@@ -295,12 +293,16 @@ class Pool:
         """Keep alive what is ours, and notice what died while it waited."""
         while True:
             await asyncio.sleep(self._settings.limits.lease_sec / 4)
-            idle = list(self._ready)
-            answers = await asyncio.gather(*(self._answers(sandbox) for sandbox in (*idle, *self._busy)))
-            for sandbox, answered in zip(idle, answers, strict=False):
-                if not answered and sandbox in self._ready:
-                    self._ready.remove(sandbox)
-                    self._discard(sandbox)
+            await asyncio.gather(self.drop_dead(), *(self._answers(sandbox) for sandbox in self._busy))
+
+    async def drop_dead(self) -> None:
+        """Ask each waiting kernel's container whether it lives, and replace those that do not."""
+        idle = list(self._ready)
+        answers = await asyncio.gather(*(self._answers(sandbox) for sandbox in idle))
+        for sandbox, answered in zip(idle, answers, strict=True):
+            if not answered and sandbox in self._ready:
+                self._ready.remove(sandbox)
+                self._discard(sandbox)
 
     def status(self) -> PoolStatus:
         """Counts, for people and for `/ready`."""

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
 import aiohttp
 
@@ -16,6 +16,8 @@ from sessions.supervisor_client import SupervisorClient
 _UP_SEC = 30.0
 _KERNEL_SEC = 90.0
 _CONNECT_SEC = 10.0
+_WARM_UP = Cell("1", stdin=None, timeout_sec=10, last_line_interactive=True, final=False, counted=False)
+_WARM_UP_BUDGET = Budget(cpu_sec=10, memory_bytes=1 << 30, output_bytes=1000, display_bytes=10_000)
 
 
 class Sandbox:
@@ -52,13 +54,15 @@ class Sandbox:
             kernel = KernelClient(context, connection)
             try:
                 await kernel.wait_until_ready(_CONNECT_SEC)
+                sandbox = cls(connection, supervisor, kernel)
+                await sandbox._warm_up()
             except BaseException:
                 kernel.close()
                 raise
         except BaseException:
             await asyncio.shield(engine.remove(container.container_id))
             raise
-        return cls(connection, supervisor, kernel)
+        return sandbox
 
     async def memory_bytes(self) -> int:
         """What the container holds now, its files included."""
@@ -76,9 +80,23 @@ class Sandbox:
         """Read a file of the workspace in chunks."""
         return self._supervisor.open_file(path)
 
-    def run(self, cell: Cell, budget: Budget) -> AsyncGenerator[CellEvent]:
-        """Run a cell: its output as it comes, and last its `CellResult`."""
-        return Execution(self._supervisor, self._kernel, cell, budget).events()
+    @asynccontextmanager
+    async def begin(self, cell: Cell, budget: Budget) -> AsyncIterator[AsyncGenerator[CellEvent]]:
+        """Begin a cell; what it gives is to be iterated: output as it comes, and last its `CellResult`.
+
+        Raises:
+            SupervisorFailed: on entry, the container did not take it, and no code has run.
+        """
+        async with self._supervisor.begin_cell(budget) as frames:
+            execution = Execution(self._supervisor, self._kernel, cell, budget)
+            async with aclosing(execution.events(frames)) as events:
+                yield events
+
+    async def _warm_up(self) -> None:
+        """Go the whole way once: the first time costs each part of it more than any other."""
+        async with self.begin(_WARM_UP, _WARM_UP_BUDGET) as events:
+            async for _ in events:
+                pass
 
     def disconnect(self) -> None:
         """Close our ends; the container stays."""
