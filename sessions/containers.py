@@ -1,11 +1,11 @@
 """Kernel containers on a Docker engine. The one module that imports `docker`."""
 
 import asyncio
+import contextlib
 import functools
 import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, Final, ParamSpec, TypeVar
 
 import docker
@@ -14,7 +14,7 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.errors import ImageNotFound as DockerImageNotFound
 
 from kernel_image import contract
-from sessions.errors import EngineUnavailable, ImageNotFound, LaunchFailed
+from sessions.errors import EngineUnavailable, ImageNotFound, LaunchFailed, SessionsError
 from sessions.models import Container, ContainerSpec
 
 P = ParamSpec("P")
@@ -31,7 +31,7 @@ _CONCURRENT_CALLS: Final = 8
 _CALL_TIMEOUT_SEC: Final = 60
 
 
-@contextmanager
+@contextlib.contextmanager
 def _docker_errors() -> Iterator[None]:
     try:
         yield
@@ -88,13 +88,10 @@ class DockerEngine:
         try:
             return await asyncio.shield(launching)
         except asyncio.CancelledError:
-            launching.add_done_callback(self._remove_unwanted)
+            # The thread goes on: what it makes has no owner.
+            with contextlib.suppress(SessionsError):
+                await self.remove((await launching).container_id)
             raise
-
-    def _remove_unwanted(self, launching: "asyncio.Future[Container]") -> None:
-        """The caller went away while the engine was busy: what it made has no owner."""
-        if not launching.cancelled() and launching.exception() is None:
-            self._threads.submit(self._remove, launching.result().container_id)
 
     def _launch(self, spec: ContainerSpec) -> Container:
         api = self._client.api
