@@ -6,7 +6,7 @@ import signal
 import sys
 
 from kernel_image import contract, lockdown
-from kernel_image.kernel_process import KernelProcess
+from kernel_image.forks import Forks
 from kernel_image.supervisor import Supervisor, application
 from kernel_image.workspace import Workspace
 
@@ -33,11 +33,11 @@ async def main() -> None:
     lockdown.keep_capabilities(
         (lockdown.CAP_KILL, lockdown.CAP_SETGID, lockdown.CAP_SETUID, lockdown.CAP_SETPCAP)
     )
-    kernel = KernelProcess(preload)
+    forks = Forks(preload)
     lockdown.use_file_access_of(contract.USER_ID)
-    supervisor = Supervisor(kernel, Workspace(), lease_sec)
+    supervisor = Supervisor(forks, Workspace(), lease_sec)
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGCHLD, _reap, kernel.zygote.pid, supervisor.expired)
+    loop.add_signal_handler(signal.SIGCHLD, _reap, forks.zygote.pid, supervisor.expired)
     loop.add_signal_handler(signal.SIGTERM, supervisor.expired.set)
     application(supervisor, token).listen(
         contract.SUPERVISOR_PORT, "0.0.0.0", max_body_size=1 << 40, chunk_size=1 << 17

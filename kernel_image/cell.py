@@ -22,15 +22,15 @@ _PIPE_BYTES = 1 << 20
 _READ_BYTES = 1 << 16
 _F_SETPIPE_SZ = 1031
 _GATHER_SEC = 0.005
+_EVENT_BYTES = 1 << 25
 _MEMORY_SLACK_BYTES = 32 << 20
 """A forked kernel gets its own copy of each page it touches; that is not the user's doing."""
 
 
 class OutputPipe:
-    """The supervisor's end of a kernel's stdout or stderr."""
+    """The supervisor's end of a pipe that a process of the user's writes to."""
 
-    def __init__(self, kind: int, on_data: Callable[[int, bytes], None]) -> None:
-        self.kind = kind
+    def __init__(self, on_data: Callable[[bytes], None]) -> None:
         self._on_data = on_data
         self._reader, self.writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._reader, False)
@@ -46,7 +46,7 @@ class OutputPipe:
         if not data:
             self.close()
             return False
-        self._on_data(self.kind, data)
+        self._on_data(data)
         return True
 
     def drain(self) -> None:
@@ -56,7 +56,7 @@ class OutputPipe:
                 return
 
     def handed_over(self) -> None:
-        """Close our copy of the writing end: when the kernel's are gone too, the pipe ends."""
+        """Close our copy of the writing end: when the process's are gone too, the pipe ends."""
         os.close(self.writer)
 
     def close(self) -> None:
@@ -68,13 +68,14 @@ class OutputPipe:
 
 @dataclass
 class Cell:
-    """One execution's stream of frames, with its limits.
+    """One execution's frames, kept until the next one begins, and its limits.
 
     `output_bytes` is the limit of stdout and of stderr each; `cpu_seconds` and `memory_bytes` are
     for all processes of the user together, so that children count; `idle_bytes` is what the kernel
     held before it ran any code.
     """
 
+    cell_id: str
     output_bytes: int
     cpu_seconds: float
     memory_bytes: int
@@ -88,6 +89,7 @@ class Cell:
 
     def __post_init__(self) -> None:
         self._frames: list[tuple[int, bytes]] = []
+        self._event_bytes = 0
         self._changed = asyncio.Event()
         self._over = asyncio.Event()
         self._cpu_before = self._user_cpu()
@@ -122,9 +124,16 @@ class Cell:
             self.passed[kind] += len(part)
             self._put(kind, part)
 
+    def event(self, payload: bytes) -> None:
+        """Pass on what the kernel says of itself, a bounded amount."""
+        self._event_bytes += len(payload)
+        if self._event_bytes <= _EVENT_BYTES and not self._over.is_set():
+            self._put(contract.FRAME_EVENT, payload)
+
     def _put(self, kind: int, payload: bytes) -> None:
         self._frames.append((kind, payload))
         self._changed.set()
+        self._changed = asyncio.Event()
 
     def end(self, result: dict[str, object]) -> None:
         """Close the stream with its last frame: `result` and what became of the output."""
@@ -139,22 +148,28 @@ class Cell:
             self._over.set()
 
     async def frames(self) -> AsyncIterator[bytes]:
-        """All frames to the last, as they come; what comes at about the same time in one piece."""
-        while not (self._over.is_set() and not self._frames):
-            self._changed.clear()
-            if not self._frames:
-                await self._changed.wait()
+        """All frames, from the first to the last; what comes at about the same time in one piece."""
+        sent = 0
+        while True:
+            while sent < len(self._frames):
+                ready, sent = self._frames[sent:], len(self._frames)
+                yield b"".join(
+                    struct.pack(contract.FRAME_HEADER, kind, len(payload)) + payload
+                    for kind, payload in _joined(ready)
+                )
+            if self._over.is_set():
+                return
+            await self._changed.wait()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_GATHER_SEC):
                     await self._over.wait()
-            ready, self._frames = self._frames, []
-            yield b"".join(
-                struct.pack(contract.FRAME_HEADER, kind, len(payload)) + payload
-                for kind, payload in _joined(ready)
-            )
 
 
 def _joined(frames: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Neighbours of one kind become one frame: `print` writes its text and its newline separately."""
+    """Neighbouring text becomes one frame: `print` writes its text and its newline separately."""
     for kind, group in itertools.groupby(frames, key=lambda frame: frame[0]):
-        yield kind, b"".join(payload for _, payload in group)
+        payloads = [payload for _, payload in group]
+        if kind == contract.FRAME_EVENT:
+            yield from ((kind, payload) for payload in payloads)
+        else:
+            yield kind, b"".join(payloads)

@@ -39,6 +39,8 @@ FRAME_HEADER: Final = "!BI"
 """`struct` format before each frame of a cell's output: kind, payload length in bytes."""
 FRAME_STDOUT: Final = 1
 FRAME_STDERR: Final = 2
+FRAME_EVENT: Final = 4
+"""What the kernel says of a cell beside its text: a JSON object, see `kernel_image.journal`."""
 FRAME_END: Final = 3
 """Last frame: a JSON object, see `kernel_image.cell.Cell.end`."""
 

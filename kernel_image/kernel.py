@@ -21,6 +21,7 @@ from traitlets import Type
 from traitlets.config import Config
 
 from kernel_image import contract, nested_asyncio
+from kernel_image.journal import Journal
 from kernel_image.program import ProgramEnd
 from kernel_image.shell import Shell, bounded_error, exit_status
 from kernel_image.streams import StandardStreams
@@ -34,6 +35,7 @@ class Kernel(IPythonKernel):
     shell_class = Type(Shell)
     streams: StandardStreams
     program_end: ProgramEnd
+    journal: Journal
 
     def _forward_input(self, allow_stdin: bool = False) -> None:
         """Ask the client only where it said that it answers; otherwise `input()` reads descriptor 0."""
@@ -56,6 +58,7 @@ class Kernel(IPythonKernel):
         importlib.invalidate_caches()
         shell = self._shell()
         shell.exit_code = 0
+        self.journal.begin()
         shell.ast_node_interactivity = "last_expr" if options.get("last_line_interactive", True) else "none"
         try:
             with self.streams.stdin(options.get("stdin")):
@@ -72,7 +75,15 @@ class Kernel(IPythonKernel):
                     self._finish_program()
         finally:
             self.streams.restore()
-        return bounded_error(reply) | {contract.CELL_METADATA: {"exit_code": shell.exit_code}}
+        reply = bounded_error(reply) | {contract.CELL_METADATA: {"exit_code": shell.exit_code}}
+        if not options.get("final"):
+            self.journal.end(reply)
+        return reply
+
+    def _input_request(self, prompt: str, ident: object, parent: object, password: bool = False) -> str:
+        """Ask through the supervisor, which the service also hears when it is slow to follow."""
+        self.streams.stdout.flush()
+        return self.journal.ask(prompt, password=password)
 
     def _shell(self) -> Shell:
         assert isinstance(self.shell, Shell)
@@ -124,8 +135,11 @@ def _config(key: str) -> Config:
     return config
 
 
-def run(key: str, ready: int) -> None:
-    """Serve as the kernel signed with `key`; write one byte to the descriptor `ready` when listening."""
+def run(key: str, ready: int, journal: int, answers: int) -> None:
+    """Serve as the kernel signed with `key`; write one byte to the descriptor `ready` when listening.
+
+    `journal` and `answers` are the descriptors of a `Journal`.
+    """
     sys.argv = [""]
     sys.path.insert(0, "")
     sys.dont_write_bytecode = True
@@ -133,6 +147,8 @@ def run(key: str, ready: int) -> None:
     app = KernelApp.instance(config=_config(key))
     app.initialize()
     app.kernel.streams = streams
+    app.kernel.journal = Journal(journal, answers)
+    app.kernel.journal.listen_to(app.kernel.session)
     _warm_up(app.kernel.shell)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()

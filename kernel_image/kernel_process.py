@@ -1,89 +1,92 @@
-"""The supervisor's view of the zygote and of the kernel forked from it."""
+"""The kernel and the shell commands of a container, as the supervisor sees them."""
 
 import asyncio
 import contextlib
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 
 from kernel_image import cgroup, contract
 from kernel_image.cell import OutputPipe
+from kernel_image.forks import Forks
 
 _START_SEC = 60.0
+_LAST_WORDS_BYTES = 2000
+_LINE_BYTES = 1 << 25
+
+OnOutput = Callable[[int, bytes], None]
+OnExit = Callable[[int], None]
 
 
 class KernelFailed(Exception):
     """The kernel did not come up; the message says what it last wrote."""
 
 
-def _zygote_environment(preload: str) -> dict[str, str]:
-    """The environment of the user's code: nothing of PID 1's own is in it."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ", "MATPLOTLIBRC") if name in os.environ}
-    return kept | {
-        "HOME": contract.HOME,
-        "USER": "user",
-        "SHELL": "/bin/bash",
-        "IPYTHONDIR": f"{contract.HOME}/.ipython",
-        "MPLCONFIGDIR": f"{contract.HOME}/.config/matplotlib",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        contract.PRELOAD_VARIABLE: preload,
-    }
+class UserProcess:
+    """A process of the user's whose stdout and stderr are ours.
+
+    `on_output(kind, data)` gets its text, `on_exit(status)` its end, negative for a signal.
+    """
+
+    def __init__(self, forks: Forks, on_output: OnOutput, on_exit: OnExit) -> None:
+        self.pid: int | None = None
+        self._forks = forks
+        self._on_exit = on_exit
+        kinds = (contract.FRAME_STDOUT, contract.FRAME_STDERR)
+        self.pipes = [OutputPipe(partial(on_output, kind)) for kind in kinds]
+        self.gone = asyncio.Event()
+
+    async def fork(self, request: dict[str, object], *descriptors: int) -> None:
+        """Start it; `descriptors` follow its stdout and stderr."""
+        writers = [pipe.writer for pipe in self.pipes[:2]]
+        self.pid = await self._forks.fork(request, [*writers, *descriptors], self._ended)
+        if self.gone.is_set():
+            self.pid = None
+        for pipe in self.pipes:
+            pipe.handed_over()
+
+    def drain(self) -> None:
+        """Pass on everything written before this call."""
+        for pipe in self.pipes:
+            pipe.drain()
+
+    def _ended(self, status: int) -> None:
+        self.pid = None
+        self.drain()
+        for pipe in self.pipes:
+            pipe.close()
+        self.gone.set()
+        self._on_exit(status)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and its group; nothing if it is gone."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
 
 
 class KernelProcess:
-    """At most one kernel at a time; `on_output(kind, data)` and `on_exit(status)` tell of it.
+    """At most one kernel at a time. `on_event(payload)` gets the lines of its journal."""
 
-    `status` is negative for a signal, as in `subprocess.Popen.returncode`.
-    """
-
-    def __init__(self, preload: str) -> None:
-        self.on_output: Callable[[int, bytes], None] = lambda kind, data: None
-        self.on_exit: Callable[[int], None] = lambda status: None
-        self.pid: int | None = None
-        self.preloaded = False
+    def __init__(
+        self, forks: Forks, on_output: OnOutput, on_event: Callable[[bytes], None], on_exit: OnExit
+    ) -> None:
         self.idle_bytes = 0
-        self._preload_done = asyncio.Event()
-        self._forked = asyncio.Event()
-        self._pipes: list[OutputPipe] = []
-        self._gone = asyncio.Event()
+        self._forks = forks
+        self._on_output = on_output
+        self._on_event = on_event
+        self._on_exit = on_exit
+        self._process: UserProcess | None = None
+        self._answers = -1
+        self._line = b""
         self._last_words = b""
         self._starting = asyncio.Lock()
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.setblocking(False)
-        self.zygote = subprocess.Popen(
-            [sys.executable, "-I", "-m", "kernel_image.zygote", str(theirs.fileno())],
-            env=_zygote_environment(preload),
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-        )
-        theirs.close()
-        asyncio.get_running_loop().add_reader(self._control, self._zygote_said)
 
-    def _zygote_said(self) -> None:
-        try:
-            data = self._control.recv(65536)
-        except BlockingIOError:
-            return
-        if not data:
-            asyncio.get_running_loop().remove_reader(self._control)
-            return
-        message = json.loads(data)
-        match message["event"]:
-            case "preloaded":
-                self.preloaded = True
-                self._preload_done.set()
-            case "started":
-                self.pid = message["pid"]
-                self._forked.set()
-            case "exited" if message["pid"] == self.pid:
-                self._finish(os.waitstatus_to_exitcode(message["status"]))
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
 
     async def start(self, key: str) -> None:
         """Fork a kernel signed with `key` and wait until it listens, in place of any other.
@@ -95,73 +98,77 @@ class KernelProcess:
             await self.kill()
             try:
                 async with asyncio.timeout(_START_SEC):
-                    await self._preload_done.wait()
-                    ready = await self._fork(key)
-                    answered = await _read_byte(ready)
+                    answered = await self._start(key)
             except TimeoutError as error:
                 raise KernelFailed(f"no answer within {_START_SEC:.0f} s") from error
-            self.idle_bytes = cgroup.anonymous_bytes()
             if not answered:
                 raise KernelFailed("it ended while starting: " + self._last_words.decode("utf-8", "replace"))
+            self.idle_bytes = cgroup.anonymous_bytes()
 
-    async def _fork(self, key: str) -> int:
-        """Have the zygote fork; returns the reading end of the pipe on which the kernel says it is ready."""
-        self._pipes = [
-            OutputPipe(kind, self._output) for kind in (contract.FRAME_STDOUT, contract.FRAME_STDERR)
-        ]
+    async def _start(self, key: str) -> bytes:
+        self._last_words = self._line = b""
+        self._process = process = UserProcess(self._forks, self._output, self._exited)
+        journal = OutputPipe(self._journal)
+        process.pipes.append(journal)
         ready, ready_writer = os.pipe2(os.O_CLOEXEC)
-        descriptors = [*(pipe.writer for pipe in self._pipes), ready_writer]
-        self._gone.clear()
-        self._forked.clear()
-        self._last_words = b""
-        socket.send_fds(self._control, [json.dumps({"key": key}).encode()], descriptors)
+        answers, self._answers = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._answers, False)
+        await process.fork({"kernel": key}, ready_writer, journal.writer, answers)
         os.close(ready_writer)
-        for pipe in self._pipes:
-            pipe.handed_over()
-        await self._forked.wait()
-        return ready
+        os.close(answers)
+        return await _read_byte(ready)
 
     def _output(self, kind: int, data: bytes) -> None:
-        self._last_words = (self._last_words + data)[-2000:]
-        self.on_output(kind, data)
+        self._last_words = (self._last_words + data)[-_LAST_WORDS_BYTES:]
+        self._on_output(kind, data)
+
+    def _journal(self, data: bytes) -> None:
+        *lines, self._line = (self._line + data).split(b"\n")
+        self._line = self._line[:_LINE_BYTES]
+        for line in lines:
+            self._on_event(line)
+
+    def answer(self, value: str) -> None:
+        """Answer the question the kernel has asked.
+
+        Raises:
+            OSError: there is no kernel, or it reads no answers.
+        """
+        os.write(self._answers, json.dumps(value).encode() + b"\n")
 
     def drain(self) -> None:
-        """Pass on everything written to stdout and stderr before this call."""
-        for pipe in self._pipes:
-            pipe.drain()
+        """Pass on everything the kernel wrote before this call."""
+        if self._process is not None:
+            self._process.drain()
 
-    def _finish(self, status: int) -> None:
-        """The kernel is dead: nothing of the user's survives it, and its last output is read."""
-        self.pid = None
-        self._kill_all()
-        self.drain()
-        for pipe in self._pipes:
-            pipe.close()
-        self._gone.set()
-        self.on_exit(status)
+    def _exited(self, status: int) -> None:
+        """Nothing of the user's outlives the kernel."""
+        os.close(self._answers)
+        self._answers = -1
+        kill_processes()
+        self._on_exit(status)
 
     def signal(self, number: int) -> None:
         """Send a signal to the kernel and its process group; nothing if there is none."""
-        if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, number)
+        if self._process is not None:
+            self._process.signal(number)
 
     async def kill(self) -> None:
         """Kill the kernel and every other process of the user, and wait for the kernel's end."""
-        if self.pid is not None:
-            self._kill_all()
-            await self._gone.wait()
+        kill_processes()
+        if self._process is not None and self._process.pid is not None:
+            await self._process.gone.wait()
 
-    @staticmethod
-    def _kill_all() -> None:
-        """Until none is left: a program that forks faster than it is killed is caught by the pids limit."""
-        for _ in range(100):
-            victims = cgroup.processes_of(contract.USER_ID)
-            if not victims:
-                return
-            for pid in victims:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+
+def kill_processes() -> None:
+    """SIGKILL all of the user's, until none is left; the pids limit bounds who forks faster."""
+    for _ in range(100):
+        victims = cgroup.processes_of(contract.USER_ID)
+        if not victims:
+            return
+        for pid in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 async def _read_byte(descriptor: int) -> bytes:

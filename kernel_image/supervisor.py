@@ -2,17 +2,23 @@
 
     POST   /kernel            start a kernel, or replace it; answers once it listens
     DELETE /kernel            kill it and everything else of the user's
-    POST   /kernel/interrupt  SIGINT to it and the children in its group
+    POST   /interrupt         SIGINT to what runs and the children in its group; {"kill": true}: SIGKILL
     POST   /cell              begin a cell; the answer's body is the cell's frames
+    GET    /cell/{id}         the frames of the last cell, from the first, also while it runs
     POST   /cell/settle       end the running cell: its last frame follows
-    PUT    /files/{path}      stage a file
+    POST   /cell/answer       answer what the code asks
+    GET    /files             all regular files: {"files": [{"path", "size_bytes", "modified_at"}]}
+    PUT    /files/{path}      write a file; with ?stage=1 a new one, as an input of the next cell
     GET    /files/{path}      read one
+    DELETE /files/{path}      delete one
+    POST   /rename            {"path": str, "to": str}
     POST   /lease             live on for that long
-    GET    /status            {"preloaded": bool, "kernel": pid | null, "memory_bytes": int}
+    GET    /status            {"kernel": pid | null, "memory_bytes": int}
 
-Bodies are JSON: {"key": str} for /kernel, {"seconds": float} for /lease, and for /cell the limits
-{"output_bytes": int, "cpu_seconds": float, "memory_bytes": int}. Each request carries
-`Authorization: Bearer TOKEN`. Errors are {"error": str} with 4xx, 503 or 507.
+Bodies are JSON: {"key": str} for /kernel, {"seconds": float} for /lease, {"value": str} for an answer.
+/cell takes {"cell_id": str, "output_bytes": int, "cpu_seconds": float, "memory_bytes": int} and, to
+run that in a shell instead of the kernel, {"command": str}; such a cell ends with its process.
+Each request carries `Authorization: Bearer TOKEN`. Errors are {"error": str} with 4xx, 503 or 507.
 """
 
 import asyncio
@@ -33,7 +39,8 @@ from tornado.iostream import StreamClosedError
 
 from kernel_image import cgroup
 from kernel_image.cell import Cell
-from kernel_image.kernel_process import KernelFailed, KernelProcess
+from kernel_image.forks import Forks
+from kernel_image.kernel_process import KernelFailed, KernelProcess, UserProcess
 from kernel_image.workspace import NotRegular, Workspace
 
 _CHUNK_BYTES: Final = 1 << 17
@@ -43,13 +50,15 @@ _CHECK_SEC: Final = 0.1
 class Supervisor:
     """State of the container: one kernel, one running cell at most, one workspace."""
 
-    def __init__(self, kernel: KernelProcess, workspace: Workspace, lease_sec: float) -> None:
-        self.kernel = kernel
+    def __init__(self, forks: Forks, workspace: Workspace, lease_sec: float) -> None:
+        self.kernel = KernelProcess(forks, self._output, self._event, self._kernel_exited)
         self.workspace = workspace
         self.cell: Cell | None = None
+        """The running cell, or the last one, whose frames can still be read."""
         self.expired = asyncio.Event()
-        kernel.on_output = self._output
-        kernel.on_exit = self._kernel_exited
+        self._forks = forks
+        self._running = False
+        self._command: UserProcess | None = None
         self._lease: asyncio.TimerHandle | None = None
         self.renew_lease(lease_sec)
 
@@ -58,26 +67,56 @@ class Supervisor:
             self._lease.cancel()
         self._lease = asyncio.get_running_loop().call_later(seconds, self.expired.set)
 
-    def begin_cell(self, output_bytes: int, cpu_seconds: float, memory_bytes: int) -> Cell:
+    @property
+    def busy(self) -> bool:
+        """Whether a cell is running."""
+        return self._running
+
+    def begin_cell(self, limits: dict[str, Any]) -> Cell:
         self.workspace.snapshot()
-        self.cell = Cell(output_bytes, cpu_seconds, memory_bytes, self.kernel.idle_bytes)
+        self.cell = Cell(**limits, idle_bytes=self.kernel.idle_bytes)
+        self._running = True
         asyncio.get_running_loop().call_later(_CHECK_SEC, self._check_limits, self.cell)
         return self.cell
 
+    async def run_command(self, command: str) -> None:
+        """Let the cell that was just begun be this shell command."""
+        self._command = UserProcess(self._forks, self._output, self._command_exited)
+        await self._command.fork({"command": command})
+
     def settle(self) -> None:
         """End the running cell with everything written so far."""
-        if self.cell is not None:
+        if self.cell is not None and self._running:
             self.kernel.drain()
             changes = self.workspace.changes()
+            self._running = False
             self.cell.end(asdict(changes))
-            self.cell = None
+
+    def interrupt(self, number: int = signal.SIGINT) -> None:
+        """Send a signal to what runs: the shell command if there is one, else the kernel."""
+        if self._command is not None:
+            self._command.signal(number)
+        else:
+            self.kernel.signal(number)
 
     def _output(self, kind: int, data: bytes) -> None:
-        if self.cell is not None:
+        if self.cell is not None and self._running:
             self.cell.output(kind, data)
 
+    def _event(self, payload: bytes) -> None:
+        if self.cell is not None and self._running:
+            self.cell.event(payload)
+
     def _kernel_exited(self, status: int) -> None:
-        if self.cell is not None:
+        self._ended(status)
+
+    def _command_exited(self, status: int) -> None:
+        self._command = None
+        self._ended(status)
+
+    def _ended(self, status: int) -> None:
+        """The process that the cell is about is gone: that ends the cell."""
+        if self.cell is not None and self._running:
             self.cell.exit = {
                 "status": status if status >= 0 else 128 - status,
                 "out_of_memory": status == -signal.SIGKILL and self.cell.killed_for_memory,
@@ -87,14 +126,14 @@ class Supervisor:
 
     def _check_limits(self, cell: Cell) -> None:
         """Memory: SIGKILL. CPU: SIGXCPU, as `ulimit -t` does it, then SIGKILL for who ignores it."""
-        if cell is not self.cell:
+        if cell is not self.cell or not self._running:
             return
         if cell.over_memory_limit:
             cell.stopped_for_memory = True
-            self.kernel.signal(signal.SIGKILL)
+            self.interrupt(signal.SIGKILL)
         elif cell.over_cpu_limit:
             first = cell.cpu_used < cell.cpu_seconds + 5 * _CHECK_SEC
-            self.kernel.signal(signal.SIGXCPU if first else signal.SIGKILL)
+            self.interrupt(signal.SIGXCPU if first else signal.SIGKILL)
         asyncio.get_running_loop().call_later(_CHECK_SEC, self._check_limits, cell)
 
 
@@ -138,29 +177,50 @@ class KernelHandler(Handler):
 
 
 class InterruptHandler(Handler):
-    """/kernel/interrupt"""
+    """/interrupt"""
 
     def post(self) -> None:
-        self.supervisor.kernel.signal(signal.SIGINT)
+        self.supervisor.interrupt(signal.SIGKILL if self.json().get("kill") else signal.SIGINT)
         self.finish({})
 
 
 class CellHandler(Handler):
-    """/cell"""
+    """/cell and /cell/{id}"""
 
     async def post(self) -> None:
-        if self.supervisor.cell is not None:
+        if self.supervisor.busy:
             return self.refuse(409, "a cell is running")
         request = self.json()
-        cell = self.supervisor.begin_cell(**request)
-        try:
+        command = request.pop("command", None)
+        cell = self.supervisor.begin_cell(request)
+        if command is not None:
+            await self.supervisor.run_command(command)
+        await self._send(cell)
+
+    async def get(self, cell_id: str) -> None:
+        cell = self.supervisor.cell
+        if cell is None or cell.cell_id != cell_id:
+            return self.refuse(404, "that is not the last cell")
+        await self._send(cell)
+
+    async def _send(self, cell: Cell) -> None:
+        with contextlib.suppress(StreamClosedError):
             await self.flush()
             async for frames in cell.frames():
                 self.write(frames)
                 await self.flush()
-        except StreamClosedError:
-            return None
-        self.finish()
+            await self.finish()
+
+
+class AnswerHandler(Handler):
+    """/cell/answer"""
+
+    def post(self) -> None:
+        try:
+            self.supervisor.kernel.answer(self.json()["value"])
+        except OSError as error:
+            return self.refuse(409, error)
+        self.finish({})
 
 
 class SettleHandler(Handler):
@@ -184,13 +244,7 @@ class StatusHandler(Handler):
 
     def get(self) -> None:
         kernel = self.supervisor.kernel
-        self.finish(
-            {
-                "preloaded": kernel.preloaded,
-                "kernel": kernel.pid,
-                "memory_bytes": cgroup.resident_bytes(),
-            }
-        )
+        self.finish({"kernel": kernel.pid, "memory_bytes": cgroup.resident_bytes()})
 
 
 @tornado.web.stream_request_body
@@ -205,10 +259,13 @@ class FileHandler(Handler):
         if self.request.method == "PUT":
             self._digest = hashlib.sha256()
             try:
-                self._descriptor = self.supervisor.workspace.create(self._path())
+                self._descriptor = self.supervisor.workspace.create(self._path(), replace=not self._stages())
             except OSError as error:
                 raise _http_error(error) from error
         return result
+
+    def _stages(self) -> bool:
+        return self.get_query_argument("stage", "") == "1"
 
     def _path(self) -> str:
         return unquote(self.request.path.removeprefix("/files/"))
@@ -224,7 +281,15 @@ class FileHandler(Handler):
     def put(self, _: str) -> None:
         if self._failure is not None:
             return self.refuse(_status_of(self._failure), self._failure)
-        self.supervisor.workspace.staged(self._path(), self._descriptor, self._digest.digest())
+        if self._stages():
+            self.supervisor.workspace.staged(self._path(), self._descriptor, self._digest.digest())
+        self.finish({})
+
+    def delete(self, _: str) -> None:
+        try:
+            self.supervisor.workspace.delete(self._path())
+        except OSError as error:
+            return self.refuse(_status_of(error), error)
         self.finish({})
 
     async def get(self, _: str) -> None:
@@ -255,6 +320,25 @@ class FileHandler(Handler):
     on_connection_close = on_finish
 
 
+class FileListHandler(Handler):
+    """/files"""
+
+    def get(self) -> None:
+        self.finish({"files": self.supervisor.workspace.listing()})
+
+
+class RenameHandler(Handler):
+    """/rename"""
+
+    def post(self) -> None:
+        request = self.json()
+        try:
+            self.supervisor.workspace.rename(request["path"], request["to"])
+        except OSError as error:
+            return self.refuse(_status_of(error), error)
+        self.finish({})
+
+
 def _status_of(error: OSError) -> int:
     if isinstance(error, NotRegular):
         return 409
@@ -277,10 +361,14 @@ def application(supervisor: Supervisor, token: str) -> tornado.web.Application:
     shared = {"supervisor": supervisor, "token": token}
     routes = [
         (r"/kernel", KernelHandler, shared),
-        (r"/kernel/interrupt", InterruptHandler, shared),
+        (r"/interrupt", InterruptHandler, shared),
         (r"/cell", CellHandler, shared),
         (r"/cell/settle", SettleHandler, shared),
+        (r"/cell/answer", AnswerHandler, shared),
+        (r"/cell/([0-9a-f]+)", CellHandler, shared),
+        (r"/files", FileListHandler, shared),
         (r"/files/(.+)", FileHandler, shared),
+        (r"/rename", RenameHandler, shared),
         (r"/lease", LeaseHandler, shared),
         (r"/status", StatusHandler, shared),
     ]

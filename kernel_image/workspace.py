@@ -88,16 +88,55 @@ class Workspace:
         self._stamps: dict[str, Stamp] = {}
         self._digests: dict[str, bytes] = {}
 
-    def create(self, path: str) -> int:
-        """Open a new file for writing at the relative `path`, making its folders.
+    def create(self, path: str, *, replace: bool = False) -> int:
+        """Open a file for writing at the relative `path`, making its folders.
 
         Raises:
-            FileExistsError: the path is taken.
+            FileExistsError: the path is taken, and what is there is not to be replaced.
             OSError: a component is not a folder, or there is no space left.
         """
         *folders, name = path.split("/")
         with _folder(self._root, folders, make=True) as handle:
+            if replace:
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=handle)
             return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE_FLAGS, 0o644, dir_fd=handle)
+
+    def delete(self, path: str) -> None:
+        """Delete the file, not folder, at the relative `path`; of a link, the link.
+
+        Raises:
+            OSError: there is none, or it is a folder.
+        """
+        *folders, name = path.split("/")
+        with _folder(self._root, folders) as handle:
+            os.unlink(name, dir_fd=handle)
+
+    def rename(self, path: str, to: str) -> None:
+        """Move a regular file; folders on the way to its new path are made.
+
+        Raises:
+            NotRegular: the path names something else.
+            FileExistsError: the new path is taken.
+            OSError: there is no such file, or it can't be moved there.
+        """
+        *folders, name = path.split("/")
+        *new_folders, new_name = to.split("/")
+        with _folder(self._root, folders) as source:
+            if not stat.S_ISREG(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
+                raise NotRegular(errno.EINVAL, "not a regular file", path)
+            with _folder(self._root, new_folders, make=True) as target:
+                # A link fails where the new name is taken; a rename would replace it.
+                os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+                os.unlink(name, dir_fd=source)
+
+    def listing(self) -> list[dict[str, str | int | float]]:
+        """Regular files with their sizes in bytes and when they were last modified, by path."""
+        found: list[dict[str, str | int | float]] = [
+            {"path": path, "size_bytes": status.st_size, "modified_at": status.st_mtime}
+            for path, status in self._files(Changes())
+        ]
+        return sorted(found, key=lambda item: item["path"])[:_LIST_LIMIT]
 
     def staged(self, path: str, descriptor: int, digest: bytes) -> None:
         """Remember an input (sha256 `digest`) so that, left as it is, it does not come back as an output."""

@@ -4,7 +4,8 @@ A fork costs milliseconds where importing IPython and pandas costs half a second
 single-threaded, holds no secret, and is told what to do over a socket to the
 supervisor, whose descriptor is the first argument:
 
-    supervisor -> zygote   {"key": str} with three descriptors: stdout, stderr, ready
+    supervisor -> zygote   {"kernel": key} with the descriptors stdout, stderr, ready, journal, answers
+                           {"command": str} for the shell, with stdout and stderr
     zygote -> supervisor   {"event": "preloaded"}, {"event": "started", "pid": int},
                            {"event": "exited", "pid": int, "status": int}   (wait status, see waitpid(2))
 
@@ -29,7 +30,7 @@ from typing import NoReturn
 
 from kernel_image import contract, lockdown
 
-_MESSAGE_BYTES = 65536
+_MESSAGE_BYTES = 1 << 20
 _NICE = 19
 """Within the container only: PID 1 has to get its turn among hundreds of busy processes."""
 _KERNEL_MODULES = (
@@ -59,13 +60,13 @@ def _copy_font_cache() -> None:
         shutil.copytree(contract.MATPLOTLIB_CACHE, target, dirs_exist_ok=True)
 
 
-def _prepare_child(stdout: int, stderr: int, ready: int) -> None:
+def _prepare_child(stdout: int, stderr: int, *kept: int) -> None:
     """Turn a fresh fork into the user's process: own session, own output, no privilege."""
     os.setsid()
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != ready:
+        if int(name) > 2 and int(name) not in kept:
             with contextlib.suppress(OSError):
                 os.close(int(name))
     os.nice(_NICE)
@@ -75,11 +76,13 @@ def _prepare_child(stdout: int, stderr: int, ready: int) -> None:
     os.umask(0o022)
 
 
-def _run_kernel(key: str, stdout: int, stderr: int, ready: int) -> NoReturn:
+def _run_child(request: dict[str, str], descriptors: list[int]) -> NoReturn:
     status = 70
     try:
-        _prepare_child(stdout, stderr, ready)
-        sys.modules["kernel_image.kernel"].run(key, ready)
+        _prepare_child(*descriptors)
+        if "command" in request:
+            os.execv("/bin/bash", ["bash", "-c", request["command"]])
+        sys.modules["kernel_image.kernel"].run(request["kernel"], *descriptors[2:])
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -100,12 +103,11 @@ class Zygote:
         self._control.send(json.dumps(message).encode())
 
     def _fork(self, request: bytes, descriptors: list[int]) -> None:
-        key = json.loads(request)["key"]
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _run_kernel(key, *descriptors)
+            _run_child(json.loads(request), descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         self._say(event="started", pid=pid)
@@ -130,7 +132,7 @@ class Zygote:
             if self._wakeup in readable:
                 self._reap()
             if self._control.fileno() in readable:
-                request, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 3)
+                request, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 5)
                 if not request:
                     return
                 self._fork(request, descriptors)

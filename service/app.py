@@ -1,5 +1,6 @@
 """The application: routes, errors and limits put together. What they work on is the lifespan's."""
 
+import re
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 
@@ -8,8 +9,11 @@ from fastapi import APIRouter, FastAPI
 import service
 from service.body_limit import BodyLimit
 from service.errors import install_error_handlers
-from service.routes import files
+from service.routes import files, session_files
 from service.settings import Settings
+
+_STREAMED = re.compile(f"{files.UPLOADS.pattern}|{session_files.UPLOADS.pattern}")
+"""Paths whose bodies are streamed and bounded by their routes."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -32,6 +36,6 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
     app.state.settings = settings
     for router in routers:
         app.include_router(router)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes, exempt=files.UPLOADS)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes, exempt=_STREAMED)
     install_error_handlers(app)
     return app

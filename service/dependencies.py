@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from service.artifacts import FileStore
 from service.executor import Executor
+from service.sessions import Sessions
 from service.settings import Settings
 
 
@@ -68,7 +69,13 @@ async def _executor(request: Request) -> Executor:
     return executor
 
 
+async def _sessions(request: Request) -> Sessions:
+    sessions: Sessions = request.app.state.sessions
+    return sessions
+
+
 SettingsDep = Annotated[Settings, Depends(_settings)]
 FilesDep = Annotated[FileStore, Depends(_files)]
 KernelsDep = Annotated[Kernels, Depends(_kernels)]
+SessionsDep = Annotated[Sessions, Depends(_sessions)]
 ExecutorDep = Annotated[Executor, Depends(_executor)]

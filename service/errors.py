@@ -9,6 +9,13 @@
      │   ├─ InvalidCursor(cursor)
      │   ├─ RangeNotSatisfiable(size_bytes)
      │   ├─ TimeoutTooLong(limit_ms)
+     │   ├─ SessionNotFound(session_id)
+     │   ├─ SessionEnded(session_id, reason, ended_at)
+     │   ├─ SessionBusy(session_id)
+     │   ├─ CellNotFound(cell_id)
+     │   ├─ NoInputRequest(session_id)
+     │   ├─ WorkspaceFileNotFound(path)
+     │   ├─ TooManySessions(limit)
      │   ├─ StorageFull(reason)
      │   └─ RegistryUnavailable(reason)
      ├─ StartError                    the service cannot start; its text is for the operator
@@ -109,6 +116,64 @@ class TimeoutTooLong(ServiceError):
     def __init__(self, limit_ms: int) -> None:
         super().__init__(f"timeout_ms exceeds maximum of {limit_ms} ms")
         self.limit_ms = limit_ms
+
+
+class SessionNotFound(ServiceError):
+    """No session has ever had this id."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"Session '{session_id}' not found")
+        self.session_id = session_id
+
+
+class SessionEnded(ServiceError):
+    """The session has ended, at ``ended_at`` (seconds since the epoch)."""
+
+    def __init__(self, session_id: str, reason: str, ended_at: float) -> None:
+        super().__init__(f"Session '{session_id}' has ended: {reason}")
+        self.session_id = session_id
+        self.reason = reason
+        self.ended_at = ended_at
+
+
+class SessionBusy(ServiceError):
+    """The session runs other code, and this did not get its turn in time."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"Session '{session_id}' is busy; try again when its running code has ended")
+        self.session_id = session_id
+
+
+class CellNotFound(ServiceError):
+    """The session has no cell of this id."""
+
+    def __init__(self, cell_id: str) -> None:
+        super().__init__(f"Cell '{cell_id}' not found")
+        self.cell_id = cell_id
+
+
+class NoInputRequest(ServiceError):
+    """Nothing in the session asks for input."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"Session '{session_id}' does not ask for input now")
+        self.session_id = session_id
+
+
+class WorkspaceFileNotFound(ServiceError):
+    """The session's workspace has no such regular file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"The session has no file {path!r}")
+        self.path = path
+
+
+class TooManySessions(ServiceError):
+    """``limit`` sessions are open."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"MAX_SESSIONS={limit} sessions are open; delete one or try again later")
+        self.limit = limit
 
 
 class StorageFull(ServiceError):
@@ -221,6 +286,12 @@ class Answer:
     code: str
     detail: Callable[[Any], str] = str
     headers: Callable[[Any], Mapping[str, str]] = _no_headers
+    facts: Callable[[Any], Mapping[str, Any]] = _no_headers
+    """What the body says besides ``detail`` and ``code``."""
+
+
+def _end(error: SessionEnded) -> dict[str, Any]:
+    return {"reason": error.reason, "ended_at": error.ended_at}
 
 
 def _content_range(error: RangeNotSatisfiable) -> dict[str, str]:
@@ -237,6 +308,13 @@ ANSWERS: dict[type[Exception], Answer] = {
     InvalidCursor: Answer(422, "invalid_cursor"),
     TimeoutTooLong: Answer(422, "invalid_request"),
     RegistryUnavailable: Answer(503, "registry_unavailable"),
+    SessionNotFound: Answer(404, "session_not_found"),
+    SessionEnded: Answer(410, "session_ended", facts=_end),
+    SessionBusy: Answer(409, "session_busy"),
+    CellNotFound: Answer(404, "cell_not_found"),
+    NoInputRequest: Answer(409, "no_input_request"),
+    WorkspaceFileNotFound: Answer(404, "workspace_file_not_found"),
+    TooManySessions: Answer(429, "too_many_sessions", headers=lambda _: {"Retry-After": "10"}),
     StorageFull: Answer(507, "storage_full"),
     WorkspaceFull: Answer(413, "workspace_full"),
     InvalidPath: Answer(422, "invalid_path"),
@@ -285,7 +363,9 @@ def answer_for(error: Exception) -> Answer:
 
 async def _answer(_: Request, error: Exception) -> Response:
     answer = answer_for(error)
-    return ErrorResponse(answer.status, answer.code, answer.detail(error), answer.headers(error))
+    return ErrorResponse(
+        answer.status, answer.code, answer.detail(error), answer.headers(error), answer.facts(error)
+    )
 
 
 async def _answer_invalid(_: Request, error: Exception) -> Response:

@@ -1,44 +1,21 @@
 """The one use case: lease a kernel, stage the inputs, run the code, store what came of it, record it."""
 
-import asyncio
-import base64
-import binascii
-import time
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from service.artifacts import FileStore
-from service.errors import FileNotFound, FileTooLarge, InputNotFound, StorageFull, TimeoutTooLong
-from service.records import ExecutionRecord, FileOrigin, StoredFile
-from service.registry import Registry
-from service.schemas import (
-    ExecuteRequest,
-    ExecuteResult,
-    ExecutionError,
-    SkippedFile,
-    WorkspaceFile,
-)
-from service.settings import MIB, Settings
+from service.errors import FileNotFound, InputNotFound, TimeoutTooLong
+from service.run import Run, State, Stores
+from service.schemas import ExecuteRequest, InputFile
+from service.settings import MIB
 from sessions.errors import SupervisorFailed, WorkspaceFull
-from sessions.models import Budget, Cell, CellEvent, CellResult, ChangedFile, Display, JsonObject, OutputChunk
+from sessions.models import Budget, Cell, CellResult
 from sessions.paths import check_paths
 from sessions.pool import Pool
 from sessions.sandbox import Sandbox
 
-_IMAGE_SUFFIXES: Final = {
-    "image/png": "png",
-    "image/jpeg": "jpg",
-    "image/gif": "gif",
-    "image/webp": "webp",
-    "image/svg+xml": "svg",
-}
-_DOWNLOADS_AT_ONCE: Final = 4
 _ATTEMPTS: Final = 3
 """Containers tried until one takes the inputs: no code has run by then, so nothing is done twice."""
-_STATE_REASON: Final = "a call without a session has a kernel of its own, which is gone now"
 
 
 @dataclass(frozen=True)
@@ -52,11 +29,10 @@ class Input:
 class Executor:
     """Runs code; see `begin`."""
 
-    def __init__(self, settings: Settings, pool: Pool, files: FileStore, registry: Registry) -> None:
-        self.settings = settings
-        self.files = files
-        self.registry = registry
+    def __init__(self, stores: Stores, pool: Pool) -> None:
+        self.stores = stores
         self._pool = pool
+        settings = stores.settings
         self.budget = Budget(
             cpu_sec=settings.cpu_time_limit_sec,
             memory_bytes=settings.memory_limit_mb * MIB,
@@ -64,207 +40,69 @@ class Executor:
             display_bytes=settings.max_display_bytes,
         )
 
-    async def begin(self, request: ExecuteRequest) -> "Run":
+    async def begin(self, request: ExecuteRequest) -> Run:
         """Do all that can be refused: afterwards the code runs, whatever comes of it.
 
         Raises:
             TimeoutTooLong, InvalidPath, InputNotFound, WorkspaceFull: the request is at fault.
             NoCapacity, SupervisorFailed, EngineUnavailable: it may work later.
         """
-        if request.timeout_ms > self.settings.max_exec_timeout_ms:
-            raise TimeoutTooLong(self.settings.max_exec_timeout_ms)
-        paths = check_paths(file.path for file in request.files)
-        inputs = [Input(path, file.file_id) for path, file in zip(paths, request.files, strict=True)]
-        for given in inputs:
-            await self._find(given)
-        cell = Cell(
-            code=request.code,
-            stdin=request.stdin,
-            timeout_sec=request.timeout_ms / 1000,
-            last_line_interactive=request.last_line_interactive,
-            final=True,
-        )
+        cell = self.cell_of(request, final=True)
+        inputs = await self.check_inputs(request.files)
         for attempt in range(1, _ATTEMPTS + 1):
             async with AsyncExitStack() as stack:
                 sandbox = await stack.enter_async_context(self._pool.lease())
                 try:
-                    for given in inputs:
-                        await self._stage(sandbox, given)
+                    await self.stage(sandbox, inputs)
                     events = await stack.enter_async_context(sandbox.begin(cell, self.budget))
-                except SupervisorFailed as error:
-                    if error.status == 507:
-                        raise WorkspaceFull from error
+                except SupervisorFailed:
                     if attempt == _ATTEMPTS:
                         raise
                     await self._pool.drop_dead()
                 else:
-                    return Run(self, sandbox, events, len(inputs), stack.pop_all())
+                    lease = stack.pop_all()
+                    return Run(self.stores, sandbox, events, lease, _lose_state, files_in=len(inputs))
         raise AssertionError("unreachable")
 
-    async def _find(self, given: Input) -> None:
-        try:
-            await self.files.get(given.file_id)
-        except FileNotFound as error:
-            raise InputNotFound(given.file_id, given.path) from error
-
-    async def _stage(self, sandbox: Sandbox, given: Input) -> None:
-        try:
-            file = await self.files.open(given.file_id)
-        except FileNotFound as error:
-            raise InputNotFound(given.file_id, given.path) from error
-        with file:
-            await sandbox.put_file(given.path, file.chunks())
-
-
-class Run:
-    """One execution that has a kernel. Iterate `events`, or `close` it unused."""
-
-    def __init__(
-        self,
-        executor: Executor,
-        sandbox: Sandbox,
-        events: AsyncGenerator[CellEvent],
-        files_in: int,
-        lease: AsyncExitStack,
-    ) -> None:
-        self.execution_id = uuid.uuid4().hex
-        self._executor = executor
-        self._sandbox = sandbox
-        self._events = events
-        self._files_in = files_in
-        self._lease = lease
-        self._images = 0
-        self._created_at = time.time()
-
-    async def close(self) -> None:
-        """Give the kernel back; also after the events have ended, when it does nothing."""
-        await self._lease.aclose()
-
-    async def events(self) -> AsyncGenerator[OutputChunk | Display | ExecuteResult]:
-        """Text and rich outputs as they come, then the result."""
-        async with self._lease:
-            async for event in self._events:
-                if isinstance(event, Display):
-                    await self._store_images(event.output)
-                    yield event
-                elif isinstance(event, CellResult):
-                    yield await self._finish(event)
-                else:
-                    yield event
-
-    async def _store_images(self, output: JsonObject) -> None:
-        """Give each image in `output` a file id, next to what its metadata says already."""
-        for mime, suffix in _IMAGE_SUFFIXES.items():
-            data = _image_bytes(mime, output["data"].get(mime))
-            if data is None or self._images >= self._executor.settings.max_output_files:
-                continue
-            self._images += 1
-            stored = await self._save(_once(data), f"output-{self._images}.{suffix}", "display", mime)
-            if isinstance(stored, StoredFile):
-                described = output["metadata"].get(mime)
-                facts = described if isinstance(described, dict) else {}
-                output["metadata"][mime] = {**facts, "file_id": stored.file_id}
-
-    async def _finish(self, result: CellResult) -> ExecuteResult:
-        limit = self._executor.settings.max_output_files
-        places = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
-
-        async def fetch(file: ChangedFile) -> WorkspaceFile | SkippedFile:
-            async with places:
-                return await self._fetch(file)
-
-        fetched = await asyncio.gather(*(fetch(file) for file in result.changed[:limit]))
-        skipped = [SkippedFile(path=s.path, size_bytes=s.size_bytes, reason=s.reason) for s in result.skipped]
-        skipped += [file for file in fetched if isinstance(file, SkippedFile)]
-        too_many = f"more than MAX_OUTPUT_FILES={limit} files"
-        skipped += [
-            SkippedFile(path=file.path, size_bytes=file.size_bytes, reason=too_many)
-            for file in result.changed[limit:]
-        ]
-        files = [file for file in fetched if isinstance(file, WorkspaceFile)]
-        await self._record(result, len(files))
-        error = result.error
-        return ExecuteResult(
-            exit_code=result.exit_code,
-            timed_out=result.timed_out,
-            duration_ms=result.duration_ms,
-            files=files,
-            outputs=list(result.outputs),
-            error=error
-            and ExecutionError(name=error.name, value=error.value, traceback=list(error.traceback)),
-            state="lost",
-            state_reason=_STATE_REASON,
-            execution_id=self.execution_id,
-            truncated=list(result.truncated),
-            skipped_files=skipped,
+    def cell_of(self, request: ExecuteRequest, *, final: bool, allow_stdin: bool = False) -> Cell:
+        """The cell a request asks for. Raises `TimeoutTooLong`."""
+        if request.timeout_ms > self.stores.settings.max_exec_timeout_ms:
+            raise TimeoutTooLong(self.stores.settings.max_exec_timeout_ms)
+        return Cell(
+            code=request.code,
+            stdin=request.stdin,
+            timeout_sec=request.timeout_ms / 1000,
+            last_line_interactive=request.last_line_interactive,
+            final=final,
+            allow_stdin=allow_stdin,
         )
 
-    async def _fetch(self, file: ChangedFile) -> WorkspaceFile | SkippedFile:
-        """Store one file of the workspace. The code may have changed it since: no failure is ours."""
+    async def check_inputs(self, files: list[InputFile]) -> list[Input]:
+        """The inputs under their plain paths. Raises `InvalidPath` or `InputNotFound`."""
+        paths = check_paths(file.path for file in files)
+        inputs = [Input(path, file.file_id) for path, file in zip(paths, files, strict=True)]
+        for given in inputs:
+            try:
+                await self.stores.files.get(given.file_id)
+            except FileNotFound as error:
+                raise InputNotFound(given.file_id, given.path) from error
+        return inputs
 
-        def skip(reason: str) -> SkippedFile:
-            return SkippedFile(path=file.path, size_bytes=file.size_bytes, reason=reason)
-
-        if file.size_bytes > self._executor.settings.max_file_bytes:
-            return skip(str(FileTooLarge(self._executor.settings.max_file_bytes)))
-        try:
-            async with self._sandbox.open_file(file.path) as chunks:
-                stored = await self._save(chunks, file.path, "output", None)
-        except SupervisorFailed as error:
-            return skip(f"could not be read: {error.reason}")
-        if isinstance(stored, str):
-            return skip(stored)
-        return WorkspaceFile(path=file.path, file_id=stored.file_id, size_bytes=stored.size_bytes)
-
-    async def _save(
-        self, chunks: AsyncIterable[bytes], name: str, origin: FileOrigin, media_type: str | None
-    ) -> StoredFile | str:
-        """Store a file; if that can't be, the reason why."""
-        try:
-            return await self._executor.files.save(
-                chunks, name, origin=origin, execution_id=self.execution_id, media_type=media_type
-            )
-        except (FileTooLarge, StorageFull) as error:
-            return str(error)
-
-    async def _record(self, result: CellResult, files_out: int) -> None:
-        await self._executor.registry.add_execution(
-            ExecutionRecord(
-                execution_id=self.execution_id,
-                created_at=self._created_at,
-                finished_at=time.time(),
-                outcome=_outcome(result),
-                exit_code=result.exit_code,
-                timed_out=result.timed_out,
-                duration_ms=result.duration_ms,
-                stdout_bytes=result.stdout_bytes,
-                stderr_bytes=result.stderr_bytes,
-                files_in=self._files_in,
-                files_out=files_out,
-            )
-        )
+    async def stage(self, sandbox: Sandbox, inputs: list[Input]) -> None:
+        """Put the inputs into the workspace. Raises `WorkspaceFull`, `InputNotFound`, `SupervisorFailed`."""
+        for given in inputs:
+            try:
+                file = await self.stores.files.open(given.file_id)
+            except FileNotFound as error:
+                raise InputNotFound(given.file_id, given.path) from error
+            try:
+                with file:
+                    await sandbox.put_file(given.path, file.chunks(), stage=True)
+            except SupervisorFailed as error:
+                if error.status == 507:
+                    raise WorkspaceFull from error
+                raise
 
 
-def _outcome(result: CellResult) -> str:
-    """One word for the registry: ok, error, timeout, or the limit or death that ended it."""
-    if result.timed_out:
-        return "timeout"
-    names = {"MemoryLimitExceeded": "memory", "CpuTimeLimitExceeded": "cpu", "KernelDied": "died"}
-    if result.error is not None:
-        return names.get(result.error.name, "error")
-    return "ok" if result.exit_code == 0 else "error"
-
-
-def _image_bytes(mime: str, value: object) -> bytes | None:
-    if not isinstance(value, str):
-        return None
-    if mime == "image/svg+xml":
-        return value.encode()
-    try:
-        return base64.b64decode(value)
-    except (binascii.Error, ValueError):
-        return None
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
+async def _lose_state(_: CellResult) -> tuple[State, str]:
+    return "lost", "a call without a session has a kernel of its own, which is gone now"

@@ -15,6 +15,9 @@ from service.housekeeping import keep_house
 from service.readiness import KernelReadiness
 from service.records import ContainerRecord
 from service.registry import Registry
+from service.run import Stores
+from service.session_registry import SessionRegistry
+from service.sessions import Sessions
 from service.settings import MIB, Settings
 from sessions.containers import DockerEngine
 from sessions.kernel import KernelContext
@@ -41,17 +44,22 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await engine.prepare(settings.python_executor_docker_image)
         context = KernelContext()
         stack.callback(context.close)
+        session_registry = SessionRegistry(registry)
+        kept = [record.container_id for record in await session_registry.live_sessions(instance_id)]
         pool = Pool(
             engine,
             _pool_settings(settings, instance_id),
             ContainerRegistry(registry, instance_id),
             context,
+            kept,
         )
         await stack.enter_async_context(pool)
 
         app.state.files = files
         app.state.kernels = KernelReadiness(engine, pool, instance_id)
-        app.state.executor = Executor(settings, pool, files, registry)
+        app.state.executor = executor = Executor(Stores(settings, files, registry), pool)
+        sessions = Sessions(executor, pool, registry, session_registry, instance_id)
+        app.state.sessions = await stack.enter_async_context(sessions)
         yield
 
 

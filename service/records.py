@@ -6,7 +6,12 @@ Times are seconds since the epoch.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sessions.models import JsonObject
+
 FileOrigin = Literal["upload", "output", "display"]
+CellState = Literal["running", "done", "lost"]
+"""``lost``: it began, and what became of it is not known."""
+SessionEnd = Literal["expired", "idle", "deleted", "lost"]
 
 
 @dataclass(frozen=True)
@@ -73,3 +78,37 @@ class ContainerRecord:
     kernel_key: str = field(repr=False)
     """What signs the kernel's messages."""
     removed_at: float | None = None
+
+
+@dataclass(frozen=True)
+class SessionRecord:
+    """A kernel that is kept between calls, also after it has ended."""
+
+    session_id: str
+    """A version 4 UUID in its canonical lower-case form."""
+    container_id: str
+    instance_id: str
+    created_at: float
+    expires_at: float
+    last_used_at: float
+    ended_at: float | None = None
+    """None: it is live."""
+    end_reason: SessionEnd | None = None
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """Code that ran, or runs, in a session."""
+
+    cell_id: str
+    """A version 4 UUID as 32 hexadecimal digits."""
+    session_id: str
+    number: int
+    """Its place among the session's cells; 1 for the first, also counted on after a restart."""
+    code: str
+    state: CellState
+    started_at: float
+    timeout_ms: int
+    finished_at: float | None = None
+    result: JsonObject | None = None
+    """The answer its caller got or would have got, as JSON; None while there is none."""

@@ -1,60 +1,33 @@
-"""The registry: what the service must still know after a restart. The only module that does SQL.
+"""The registry: what the service must still know after a restart. Sessions: ``session_registry``.
 
 Every method is one transaction, done on a thread so that the event loop never waits for the
 database.
 """
 
-import asyncio
 import base64
 import math
-import sqlite3
 import uuid
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Collection
+from dataclasses import asdict
 
-from sqlalchemy import (
-    CursorResult,
-    Engine,
-    Result,
-    create_engine,
-    delete,
-    event,
-    or_,
-    select,
-    tuple_,
-    update,
-)
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy import delete, or_, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
-from service import migrations
-from service.errors import (
-    FileNotFound,
-    InvalidCursor,
-    MigrationFailed,
-    RegistryUnavailable,
-    StorageFull,
-)
+from service.database import Database, as_record, count, make_engine
+from service.errors import FileNotFound, InvalidCursor, RegistryUnavailable
 from service.records import ContainerRecord, ExecutionRecord, FilePage, StoredFile
-from service.tables import ContainerRow, ExecutionRow, FileRow, InstanceRow
+from service.tables import ContainerRow, ExecutionRow, FileRow, InstanceRow, SessionRow
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+__all__ = ["Registry", "make_engine"]
 
-T = TypeVar("T")
-R = TypeVar("R", bound="DataclassInstance")
-
-_BUSY_TIMEOUT_MS = 5000
 _INSTANCE_ID = "instance_id"
 # Databases limit the number of values in one statement.
 _IDS_PER_QUERY = 500
 
 
 class Registry:
-    """A database of files, executions and containers.
+    """A database of files, executions and containers; ``SessionRegistry`` is its other half.
 
     Every method raises ``RegistryUnavailable`` when the database fails, and ``StorageFull`` when
     its disk is full.
@@ -62,19 +35,16 @@ class Registry:
 
     def __init__(self, url: str) -> None:
         """``url`` is SQLAlchemy's. Raises ``MigrationFailed`` when it makes no sense."""
-        self._engine = make_engine(url)
-        # SQLite has one writer at a time: a second thread would only wait, and wake up late.
-        threads = 1 if self._engine.dialect.name == "sqlite" else 4
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="registry")
+        self.database = Database(url)
+        self._run = self.database.run
 
     async def migrate(self) -> None:
         """Bring the schema up to date; errors as ``migrations.upgrade``."""
-        await self._on_thread(lambda: migrations.upgrade(self._engine))
+        await self.database.migrate()
 
     async def close(self) -> None:
         """Finish what is under way and let go of the database."""
-        await self._on_thread(self._engine.dispose)
-        self._threads.shutdown()
+        await self.database.close()
 
     async def instance_id(self, configured: str | None = None) -> str:
         """The name of this installation: the configured one, or one made once and kept."""
@@ -107,7 +77,7 @@ class Registry:
         row = await self._run(lambda session: session.get(FileRow, file_id))
         if row is None:
             raise FileNotFound(file_id)
-        return _record(StoredFile, row)
+        return as_record(StoredFile, row)
 
     async def list_files(
         self, limit: int | None = None, after: str | None = None, *, now: float = 0
@@ -127,7 +97,7 @@ class Registry:
             query = query.limit(limit + 1)
         rows = await self._run(lambda session: session.scalars(query).all())
         more = limit is not None and len(rows) > limit
-        files = tuple(_record(StoredFile, row) for row in rows[:limit])
+        files = tuple(as_record(StoredFile, row) for row in rows[:limit])
         return FilePage(files, _make_cursor(files[-1]) if more else None)
 
     async def delete_file(self, file_id: str) -> bool:
@@ -175,6 +145,20 @@ class Registry:
         )
         await self._run(lambda session: session.execute(change))
 
+    async def get_container(self, container_id: str) -> ContainerRecord | None:
+        """The container of this id, also after it is gone; None if it was never known."""
+        row = await self._run(lambda session: session.get(ContainerRow, container_id))
+        return None if row is None else as_record(ContainerRecord, row)
+
+    async def update_container_key(self, container_id: str, kernel_key: str) -> None:
+        """Note that a new kernel in a container signs with ``kernel_key``."""
+        change = (
+            update(ContainerRow)
+            .where(ContainerRow.container_id == container_id)
+            .values(kernel_key=kernel_key)
+        )
+        await self._run(lambda session: session.execute(change))
+
     async def live_containers(self, instance_id: str) -> list[ContainerRecord]:
         """The containers of an installation that are not known to be gone, oldest first."""
         query = (
@@ -183,89 +167,23 @@ class Registry:
             .order_by(ContainerRow.created_at, ContainerRow.container_id)
         )
         rows = await self._run(lambda session: session.scalars(query).all())
-        return [_record(ContainerRecord, row) for row in rows]
+        return [as_record(ContainerRecord, row) for row in rows]
 
     async def prune(self, before: float) -> int:
-        """Forget executions that ended and containers that went before a time: how many."""
+        """Forget executions, containers and sessions that ended before a time: how many.
 
-        def forget(session: Session) -> int:
-            old_executions = delete(ExecutionRow).where(ExecutionRow.finished_at < before)
-            old_containers = delete(ContainerRow).where(ContainerRow.removed_at < before)
-            return sum(_count(session.execute(statement)) for statement in (old_executions, old_containers))
-
-        return await self._run(forget)
-
-    async def _run(self, work: Callable[[Session], T]) -> T:
-        """Do ``work`` in one transaction on a thread of the registry's own."""
-
-        def transaction() -> T:
-            with (
-                _database_errors(),
-                Session(self._engine, expire_on_commit=False) as session,
-                session.begin(),
-            ):
-                return work(session)
-
-        return await self._on_thread(transaction)
-
-    async def _on_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-def make_engine(url: str) -> Engine:
-    """An engine for SQLAlchemy's ``url``; it connects later. Raises ``MigrationFailed``."""
-    try:
-        engine = create_engine(url)
-    except (ArgumentError, ImportError, ValueError) as error:
-        raise MigrationFailed(str(error)) from error
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _: Any) -> None:
-    # The driver must not begin transactions by itself: it does so too late for DDL and reads.
-    connection.isolation_level = None
-    for pragma in (
-        f"busy_timeout={_BUSY_TIMEOUT_MS}",
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-    ):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _begin_sqlite(connection: Any) -> None:
-    # Taking the write lock at once: a transaction that reads first and writes later could not
-    # wait for another process, it would fail.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-@contextmanager
-def _database_errors() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-        if getattr(getattr(error, "orig", None), "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-            raise StorageFull(reason) from error
-        raise RegistryUnavailable(reason) from error
+        A session's cells go with it.
+        """
+        old = (
+            delete(ExecutionRow).where(ExecutionRow.finished_at < before),
+            delete(ContainerRow).where(ContainerRow.removed_at < before),
+            delete(SessionRow).where(SessionRow.ended_at < before),
+        )
+        return await self._run(lambda session: sum(count(session.execute(rows)) for rows in old))
 
 
 def _delete_file(session: Session, file_id: str) -> bool:
-    return _count(session.execute(delete(FileRow).where(FileRow.file_id == file_id))) > 0
-
-
-def _count(result: Result[Any]) -> int:
-    """How many rows a statement changed."""
-    assert isinstance(result, CursorResult)
-    return result.rowcount
-
-
-def _record(record_type: type[R], row: DeclarativeBase) -> R:
-    """A row as the record with the same field names."""
-    return record_type(**{field.name: getattr(row, field.name) for field in fields(record_type)})
+    return count(session.execute(delete(FileRow).where(FileRow.file_id == file_id))) > 0
 
 
 def _make_cursor(last: StoredFile) -> str:

@@ -190,6 +190,12 @@ class ExecuteResult(BaseModel):
         description="Why `state` is what it is.",
         examples=["a stateless execution has a kernel of its own"],
     )
+    execution_count: int | None = Field(
+        None, description="The number in a notebook's brackets; null if it did not get one.", examples=[1]
+    )
+    cell_id: str | None = Field(
+        None, description="Id of the cell in its session; null without a session.", examples=[None]
+    )
     execution_id: str = Field(description="Id of this execution.", examples=[_EXECUTION_ID])
     truncated: list[Literal["stdout", "stderr", "outputs"]] = Field(
         default_factory=list,

@@ -6,7 +6,7 @@ import sys
 from service.app import create_app
 from service.errors import StartError
 from service.lifespan import lifespan
-from service.routes import execute, files, health
+from service.routes import execute, files, health, session_files, sessions
 from service.serving import bind, configure_logging, serve
 from service.settings import load_settings
 
@@ -23,7 +23,11 @@ def main() -> None:
     except StartError as error:
         sys.exit(_complain(error, 2))
     configure_logging(settings.log_level)
-    app = create_app(settings, lifespan, (health.router, execute.router, files.router))
+    app = create_app(
+        settings,
+        lifespan,
+        (health.router, execute.router, files.router, session_files.router, sessions.router),
+    )
     try:
         with bind(settings.host, settings.port) as sock:
             serve(app, settings.host, sock)

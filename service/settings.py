@@ -117,6 +117,23 @@ class Settings(BaseSettings):
         "first start and kept in the registry.",
     )
 
+    # Sessions
+    max_sessions: int = Field(8, ge=0, description="Most sessions open at once; over it 429.")
+    session_idle_sec: int = Field(
+        0, ge=0, description="Seconds without a call after which a session ends; `0` for no such limit."
+    )
+    session_lease_sec: int = Field(
+        600,
+        ge=2,
+        description="Seconds after which the container of a session that lost its service removes itself.",
+    )
+    session_queue_size: int = Field(
+        8, ge=0, description="Calls that may wait for their turn in one session; over it 409 at once."
+    )
+    session_queue_timeout_sec: float = Field(
+        30, gt=0, allow_inf_nan=False, description="Longest wait for a turn in a session, in seconds."
+    )
+
     @field_validator("kernel_preload")
     @classmethod
     def _are_modules(cls, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Double, Index, MetaData, String, Text
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -15,6 +15,7 @@ class Base(DeclarativeBase):
             "uq": "uq_%(table_name)s_%(column_0_N_name)s",
             "ck": "ck_%(table_name)s_%(constraint_name)s",
             "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
         }
     )
     type_annotation_map: ClassVar[dict[type, Any]] = {float: Double}
@@ -74,6 +75,39 @@ class ContainerRow(Base):
     iopub_port: Mapped[int]
     token: Mapped[str] = mapped_column(String(128))
     kernel_key: Mapped[str] = mapped_column(String(128))
+
+
+class SessionRow(Base):
+    """A session, also after it has ended; see ``records.SessionRecord``."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index(None, "instance_id", "ended_at"),)
+
+    session_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    container_id: Mapped[str] = mapped_column(String(64))
+    instance_id: Mapped[str] = mapped_column(String(63))
+    created_at: Mapped[float]
+    expires_at: Mapped[float]
+    last_used_at: Mapped[float]
+    ended_at: Mapped[float | None]
+    end_reason: Mapped[str | None] = mapped_column(String(16))
+
+
+class CellRow(Base):
+    """A cell of a session; see ``records.CellRecord``."""
+
+    __tablename__ = "cells"
+    __table_args__ = (Index(None, "session_id", "number"),)
+
+    cell_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    session_id: Mapped[str] = mapped_column(ForeignKey("sessions.session_id", ondelete="CASCADE"))
+    number: Mapped[int]
+    code: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(16))
+    started_at: Mapped[float]
+    timeout_ms: Mapped[int]
+    finished_at: Mapped[float | None]
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class InstanceRow(Base):

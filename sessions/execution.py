@@ -3,16 +3,21 @@
 Text comes from the supervisor (pipes), rich outputs and the verdict from the kernel (messages). The
 cell is over when the kernel has replied and is idle, or when it is dead; then the supervisor is
 asked for the rest of the text and for what changed in the workspace.
+
+A cell that was begun by an earlier life of the service is followed through the supervisor alone,
+which has kept its text and gets the kernel's own record at the end (`kernel_image.journal`). A shell
+command has no kernel: it is over when its process is.
 """
 
 import asyncio
 import codecs
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final
 
 from kernel_image import contract
+from sessions import verdict
 from sessions.errors import SupervisorFailed
 from sessions.kernel import KernelClient
 from sessions.models import (
@@ -23,50 +28,79 @@ from sessions.models import (
     CellResult,
     ChangedFile,
     Display,
+    InputRequest,
     JsonObject,
     OutputChunk,
     SkippedFile,
     Stream,
 )
 from sessions.outputs import OutputFold, clean_text
-from sessions.supervisor_client import SupervisorClient
+from sessions.supervisor_client import Frames, SupervisorClient
 
 _INTERRUPT_GRACE_SEC: Final = 1.0
 _IDLE_SEC: Final = 1.0
 """How long after the reply the kernel's `idle` may take; a program can lose or withhold it."""
 _SETTLE_SEC: Final = 30.0
-_TEXT_LIMIT: Final = 65536
-"""Characters of an error's value, and of its traceback."""
-_STREAMS: Final[dict[int, Stream]] = {
-    contract.FRAME_STDOUT: "stdout",
-    contract.FRAME_STDERR: "stderr",
-}
+_STREAMS: Final[dict[int, Stream]] = {contract.FRAME_STDOUT: "stdout", contract.FRAME_STDERR: "stderr"}
 
 
 class Execution:
-    """Runs one cell once."""
+    """Follows one cell once. Use `of_cell`, `of_attached_cell` or `of_command`."""
 
-    def __init__(
-        self, supervisor: SupervisorClient, kernel: KernelClient, cell: Cell, budget: Budget
-    ) -> None:
+    def __init__(self, supervisor: SupervisorClient, budget: Budget, timeout_sec: float) -> None:
         self._supervisor = supervisor
-        self._kernel = kernel
-        self._cell = cell
         self._budget = budget
+        self._timeout_sec = timeout_sec
+        self._over: Callable[[], Awaitable[None]]
+        """Returns when the code has ended by itself."""
+        self._kill: Callable[[], Awaitable[None]] = supervisor.kill_kernel
+        self._settles = True
+        """Whether the supervisor has to be told that the cell is over; else it knows."""
+        self._asks = False
         self._fold = OutputFold(budget.display_bytes)
         self._events: asyncio.Queue[CellEvent | None] = asyncio.Queue()
         self._decoders = {kind: codecs.getincrementaldecoder("utf-8")("replace") for kind in _STREAMS}
         self._received = dict.fromkeys(_STREAMS, 0)
-        self._reply: JsonObject | None = None
+        self._record: asyncio.Future[JsonObject] = asyncio.get_running_loop().create_future()
+        self._reply: JsonObject = {}
         self._end: JsonObject = {}
         self._timed_out = False
         self._duration = 0.0
 
-    async def events(self, frames: AsyncIterator[tuple[int, bytes]]) -> AsyncGenerator[CellEvent]:
-        """Have the kernel run the code: output as it comes, then the result.
+    @classmethod
+    def of_cell(
+        cls, supervisor: SupervisorClient, kernel: KernelClient, cell: Cell, budget: Budget
+    ) -> "Execution":
+        """A cell that is to be run now."""
+        self = cls(supervisor, budget, cell.timeout_sec)
+        self._over = lambda: self._run_in_kernel(kernel, cell)
+        self._asks = cell.allow_stdin
+        return self
+
+    @classmethod
+    def of_attached_cell(
+        cls, supervisor: SupervisorClient, budget: Budget, timeout_sec: float
+    ) -> "Execution":
+        """A cell that runs already, or has ended unseen; `timeout_sec` is what is left of its time."""
+        self = cls(supervisor, budget, timeout_sec)
+        self._over = self._read_record
+        self._asks = True
+        return self
+
+    @classmethod
+    def of_command(cls, supervisor: SupervisorClient, budget: Budget, timeout_sec: float) -> "Execution":
+        """A shell command that was begun with the frames."""
+        self = cls(supervisor, budget, timeout_sec)
+        self._over = lambda: asyncio.sleep(float("inf"))
+        self._kill = lambda: supervisor.interrupt(kill=True)
+        self._settles = False
+        return self
+
+    async def events(self, frames: Frames) -> AsyncGenerator[CellEvent]:
+        """Have the code run: output as it comes, then the result.
 
         Args:
-            frames: what `SupervisorClient.begin_cell` gave.
+            frames: what the supervisor gave for the cell.
 
         Raises:
             SupervisorFailed: the container is lost. Closing the iterator early abandons the cell.
@@ -80,8 +114,8 @@ class Execution:
             running.cancel()
         yield self._result()
 
-    async def _run(self, frames: AsyncIterator[tuple[int, bytes]]) -> None:
-        """Drive the kernel while its text is read; the text's end is the cell's end."""
+    async def _run(self, frames: Frames) -> None:
+        """Drive the cell while its text is read; the text's end is the cell's end."""
         driving = asyncio.ensure_future(self._drive())
         reading = asyncio.ensure_future(self._read(frames))
         try:
@@ -98,27 +132,111 @@ class Execution:
             await asyncio.gather(driving, reading, return_exceptions=True)
             self._events.put_nowait(None)
 
-    async def _read(self, frames: AsyncIterator[tuple[int, bytes]]) -> None:
+    # --- the code ---------------------------------------------------------------------------------
+
+    async def _drive(self) -> None:
+        """Wait for the code's end, stop it at the timeout, then settle."""
+        started = time.monotonic()
+        over = asyncio.ensure_future(self._over())
+        try:
+            done, _ = await asyncio.wait({over}, timeout=self._timeout_sec)
+            self._duration = time.monotonic() - started
+            if done:
+                await over
+            else:
+                self._timed_out = True
+                await self._stop(over)
+            if self._settles:
+                await self._supervisor.settle()
+        finally:
+            over.cancel()
+            self._duration = self._duration or time.monotonic() - started
+
+    async def _stop(self, over: "asyncio.Future[None]") -> None:
+        """Interrupt; kill what does not heed it. The process's death ends the frames."""
+        await self._supervisor.interrupt()
+        done, _ = await asyncio.wait({over}, timeout=_INTERRUPT_GRACE_SEC)
+        if not done:
+            await self._kill()
+
+    async def _run_in_kernel(self, kernel: KernelClient, cell: Cell) -> None:
+        """Send the cell and wait for the reply and for all that was published before it."""
+        options: JsonObject = {
+            "last_line_interactive": cell.last_line_interactive,
+            "final": cell.final,
+        }
+        if cell.stdin is not None:
+            options["stdin"] = cell.stdin
+        request_id = kernel.request(
+            cell.code, options, store_history=cell.counted, allow_stdin=cell.allow_stdin
+        )
+        publishing = asyncio.ensure_future(self._publish(kernel, request_id))
+        try:
+            self._reply = await kernel.reply(request_id)
+            await asyncio.wait({publishing}, timeout=_IDLE_SEC)
+        finally:
+            publishing.cancel()
+
+    async def _publish(self, kernel: KernelClient, request_id: str) -> None:
+        async for message in kernel.outputs(request_id):
+            self._show(message.kind, message.content, message.size_bytes)
+
+    def _show(self, kind: str, content: JsonObject, size_bytes: int) -> None:
+        shown = self._fold.add(kind, content, size_bytes)
+        if shown is not None:
+            self._events.put_nowait(Display(shown.output, shown.display_id, shown.replaces))
+
+    async def _read_record(self) -> None:
+        """Take what the kernel kept of a cell, in place of the messages nobody heard."""
+        record = await self._record
+        outputs = record.get("outputs")
+        for entry in outputs if isinstance(outputs, list) else ():
+            match entry:
+                case [str(kind), dict(content)]:
+                    self._show(kind, content, len(str(content)))
+        reply = record.get("reply")
+        self._reply = reply if isinstance(reply, dict) else {}
+
+    # --- the text ---------------------------------------------------------------------------------
+
+    async def _read(self, frames: Frames) -> None:
         async for kind, payload in frames:
             if kind == contract.FRAME_END:
                 self._end = json.loads(payload)
+            elif kind == contract.FRAME_EVENT:
+                self._hear(payload)
             elif kind in _STREAMS:
                 self._received[kind] += len(payload)
                 self._emit_text(kind, self._decoders[kind].decode(payload))
+        if self._record.done() and not self._reply:
+            await self._read_record()
         for kind in _STREAMS:
             if self._is_cut(kind):
                 limit = self._budget.output_bytes
                 self._emit_text(kind, f"\n...[truncated: MAX_OUTPUT_BYTES={limit}]\n")
             else:
                 self._emit_text(kind, self._decoders[kind].decode(b"", final=True))
-        if self._end["exit"] is not None and not self._timed_out:
-            self._tell_of_death()
+        self._tell_of_death()
+
+    def _hear(self, payload: bytes) -> None:
+        """What the kernel says of the cell; the user's code can say it too, so nothing is believed."""
+        try:
+            entry: Any = json.loads(payload)
+        except (ValueError, RecursionError):
+            return
+        match entry:
+            case {"type": "input_request", "prompt": str(prompt), "password": bool(password)}:
+                if self._asks:
+                    self._events.put_nowait(InputRequest(clean_text(prompt), password))
+            case {"type": "record"} if not self._record.done():
+                self._record.set_result(entry)
 
     def _tell_of_death(self) -> None:
         """Say on stderr too what ended the process from outside: some clients read nothing else."""
-        exit_code, error = _verdict_of_death(self._end["exit"], self._budget)
-        if error is not None and exit_code > 128:
-            self._emit_text(contract.FRAME_STDERR, f"[{error.name}: {error.value}]\n")
+        if self._end["exit"] is not None and not self._timed_out:
+            exit_code, error = verdict.of_death(self._end["exit"], self._budget)
+            if error is not None and exit_code > 128:
+                self._emit_text(contract.FRAME_STDERR, f"[{error.name}: {error.value}]\n")
 
     def _is_cut(self, kind: int) -> bool:
         return int(self._end[f"{_STREAMS[kind]}_bytes"]) > self._received[kind]
@@ -127,49 +245,7 @@ class Execution:
         if text:
             self._events.put_nowait(OutputChunk(_STREAMS[kind], text))
 
-    async def _drive(self) -> None:
-        """Have the kernel execute the cell, stop it at the timeout, then settle."""
-        started = time.monotonic()
-        options: JsonObject = {
-            "last_line_interactive": self._cell.last_line_interactive,
-            "final": self._cell.final,
-        }
-        if self._cell.stdin is not None:
-            options["stdin"] = self._cell.stdin
-        request_id = self._kernel.request(self._cell.code, options, store_history=self._cell.counted)
-        finished = asyncio.ensure_future(self._finished(request_id))
-        try:
-            done, _ = await asyncio.wait({finished}, timeout=self._cell.timeout_sec)
-            self._duration = time.monotonic() - started
-            if not done:
-                self._timed_out = True
-                await self._stop(finished)
-            await self._supervisor.settle()
-        finally:
-            finished.cancel()
-            self._duration = self._duration or time.monotonic() - started
-
-    async def _finished(self, request_id: str) -> None:
-        """Wait for the reply and for all that was published before it."""
-        publishing = asyncio.ensure_future(self._publish(request_id))
-        try:
-            self._reply = await self._kernel.reply(request_id)
-            await asyncio.wait({publishing}, timeout=_IDLE_SEC)
-        finally:
-            publishing.cancel()
-
-    async def _publish(self, request_id: str) -> None:
-        async for message in self._kernel.outputs(request_id):
-            shown = self._fold.add(message.kind, message.content, message.size_bytes)
-            if shown is not None:
-                self._events.put_nowait(Display(shown.output, shown.display_id, shown.replaces))
-
-    async def _stop(self, finished: "asyncio.Future[None]") -> None:
-        """Interrupt; kill what does not heed it. The kernel's death ends the frames."""
-        await self._supervisor.interrupt_kernel()
-        done, _ = await asyncio.wait({finished}, timeout=_INTERRUPT_GRACE_SEC)
-        if not done:
-            await self._supervisor.kill_kernel()
+    # --- the result -------------------------------------------------------------------------------
 
     def _result(self) -> CellResult:
         exit_code, error = self._verdict()
@@ -183,6 +259,7 @@ class Execution:
             error=error,
             kernel_alive=self._end["exit"] is None,
             outputs=tuple(self._fold.outputs),
+            execution_count=verdict.execution_count(self._reply),
             changed=tuple(ChangedFile(item["path"], item["size_bytes"]) for item in self._end["changed"]),
             skipped=self._skipped(),
             truncated=tuple(truncated),
@@ -191,6 +268,13 @@ class Execution:
             cpu_sec=float(self._end["cpu_seconds"]),
         )
 
+    def _verdict(self) -> tuple[int | None, CellError | None]:
+        if self._timed_out:
+            return verdict.of_timeout(self._timeout_sec)
+        if self._end["exit"] is not None:
+            return verdict.of_death(self._end["exit"], self._budget)
+        return verdict.of_reply(self._reply)
+
     def _skipped(self) -> tuple[SkippedFile, ...]:
         skipped = [
             SkippedFile(item["path"], item["size_bytes"], item["reason"]) for item in self._end["skipped"]
@@ -198,53 +282,3 @@ class Execution:
         if self._end["left_out"]:
             skipped.append(SkippedFile("...", 0, f"{self._end['left_out']} more files are not even listed"))
         return tuple(skipped)
-
-    def _verdict(self) -> tuple[int | None, CellError | None]:
-        """Exit code and error: what stopped the cell comes before what the code says of itself."""
-        death = self._end["exit"]
-        if self._timed_out:
-            return None, CellError(
-                "TimeoutExceeded", f"stopped after timeout_ms={self._cell.timeout_sec * 1000:.0f}"
-            )
-        if death is not None:
-            return _verdict_of_death(death, self._budget)
-        reply = self._reply or {}
-        exit_code = _exit_code_of(reply)
-        if exit_code == 0 or reply.get("status") == "ok":
-            return exit_code, None
-        return exit_code, CellError(
-            name=_text(reply.get("ename")),
-            value=_text(reply.get("evalue")),
-            traceback=tuple(_text(line) for line in _list(reply.get("traceback"))),
-        )
-
-
-def _verdict_of_death(death: JsonObject, budget: Budget) -> tuple[int, CellError | None]:
-    status = int(death["status"])
-    if death["out_of_memory"]:
-        return status, CellError(
-            "MemoryLimitExceeded", "the code needed more memory than MEMORY_LIMIT_MB allows"
-        )
-    if death["over_cpu_limit"]:
-        limit = f"the code used more CPU time than CPU_TIME_LIMIT_SEC={budget.cpu_sec:g} allows"
-        return 152, CellError("CpuTimeLimitExceeded", limit)
-    if status > 128:
-        return status, CellError("KernelDied", f"the process was ended by signal {status - 128}")
-    if status:
-        return status, CellError("KernelDied", f"the process ended itself with status {status}")
-    return status, None
-
-
-def _exit_code_of(reply: JsonObject) -> int:
-    """What our kernel says; a reply that lacks it was forged or cut, and counts as failure."""
-    options: Any = reply.get(contract.CELL_METADATA)
-    code = options.get("exit_code") if isinstance(options, dict) else None
-    return code & 0xFF if isinstance(code, int) else 1
-
-
-def _list(value: object) -> list[object]:
-    return value[:1000] if isinstance(value, list) else []
-
-
-def _text(value: object) -> str:
-    return clean_text(value[:_TEXT_LIMIT]) if isinstance(value, str) else ""

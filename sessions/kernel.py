@@ -84,14 +84,14 @@ class KernelClient:
         except TimeoutError as error:
             raise SupervisorFailed("the kernel does not answer on its ports") from error
 
-    def request(self, code: str, options: JsonObject, *, store_history: bool) -> str:
+    def request(self, code: str, options: JsonObject, *, store_history: bool, allow_stdin: bool) -> str:
         """Send an execute_request; returns its id."""
         content = {
             "code": code,
             "silent": False,
             "store_history": store_history,
             "user_expressions": {},
-            "allow_stdin": False,
+            "allow_stdin": allow_stdin,
             "stop_on_error": False,
         }
         message = self._client.session.msg(

@@ -1,7 +1,8 @@
 """Values that pass between the stages of an execution. All frozen."""
 
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Stream = Literal["stdout", "stderr"]
@@ -56,7 +57,8 @@ class Cell:
     """One execution.
 
     `final`: the cell is a whole program, whose kernel is not used again. `counted`: it moves the
-    kernel's execution count.
+    kernel's execution count. `allow_stdin`: the code may ask (`InputRequest`) instead of reading
+    end of file. `cell_id` is hexadecimal.
     """
 
     code: str
@@ -65,6 +67,26 @@ class Cell:
     last_line_interactive: bool
     final: bool
     counted: bool = True
+    allow_stdin: bool = False
+    cell_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A shell command, run in the workspace by `bash -c`."""
+
+    command: str
+    timeout_sec: float
+    cell_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True)
+class WorkspaceEntry:
+    """A regular file in the workspace; `modified_at` in seconds since the epoch."""
+
+    path: str
+    size_bytes: int
+    modified_at: float
 
 
 @dataclass(frozen=True)
@@ -98,6 +120,14 @@ class Display:
     output: JsonObject
     display_id: str | None = None
     replaces: bool = False
+
+
+@dataclass(frozen=True)
+class InputRequest:
+    """The code asks for a line of input and waits."""
+
+    prompt: str
+    password: bool
 
 
 @dataclass(frozen=True)
@@ -136,6 +166,7 @@ class CellResult:
     error: CellError | None
     kernel_alive: bool
     outputs: tuple[JsonObject, ...]
+    execution_count: int | None
     changed: tuple[ChangedFile, ...]
     skipped: tuple[SkippedFile, ...]
     truncated: tuple[str, ...]
@@ -144,4 +175,4 @@ class CellResult:
     cpu_sec: float
 
 
-CellEvent = OutputChunk | Display | CellResult
+CellEvent = OutputChunk | Display | InputRequest | CellResult

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -33,6 +33,8 @@ _IDLE_HEADROOM: Final = 1.1
 _MIB: Final = 1 << 20
 _REMOVE_SEC: Final = 30.0
 _ANSWER_SEC: Final = 5.0
+_ROUND_SEC: Final = 10.0
+"""Between two looks after leases and orphans."""
 
 
 class ContainerLog(Protocol):
@@ -74,7 +76,7 @@ class PoolStatus:
 
 
 class Pool:
-    """Use as `async with Pool(...)`; leaving removes every container of the instance."""
+    """Use as `async with Pool(...)`; leaving removes every container that no session keeps."""
 
     def __init__(
         self,
@@ -82,7 +84,9 @@ class Pool:
         settings: PoolSettings,
         containers: ContainerLog,
         context: KernelContext,
+        kept: Collection[str] = (),
     ) -> None:
+        """`kept` are the ids of containers that belong to sessions of an earlier life of the service."""
         self._engine = engine
         self._settings = settings
         self._containers = containers
@@ -92,6 +96,10 @@ class Pool:
         self._ready: deque[Sandbox] = deque()
         self._waiting: deque[asyncio.Future[Sandbox]] = deque()
         self._busy: set[Sandbox] = set()
+        self._kept: set[Sandbox] = set()
+        self._kept_ids = set(kept)
+        self._removing: set[str] = set()
+        self._suspects: set[str] = set()
         self._starting = 0
         self._failures = 0
         self._problem: str | None = None
@@ -120,7 +128,7 @@ class Pool:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for sandbox in (*self._ready, *self._busy):
+        for sandbox in (*self._ready, *self._busy, *self._kept):
             sandbox.disconnect()
         with contextlib.suppress(SessionsError):
             await self._remove_leftovers()
@@ -129,8 +137,8 @@ class Pool:
     # --- launching ------------------------------------------------------------------------------
 
     async def _remove_leftovers(self) -> None:
-        """Remove every container of this instance: on entry those of an earlier crash."""
-        found = await self._engine.running(self._settings.instance_id)
+        """Remove the instance's containers that no session keeps: on entry those of an earlier crash."""
+        found = await self._engine.running(self._settings.instance_id) - self._kept_ids
         await asyncio.gather(*(self._engine.remove(container_id) for container_id in found))
         for container_id in found:
             await self._containers.removed(container_id)
@@ -179,10 +187,13 @@ class Pool:
             and not self._resting
             and self._starting < _LAUNCHES_AT_ONCE
             and len(self._ready) + self._starting < self._settings.size + len(self._waiting)
-            and len(self._ready) + self._starting + len(self._busy) < self._settings.max_containers
+            and self._total() < self._settings.max_containers
         ):
             self._starting += 1
             self._keep(self._add_one())
+
+    def _total(self) -> int:
+        return len(self._ready) + self._starting + len(self._busy) + len(self._kept)
 
     def _refill_soon(self) -> None:
         """Let the call that took a kernel have the CPU first: most are over in a few milliseconds."""
@@ -234,6 +245,37 @@ class Pool:
         finally:
             self._discard(sandbox)
 
+    async def keep(self) -> Sandbox:
+        """A ready kernel for a session: the caller's, leases included, until it is given to `drop`.
+
+        Raises:
+            NoCapacity: as `lease`.
+        """
+        sandbox = await self._take()
+        self._busy.discard(sandbox)
+        self._add_kept(sandbox)
+        return sandbox
+
+    def adopt(self, connection: Connection) -> Sandbox:
+        """A kept container of an earlier life of the service, as `keep` gave it then; not connected."""
+        sandbox = Sandbox(connection, self._http, self._context)
+        self._add_kept(sandbox)
+        return sandbox
+
+    async def is_running(self, sandbox: Sandbox) -> bool:
+        """Whether the engine still has the container."""
+        return sandbox.container_id in await self._engine.running(self._settings.instance_id)
+
+    def _add_kept(self, sandbox: Sandbox) -> None:
+        self._kept.add(sandbox)
+        self._kept_ids.add(sandbox.container_id)
+
+    def drop(self, sandbox: Sandbox) -> None:
+        """Destroy the container of a session that has ended, in the background."""
+        self._kept.discard(sandbox)
+        self._kept_ids.discard(sandbox.container_id)
+        self._discard(sandbox)
+
     async def _take(self) -> Sandbox:
         if self._ready:
             sandbox = self._ready.popleft()
@@ -282,18 +324,37 @@ class Pool:
             self._refill_soon()
 
     async def _remove(self, container_id: str) -> None:
+        self._removing.add(container_id)
         try:
             async with asyncio.timeout(_REMOVE_SEC):
                 await self._engine.remove(container_id)
             await self._containers.removed(container_id)
         except (SessionsError, TimeoutError) as error:
             log.warning("removing a container failed, its lease will end it: %s", error)
+        finally:
+            self._removing.discard(container_id)
 
     async def _renew_leases(self) -> None:
         """Keep alive what is ours, and notice what died while it waited."""
         while True:
-            await asyncio.sleep(self._settings.limits.lease_sec / 4)
+            await asyncio.sleep(min(_ROUND_SEC, self._settings.limits.lease_sec / 4))
             await asyncio.gather(self.drop_dead(), *(self._answers(sandbox) for sandbox in self._busy))
+            try:
+                await self._remove_orphans()
+            except SessionsError as error:
+                log.warning("looking for containers without an owner failed: %s", error)
+
+    async def _remove_orphans(self) -> None:
+        """Remove containers that are labelled ours and unknown to us, twice in a row."""
+        if self._starting:
+            return
+        running = await self._engine.running(self._settings.instance_id)
+        known = {sandbox.container_id for sandbox in (*self._ready, *self._busy)} | self._kept_ids
+        unknown = running - known - self._removing
+        for container_id in unknown & self._suspects:
+            log.warning("container %s has no owner and is removed", container_id[:12])
+            await self._remove(container_id)
+        self._suspects = unknown
 
     async def drop_dead(self) -> None:
         """Ask each waiting kernel's container whether it lives, and replace those that do not."""

@@ -4,14 +4,17 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import replace
 
 import aiohttp
 
 from sessions.engine import Engine
 from sessions.execution import Execution
 from sessions.kernel import KernelClient, KernelContext
-from sessions.models import Budget, Cell, CellEvent, Connection, ContainerSpec
+from sessions.models import Budget, Cell, CellEvent, Command, Connection, ContainerSpec, WorkspaceEntry
 from sessions.supervisor_client import SupervisorClient
+
+CellEvents = AsyncGenerator[CellEvent]
 
 _UP_SEC = 30.0
 _KERNEL_SEC = 90.0
@@ -23,10 +26,11 @@ _WARM_UP_BUDGET = Budget(cpu_sec=10, memory_bytes=1 << 30, output_bytes=1000, di
 class Sandbox:
     """One ready kernel in its container."""
 
-    def __init__(self, connection: Connection, supervisor: SupervisorClient, kernel: KernelClient) -> None:
+    def __init__(self, connection: Connection, http: aiohttp.ClientSession, context: KernelContext) -> None:
         self.connection = connection
-        self._supervisor = supervisor
-        self._kernel = kernel
+        self._context = context
+        self._supervisor = SupervisorClient(http, connection.container, connection.token)
+        self._kernel: KernelClient | None = None
 
     @property
     def container_id(self) -> str:
@@ -46,23 +50,43 @@ class Sandbox:
             EngineUnavailable, LaunchFailed, SupervisorFailed: nothing is left behind.
         """
         container = await engine.launch(spec)
-        connection = Connection(container, spec.token, kernel_key=secrets.token_hex(32))
+        sandbox = cls(Connection(container, spec.token, kernel_key=""), http, context)
         try:
-            supervisor = SupervisorClient(http, container, spec.token)
-            await supervisor.wait_until_up(_UP_SEC)
-            await supervisor.start_kernel(connection.kernel_key, _KERNEL_SEC)
-            kernel = KernelClient(context, connection)
-            try:
-                await kernel.wait_until_ready(_CONNECT_SEC)
-                sandbox = cls(connection, supervisor, kernel)
-                await sandbox._warm_up()
-            except BaseException:
-                kernel.close()
-                raise
+            await sandbox._supervisor.wait_until_up(_UP_SEC)
+            await sandbox.start_kernel()
         except BaseException:
+            sandbox.disconnect()
             await asyncio.shield(engine.remove(container.container_id))
             raise
         return sandbox
+
+    async def start_kernel(self) -> None:
+        """Start a kernel with a key of its own, in place of any other; files stay.
+
+        Raises:
+            SupervisorFailed: it did not come up.
+        """
+        self.disconnect()
+        key = secrets.token_hex(32)
+        await self._supervisor.start_kernel(key, _KERNEL_SEC)
+        self.connection = replace(self.connection, kernel_key=key)
+        self.reconnect()
+        await self.wait_until_ready()
+        await self._warm_up()
+
+    def reconnect(self) -> None:
+        """Open the channels to the kernel anew."""
+        self.disconnect()
+        self._kernel = KernelClient(self._context, self.connection)
+
+    async def wait_until_ready(self) -> None:
+        """Return once the kernel answers; it does not while it runs a cell."""
+        await self._channels.wait_until_ready(_CONNECT_SEC)
+
+    @property
+    def _channels(self) -> KernelClient:
+        assert self._kernel is not None, "the kernel is not connected"
+        return self._kernel
 
     async def memory_bytes(self) -> int:
         """What the container holds now, its files included."""
@@ -72,23 +96,71 @@ class Sandbox:
         """Let the container live on; fails if it is gone."""
         await self._supervisor.renew_lease(seconds)
 
-    async def put_file(self, path: str, content: AsyncIterator[bytes]) -> None:
-        """Stage an input; it comes back as an output only if the code changes it."""
-        await self._supervisor.put_file(path, content)
+    async def interrupt(self) -> None:
+        """Send SIGINT to what runs."""
+        await self._supervisor.interrupt()
+
+    async def kill_kernel(self) -> None:
+        """Kill the kernel and what it started; a running cell ends by that."""
+        await self._supervisor.kill_kernel()
+
+    async def answer(self, value: str) -> None:
+        """Answer the running code's `InputRequest`."""
+        await self._supervisor.answer(value)
+
+    # --- files ------------------------------------------------------------------------------------
+
+    async def put_file(self, path: str, content: AsyncIterator[bytes], *, stage: bool) -> None:
+        """Write a file. One that is staged comes back as an output only if the code changes it."""
+        await self._supervisor.put_file(path, content, stage=stage)
 
     def open_file(self, path: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Read a file of the workspace in chunks."""
         return self._supervisor.open_file(path)
 
+    async def list_files(self) -> list[WorkspaceEntry]:
+        """All regular files in the workspace, by path."""
+        return await self._supervisor.list_files()
+
+    async def delete_file(self, path: str) -> None:
+        """Delete a file."""
+        await self._supervisor.delete_file(path)
+
+    async def rename_file(self, path: str, to: str) -> None:
+        """Move a file to a path that is free."""
+        await self._supervisor.rename_file(path, to)
+
+    # --- cells ------------------------------------------------------------------------------------
+
     @asynccontextmanager
-    async def begin(self, cell: Cell, budget: Budget) -> AsyncIterator[AsyncGenerator[CellEvent]]:
+    async def begin(self, cell: Cell, budget: Budget) -> AsyncIterator[CellEvents]:
         """Begin a cell; what it gives is to be iterated: output as it comes, and last its `CellResult`.
 
         Raises:
             SupervisorFailed: on entry, the container did not take it, and no code has run.
         """
-        async with self._supervisor.begin_cell(budget) as frames:
-            execution = Execution(self._supervisor, self._kernel, cell, budget)
+        async with self._supervisor.begin_cell(cell.cell_id, budget) as frames:
+            execution = Execution.of_cell(self._supervisor, self._channels, cell, budget)
+            async with aclosing(execution.events(frames)) as events:
+                yield events
+
+    @asynccontextmanager
+    async def begin_command(self, command: Command, budget: Budget) -> AsyncIterator[CellEvents]:
+        """As `begin`, for a shell command."""
+        async with self._supervisor.begin_cell(command.cell_id, budget, command.command) as frames:
+            execution = Execution.of_command(self._supervisor, budget, command.timeout_sec)
+            async with aclosing(execution.events(frames)) as events:
+                yield events
+
+    @asynccontextmanager
+    async def attach(self, cell_id: str, budget: Budget, timeout_sec: float) -> AsyncIterator[CellEvents]:
+        """As `begin`, for a cell that was begun before this object was: all of its output again.
+
+        Raises:
+            SupervisorFailed: on entry, with status 404 if another cell has been begun since.
+        """
+        async with self._supervisor.follow_cell(cell_id) as frames:
+            execution = Execution.of_attached_cell(self._supervisor, budget, timeout_sec)
             async with aclosing(execution.events(frames)) as events:
                 yield events
 
@@ -100,4 +172,6 @@ class Sandbox:
 
     def disconnect(self) -> None:
         """Close our ends; the container stays."""
-        self._kernel.close()
+        if self._kernel is not None:
+            self._kernel.close()
+            self._kernel = None

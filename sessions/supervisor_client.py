@@ -16,9 +16,13 @@ import aiohttp
 
 from kernel_image import contract
 from sessions.errors import SupervisorFailed
-from sessions.models import Budget, Container, JsonObject
+from sessions.models import Budget, Container, JsonObject, WorkspaceEntry
+
+Frames = AsyncIterator[tuple[int, bytes]]
+"""(kind, payload), the last of kind `contract.FRAME_END`."""
 
 _CALL_SEC: Final = 10.0
+_TRANSFER_SEC: Final = 600.0
 _CHUNK_BYTES: Final = 1 << 16
 _FRAME_LIMIT: Final = 1 << 26
 _POLL_SEC: Final = 0.02
@@ -100,8 +104,9 @@ class SupervisorClient:
         """Fork a kernel in place of any other, and wait until it listens."""
         await self._call("POST", "/kernel", {"key": key}, timeout_sec)
 
-    async def interrupt_kernel(self) -> None:
-        await self._call("POST", "/kernel/interrupt")
+    async def interrupt(self, *, kill: bool = False) -> None:
+        """Send SIGINT, or SIGKILL, to the kernel or to the shell command that is running."""
+        await self._call("POST", "/interrupt", {"kill": kill})
 
     async def kill_kernel(self) -> None:
         """Kill the kernel with everything else of the user's; a running cell ends by that."""
@@ -111,29 +116,61 @@ class SupervisorClient:
         """End the running cell; its last frame follows on the stream of `begin_cell`."""
         await self._call("POST", "/cell/settle")
 
+    async def answer(self, value: str) -> None:
+        """Answer what the code asks."""
+        await self._call("POST", "/cell/answer", {"value": value})
+
     async def renew_lease(self, seconds: float) -> None:
         await self._call("POST", "/lease", {"seconds": seconds})
 
     @asynccontextmanager
-    async def begin_cell(self, budget: Budget) -> AsyncIterator[AsyncIterator[tuple[int, bytes]]]:
-        """Begin a cell; gives its frames (kind, payload), the last of kind `contract.FRAME_END`."""
-        limits = {
+    async def begin_cell(
+        self, cell_id: str, budget: Budget, command: str | None = None
+    ) -> AsyncIterator[Frames]:
+        """Begin a cell, of the kernel or of a shell command; gives its frames."""
+        request: JsonObject = {
+            "cell_id": cell_id,
             "output_bytes": budget.output_bytes,
             "cpu_seconds": budget.cpu_sec,
             "memory_bytes": budget.memory_bytes,
         }
-        async with self._request("POST", "/cell", json_body=limits, timeout_sec=None) as response:
+        if command is not None:
+            request["command"] = command
+        async with self._request("POST", "/cell", json_body=request, timeout_sec=None) as response:
             yield _frames(response.content)
 
-    async def put_file(self, path: str, content: AsyncIterator[bytes]) -> None:
-        """Stage a file at a relative path."""
-        async with self._request("PUT", f"/files/{quote(path)}", data=content, timeout_sec=60):
+    @asynccontextmanager
+    async def follow_cell(self, cell_id: str) -> AsyncIterator[Frames]:
+        """The frames of the last cell from the first one, whether it still runs or not."""
+        async with self._request("GET", f"/cell/{cell_id}", timeout_sec=None) as response:
+            yield _frames(response.content)
+
+    async def list_files(self) -> list[WorkspaceEntry]:
+        """All regular files in the workspace."""
+        async with self._request("GET", "/files") as response:
+            listing = json.loads(await response.read())
+        return [
+            WorkspaceEntry(item["path"], item["size_bytes"], item["modified_at"]) for item in listing["files"]
+        ]
+
+    async def put_file(self, path: str, content: AsyncIterator[bytes], *, stage: bool) -> None:
+        """Write a file; one that is staged must be new, and is no output of the next cell."""
+        url = f"/files/{quote(path)}?stage={int(stage)}"
+        async with self._request("PUT", url, data=content, timeout_sec=_TRANSFER_SEC):
             pass
+
+    async def delete_file(self, path: str) -> None:
+        """Delete a file."""
+        await self._call("DELETE", f"/files/{quote(path)}")
+
+    async def rename_file(self, path: str, to: str) -> None:
+        """Move a file to a path that is free."""
+        await self._call("POST", "/rename", {"path": path, "to": to})
 
     @asynccontextmanager
     async def open_file(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """Read a file of the workspace in chunks."""
-        async with self._request("GET", f"/files/{quote(path)}", timeout_sec=60) as response:
+        async with self._request("GET", f"/files/{quote(path)}", timeout_sec=_TRANSFER_SEC) as response:
             yield _chunks(response.content)
 
 
@@ -143,7 +180,7 @@ async def _chunks(reader: aiohttp.StreamReader) -> AsyncIterator[bytes]:
             yield chunk
 
 
-async def _frames(reader: aiohttp.StreamReader) -> AsyncIterator[tuple[int, bytes]]:
+async def _frames(reader: aiohttp.StreamReader) -> Frames:
     header_bytes = struct.calcsize(contract.FRAME_HEADER)
     with _aiohttp_errors():
         while True:

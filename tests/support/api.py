@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import httpx
@@ -94,11 +94,15 @@ class Api:
         check_result(result)
         return result
 
-    @contextmanager
-    def open_stream(self, code: str, **fields: Any) -> Iterator[Iterator[Event]]:
+    def open_stream(self, code: str, **fields: Any) -> AbstractContextManager[Iterator[Event]]:
         """`POST /v1/execute/stream`; its events as they come, until the block ends."""
+        return self.open_stream_at("/v1/execute/stream", code, **fields)
+
+    @contextmanager
+    def open_stream_at(self, url: str, code: str, **fields: Any) -> Iterator[Iterator[Event]]:
+        """As `open_stream`, of the streaming call at `url`."""
         body = {"code": code, "timeout_ms": ORDINARY_TIMEOUT_MS, **fields}
-        with self.http.stream("POST", "/v1/execute/stream", json=body) as response:
+        with self.http.stream("POST", url, json=body) as response:
             if response.status_code != 200:
                 response.read()
             assert response.status_code == 200, response.text[:1000]

@@ -1,0 +1,72 @@
+"""What a kernel tells its supervisor about a cell: questions it asks, and what it did.
+
+The service follows a cell over the kernel's own channels. If it is not there when the cell ends (it
+was restarted, say), it finds here what was published and replied. One JSON object a line:
+
+    {"type": "input_request", "prompt": str, "password": bool}   an answer is waited for
+    {"type": "record", "reply": {...}, "outputs": [[msg_type, content], ...]}   the cell has ended
+"""
+
+import json
+import os
+from typing import Any, Final
+
+_RECORD_CHARACTERS: Final = 1 << 24
+_ANSWER_BYTES: Final = 1 << 16
+_SHOWN: Final = frozenset({"display_data", "execute_result", "update_display_data", "clear_output"})
+
+
+class Journal:
+    """The kernel's end: `writer` leads to the supervisor, `answers` comes from it."""
+
+    def __init__(self, writer: int, answers: int) -> None:
+        self._writer = writer
+        self._answers = answers
+        self._outputs: list[tuple[str, dict[str, Any]]] = []
+        self._characters = 0
+        self._unread = b""
+
+    def listen_to(self, session: Any) -> None:
+        """Remember what the kernel's `session` publishes to be shown."""
+        send = session.send
+
+        def remember_and_send(stream: Any, message: Any, content: Any = None, *args: Any, **more: Any) -> Any:
+            if isinstance(message, dict):
+                self._published(message["header"]["msg_type"], message["content"])
+            else:
+                self._published(message, content)
+            return send(stream, message, content, *args, **more)
+
+        session.send = remember_and_send
+
+    def _published(self, kind: str, content: dict[str, Any]) -> None:
+        if kind in _SHOWN:
+            self._characters += 100 + sum(len(str(value)) for value in content.get("data", {}).values())
+            if self._characters <= _RECORD_CHARACTERS:
+                self._outputs.append((kind, content))
+
+    def begin(self) -> None:
+        """A cell begins: what was published before is no part of it."""
+        self._outputs, self._characters = [], 0
+
+    def end(self, reply: dict[str, Any]) -> None:
+        """Tell how the cell ended."""
+        self._write({"type": "record", "reply": reply, "outputs": self._outputs})
+        self.begin()
+
+    def ask(self, prompt: str, *, password: bool) -> str:
+        """Ask the caller and wait for a line. An interrupt ends the wait."""
+        self._write({"type": "input_request", "prompt": prompt, "password": password})
+        while b"\n" not in self._unread:
+            data = os.read(self._answers, _ANSWER_BYTES)
+            if not data:
+                raise EOFError("nobody answers")
+            self._unread += data
+        line, _, self._unread = self._unread.partition(b"\n")
+        value: str = json.loads(line)
+        return value
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        data = json.dumps(entry, default=repr).encode() + b"\n"
+        while data:
+            data = data[os.write(self._writer, data) :]

@@ -1,0 +1,115 @@
+"""The database under the registry: one transaction at a time, never on the event loop."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import CursorResult, Engine, Result, create_engine, event
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from service import migrations
+from service.errors import MigrationFailed, RegistryUnavailable, StorageFull
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
+R = TypeVar("R", bound="DataclassInstance")
+
+_BUSY_TIMEOUT_MS = 5000
+
+
+class Database:
+    """An engine and the threads that wait for it."""
+
+    def __init__(self, url: str) -> None:
+        """``url`` is SQLAlchemy's. Raises ``MigrationFailed`` when it makes no sense."""
+        self._engine = make_engine(url)
+        # SQLite has one writer at a time: a second thread would only wait, and wake up late.
+        threads = 1 if self._engine.dialect.name == "sqlite" else 4
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="registry")
+
+    async def migrate(self) -> None:
+        """Bring the schema up to date; errors as ``migrations.upgrade``."""
+        await self._on_thread(lambda: migrations.upgrade(self._engine))
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of the database."""
+        await self._on_thread(self._engine.dispose)
+        self._threads.shutdown()
+
+    async def run(self, work: Callable[[Session], T]) -> T:
+        """Do ``work`` in one transaction; rows it returns can be read afterwards.
+
+        Raises ``RegistryUnavailable`` when the database fails, ``StorageFull`` when its disk is full.
+        """
+
+        def transaction() -> T:
+            with (
+                _database_errors(),
+                Session(self._engine, expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                return work(session)
+
+        return await self._on_thread(transaction)
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def count(result: Result[Any]) -> int:
+    """How many rows a statement changed."""
+    assert isinstance(result, CursorResult)
+    return result.rowcount
+
+
+def as_record(record_type: type[R], row: DeclarativeBase) -> R:
+    """A row as the record with the same field names."""
+    return record_type(**{field.name: getattr(row, field.name) for field in fields(record_type)})
+
+
+def make_engine(url: str) -> Engine:
+    """An engine for SQLAlchemy's ``url``; it connects later. Raises ``MigrationFailed``."""
+    try:
+        engine = create_engine(url)
+    except (ArgumentError, ImportError, ValueError) as error:
+        raise MigrationFailed(str(error)) from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: Any) -> None:
+    # The driver must not begin transactions by itself: it does so too late for DDL and reads.
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout={_BUSY_TIMEOUT_MS}",
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    # Taking the write lock at once: a transaction that reads first and writes later could not
+    # wait for another process, it would fail.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+        if getattr(getattr(error, "orig", None), "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise StorageFull(reason) from error
+        raise RegistryUnavailable(reason) from error

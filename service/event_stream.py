@@ -1,0 +1,106 @@
+"""Server-sent events of a run."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, Final, TypeVar
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from service.errors import ServiceError
+from service.images import refer
+from service.run import RunEvent
+from service.schemas import ErrorEvent, ExecuteResult, OutputEvent
+from sessions.models import Display, InputRequest, OutputChunk
+
+log = logging.getLogger(__name__)
+
+_KEEP_ALIVE_SEC: Final = 15.0
+
+EVENT_STREAM: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "Server-sent events: `output`, `display`, at last `result`; or `error`.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+class EventStream(StreamingResponse):
+    """Sends `events`; `close` is called at the end, even where the client left before they began."""
+
+    def __init__(
+        self, events: AsyncGenerator[RunEvent], close: Callable[[], Awaitable[None]], images: str
+    ) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(_frames(events, images), media_type="text/event-stream", headers=headers)
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._close()
+
+
+async def _frames(events: AsyncGenerator[RunEvent], images: str) -> AsyncIterator[str]:
+    try:
+        async with aclosing(events):
+            following = asyncio.ensure_future(anext(events))
+            try:
+                while True:
+                    done, _ = await asyncio.wait({following}, timeout=_KEEP_ALIVE_SEC)
+                    if not done:
+                        yield ": keep-alive\n\n"
+                        continue
+                    yield _frame(await following, images)
+                    following = asyncio.ensure_future(anext(events))
+            except StopAsyncIteration:
+                return
+            finally:
+                following.cancel()
+                await asyncio.wait({following})
+    except ServiceError as error:
+        yield _event("error", ErrorEvent(message=str(error)).model_dump())
+    except Exception:
+        log.exception("a run failed after its stream had begun")
+        lost = ErrorEvent(message="the kernel's container was lost; nothing of this run is kept")
+        yield _event("error", lost.model_dump())
+
+
+def _frame(event: RunEvent, images: str) -> str:
+    match event:
+        case OutputChunk():
+            return _event("output", OutputEvent(stream=event.stream, data=event.text).model_dump())
+        case InputRequest():
+            return _event("input_request", {"prompt": event.prompt, "password": event.password})
+        case Display():
+            return _event("display", _shown(event, images))
+        case ExecuteResult():
+            return _event("result", referring(event, images).model_dump())
+
+
+Result = TypeVar("Result", bound=ExecuteResult)
+
+
+def referring(result: Result, images: str) -> Result:
+    """The result with its images as the caller wants them, `inline` or `ref`."""
+    if images == "inline":
+        return result
+    return result.model_copy(update={"outputs": [refer(output) for output in result.outputs]})
+
+
+def _shown(event: Display, images: str) -> dict[str, Any]:
+    shown = dict(event.output) if images == "inline" else refer(event.output)
+    if event.display_id is not None:
+        shown["transient"] = {"display_id": event.display_id}
+    if event.replaces:
+        shown["output_type"] = "update_display_data"
+    return shown
+
+
+def _event(kind: str, data: Any) -> str:
+    """ASCII only: some clients take every Unicode line separator for the end of a line."""
+    return f"event: {kind}\ndata: {json.dumps(data, allow_nan=False)}\n\n"

@@ -1,0 +1,126 @@
+"""``/v1/sessions/{id}/files``: the working folder of a session, also while code runs in it."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.background import BackgroundTask
+
+from service.downloads import content_disposition
+from service.errors import FileTooLarge, WorkspaceFileNotFound
+from service.media_types import OCTET_STREAM
+from service.routes.sessions import SessionDep
+from service.schemas import ErrorBody
+from service.session_schemas import RenameRequest, WorkspaceFileInfo, WorkspaceFileList, WrittenFile
+from sessions.errors import InvalidPath, SupervisorFailed, WorkspaceFull
+from sessions.paths import check_path
+
+UPLOADS = re.compile(r"/v1/sessions/[^/]+/files/.+")
+"""Bodies that are streamed and bounded here, not by the limit for JSON."""
+
+_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (404, 410, 422)}
+router = APIRouter(prefix="/v1/sessions/{session_id}/files", tags=["sessions"], responses=_ERRORS)
+
+
+def _told(error: SupervisorFailed, path: str) -> Exception:
+    """What a caller did wrong, if that is what the supervisor says."""
+    match error.status:
+        case 404:
+            return WorkspaceFileNotFound(path)
+        case 507:
+            return WorkspaceFull()
+        case int(status) if 400 <= status < 500:
+            return InvalidPath(path, "can't be used: it is taken, or no regular file")
+    return error
+
+
+@router.get("")
+async def list_files(session: SessionDep) -> WorkspaceFileList:
+    """List all files, those in folders and those with a dot included."""
+    entries = await session.sandbox.list_files()
+    return WorkspaceFileList(
+        files=[
+            WorkspaceFileInfo(path=entry.path, size_bytes=entry.size_bytes, modified_at=entry.modified_at)
+            for entry in entries
+        ]
+    )
+
+
+@router.get("/{path:path}", response_class=Response)
+async def download_file(path: str, session: SessionDep) -> Response:
+    """Download a file as it is now."""
+    plain = check_path(path)
+    async with AsyncExitStack() as stack:
+        try:
+            content = await stack.enter_async_context(session.sandbox.open_file(plain))
+            first = await anext(content, b"")
+        except SupervisorFailed as error:
+            raise _told(error, path) from error
+        headers = {
+            "Content-Disposition": content_disposition(plain.rpartition("/")[2]),
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "sandbox",
+        }
+        close = stack.pop_all().aclose
+        body = _joined(first, content)
+        return StreamingResponse(
+            body, media_type=OCTET_STREAM, headers=headers, background=BackgroundTask(close)
+        )
+    raise AssertionError("unreachable")
+
+
+async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+@router.put("/{path:path}", status_code=201, responses={413: {"model": ErrorBody}})
+async def upload_file(path: str, request: Request, session: SessionDep) -> WrittenFile:
+    """Put a file there, in place of one that is there: the body is its content."""
+    plain = check_path(path)
+    limit = session.max_file_bytes
+    size = 0
+
+    async def content() -> AsyncIterator[bytes]:
+        nonlocal size
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise FileTooLarge(limit)
+            yield chunk
+
+    if int(request.headers.get("content-length") or 0) > limit:
+        raise FileTooLarge(limit)
+    try:
+        await session.sandbox.put_file(plain, content(), stage=False)
+    except SupervisorFailed as error:
+        raise _told(error, path) from error
+    return WrittenFile(path=plain, size_bytes=size)
+
+
+@router.delete("/{path:path}", status_code=204)
+async def delete_file(path: str, session: SessionDep) -> None:
+    """Delete a file."""
+    try:
+        await session.sandbox.delete_file(check_path(path))
+    except SupervisorFailed as error:
+        raise _told(error, path) from error
+
+
+@router.patch("/{path:path}")
+async def rename_file(path: str, request: RenameRequest, session: SessionDep) -> WorkspaceFileInfo:
+    """Move a file to a path that is free."""
+    to = check_path(request.path)
+    try:
+        await session.sandbox.rename_file(check_path(path), to)
+    except SupervisorFailed as error:
+        raise _told(error, path) from error
+    entries = await session.sandbox.list_files()
+    moved = next((entry for entry in entries if entry.path == to), None)
+    if moved is None:
+        raise WorkspaceFileNotFound(to)
+    return WorkspaceFileInfo(path=to, size_bytes=moved.size_bytes, modified_at=moved.modified_at)

@@ -1,0 +1,194 @@
+"""``/v1/sessions``: kernels that are kept between calls."""
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import JSONResponse
+
+from service import notebook
+from service.dependencies import SessionsDep, SettingsDep
+from service.errors import SessionEnded, SessionNotFound
+from service.event_stream import EVENT_STREAM, EventStream, referring
+from service.images import Images
+from service.schemas import ErrorBody, ExecuteResponse
+from service.session import Session
+from service.session_schemas import (
+    BashRequest,
+    BashResponse,
+    CellInfo,
+    CellList,
+    CreateSessionRequest,
+    Detached,
+    ExtendSessionRequest,
+    InputReply,
+    SessionEndedBody,
+    SessionExecuteRequest,
+    SessionInfo,
+    SessionList,
+)
+from service.settings import Settings
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    bodies: dict[int, Any] = {410: SessionEndedBody}
+    return {status: {"model": bodies.get(status, ErrorBody)} for status in statuses}
+
+
+router = APIRouter(prefix="/v1/sessions", tags=["sessions"], responses=_errors(404, 410))
+
+_BUSY: Final = _errors(409, 422, 503)
+
+
+async def _session(session_id: str, sessions: SessionsDep) -> Session:
+    return await sessions.get(session_id)
+
+
+SessionDep = Annotated[Session, Depends(_session)]
+
+
+def _info(session: Session, settings: Settings) -> SessionInfo:
+    return SessionInfo.of(
+        session.record,
+        idle_sec=settings.session_idle_sec,
+        busy=session.busy,
+        execution_count=session.execution_count,
+    )
+
+
+@router.post("", status_code=201, responses=_errors(413, 422, 429, 503))
+async def create_session(
+    request: CreateSessionRequest, sessions: SessionsDep, settings: SettingsDep
+) -> SessionInfo:
+    """Open a session: a kernel of its own, with the files in its working folder."""
+    return _info(await sessions.create(request), settings)
+
+
+@router.get("")
+async def list_sessions(sessions: SessionsDep, settings: SettingsDep) -> SessionList:
+    """List the open sessions, oldest first."""
+    return SessionList(sessions=[_info(session, settings) for session in sessions.all()])
+
+
+@router.get("/{session_id}")
+async def get_session(session: SessionDep, settings: SettingsDep) -> SessionInfo:
+    """Look at a session."""
+    return _info(session, settings)
+
+
+@router.patch("/{session_id}", responses=_errors(422))
+async def extend_session(
+    request: ExtendSessionRequest, session: SessionDep, sessions: SessionsDep, settings: SettingsDep
+) -> SessionInfo:
+    """Let a session live for a number of seconds from now."""
+    await sessions.extend(session, request.ttl_seconds)
+    return _info(session, settings)
+
+
+@router.delete("/{session_id}", status_code=204)
+async def delete_session(session_id: str, sessions: SessionsDep) -> None:
+    """End a session. Files it has given back stay stored until they expire."""
+    try:
+        await sessions.delete(await sessions.get(session_id))
+    except SessionEnded as error:
+        if error.reason == "deleted":
+            raise SessionNotFound(session_id) from error
+        raise
+
+
+@router.post("/{session_id}/execute", responses=_BUSY, response_model=ExecuteResponse)
+async def execute(
+    request: SessionExecuteRequest, session: SessionDep, images: Images = "inline"
+) -> ExecuteResponse | Response:
+    """Run code in the session's kernel. With `detach`: 202 and the cell's id, at once."""
+    return await execute_in_session(session, request, images)
+
+
+async def execute_in_session(
+    session: Session, request: SessionExecuteRequest, images: str
+) -> ExecuteResponse | Response:
+    """Run a request in a session and wait for the answer, unless it is detached."""
+    request = request.model_copy(update={"allow_stdin": False})
+    cell = await session.execute(request)
+    if request.detach:
+        detached = Detached(cell_id=cell.cell_id, execution_id=cell.execution_id)
+        return JSONResponse(detached.model_dump(), status_code=202)
+    return referring(await cell.response(), images)
+
+
+@router.post("/{session_id}/execute/stream", responses=_BUSY | EVENT_STREAM, response_class=EventStream)
+async def execute_stream(
+    request: SessionExecuteRequest, session: SessionDep, images: Images = "inline"
+) -> EventStream:
+    """Run code in the session's kernel and send its output as it comes.
+
+    A client that goes away interrupts it, unless it is detached.
+    """
+    return await stream_in_session(session, request, images)
+
+
+async def stream_in_session(session: Session, request: SessionExecuteRequest, images: str) -> EventStream:
+    """Run a request in a session and stream it."""
+    cell = await session.execute(request)
+
+    async def close() -> None:
+        if not (cell.over or request.detach):
+            await session.interrupt_cell(cell)
+
+    return EventStream(cell.follow(), close, images)
+
+
+@router.post("/{session_id}/input", status_code=204, responses=_errors(409, 422))
+async def answer_input(reply: InputReply, session: SessionDep) -> None:
+    """Answer the `input_request` of the running code."""
+    await session.answer(reply.value)
+
+
+@router.post("/{session_id}/bash", responses=_BUSY)
+async def run_bash(request: BashRequest, session: SessionDep) -> BashResponse:
+    """Run a shell command in the session's working folder."""
+    return await session.run_command(request)
+
+
+@router.post("/{session_id}/interrupt", status_code=204)
+async def interrupt(session: SessionDep) -> None:
+    """Interrupt what runs, as Ctrl-C does; variables stay."""
+    await session.interrupt()
+
+
+@router.post("/{session_id}/restart", responses=_BUSY)
+async def restart(session: SessionDep, settings: SettingsDep) -> SessionInfo:
+    """Replace the kernel: variables are gone, files stay."""
+    await session.restart()
+    return _info(session, settings)
+
+
+@router.get("/{session_id}/cells")
+async def list_cells(session_id: str, sessions: SessionsDep, images: Images = "inline") -> CellList:
+    """What ran in the session, and what came of it; also after it has ended."""
+    await sessions.require(session_id)
+    cells = [CellInfo.of(cell) for cell in await sessions.registry.cells(session_id)]
+    return CellList(cells=[_referring(cell, images) for cell in cells])
+
+
+@router.get("/{session_id}/cells/{cell_id}")
+async def get_cell(
+    session_id: str, cell_id: str, sessions: SessionsDep, images: Images = "inline"
+) -> CellInfo:
+    """One cell of the session."""
+    await sessions.require(session_id)
+    return _referring(CellInfo.of(await sessions.cell(session_id, cell_id)), images)
+
+
+def _referring(cell: CellInfo, images: str) -> CellInfo:
+    if cell.result is None:
+        return cell
+    return cell.model_copy(update={"result": referring(cell.result, images)})
+
+
+@router.get("/{session_id}/notebook", response_class=Response)
+async def get_notebook(session_id: str, sessions: SessionsDep) -> Response:
+    """The session as a notebook that Jupyter opens, outputs included."""
+    await sessions.require(session_id)
+    document = notebook.to_notebook(await sessions.registry.cells(session_id))
+    headers = {"Content-Disposition": f'attachment; filename="{session_id}.ipynb"'}
+    return JSONResponse(document, media_type=notebook.MEDIA_TYPE, headers=headers)

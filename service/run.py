@@ -1,0 +1,205 @@
+"""One run of code: its events on their way to the caller, its images and files stored, a row at its end."""
+
+import asyncio
+import base64
+import binascii
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Final, Literal
+
+from service.artifacts import FileStore
+from service.errors import FileTooLarge, StorageFull
+from service.records import ExecutionRecord, FileOrigin, StoredFile
+from service.registry import Registry
+from service.schemas import ExecuteResult, ExecutionError, SkippedFile, WorkspaceFile
+from service.settings import Settings
+from sessions.errors import SupervisorFailed
+from sessions.models import CellEvent, CellResult, ChangedFile, Display, InputRequest, JsonObject, OutputChunk
+from sessions.sandbox import Sandbox
+
+State = Literal["kept", "restarted", "lost"]
+RunEvent = OutputChunk | Display | InputRequest | ExecuteResult
+Conclude = Callable[[CellResult], Awaitable[tuple[State, str]]]
+"""Sees to the kernel after a cell; returns what became of the state, and why."""
+
+_IMAGE_SUFFIXES: Final = {
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/gif": "gif",
+    "image/webp": "webp",
+    "image/svg+xml": "svg",
+}
+_DOWNLOADS_AT_ONCE: Final = 4
+
+
+class Stores:
+    """Where a run puts what it makes."""
+
+    def __init__(self, settings: Settings, files: FileStore, registry: Registry) -> None:
+        self.settings = settings
+        self.files = files
+        self.registry = registry
+
+
+class Run:
+    """One execution that has a kernel. Iterate `events`, or `close` it unused."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        sandbox: Sandbox,
+        events: AsyncGenerator[CellEvent],
+        lease: AsyncExitStack,
+        conclude: Conclude,
+        *,
+        files_in: int,
+        cell_id: str | None = None,
+    ) -> None:
+        self.execution_id = uuid.uuid4().hex
+        self._stores = stores
+        self._sandbox = sandbox
+        self._events = events
+        self._conclude = conclude
+        self._files_in = files_in
+        self._cell_id = cell_id
+        self._lease = lease
+        self._images = 0
+        self._created_at = time.time()
+
+    async def close(self) -> None:
+        """Give the kernel back; also after the events have ended, when it does nothing."""
+        await self._lease.aclose()
+
+    async def events(self) -> AsyncGenerator[RunEvent]:
+        """Text and rich outputs as they come, then the result."""
+        async with self._lease:
+            async for event in self._events:
+                if isinstance(event, Display):
+                    await self._store_images(event.output)
+                    yield event
+                elif isinstance(event, CellResult):
+                    yield await self._finish(event)
+                else:
+                    yield event
+
+    async def _store_images(self, output: JsonObject) -> None:
+        """Give each image in `output` a file id, next to what its metadata says already."""
+        for mime, suffix in _IMAGE_SUFFIXES.items():
+            data = _image_bytes(mime, output["data"].get(mime))
+            if data is None or self._images >= self._stores.settings.max_output_files:
+                continue
+            self._images += 1
+            stored = await self._save(_once(data), f"output-{self._images}.{suffix}", "display", mime)
+            if isinstance(stored, StoredFile):
+                described = output["metadata"].get(mime)
+                facts = described if isinstance(described, dict) else {}
+                output["metadata"][mime] = {**facts, "file_id": stored.file_id}
+
+    async def _finish(self, result: CellResult) -> ExecuteResult:
+        limit = self._stores.settings.max_output_files
+        places = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
+
+        async def fetch(file: ChangedFile) -> WorkspaceFile | SkippedFile:
+            async with places:
+                return await self._fetch(file)
+
+        fetched = await asyncio.gather(*(fetch(file) for file in result.changed[:limit]))
+        skipped = [SkippedFile(path=s.path, size_bytes=s.size_bytes, reason=s.reason) for s in result.skipped]
+        skipped += [file for file in fetched if isinstance(file, SkippedFile)]
+        too_many = f"more than MAX_OUTPUT_FILES={limit} files"
+        skipped += [
+            SkippedFile(path=file.path, size_bytes=file.size_bytes, reason=too_many)
+            for file in result.changed[limit:]
+        ]
+        files = [file for file in fetched if isinstance(file, WorkspaceFile)]
+        await self._record(result, len(files))
+        state, state_reason = await self._conclude(result)
+        error = result.error
+        return ExecuteResult(
+            exit_code=result.exit_code,
+            timed_out=result.timed_out,
+            duration_ms=result.duration_ms,
+            files=files,
+            outputs=list(result.outputs),
+            error=error
+            and ExecutionError(name=error.name, value=error.value, traceback=list(error.traceback)),
+            state=state,
+            state_reason=state_reason,
+            execution_count=result.execution_count,
+            cell_id=self._cell_id,
+            execution_id=self.execution_id,
+            truncated=list(result.truncated),
+            skipped_files=skipped,
+        )
+
+    async def _fetch(self, file: ChangedFile) -> WorkspaceFile | SkippedFile:
+        """Store one file of the workspace. The code may have changed it since: no failure is ours."""
+
+        def skip(reason: str) -> SkippedFile:
+            return SkippedFile(path=file.path, size_bytes=file.size_bytes, reason=reason)
+
+        if file.size_bytes > self._stores.settings.max_file_bytes:
+            return skip(str(FileTooLarge(self._stores.settings.max_file_bytes)))
+        try:
+            async with self._sandbox.open_file(file.path) as chunks:
+                stored = await self._save(chunks, file.path, "output", None)
+        except SupervisorFailed as error:
+            return skip(f"could not be read: {error.reason}")
+        if isinstance(stored, str):
+            return skip(stored)
+        return WorkspaceFile(path=file.path, file_id=stored.file_id, size_bytes=stored.size_bytes)
+
+    async def _save(
+        self, chunks: AsyncIterable[bytes], name: str, origin: FileOrigin, media_type: str | None
+    ) -> StoredFile | str:
+        """Store a file; if that can't be, the reason why."""
+        try:
+            return await self._stores.files.save(
+                chunks, name, origin=origin, execution_id=self.execution_id, media_type=media_type
+            )
+        except (FileTooLarge, StorageFull) as error:
+            return str(error)
+
+    async def _record(self, result: CellResult, files_out: int) -> None:
+        await self._stores.registry.add_execution(
+            ExecutionRecord(
+                execution_id=self.execution_id,
+                created_at=self._created_at,
+                finished_at=time.time(),
+                outcome=_outcome(result),
+                exit_code=result.exit_code,
+                timed_out=result.timed_out,
+                duration_ms=result.duration_ms,
+                stdout_bytes=result.stdout_bytes,
+                stderr_bytes=result.stderr_bytes,
+                files_in=self._files_in,
+                files_out=files_out,
+            )
+        )
+
+
+def _outcome(result: CellResult) -> str:
+    """One word for the registry: ok, error, timeout, or the limit or death that ended it."""
+    if result.timed_out:
+        return "timeout"
+    names = {"MemoryLimitExceeded": "memory", "CpuTimeLimitExceeded": "cpu", "KernelDied": "died"}
+    if result.error is not None:
+        return names.get(result.error.name, "error")
+    return "ok" if result.exit_code == 0 else "error"
+
+
+def _image_bytes(mime: str, value: object) -> bytes | None:
+    if not isinstance(value, str):
+        return None
+    if mime == "image/svg+xml":
+        return value.encode()
+    try:
+        return base64.b64decode(value)
+    except (binascii.Error, ValueError):
+        return None
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data

@@ -1,0 +1,286 @@
+"""One open session: a kernel that is kept, one execution at a time, and what ran in it."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+from service.errors import NoInputRequest, SessionBusy
+from service.executor import Executor
+from service.live_cell import LiveCell
+from service.records import CellRecord, SessionRecord
+from service.registry import Registry
+from service.run import Run, State
+from service.session_registry import SessionRegistry
+from service.session_schemas import BashRequest, BashResponse, SessionExecuteRequest
+from sessions.errors import SupervisorFailed
+from sessions.models import CellEvent, CellResult, Command, OutputChunk
+from sessions.sandbox import Sandbox
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """An open session. `on_lost(session)` is called when its container turns out to be gone."""
+
+    def __init__(
+        self,
+        record: SessionRecord,
+        sandbox: Sandbox,
+        executor: Executor,
+        registry: Registry,
+        sessions: SessionRegistry,
+        on_lost: Callable[["Session"], None],
+    ) -> None:
+        self.record = record
+        self.sandbox = sandbox
+        self.execution_count = 0
+        self.cell: LiveCell | None = None
+        """The running cell, or the last one of this life of the service."""
+        self._executor = executor
+        self._registry = registry
+        self._sessions = sessions
+        self._on_lost = on_lost
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._number = 0
+        self._task: asyncio.Task[None] | None = None
+        self._closed: Exception | None = None
+
+    @property
+    def session_id(self) -> str:
+        return self.record.session_id
+
+    @property
+    def busy(self) -> bool:
+        """Whether code is running."""
+        return self._turn.locked()
+
+    async def _take_turn(self) -> None:
+        """Wait, in order of arrival, until nothing else runs. Raises `SessionBusy`."""
+        settings = self._executor.stores.settings
+        if self.busy and self._waiting >= settings.session_queue_size:
+            raise SessionBusy(self.session_id)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(settings.session_queue_timeout_sec):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise SessionBusy(self.session_id) from None
+        finally:
+            self._waiting -= 1
+
+    # --- cells ------------------------------------------------------------------------------------
+
+    async def execute(self, request: SessionExecuteRequest) -> LiveCell:
+        """Begin a cell when it is its turn; it then runs whether anybody follows or not.
+
+        Raises:
+            TimeoutTooLong, InvalidPath, InputNotFound, WorkspaceFull, SessionBusy: nothing has run.
+            SupervisorFailed: the container is lost.
+        """
+        cell = self._executor.cell_of(request, final=False, allow_stdin=request.allow_stdin)
+        inputs = await self._executor.check_inputs(request.files)
+        await self._take_turn()
+        try:
+            async with AsyncExitStack() as stack:
+                try:
+                    await self._executor.stage(self.sandbox, inputs)
+                    begun = self.sandbox.begin(cell, self._executor.budget)
+                    events = await stack.enter_async_context(begun)
+                except SupervisorFailed:
+                    self._on_lost(self)
+                    raise
+                self._number += 1
+                live = LiveCell(cell.cell_id, self._number)
+                record = CellRecord(
+                    cell_id=cell.cell_id,
+                    session_id=self.session_id,
+                    number=live.number,
+                    code=request.code,
+                    state="running",
+                    started_at=time.time(),
+                    timeout_ms=request.timeout_ms,
+                )
+                await self._sessions.add_cell(record)
+                self._follow(live, events, stack.pop_all(), len(inputs))
+                return live
+        except BaseException:
+            self._turn.release()
+            raise
+
+    def _follow(
+        self, live: LiveCell, events: AsyncGenerator[CellEvent], lease: AsyncExitStack, files_in: int
+    ) -> None:
+        """Run a begun cell to its end in the background; then the next one has its turn."""
+        run = Run(
+            self._executor.stores,
+            self.sandbox,
+            events,
+            lease,
+            self._conclude,
+            files_in=files_in,
+            cell_id=live.cell_id,
+        )
+        live.execution_id = run.execution_id
+        self.cell = live
+        self._task = asyncio.create_task(self._run(live, run))
+
+    async def _run(self, live: LiveCell, run: Run) -> None:
+        failure: Exception | None = None
+        try:
+            async for event in run.events():
+                live.add(event)
+            response = live.gathered()
+            if response.execution_count is not None:
+                self.execution_count = response.execution_count
+            await self._sessions.finish_cell(live.cell_id, "done", time.time(), response.model_dump())
+            await self._touch()
+        except SupervisorFailed as error:
+            log.warning("session %s lost its container: %s", self.session_id, error)
+            failure = error
+            self._on_lost(self)
+        except Exception as error:
+            log.exception("cell %s of session %s failed", live.cell_id, self.session_id)
+            failure = error
+        finally:
+            live.end(failure or self._closed)
+            self._turn.release()
+
+    async def _conclude(self, result: CellResult) -> tuple[State, str]:
+        """See to it that the next call finds a kernel."""
+        if result.kernel_alive:
+            return "kept", "the session's kernel goes on"
+        await self._start_kernel()
+        why = "ignored the interrupt and was killed" if result.timed_out else "ended"
+        return "restarted", f"the kernel {why}; a new one is ready, without variables; files are kept"
+
+    async def _start_kernel(self) -> None:
+        await self.sandbox.start_kernel()
+        self.execution_count = 0
+        key = self.sandbox.connection.kernel_key
+        await self._registry.update_container_key(self.sandbox.container_id, key)
+
+    async def _touch(self) -> None:
+        now = time.time()
+        self.record = replace(self.record, last_used_at=now)
+        await self._sessions.update_session(self.session_id, last_used_at=now)
+
+    async def interrupt(self) -> None:
+        """Interrupt what runs; nothing if nothing does."""
+        if self.busy:
+            await self.sandbox.interrupt()
+
+    async def interrupt_cell(self, cell: LiveCell) -> None:
+        """Interrupt that cell; nothing if it is over. What ignores it ends with its time."""
+        if cell is self.cell and not cell.over:
+            await self.sandbox.interrupt()
+
+    @property
+    def max_file_bytes(self) -> int:
+        """The largest file it takes."""
+        return self._executor.stores.settings.max_file_bytes
+
+    async def answer(self, value: str) -> None:
+        """Answer what the running cell asks. Raises `NoInputRequest`."""
+        if self.cell is None or not self.cell.asks:
+            raise NoInputRequest(self.session_id)
+        self.cell.asks = False
+        await self.sandbox.answer(value)
+
+    async def restart(self) -> None:
+        """Replace the kernel, also while a cell runs, which ends by that; files are kept."""
+        if self.busy and self.cell is not None and not self.cell.over:
+            await self.sandbox.kill_kernel()
+        async with self._own_turn():
+            await self._start_kernel()
+            await self._touch()
+
+    @asynccontextmanager
+    async def _own_turn(self) -> AsyncIterator[None]:
+        await self._take_turn()
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    async def run_command(self, request: BashRequest) -> BashResponse:
+        """Run a shell command in the workspace, when it is its turn."""
+        command = Command(request.cmd, request.timeout_ms / 1000)
+        text: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        async with self._own_turn(), self._begun_command(command) as events:
+            async for event in events:
+                if isinstance(event, OutputChunk):
+                    text[event.stream].append(event.text)
+                elif isinstance(event, CellResult):
+                    await self._touch()
+                    return BashResponse(
+                        stdout="".join(text["stdout"]),
+                        stderr="".join(text["stderr"]),
+                        exit_code=event.exit_code,
+                        timed_out=event.timed_out,
+                        duration_ms=event.duration_ms,
+                    )
+        raise AssertionError("a command ended without a result")
+
+    def _begun_command(self, command: Command) -> AbstractAsyncContextManager[AsyncGenerator[CellEvent]]:
+        return self.sandbox.begin_command(command, self._executor.budget)
+
+    # --- a new life of the service ------------------------------------------------------------------
+
+    async def resume(self) -> None:
+        """Take up a session of an earlier life: its kernel, and the cell that ran when it ended.
+
+        Raises:
+            SupervisorFailed: the container is gone.
+        """
+        await self.sandbox.renew_lease(self._executor.stores.settings.session_lease_sec)
+        cells = await self._sessions.cells(self.session_id)
+        self._number = max((cell.number for cell in cells), default=0)
+        counts = [cell.result.get("execution_count") for cell in cells if cell.result]
+        self.execution_count = next((count for count in reversed(counts) if isinstance(count, int)), 0)
+        self.sandbox.reconnect()
+        running = [cell for cell in cells if cell.state == "running"]
+        for cell in running[:-1]:
+            await self._sessions.finish_cell(cell.cell_id, "lost", time.time(), None)
+        if running:
+            await self._resume_cell(running[-1])
+        else:
+            await self._make_sure_of_kernel()
+
+    async def _resume_cell(self, cell: CellRecord) -> None:
+        left = max(0.1, cell.started_at + cell.timeout_ms / 1000 - time.time())
+        await self._turn.acquire()
+        async with AsyncExitStack() as stack:
+            try:
+                attached = self.sandbox.attach(cell.cell_id, self._executor.budget, left)
+                events = await stack.enter_async_context(attached)
+            except SupervisorFailed:
+                self._turn.release()
+                await self._sessions.finish_cell(cell.cell_id, "lost", time.time(), None)
+                await self._make_sure_of_kernel()
+                return
+            self._follow(LiveCell(cell.cell_id, cell.number), events, stack.pop_all(), files_in=0)
+
+    async def _make_sure_of_kernel(self) -> None:
+        """The kernel answers, or is replaced."""
+        try:
+            await self.sandbox.wait_until_ready()
+        except SupervisorFailed:
+            log.warning("the kernel of session %s does not answer and is restarted", self.session_id)
+            await self._start_kernel()
+
+    async def close(self, failure: Exception) -> None:
+        """Let go: who follows the running cell gets `failure`. The container stays."""
+        self._closed = failure
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+
+def new_session_id() -> str:
+    """A random id for a session."""
+    return str(uuid.uuid4())

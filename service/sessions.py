@@ -1,0 +1,217 @@
+"""All open sessions: making, finding, ending them, and taking them up again after a restart."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import replace
+from typing import Final, Self
+
+from kernel_image import contract
+from service.errors import CellNotFound, SessionEnded, SessionNotFound, TooManySessions
+from service.executor import Executor
+from service.records import CellRecord, SessionEnd, SessionRecord
+from service.registry import Registry
+from service.session import Session, new_session_id
+from service.session_registry import SessionRegistry
+from service.session_schemas import CreateSessionRequest
+from sessions.errors import SessionsError, SupervisorFailed
+from sessions.models import Connection, Container
+from sessions.pool import Pool
+from sessions.sandbox import Sandbox
+
+log = logging.getLogger(__name__)
+
+_LOOK_SEC: Final = 0.5
+"""Between two looks at the clock: how late a session may end."""
+_RENEW_SEC: Final = 10.0
+_ANSWER_SEC: Final = 5.0
+
+
+class Sessions:
+    """Use as `async with Sessions(...)`; leaving keeps the containers, for the next life of the service."""
+
+    def __init__(
+        self, executor: Executor, pool: Pool, registry: Registry, sessions: SessionRegistry, instance_id: str
+    ) -> None:
+        self.registry = sessions
+        self._executor = executor
+        self._settings = executor.stores.settings
+        self._pool = pool
+        self._containers = registry
+        self._instance_id = instance_id
+        self._open: dict[str, Session] = {}
+        self._creating = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        records = await self.registry.live_sessions(self._instance_id)
+        await asyncio.gather(*(self._resume(record) for record in records))
+        for work in (self._watch_clock(), self._renew_leases()):
+            self._tasks.add(asyncio.create_task(work))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        stopping = SupervisorFailed("the service is stopping; the session goes on")
+        for session in self._open.values():
+            await session.close(stopping)
+            session.sandbox.disconnect()
+
+    # --- finding ----------------------------------------------------------------------------------
+
+    async def get(self, session_id: str) -> Session:
+        """The open session of this id.
+
+        Raises:
+            SessionNotFound: there never was one.
+            SessionEnded: there is none any more.
+        """
+        session = self._open.get(session_id)
+        if session is not None and session.record.expires_at > time.time():
+            return session
+        if session is not None:
+            await self._end(session, "expired")
+        record = await self.registry.get_session(session_id)
+        if record is None or record.ended_at is None or record.end_reason is None:
+            raise SessionNotFound(session_id)
+        raise SessionEnded(session_id, record.end_reason, record.ended_at)
+
+    async def require(self, session_id: str) -> None:
+        """Raises `SessionNotFound` unless there is or was such a session."""
+        if session_id not in self._open and await self.registry.get_session(session_id) is None:
+            raise SessionNotFound(session_id)
+
+    async def cell(self, session_id: str, cell_id: str) -> CellRecord:
+        """A cell of a session. Raises `CellNotFound`."""
+        cell = await self.registry.get_cell(session_id, cell_id)
+        if cell is None:
+            raise CellNotFound(cell_id)
+        return cell
+
+    def all(self) -> list[Session]:
+        """The open sessions, oldest first."""
+        return sorted(self._open.values(), key=lambda session: session.record.created_at)
+
+    # --- making and ending ------------------------------------------------------------------------
+
+    async def create(self, request: CreateSessionRequest) -> Session:
+        """Open a session with its inputs staged.
+
+        Raises:
+            InvalidPath, InputNotFound, WorkspaceFull: the request is at fault.
+            TooManySessions, NoCapacity, SupervisorFailed: it may work later.
+        """
+        inputs = await self._executor.check_inputs(request.files)
+        if len(self._open) + self._creating >= self._settings.max_sessions:
+            raise TooManySessions(self._settings.max_sessions)
+        self._creating += 1
+        try:
+            sandbox = await self._pool.keep()
+            try:
+                await sandbox.renew_lease(self._settings.session_lease_sec)
+                await self._executor.stage(sandbox, inputs)
+                now = time.time()
+                record = SessionRecord(
+                    session_id=new_session_id(),
+                    container_id=sandbox.container_id,
+                    instance_id=self._instance_id,
+                    created_at=now,
+                    expires_at=now + request.ttl_seconds,
+                    last_used_at=now,
+                )
+                await self.registry.add_session(record)
+            except BaseException:
+                self._pool.drop(sandbox)
+                raise
+        finally:
+            self._creating -= 1
+        session = self._session(record, sandbox)
+        self._open[record.session_id] = session
+        return session
+
+    def _session(self, record: SessionRecord, sandbox: Sandbox) -> Session:
+        return Session(record, sandbox, self._executor, self._containers, self.registry, self._lose)
+
+    async def extend(self, session: Session, ttl_seconds: int) -> None:
+        """Let a session live for that many seconds from now."""
+        expires_at = time.time() + ttl_seconds
+        await self.registry.update_session(session.session_id, expires_at=expires_at)
+        session.record = replace(session.record, expires_at=expires_at)
+
+    async def delete(self, session: Session) -> None:
+        """End a session because its owner says so."""
+        await self._end(session, "deleted")
+
+    async def _end(self, session: Session, reason: SessionEnd) -> None:
+        if self._open.pop(session.session_id, None) is None:
+            return
+        now = time.time()
+        await session.close(SessionEnded(session.session_id, reason, now))
+        await self.registry.end_session(session.session_id, reason, now)
+        self._pool.drop(session.sandbox)
+        log.info("session %s ended: %s", session.session_id, reason)
+
+    def _lose(self, session: Session) -> None:
+        """Its container is gone. The cell that finds out is still running, so this is done apart."""
+        task = asyncio.create_task(self._end(session, "lost"))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- keeping ----------------------------------------------------------------------------------
+
+    async def _resume(self, record: SessionRecord) -> None:
+        container = await self._containers.get_container(record.container_id)
+        if container is None:
+            await self.registry.end_session(record.session_id, "lost", time.time())
+            return
+        ports = {
+            contract.SUPERVISOR_PORT: container.supervisor_port,
+            contract.SHELL_PORT: container.shell_port,
+            contract.IOPUB_PORT: container.iopub_port,
+        }
+        where = Container(container.container_id, container.name, container.address, ports)
+        sandbox = self._pool.adopt(Connection(where, container.token, container.kernel_key))
+        session = self._session(record, sandbox)
+        self._open[record.session_id] = session
+        try:
+            await session.resume()
+        except SessionsError as error:
+            log.warning("session %s did not survive: %s", record.session_id, error)
+            await self._end(session, "lost")
+        else:
+            log.info("session %s goes on", record.session_id)
+
+    async def _watch_clock(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SEC)
+            now = time.time()
+            idle_sec = self._settings.session_idle_sec
+            for session in self.all():
+                if session.record.expires_at <= now:
+                    await self._end(session, "expired")
+                elif idle_sec and not session.busy and session.record.last_used_at + idle_sec <= now:
+                    await self._end(session, "idle")
+
+    async def _renew_leases(self) -> None:
+        while True:
+            await asyncio.sleep(min(_RENEW_SEC, self._settings.session_lease_sec / 4))
+            await asyncio.gather(*(self._renew(session) for session in self.all()))
+
+    async def _renew(self, session: Session) -> None:
+        try:
+            async with asyncio.timeout(_ANSWER_SEC):
+                await session.sandbox.renew_lease(self._settings.session_lease_sec)
+        except SupervisorFailed as error:
+            if await self._is_gone(session):
+                log.warning("session %s: %s", session.session_id, error)
+                await self._end(session, "lost")
+        except TimeoutError:
+            log.warning("session %s: its container is slow to answer", session.session_id)
+
+    async def _is_gone(self, session: Session) -> bool:
+        with contextlib.suppress(SessionsError):
+            return not await self._pool.is_running(session.sandbox)
+        return False

@@ -1,0 +1,418 @@
+"""A session's files: seen, streamed in and out, moved and removed, also while its code runs."""
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from tests.conftest import OPEN_SERVICES
+from tests.support.api import problem
+from tests.support.process import Service
+from tests.support.session import Session, new_session
+
+pytestmark = pytest.mark.timeout(90)
+
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def roomy(open_service: Callable[..., Service], request: pytest.FixtureRequest) -> Iterator[Service]:
+    """A service that takes files of 20 MB into workspaces of 50."""
+    opened = open_service(POOL_SIZE=1, MAX_FILE_SIZE_MB=20, WORKSPACE_SIZE_MB=50, MAX_EXEC_TIMEOUT_MS=30_000)
+    yield opened
+    request.config.stash[OPEN_SERVICES].remove(opened)
+    opened.finish()
+
+
+@pytest.fixture(scope="module")
+def shared(roomy: Service) -> Iterator[Session]:
+    """One session for all tests, made with two files in it."""
+    files = roomy.api.stage_at({"in/data.csv": b"a,b\n1,2\n", "notes.txt": b"given"})
+    with new_session(roomy, files=files) as opened:
+        yield opened
+
+
+@pytest.fixture
+def session(shared: Session) -> Session:
+    """The shared session with nothing in its workspace but what it was made with."""
+    shared.run(
+        dedent("""
+            import os, shutil
+            os.chdir("/workspace")
+            for name in set(os.listdir()) - {"in", "notes.txt"}:
+                if os.path.isdir(name) and not os.path.islink(name):
+                    shutil.rmtree(name)
+                else:
+                    os.remove(name)
+        """)
+    )
+    return shared
+
+
+# What there is -----------------------------------------------------------------------------------
+
+
+def test_a_session_begins_with_its_inputs(session: Session) -> None:
+    """Files given at its making are there, listed, and none of the code's own doing."""
+    listed = session.files()
+    assert {path: file["size_bytes"] for path, file in listed.items()} == {"in/data.csv": 8, "notes.txt": 5}
+    result = session.run("print(open('in/data.csv').read(), open('notes.txt').read())")
+    assert result["stdout"] == "a,b\n1,2\n given\n"
+    assert result["files"] == []
+
+
+def test_files_are_listed_with_sizes_and_times(session: Session) -> None:
+    """Dotfiles and folders' files are listed with size and time of change; folders are not."""
+    before = time.time()
+    session.run(
+        dedent("""
+            import os
+            os.makedirs("deep/er/empty")
+            for path, size in {"a.txt": 3, ".hidden": 0, "deep/b.bin": 70_000, "deep/er/é 🎉.txt": 1}.items():
+                with open(path, "wb") as file:
+                    file.write(b"x" * size)
+            os.utime("a.txt", (1_000_000_000.5, 1_000_000_000.5))
+        """)
+    )
+    listed = session.files()
+    sizes = {path: file["size_bytes"] for path, file in listed.items()}
+    assert sizes == {
+        "in/data.csv": 8,
+        "notes.txt": 5,
+        "a.txt": 3,
+        ".hidden": 0,
+        "deep/b.bin": 70_000,
+        "deep/er/é 🎉.txt": 1,
+    }
+    assert listed["a.txt"]["modified_at"] == pytest.approx(1_000_000_000.5, abs=0.01)
+    assert before - 2 < listed["deep/b.bin"]["modified_at"] < time.time() + 2
+
+
+def test_each_call_hands_back_what_it_changed(session: Session) -> None:
+    """Made and changed files come back, what stayed as it was does not, whoever had put it there."""
+    session.put("uploaded.txt", b"from outside")
+    first = session.run("with open('new.txt', 'w') as f: _ = f.write('new')")
+    assert session.api.returned(first) == {"new.txt": b"new"}
+    assert session.run("print(open('new.txt').read())")["files"] == []
+    second = session.run("for path in ('new.txt', 'notes.txt'):\n    with open(path, 'a') as f: f.write('!')")
+    assert session.api.returned(second) == {"new.txt": b"new!", "notes.txt": b"given!"}
+    assert session.run("import os; os.remove('new.txt')")["files"] == []
+    session.put("notes.txt", b"given")
+    assert session.run("1")["files"] == []
+    assert session.api.returned(first) == {"new.txt": b"new"}, "a kept version stays as it was"
+
+
+def test_a_call_may_bring_files(session: Session) -> None:
+    """`files` of a call are staged before it runs, in place of what is there."""
+    staged = session.api.stage_at({"notes.txt": b"newer", "more/x.txt": b"x"})
+    result = session.run("print(open('notes.txt').read(), open('more/x.txt').read())", files=staged)
+    assert result["stdout"] == "newer x\n"
+    assert result["files"] == []
+    session.put("notes.txt", b"given")
+
+
+# In and out --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_537, 20 * MEGABYTE])
+def test_bytes_are_exact_in_and_out(session: Session, size: int) -> None:
+    """From nothing to the largest file allowed, the code sees what was sent, and it comes back."""
+    content = random.Random(size).randbytes(size)
+    session.put("folder/data.bin", content)
+    digest = session.printed(
+        "import hashlib\nprint(hashlib.sha256(open('folder/data.bin', 'rb').read()).hexdigest())"
+    )
+    assert digest == hashlib.sha256(content).hexdigest()
+    assert session.read("folder/data.bin") == content
+    head = session.file("HEAD", "folder/data.bin")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(size)
+    assert session.files()["folder/data.bin"]["size_bytes"] == size
+
+
+def test_a_large_file_passes_without_filling_the_services_memory(session: Session, roomy: Service) -> None:
+    """20 MB in and out, sent in pieces of unknown number, leave the service's memory flat."""
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(320):
+            yield b"x" * 65_536
+
+    session.put("big", pieces())
+    before = roomy.resident_kb()
+    for _ in range(3):
+        session.put("big", pieces())
+        assert len(session.read("big")) == 20 * MEGABYTE
+    assert roomy.resident_kb() - before < 15 * 1024
+
+
+@pytest.mark.parametrize("in_pieces", [False, True], ids=["of known length", "in pieces"])
+def test_a_file_too_large_is_refused_and_leaves_nothing(session: Session, in_pieces: bool) -> None:
+    """One byte over `MAX_FILE_SIZE_MB` is 413, and what was there before is still there."""
+    session.put("kept.txt", b"before")
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(320):
+            yield b"x" * 65_536
+        yield b"x"
+
+    content = pieces() if in_pieces else b"x" * (20 * MEGABYTE + 1)
+    response = session.file("PUT", "kept.txt", content=content)
+    assert response.status_code == 413
+    assert problem(response)["code"] == "file_too_large"
+    assert session.read("kept.txt") == b"before"
+    assert set(session.files()) == {"in/data.csv", "notes.txt", "kept.txt"}
+
+
+def test_a_full_workspace_is_507(session: Session) -> None:
+    """What does not fit is 507 and leaves nothing; what was there is unharmed, and the code runs on."""
+    content = b"x" * (20 * MEGABYTE)
+    session.put("one", content)
+    session.put("two", content)
+    response = session.file("PUT", "three", content=content)
+    assert response.status_code == 507
+    assert response.json()["detail"] and response.json()["code"]
+    assert set(session.files()) == {"in/data.csv", "notes.txt", "one", "two"}
+    assert session.file("DELETE", "one").status_code == 204
+    session.put("three", content)
+    assert session.printed("import os; os.path.getsize('three')") == str(20 * MEGABYTE)
+
+
+def test_a_file_the_code_wrote_can_be_replaced_and_read(session: Session) -> None:
+    """What is sent takes the place of what the code wrote, and belongs to the code."""
+    session.run("with open('f.txt', 'w') as f: _ = f.write('a long text that was there')")
+    assert session.read("f.txt") == b"a long text that was there"
+    session.put("f.txt", b"short")
+    assert session.read("f.txt") == b"short"
+    session.run("with open('f.txt', 'a') as f: _ = f.write(' and more')")
+    assert session.read("f.txt") == b"short and more"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "données/数据 🎉.csv",
+        'it\'s "quoted" & more?.txt',
+        "100%25.txt",
+        "%2e%2e",
+        "a#b;c=d+e.txt",
+        "back\\slash",
+        ".config/.hidden",
+        "..almost",
+        "x" * 255,
+    ],
+)
+def test_any_name_a_file_can_have_will_do(session: Session, path: str) -> None:
+    """A quoted path means itself, on every call."""
+    session.put(path, b"content")
+    assert session.printed(f"print(open({path!r}).read())") == "content"
+    assert path in session.files()
+    assert session.read(path) == b"content"
+    assert session.file("PATCH", path, json={"path": "renamed"}).status_code == 200
+    assert session.file("PATCH", "renamed", json={"path": path}).status_code == 200
+    assert session.file("DELETE", path).status_code == 204
+    assert path not in session.files()
+
+
+def test_a_download_is_a_file_and_never_a_page(session: Session) -> None:
+    """What the code wrote is served as an attachment that no browser will run."""
+    session.put("page.html", b"<script>alert(1)</script>")
+    response = session.file("GET", "page.html")
+    assert response.headers["content-disposition"].startswith("attachment")
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+# Removing and renaming ---------------------------------------------------------------------------
+
+
+def test_a_removed_file_is_gone(session: Session) -> None:
+    """204, then it is neither listed nor found, by the code or from outside."""
+    session.put("gone.txt", b"x")
+    response = session.file("DELETE", "gone.txt")
+    assert (response.status_code, response.content) == (204, b"")
+    assert "gone.txt" not in session.files()
+    assert session.printed("import os; os.path.exists('gone.txt')") == "False"
+    for method in ("GET", "DELETE"):
+        again = session.file(method, "gone.txt")
+        assert again.status_code == 404
+        problem(again)
+    assert session.file("HEAD", "gone.txt").status_code == 404
+
+
+def test_a_renamed_file_is_the_same_file(session: Session) -> None:
+    """It is found under its new path alone, in a folder that is made for it, with its bytes and time."""
+    session.run("import os\nopen('old.txt', 'w').write('text')\nos.utime('old.txt', (1e9, 1e9))")
+    response = session.file("PATCH", "old.txt", json={"path": "new/folder/name.txt"})
+    assert response.status_code == 200
+    body = response.json()
+    assert (body["path"], body["size_bytes"]) == ("new/folder/name.txt", 4)
+    listed = session.files()
+    assert "old.txt" not in listed
+    assert listed["new/folder/name.txt"]["modified_at"] == pytest.approx(1e9, abs=0.01)
+    assert session.read("new/folder/name.txt") == b"text"
+    assert session.printed("import os; os.path.exists('old.txt')") == "False"
+    missing = session.file("PATCH", "old.txt", json={"path": "x"})
+    assert missing.status_code == 404
+    problem(missing)
+
+
+def test_a_bad_new_name_is_refused(session: Session) -> None:
+    """A rename out of the workspace, or with a body that makes no sense, is 422 and moves nothing."""
+    for wrong in ("../up", "/etc/x", "", ".", "a\0b", "a/../../b", "x" * 300, 7, None):
+        response = session.file("PATCH", "notes.txt", json={"path": wrong})
+        assert response.status_code == 422, (wrong, response.text[:300])
+        problem(response)
+    assert session.file("PATCH", "notes.txt", json={}).status_code == 422
+    assert session.read("notes.txt") == b"given"
+
+
+# While code runs ---------------------------------------------------------------------------------
+
+
+def test_files_can_be_worked_with_while_code_runs(session: Session) -> None:
+    """List, write, read, rename and remove do not wait for the running call, which sees them happen."""
+    cell_id = session.detach(
+        dedent("""
+            import os, time
+            with open("from_code.txt", "w") as file:
+                file.write("half")
+            while not os.path.exists("go.txt"):
+                time.sleep(0.02)
+            print(open("go.txt").read(), os.path.exists("from_code.txt"), open("moved.txt").read())
+        """),
+        timeout_ms=20_000,
+    )
+    began = time.monotonic()
+    while "from_code.txt" not in session.files():
+        assert time.monotonic() - began < 5
+        time.sleep(0.05)
+    assert session.read("from_code.txt") == b"half"
+    session.put("first.txt", b"text")
+    assert session.file("PATCH", "first.txt", json={"path": "moved.txt"}).status_code == 200
+    assert session.file("DELETE", "from_code.txt").status_code == 204
+    assert session.describe()["state"] == "busy"
+    session.put("go.txt", b"went")
+    assert time.monotonic() - began < 8
+    result = session.finished(cell_id)["result"]
+    assert result["stdout"] == "went False text\n"
+
+
+def test_a_file_that_grows_while_it_is_read_is_no_failure(session: Session) -> None:
+    """Reading a file that the code writes to gives a prefix of it."""
+    cell_id = session.detach(
+        dedent("""
+            import time
+            end = time.time() + 1.5
+            with open("log.txt", "w", buffering=1) as log:
+                while time.time() < end:
+                    log.write("line of the log\\n" * 200)
+        """)
+    )
+    time.sleep(0.5)
+    for _ in range(5):
+        content = session.read("log.txt").decode()
+        assert content == ("line of the log\n" * (len(content) // 16 + 1))[: len(content)]
+    assert session.finished(cell_id)["result"]["exit_code"] == 0
+
+
+# Out of bounds -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "..%2Fetc%2Fpasswd",
+        "%2e%2e/%2e%2e/etc/passwd",
+        "in/%2e%2e/%2e%2e/etc/passwd",
+        "%2Fetc%2Fpasswd",
+        "/etc/passwd",
+        "a%00b",
+        "in%2F..",
+        "%2e",
+        "__main__.py",
+        "x" * 256,
+        "folder/" * 200 + "f",
+    ],
+)
+def test_a_path_out_of_the_workspace_is_refused(session: Session, path: str) -> None:
+    """Whatever is asked of a path that can't be a file's is a 4xx, and nothing comes of it."""
+    before = session.files()
+    bodies: dict[str, Any] = {"PUT": {"content": b"x"}, "PATCH": {"json": {"path": "moved"}}}
+    for method in ("GET", "HEAD", "PUT", "DELETE", "PATCH"):
+        options = bodies.get(method, {})
+        response = session.call(method, f"/files/{path}", **options)
+        assert 400 <= response.status_code < 500, (method, response.status_code, response.text[:300])
+        if method != "HEAD":
+            problem(response)
+    assert session.files() == before
+
+
+@pytest.mark.parametrize("path", ["%ff%fe", "%ED%A0%80"])
+def test_a_path_that_is_no_text_is_no_failure(session: Session, path: str) -> None:
+    """Bytes that are not UTF-8 name no file there is."""
+    for method in ("GET", "DELETE"):
+        response = session.call(method, f"/files/{path}")
+        assert response.status_code in (404, 422)
+        problem(response)
+    assert session.call("PUT", f"/files/{path}", content=b"x").status_code < 500
+
+
+def test_links_are_not_followed(session: Session) -> None:
+    """Through a link made by the code nothing is read, written, renamed or listed."""
+    session.run(
+        dedent("""
+            import os
+            with open("/tmp/outside.txt", "w") as file: file.write("secret")
+            os.makedirs("/tmp/folder", exist_ok=True)
+            with open("/tmp/folder/x.txt", "w") as file: file.write("secret")
+            os.symlink("/tmp/outside.txt", "file_link")
+            os.symlink("/etc/passwd", "passwd")
+            os.symlink("/tmp/folder", "folder_link")
+            os.symlink("loop", "loop")
+            os.symlink("notes.txt", "inside_link")
+        """)
+    )
+    links = ("file_link", "passwd", "folder_link", "folder_link/x.txt", "loop", "inside_link")
+    assert set(session.files()) == {"in/data.csv", "notes.txt"}
+    for path in links:
+        response = session.file("GET", path)
+        assert 400 <= response.status_code < 500, (path, response.text[:300])
+        assert "secret" not in response.text and "root:" not in response.text
+        problem(response)
+    for path in ("folder_link/new.txt", "folder_link/x.txt"):
+        assert 400 <= session.file("PUT", path, content=b"changed").status_code < 500
+        renamed = session.file("PATCH", "notes.txt", json={"path": path})
+        assert 400 <= renamed.status_code < 500
+    assert 400 <= session.file("DELETE", "folder_link/x.txt").status_code < 500
+    session.file("PUT", "file_link", content=b"changed")  # in place of the link, or not at all
+    seen = session.printed("print(open('/tmp/outside.txt').read(), sorted(os.listdir('/tmp/folder')))")
+    assert seen == "secret ['x.txt']"
+    assert session.read("notes.txt") == b"given"
+
+
+def test_what_is_no_regular_file_is_refused_and_never_hangs(session: Session) -> None:
+    """Folders, pipes, sockets and files without the right to read are a 4xx, at once."""
+    session.run(
+        dedent("""
+            import os, socket
+            os.mkfifo("pipe")
+            os.makedirs("folder")
+            opened = socket.socket(socket.AF_UNIX)
+            opened.bind("socket")
+            with open("closed.txt", "w") as file: file.write("x")
+            os.chmod("closed.txt", 0)
+        """)
+    )
+    began = time.monotonic()
+    for path in ("pipe", "folder", "socket", "closed.txt"):
+        response = session.file("GET", path)
+        assert 400 <= response.status_code < 500, (path, response.text[:300])
+        problem(response)
+    for path in ("folder", "notes.txt/below"):
+        assert 400 <= session.file("PUT", path, content=b"x").status_code < 500
+    assert not {"pipe", "folder", "socket"} & set(session.files())
+    assert time.monotonic() - began < 5
+    assert session.read("notes.txt") == b"given"

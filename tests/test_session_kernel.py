@@ -1,0 +1,312 @@
+"""What becomes of a session's kernel: time, memory, death, interrupt, restart, input, progress."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from tests.support.process import Service
+from tests.support.session import Session, new_session
+
+pytestmark = pytest.mark.timeout(90)
+
+GROW = "hoard = []\nwhile True:\n    hoard.append(bytearray(b'x') * 10_000_000)"
+
+
+@pytest.fixture(scope="module")
+def session(service: Service) -> Iterator[Session]:
+    """One session that the tests share; each leaves it able to work."""
+    with new_session(service) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def tight_session(tight_service: Service) -> Iterator[Session]:
+    """One session of the service with a second of CPU time and 128 MiB."""
+    with new_session(tight_service) as opened:
+        yield opened
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """What a call gives, and how many seconds it took."""
+    began = time.monotonic()
+    return call(), time.monotonic() - began
+
+
+# Time, memory and death --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "stuck",
+    [
+        pytest.param("time.sleep(60)", id="sleep"),
+        pytest.param("while True: pass", id="busy loop"),
+        pytest.param("import subprocess; subprocess.run(['sleep', '60'])", id="child"),
+        pytest.param("import asyncio\nawait asyncio.sleep(60)", id="await"),
+        pytest.param("import threading; threading.Event().wait()", id="lock"),
+    ],
+)
+def test_a_timeout_interrupts_and_keeps_the_state(session: Session, stuck: str) -> None:
+    """What heeds an interrupt is interrupted: variables survive, and the next call works at once."""
+    session.run("import time\nmarker = 'here'")
+    result, elapsed = timed(lambda: session.run(f"print('kept')\n{stuck}", timeout_ms=700))
+    assert (result["timed_out"], result["exit_code"]) == (True, None)
+    assert result["error"]["name"] == "TimeoutExceeded"
+    assert (result["state"], result["stdout"]) == ("kept", "kept\n")
+    assert elapsed < 6
+    said, elapsed = timed(lambda: session.printed("marker"))
+    assert said == "'here'"
+    assert elapsed < 2
+
+
+@pytest.mark.parametrize(
+    ("stuck", "may_heed"),
+    [
+        pytest.param("sum(range(10**12))", False, id="C loop"),
+        pytest.param("signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)", False, id="ignored"),
+        pytest.param(
+            "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); sum(range(10**12))", False, id="blocked"
+        ),
+        pytest.param(
+            "while True:\n    try: time.sleep(60)\n    except BaseException: pass", False, id="stubborn"
+        ),
+        pytest.param("import re; re.match(r'(a+)+$', 'a' * 50 + 'b')", True, id="regex"),
+        pytest.param("os.kill(os.getpid(), signal.SIGSTOP)", True, id="stopped"),
+    ],
+)
+def test_a_timeout_that_is_not_heeded_restarts(session: Session, stuck: str, may_heed: bool) -> None:
+    """What does not end is killed: a new kernel is there, the files are kept, and it says so."""
+    session.run("import os, signal, time\nmarker = 'here'\nwith open('kept.txt', 'w') as f: _ = f.write('x')")
+    result = session.run(f"print('kept')\n{stuck}", timeout_ms=700)
+    assert (result["timed_out"], result["exit_code"]) == (True, None)
+    assert result["error"]["name"] == "TimeoutExceeded"
+    assert result["stdout"] == "kept\n"
+    assert result["state"] == "restarted" or (may_heed and result["state"] == "kept")
+    after, elapsed = timed(lambda: session.run("print('marker' in globals(), open('kept.txt').read())"))
+    assert after["stdout"] == f"{result['state'] == 'kept'} x\n"
+    assert elapsed < 3
+    if result["state"] == "restarted":
+        assert after["execution_count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("ending", "exit_code"),
+    [
+        pytest.param("os._exit(3)", 3, id="os._exit"),
+        pytest.param("os._exit(0)", 0, id="os._exit of 0"),
+        pytest.param("os.kill(os.getpid(), 9)", 137, id="killed"),
+        pytest.param("import ctypes; ctypes.string_at(0)", 139, id="segfault"),
+        pytest.param("os.abort()", 134, id="abort"),
+    ],
+)
+def test_a_kernel_that_dies_is_replaced(session: Session, ending: str, exit_code: int) -> None:
+    """The answer has the exit code and the output so far; the next call has a new kernel, at once."""
+    code = "import os\nmarker = 1\nwith open('kept.txt', 'w') as f: _ = f.write('x')\nprint('said')\n"
+    result = session.run(code + ending)
+    assert (result["exit_code"], result["timed_out"]) == (exit_code, False)
+    assert (result["state"], result["stdout"]) == ("restarted", "said\n")
+    after, elapsed = timed(lambda: session.run("print('marker' in globals(), open('kept.txt').read())"))
+    assert after["stdout"] == "False x\n"
+    assert (after["execution_count"], after["state"]) == (1, "kept")
+    assert elapsed < 3
+
+
+def test_running_out_of_memory_restarts(tight_session: Session) -> None:
+    """Memory without end is 137 and says memory; the files are kept and the next call works."""
+    tight_session.run("marker = 1\nwith open('kept.txt', 'w') as f: _ = f.write('x')")
+    result = tight_session.run(f"print('said')\n{GROW}")
+    assert (result["exit_code"], result["timed_out"]) == (137, False)
+    assert result["error"]["name"] == "MemoryLimitExceeded"
+    assert (result["state"], result["stdout"]) == ("restarted", "said\n")
+    after = tight_session.run("print('marker' in globals(), open('kept.txt').read())")
+    assert after["stdout"] == "False x\n"
+
+
+def test_memory_held_from_one_call_to_the_next_counts(tight_session: Session) -> None:
+    """Three calls that keep 60 MiB each are too much for 128; the third is told so."""
+    code = "held = [*globals().get('held', []), bytearray(b'x') * (60 * 1024 * 1024)]"
+    results = [tight_session.run(code) for _ in range(3)]
+    assert [result["exit_code"] for result in results[:2]] == [0, 0]
+    assert results[2]["exit_code"] == 137 or results[2]["error"]["name"] == "MemoryError"
+    tight_session.restart()
+    assert tight_session.printed("'held' in globals()") == "False"
+
+
+@pytest.mark.parametrize(
+    "burn",
+    [
+        pytest.param("while True: pass", id="itself"),
+        pytest.param(
+            "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])", id="a child"
+        ),
+    ],
+)
+def test_processor_time_is_bounded_per_call(tight_session: Session, burn: str) -> None:
+    """A call over `CPU_TIME_LIMIT_SEC`, children included, is 152; the next call starts from nothing."""
+    tight_session.run("import time")
+    result = tight_session.run(f"print('said')\n{burn}")
+    assert (result["exit_code"], result["timed_out"]) == (152, False)
+    assert result["error"]["name"] == "CpuTimeLimitExceeded"
+    assert result["stdout"] == "said\n"
+    assert result["state"] in ("kept", "restarted")
+    assert tight_session.printed("'next'") == "'next'"
+
+
+def test_processor_time_is_not_added_up_over_calls(tight_session: Session) -> None:
+    """Three calls of 0.6 s each are all within a limit of one second."""
+    code = "import time\nend = time.process_time() + 0.6\nwhile time.process_time() < end: pass"
+    for _ in range(3):
+        assert tight_session.run(code)["exit_code"] == 0
+
+
+# Interrupt and restart ---------------------------------------------------------------------------
+
+
+def test_an_interrupt_ends_the_running_call(session: Session) -> None:
+    """It is a KeyboardInterrupt in the code: the answer comes at once and the state is kept."""
+    session.run("import time\nmarker = 'here'")
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(session.run, "print('said')\ntime.sleep(20)\nprint('never')")
+        time.sleep(0.7)
+        session.interrupt()
+        result = running.result(timeout=5)
+    assert result["error"]["name"] == "KeyboardInterrupt"
+    assert (result["stdout"], result["timed_out"], result["state"]) == ("said\n", False, "kept")
+    assert result["exit_code"] in (1, 130)
+    assert session.printed("marker") == "'here'"
+
+
+def test_an_interrupt_of_nothing_does_nothing(session: Session) -> None:
+    """An idle session takes an interrupt and goes on; the next call is not hit by it."""
+    session.run("marker = 'here'")
+    for _ in range(3):
+        session.interrupt()
+    time.sleep(0.2)
+    assert session.printed("import time; time.sleep(0.3); marker") == "'here'"
+
+
+def test_a_restart_keeps_the_files_alone(session: Session) -> None:
+    """Variables, threads and folder are as at the beginning, counting starts anew, files stay."""
+    session.run(
+        "import os\nmarker = 1\nos.makedirs('d', exist_ok=True)\nos.chdir('d')\nopen('f.txt', 'w').close()"
+    )
+    described = session.restart()
+    assert described["session_id"] == session.id
+    assert (described["execution_count"], described["state"]) == (0, "ready")
+    result = session.run("import os\nprint('marker' in globals(), os.getcwd(), os.path.exists('d/f.txt'))")
+    assert result["stdout"] == "False /workspace True\n"
+    assert (result["execution_count"], result["state"]) == (1, "kept")
+
+
+def test_a_restart_ends_the_running_call(session: Session) -> None:
+    """The call that was running is answered with what it had said, and says that the state is gone."""
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(session.run, "import time\nmarker = 1\nprint('said')\ntime.sleep(20)")
+        time.sleep(0.7)
+        described = session.restart()
+        result = running.result(timeout=8)
+    assert described["execution_count"] == 0
+    assert (result["stdout"], result["state"]) == ("said\n", "restarted")
+    assert result["exit_code"] != 0
+    assert session.printed("'marker' in globals()") == "False"
+
+
+# Standard input ----------------------------------------------------------------------------------
+
+
+def test_standard_input_is_given_per_call(session: Session) -> None:
+    """Each call reads its own `stdin`; what one left unread is not there for the next."""
+    assert session.run("print(input('name? '))", stdin="Ada\nleft over\n")["stdout"] == "name? Ada\n"
+    second = session.run("import subprocess\nprint(input())\n_ = subprocess.run(['cat'])", stdin="a\nb\n")
+    assert second["stdout"] in ("a\nb\n", "a\n"), "a child has what Python has not read ahead"
+    assert session.run("import sys\nprint(repr(sys.stdin.read()))", stdin="whole")["stdout"] == "'whole'\n"
+    assert session.run("print(repr(sys.stdin.read()))")["stdout"] == "''\n"
+
+
+def test_input_without_stdin_raises_at_once(session: Session) -> None:
+    """`input()` with nothing to read is an error, in a plain call and in a streamed one, not a wait."""
+    result, elapsed = timed(lambda: session.run("input('? ')"))
+    assert result["error"]["name"] in ("EOFError", "StdinNotImplementedError")
+    assert (result["exit_code"], result["state"]) == (1, "kept")
+    assert elapsed < 2
+    events, elapsed = timed(lambda: session.stream("input('? ')"))
+    assert events[-1].data["error"]["name"] in ("EOFError", "StdinNotImplementedError")
+    assert "input_request" not in {event.type for event in events}
+    assert elapsed < 2
+
+
+# Progress and displays ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "stream"),
+    [
+        pytest.param(
+            "from tqdm.auto import tqdm\nfor _ in tqdm(range(4), mininterval=0): time.sleep(0.4)",
+            "stderr",
+            id="tqdm",
+        ),
+        pytest.param(
+            "for i in range(5):\n    print(f'\\r{i * 25}%', end='')\n    time.sleep(0.4)",
+            "stdout",
+            id="carriage return",
+        ),
+    ],
+)
+def test_a_progress_bar_is_streamed_as_it_moves(session: Session, code: str, stream: str) -> None:
+    """Each step arrives when it is drawn, with its carriage return, and not all at the end."""
+    session.run("import time, warnings\nwarnings.simplefilter('ignore')")
+    steps: list[float] = []
+    text = ""
+    with session.open_stream(code) as events:
+        for event in events:
+            if event.type == "output" and event.data["stream"] == stream:
+                text += event.data["data"]
+                steps.append(time.monotonic())
+    assert "\r" in text and "25%" in text and "100%" in text
+    assert len(steps) >= 4
+    assert steps[-1] - steps[0] > 1.0
+
+
+def test_cleared_and_updated_displays_end_as_in_a_notebook(session: Session) -> None:
+    """`outputs` has what would be on the page at the end; a handle works in a later call as well."""
+    result = session.run(
+        dedent("""
+            from IPython.display import clear_output, display, update_display
+            display("gone")
+            for i in range(3):
+                clear_output(wait=True)
+                display(f"step {i}")
+            handle = display("first", display_id=True)
+            handle.update("second")
+            display("by id", display_id="fixed")
+        """)
+    )
+    texts = [output["data"]["text/plain"] for output in result["outputs"]]
+    assert texts == ["'step 2'", "'second'", "'by id'"]
+    later = session.run("handle.update('third'); update_display('there', display_id='fixed')\nprint('ok')")
+    assert (later["stdout"], later["exit_code"]) == ("ok\n", 0)
+    assert session.run("display('a')\nclear_output()")["outputs"] == []
+
+
+def test_what_is_shown_between_calls_belongs_to_no_call(session: Session) -> None:
+    """Text and displays of a background thread do not spoil a later call's value and result."""
+    session.run(
+        dedent("""
+            import threading, time
+            from IPython.display import display
+            def chatter():
+                for i in range(10):
+                    print("chatter")
+                    display("chatter")
+                    time.sleep(0.05)
+            threading.Thread(target=chatter).start()
+        """)
+    )
+    time.sleep(1)
+    result = session.run("6 * 7")
+    assert result["stdout"].endswith("42\n")
+    assert result["outputs"][-1]["data"]["text/plain"] == "42"
