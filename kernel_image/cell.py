@@ -34,7 +34,9 @@ class OutputPipe:
         self._on_data = on_data
         self._reader, self.writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._reader, False)
-        fcntl.fcntl(self._reader, _F_SETPIPE_SZ, _PIPE_BYTES)
+        # Larger is faster; the host grants it to so many pipes of one user only.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._reader, _F_SETPIPE_SZ, _PIPE_BYTES)
         asyncio.get_running_loop().add_reader(self._reader, self._read)
 
     def _read(self) -> bool:
@@ -110,7 +112,7 @@ class Cell:
 
     @property
     def over_memory_limit(self) -> bool:
-        return cgroup.anonymous_bytes() > self.idle_bytes + self.memory_bytes + _MEMORY_SLACK_BYTES
+        return cgroup.process_bytes() > self.idle_bytes + self.memory_bytes + _MEMORY_SLACK_BYTES
 
     @property
     def killed_for_memory(self) -> bool:

@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 from typing import Final
 
+from kernel_image import contract
+
+_TMPFS: Final = (contract.WORKSPACE, contract.HOME, "/tmp", "/dev/shm")
 _ROOT: Final = Path("/sys/fs/cgroup")
 _V2: Final = (_ROOT / "cgroup.controllers").exists()
 _CPU: Final = _ROOT / "cpu.stat" if _V2 else _ROOT / "cpuacct/cpuacct.usage"
@@ -33,9 +36,19 @@ def resident_bytes() -> int:
     return fields["rss"] + fields.get("shmem", 0)
 
 
-def anonymous_bytes() -> int:
-    """Memory that processes have written to, without files and tmpfs."""
-    return _fields(_MEMORY)["anon" if _V2 else "rss"]
+def process_bytes() -> int:
+    """Memory that processes have written to, shared mappings included, files and tmpfs not."""
+    fields = _fields(_MEMORY)
+    return fields["anon" if _V2 else "rss"] + max(0, fields.get("shmem", 0) - _tmpfs_bytes())
+
+
+def _tmpfs_bytes() -> int:
+    """What the files in the writable folders hold."""
+    used = 0
+    for folder in _TMPFS:
+        status = os.statvfs(folder)
+        used += (status.f_blocks - status.f_bfree) * status.f_frsize
+    return used
 
 
 def out_of_memory_kills() -> int:

@@ -23,7 +23,7 @@ from traitlets.config import Config
 from kernel_image import contract, nested_asyncio
 from kernel_image.journal import Journal
 from kernel_image.program import ProgramEnd
-from kernel_image.shell import Shell, bounded_error, exit_status
+from kernel_image.shell import Shell, exit_status, told
 from kernel_image.streams import StandardStreams
 
 _BYTE_ORDER_MARK = "\ufeff"
@@ -36,6 +36,7 @@ class Kernel(IPythonKernel):
     streams: StandardStreams
     program_end: ProgramEnd
     journal: Journal
+    process_id: int
 
     def _forward_input(self, allow_stdin: bool = False) -> None:
         """Ask the client only where it said that it answers; otherwise `input()` reads descriptor 0."""
@@ -57,8 +58,10 @@ class Kernel(IPythonKernel):
         options = (cell_meta or {}).get(contract.CELL_METADATA, {})
         importlib.invalidate_caches()
         shell = self._shell()
-        shell.exit_code = 0
+        shell.exit_code, shell.error = 0, None
+        finished_badly = False
         self.journal.begin()
+        self.program_end.begin()
         shell.ast_node_interactivity = "last_expr" if options.get("last_line_interactive", True) else "none"
         try:
             with self.streams.stdin(options.get("stdin")):
@@ -71,11 +74,17 @@ class Kernel(IPythonKernel):
                     cell_meta=cell_meta,
                     cell_id=cell_id,
                 )
-                if options.get("final"):
-                    self._finish_program()
+                if options.get("final") and os.getpid() == self.process_id:
+                    finished_badly = not self._finish_program()
+            if os.getpid() != self.process_id:
+                # A child that the code forked and that came back from it: it ends as a script would.
+                self.streams.restore()
+                os._exit(shell.exit_code)
         finally:
             self.streams.restore()
-        reply = bounded_error(reply) | {contract.CELL_METADATA: {"exit_code": shell.exit_code}}
+        failed = reply["status"] == "error" or finished_badly
+        reply = told(reply, shell.error)
+        reply |= {contract.CELL_METADATA: {"exit_code": shell.exit_code if failed else 0}}
         if not options.get("final"):
             self.journal.end(reply)
         return reply
@@ -89,14 +98,18 @@ class Kernel(IPythonKernel):
         assert isinstance(self.shell, Shell)
         return self.shell
 
-    def _finish_program(self) -> None:
+    def _finish_program(self) -> bool:
+        """End as a program does; False if that ended with an error of its own."""
         shell = self._shell()
         try:
             self.program_end.finish(shell.user_ns)
         except SystemExit as error:
             shell.exit_code = exit_status(error)
+            return False
         except BaseException:
             shell.showtraceback()
+            return False
+        return True
 
 
 class KernelApp(IPKernelApp):
@@ -147,6 +160,7 @@ def run(key: str, ready: int, journal: int, answers: int) -> None:
     app = KernelApp.instance(config=_config(key))
     app.initialize()
     app.kernel.streams = streams
+    app.kernel.process_id = os.getpid()
     app.kernel.journal = Journal(journal, answers)
     app.kernel.journal.listen_to(app.kernel.session)
     _warm_up(app.kernel.shell)

@@ -103,7 +103,7 @@ class KernelProcess:
                 raise KernelFailed(f"no answer within {_START_SEC:.0f} s") from error
             if not answered:
                 raise KernelFailed("it ended while starting: " + self._last_words.decode("utf-8", "replace"))
-            self.idle_bytes = cgroup.anonymous_bytes()
+            self.idle_bytes = cgroup.process_bytes()
 
     async def _start(self, key: str) -> bytes:
         self._last_words = self._line = b""

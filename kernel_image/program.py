@@ -4,6 +4,7 @@ A script's interpreter waits for threads, runs `atexit` handlers and writes out 
 left open. A kernel does none of it after a cell, so output would be missing.
 """
 
+import asyncio
 import atexit
 import contextlib
 import gc
@@ -21,12 +22,17 @@ class ProgramEnd:
 
     def __init__(self) -> None:
         self._kernel_threads = frozenset(threading.enumerate())
+        self._kernel_tasks: frozenset[asyncio.Task[Any]] = frozenset()
         atexit._clear()
         atexit.register(logging.shutdown)
         atexit.register(weakref.finalize._exitfunc)  # type: ignore[attr-defined]
         multiprocessing = sys.modules.get("multiprocessing.util")
         if multiprocessing is not None:
             atexit.register(multiprocessing._exit_function)
+
+    def begin(self) -> None:
+        """The program begins: what the event loop has to do by now is the kernel's."""
+        self._kernel_tasks = frozenset(asyncio.all_tasks())
 
     def _user_threads(self) -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread not in self._kernel_threads]
@@ -39,7 +45,10 @@ class ProgramEnd:
             if not thread.daemon:
                 thread.join()
         atexit._run_exitfuncs()
-        if not self._user_threads():
+        pending = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+        for task in pending - self._kernel_tasks:
+            task.cancel()
+        if not self._user_threads() and pending <= self._kernel_tasks:
             namespace.clear()
         _flush_open_files()
 

@@ -1,6 +1,8 @@
 """The IPython shell of a kernel: plain tracebacks, text on stdout, `exit` that exits."""
 
+import math
 import os
+import signal
 import sys
 import warnings
 from types import TracebackType
@@ -14,8 +16,10 @@ from traitlets import Any as AnyTrait
 from traitlets import Type
 
 _EXIT_HINT = "To exit: use"
-_MAX_DISPLAY_CHARACTERS = 1 << 25
+_MAX_DISPLAY_CHARACTERS = 3 << 22
 """Of one representation of one output: the service drops a connection that sends larger frames."""
+_TRACEBACK_ENDS = 30
+"""Entries shown of each end of a long traceback."""
 _MAX_ERROR_CHARACTERS = 1 << 18
 """Of an exception's text, and of its traceback, in a message; stderr has all of it."""
 
@@ -50,7 +54,9 @@ class Shell(ZMQInteractiveShell):
     displayhook_class = Type(DisplayHook)
     display_pub_class = Type(DisplayPublisher)
     exit_code: int = 0
-    """Exit status of the last cell, as a shell would report it."""
+    """Exit status that the last error of the cell means, as a shell would report it."""
+    error: BaseException | None = None
+    """The last error that was shown."""
     exiter = AnyTrait()
 
     def init_environment(self) -> None:
@@ -67,14 +73,19 @@ class Shell(ZMQInteractiveShell):
         **kwargs: Any,
     ) -> None:
         error = exc_tuple[1] if exc_tuple else sys.exception()
+        self.error = error
         if isinstance(error, SystemExit):
             self.exit_code = exit_status(error)
         else:
-            self.exit_code = 1
+            self.exit_code = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
             super().showtraceback(exc_tuple, *args, **kwargs)
 
+    def payloadpage_page(self, strg: str | dict[str, str], *_: Any, **__: Any) -> None:
+        """What would open a pager (`len?`) is printed."""
+        print(strg["text/plain"] if isinstance(strg, dict) else strg)
+
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
-        self.exit_code = 1
+        stb = _shortened(stb)
         text = "\n".join(stb).rstrip("\n")
         print(text, file=sys.stderr)
         if len(text) > _MAX_ERROR_CHARACTERS:
@@ -89,18 +100,45 @@ class Shell(ZMQInteractiveShell):
 
 def _bounded(bundle: dict[str, Any]) -> dict[str, Any]:
     """`bundle` with what is too large for one message replaced by a note."""
-    kept = {}
+    kept, notes = {}, []
     for mime, value in bundle.items():
         size = len(value) if isinstance(value, str | bytes) else 0
         if size <= _MAX_DISPLAY_CHARACTERS:
-            kept[mime] = value
+            kept[mime] = _finite(value)
         else:
-            kept.setdefault("text/plain", f"[{mime} of {size} characters left out: too large to send]")
+            notes.append(f"[{mime} of {size} characters left out: too large to send]")
+    if notes:
+        kept["text/plain"] = "\n".join([*filter(None, [kept.get("text/plain")]), *notes])
     return kept
 
 
-def bounded_error(reply: dict[str, Any]) -> dict[str, Any]:
-    """An execute_reply's content with an exception's text cut to what a message may hold."""
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinities: they are null, in what is shown."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _shortened(traceback: list[str]) -> list[str]:
+    """A traceback without the middle of an endless recursion."""
+    left_out = len(traceback) - 2 * _TRACEBACK_ENDS
+    if left_out <= 0:
+        return traceback
+    ends = traceback[:_TRACEBACK_ENDS], traceback[-_TRACEBACK_ENDS:]
+    return [*ends[0], f"  [{left_out} more frames left out]\n", *ends[1]]
+
+
+def told(reply: dict[str, Any], error: BaseException | None) -> dict[str, Any]:
+    """An execute_reply's content with the exception's name and a text that fits into a message.
+
+    `error` is used where the reply has none: when showing the last value failed.
+    """
+    if reply.get("ename") == "NoneType" and error is not None:
+        reply |= {"ename": type(error).__name__, "evalue": str(error)}
     if "evalue" in reply:
         reply["evalue"] = reply["evalue"][:_MAX_ERROR_CHARACTERS]
     return reply

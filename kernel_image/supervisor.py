@@ -41,7 +41,7 @@ from kernel_image import cgroup
 from kernel_image.cell import Cell
 from kernel_image.forks import Forks
 from kernel_image.kernel_process import KernelFailed, KernelProcess, UserProcess
-from kernel_image.workspace import NotRegular, Workspace
+from kernel_image.workspace import Changes, NotRegular, Workspace
 
 _CHUNK_BYTES: Final = 1 << 17
 _CHECK_SEC: Final = 0.1
@@ -88,8 +88,12 @@ class Supervisor:
         """End the running cell with everything written so far."""
         if self.cell is not None and self._running:
             self.kernel.drain()
-            changes = self.workspace.changes()
             self._running = False
+            try:
+                changes = self.workspace.changes()
+            except Exception as error:
+                changes = Changes()
+                changes.skip(".", f"the workspace can't be read: {error}")
             self.cell.end(asdict(changes))
 
     def interrupt(self, number: int = signal.SIGINT) -> None:

@@ -198,7 +198,11 @@ class Workspace:
     def _files(self, report: Changes) -> Iterator[tuple[str, os.stat_result]]:
         """Regular files beneath the root, depth first; what can't be returned goes to `report`."""
         seen = 0
-        pending = [(os.open(self._root, _FOLDER_FLAGS), "", 1)]
+        try:
+            pending = [(os.open(self._root, _FOLDER_FLAGS), "", 1)]
+        except OSError as error:
+            report.skip(".", error.strerror or "unreadable")
+            return
         try:
             while pending:
                 handle, prefix, depth = pending.pop()

@@ -22,6 +22,7 @@
      │   ├─ SettingsInvalid(problems)
      │   ├─ AddressUnavailable(host, port, reason)
      │   ├─ StorageUnavailable(folder, reason)
+     │   ├─ StorageInUse(folder)
      │   ├─ MigrationsMissing(folder)
      │   ├─ MigrationFailed(reason)
      │   └─ RegistryTooNew(revision)
@@ -225,6 +226,16 @@ class StorageUnavailable(StartError):
         )
         self.folder = folder
         self.reason = reason
+
+
+class StorageInUse(StartError):
+    """Another service works in this folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"Another service uses FILE_STORAGE_DIR={folder}; stop it, or give this one a folder of its own."
+        )
+        self.folder = folder
 
 
 class MigrationsMissing(StartError):

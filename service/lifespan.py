@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from service.run import Stores
 from service.session_registry import SessionRegistry
 from service.sessions import Sessions
 from service.settings import MIB, Settings
+from service.storage_lock import storage_lock
 from sessions.containers import DockerEngine
 from sessions.kernel import KernelContext
 from sessions.models import Connection, Limits
@@ -35,13 +36,13 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         files = FileStore(settings.file_storage_dir, registry, settings.max_file_bytes, settings.file_ttl_sec)
         stack.callback(files.close)
         files.prepare()
+        await stack.enter_async_context(storage_lock(settings.file_storage_dir))
         await registry.migrate()
         instance_id = await registry.instance_id(settings.instance_id)
         await stack.enter_async_context(_running(keep_house(files, registry)))
 
         engine = DockerEngine()
         stack.push_async_callback(engine.close)
-        await engine.prepare(settings.python_executor_docker_image)
         context = KernelContext()
         stack.callback(context.close)
         session_registry = SessionRegistry(registry)
@@ -111,6 +112,11 @@ class ContainerRegistry:
 
     async def removed(self, container_id: str) -> None:
         await self._registry.container_removed(container_id, time.time())
+
+    async def only(self, container_ids: Collection[str]) -> None:
+        for record in await self._registry.live_containers(self._instance_id):
+            if record.container_id not in container_ids:
+                await self._registry.container_removed(record.container_id, time.time())
 
 
 @asynccontextmanager

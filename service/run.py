@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
@@ -10,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Final, Literal
 
 from service.artifacts import FileStore
-from service.errors import FileTooLarge, StorageFull
+from service.errors import FileTooLarge, RegistryUnavailable, ServiceError, StorageFull
 from service.records import ExecutionRecord, FileOrigin, StoredFile
 from service.registry import Registry
 from service.schemas import ExecuteResult, ExecutionError, SkippedFile, WorkspaceFile
@@ -23,6 +24,8 @@ State = Literal["kept", "restarted", "lost"]
 RunEvent = OutputChunk | Display | InputRequest | ExecuteResult
 Conclude = Callable[[CellResult], Awaitable[tuple[State, str]]]
 """Sees to the kernel after a cell; returns what became of the state, and why."""
+
+log = logging.getLogger(__name__)
 
 _IMAGE_SUFFIXES: Final = {
     "image/png": "png",
@@ -159,10 +162,17 @@ class Run:
             return await self._stores.files.save(
                 chunks, name, origin=origin, execution_id=self.execution_id, media_type=media_type
             )
-        except (FileTooLarge, StorageFull) as error:
+        except (FileTooLarge, StorageFull, RegistryUnavailable) as error:
             return str(error)
 
     async def _record(self, result: CellResult, files_out: int) -> None:
+        """Write the row; one that can't be written does not cost the caller the answer."""
+        try:
+            await self._add_row(result, files_out)
+        except ServiceError as error:
+            log.error("execution %s is not in the registry: %s", self.execution_id, error)
+
+    async def _add_row(self, result: CellResult, files_out: int) -> None:
         await self._stores.registry.add_execution(
             ExecutionRecord(
                 execution_id=self.execution_id,

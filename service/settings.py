@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     max_containers: int = Field(16, ge=1, description="Most containers at once, those of the pool included.")
     queue_size: int = Field(64, ge=0, description="Callers that may wait for a kernel; over it 503 at once.")
     queue_timeout_sec: float = Field(
-        10, gt=0, allow_inf_nan=False, description="Longest wait for a kernel, in seconds."
+        30, gt=0, allow_inf_nan=False, description="Longest wait for a kernel, in seconds."
     )
     workspace_size_mb: int = Field(128, ge=1, description="Size of `/workspace`, in MiB.")
     tmp_size_mb: int = Field(64, ge=1, description="Size of `/tmp`, in MiB.")

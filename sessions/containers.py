@@ -59,18 +59,19 @@ class DockerEngine:
     async def ping(self) -> None:
         await self._call(self._client.ping)
 
-    async def prepare(self, image: str) -> None:
-        await self._call(self._find_image, image)
+    async def prepare(self, image: str) -> str:
         await self._call(self._make_network)
+        return await self._call(self._find_image, image)
 
-    def _find_image(self, image: str) -> None:
+    def _find_image(self, image: str) -> str:
         try:
-            self._client.api.inspect_image(image)
+            found: str = self._client.api.inspect_image(image)["Id"]
         except NotFound as missing:
             try:
-                self._client.images.pull(image)
+                found = str(self._client.images.pull(image).id)
             except DockerException:
                 raise ImageNotFound(image) from missing
+        return found
 
     def _make_network(self) -> None:
         if self._client.api.networks(names=[f"^{_NETWORK}$"]):
@@ -146,7 +147,8 @@ class DockerEngine:
 def _host_config(spec: ContainerSpec) -> dict[str, Any]:
     """Everything the user's code must not have is taken away here or by PID 1."""
     limits = spec.limits
-    largest_file = max(limits.workspace_bytes, limits.tmp_bytes)
+    # More than any disk holds, so that a full one says so.
+    largest_file = limits.workspace_bytes + limits.tmp_bytes
 
     def tmpfs(size: int, mode: str) -> str:
         owner = f"uid={contract.USER_ID},gid={contract.USER_ID}"

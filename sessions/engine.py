@@ -11,8 +11,8 @@ class Engine(Protocol):
     async def ping(self) -> None:
         """Ask whether the engine answers."""
 
-    async def prepare(self, image: str) -> None:
-        """Make ready what launches need: the image, the network.
+    async def prepare(self, image: str) -> str:
+        """Make ready what launches need: the image, the network. Returns the image's immutable id.
 
         Raises:
             ImageNotFound: neither there nor to be pulled.

@@ -11,6 +11,7 @@ command has no kernel: it is over when its process is.
 
 import asyncio
 import codecs
+import contextlib
 import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -170,15 +171,21 @@ class Execution:
         request_id = kernel.request(
             cell.code, options, store_history=cell.counted, allow_stdin=cell.allow_stdin
         )
-        publishing = asyncio.ensure_future(self._publish(kernel, request_id))
+        idle = asyncio.Event()
+        publishing = asyncio.ensure_future(self._publish(kernel, request_id, idle))
         try:
             self._reply = await kernel.reply(request_id)
-            await asyncio.wait({publishing}, timeout=_IDLE_SEC)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_IDLE_SEC):
+                    await idle.wait()
         finally:
             publishing.cancel()
 
-    async def _publish(self, kernel: KernelClient, request_id: str) -> None:
+    async def _publish(self, kernel: KernelClient, request_id: str, idle: asyncio.Event) -> None:
+        """Read on after `idle`, which the code can say itself: what is not read here piles up."""
         async for message in kernel.outputs(request_id):
+            if message.is_idle:
+                idle.set()
             self._show(message.kind, message.content, message.size_bytes)
 
     def _show(self, kind: str, content: JsonObject, size_bytes: int) -> None:

@@ -19,7 +19,9 @@ from kernel_image import contract
 from sessions.errors import SupervisorFailed
 from sessions.models import Connection, JsonObject
 
-_MAX_FRAME_BYTES: Final = 1 << 26
+_MAX_FRAME_BYTES: Final = 1 << 24
+_QUEUED_MESSAGES: Final = 8
+"""Of one kernel, that wait here to be read; the rest waits in its container."""
 _MALFORMED_LIMIT: Final = 1000
 """Unreadable messages in one execution, after which the rest is not waited for."""
 _RECONNECT_MS: Final = 20
@@ -34,6 +36,11 @@ class Message:
     content: JsonObject
     size_bytes: int
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the kernel says that it has published all."""
+        return self.kind == "status" and self.content.get("execution_state") == "idle"
+
 
 class KernelContext:
     """Sockets' shared settings; one for the service."""
@@ -41,6 +48,7 @@ class KernelContext:
     def __init__(self) -> None:
         self.zmq = zmq.asyncio.Context()
         self.zmq.setsockopt(zmq.MAXMSGSIZE, _MAX_FRAME_BYTES)
+        self.zmq.setsockopt(zmq.RCVHWM, _QUEUED_MESSAGES)
         self.zmq.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         self.zmq.setsockopt(zmq.LINGER, 0)
 
@@ -78,9 +86,9 @@ class KernelClient:
                     request = self._client.kernel_info()
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(_RESEND_SEC):
-                            async for _ in self.outputs(request):
-                                pass
-                            return
+                            async for message in self.outputs(request):
+                                if message.is_idle:
+                                    return
         except TimeoutError as error:
             raise SupervisorFailed("the kernel does not answer on its ports") from error
 
@@ -108,12 +116,9 @@ class KernelClient:
                 return message.content
         raise SupervisorFailed("the kernel sent nothing but unreadable messages")
 
-    async def outputs(self, request_id: str) -> AsyncIterator[Message]:
-        """What is published for `request_id`, until the kernel says that it is idle again."""
-        async for message in self._messages(self._client.iopub_channel, request_id):
-            if message.kind == "status" and message.content.get("execution_state") == "idle":
-                return
-            yield message
+    def outputs(self, request_id: str) -> AsyncIterator[Message]:
+        """What is published for `request_id`, for as long as it is read: see `Message.is_idle`."""
+        return self._messages(self._client.iopub_channel, request_id)
 
     async def _messages(self, channel: AsyncZMQSocketChannel, request_id: str) -> AsyncIterator[Message]:
         session = self._client.session

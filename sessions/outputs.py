@@ -11,6 +11,8 @@ from typing import Any, Final
 from sessions.models import JsonObject
 
 _MAX_DEPTH: Final = 64
+_TRAFFIC: Final = 5
+"""How many times the budget may come in all, what was cleared or updated since included."""
 _LEFT_OUT: Final = "[output left out: over the limit of {limit} bytes]"
 
 
@@ -54,6 +56,12 @@ def _clean_metadata(metadata: object) -> JsonObject:
     return _clean_json(metadata) if isinstance(metadata, dict) else {}
 
 
+def _display_id(content: JsonObject) -> str | None:
+    transient = content.get("transient")
+    display_id = transient.get("display_id") if isinstance(transient, dict) else None
+    return display_id if isinstance(display_id, str) else None
+
+
 @dataclass(frozen=True)
 class Shown:
     """One output as it comes: `replaces` an earlier one of the same `display_id` if that is set."""
@@ -65,12 +73,17 @@ class Shown:
 
 @dataclass
 class OutputFold:
-    """Collects outputs within a budget of `limit_bytes`; beyond it they are left out, and it says so."""
+    """Collects outputs within a budget of `limit_bytes`; beyond it they are left out, and it says so.
+
+    What is cleared or updated gives its share back, but all that comes is bounded too.
+    """
 
     limit_bytes: int
     outputs: list[JsonObject] = field(default_factory=list)
     truncated: bool = False
-    _used: int = 0
+    _sizes: dict[int, int] = field(default_factory=dict)
+    """Bytes of each output shown, by identity."""
+    _traffic: int = 0
     _clear_next: bool = False
     _by_display_id: dict[str, list[JsonObject]] = field(default_factory=dict)
 
@@ -81,9 +94,11 @@ class OutputFold:
             return None
         if kind not in ("display_data", "execute_result", "update_display_data"):
             return None
-        if self._used + size_bytes > self.limit_bytes:
+        display_id = _display_id(content)
+        self._traffic += size_bytes
+        fits = self._held(kind, display_id) + size_bytes <= self.limit_bytes
+        if not fits or self._traffic > _TRAFFIC * self.limit_bytes:
             return self._leave_out()
-        self._used += size_bytes
         output: JsonObject = {
             "output_type": "execute_result" if kind == "execute_result" else "display_data",
             "data": _clean_bundle(content.get("data")),
@@ -94,16 +109,20 @@ class OutputFold:
             output["execution_count"] = (
                 count if isinstance(count, int) and not isinstance(count, bool) else None
             )
-        transient = content.get("transient")
-        display_id = transient.get("display_id") if isinstance(transient, dict) else None
-        if not isinstance(display_id, str):
-            display_id = None
         if kind == "update_display_data":
-            return self._update(output, display_id)
+            return self._update(output, display_id, size_bytes)
         self._append(output)
+        self._sizes[id(output)] = size_bytes
         if display_id is not None:
             self._by_display_id.setdefault(display_id, []).append(output)
         return Shown(output, display_id)
+
+    def _held(self, kind: str, display_id: str | None) -> int:
+        """Bytes of the outputs that stay when a message of this kind is taken in."""
+        if kind == "update_display_data":
+            replaced = {id(output) for output in self._by_display_id.get(display_id or "", ())}
+            return sum(size for output, size in self._sizes.items() if output not in replaced)
+        return 0 if self._clear_next else sum(self._sizes.values())
 
     def _append(self, output: JsonObject) -> None:
         if self._clear_next:
@@ -114,14 +133,16 @@ class OutputFold:
         self._clear_next = wait
         if not wait:
             self.outputs.clear()
+            self._sizes.clear()
             self._by_display_id.clear()
 
-    def _update(self, output: JsonObject, display_id: str | None) -> Shown | None:
+    def _update(self, output: JsonObject, display_id: str | None, size_bytes: int) -> Shown | None:
         earlier = self._by_display_id.get(display_id or "")
         if not earlier:
             return None
         for shown in earlier:
             shown["data"], shown["metadata"] = output["data"], output["metadata"]
+            self._sizes[id(shown)] = size_bytes
         return Shown(output, display_id, replaces=True)
 
     def _leave_out(self) -> Shown | None:

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 
 from sessions.engine import Engine
-from sessions.errors import NoCapacity, SessionsError
+from sessions.errors import ImageNotFound, NoCapacity, SessionsError
 from sessions.kernel import KernelContext
 from sessions.models import Connection, ContainerSpec, Limits
 from sessions.sandbox import Sandbox
@@ -45,6 +45,9 @@ class ContainerLog(Protocol):
 
     async def removed(self, container_id: str) -> None:
         """A container is gone."""
+
+    async def only(self, container_ids: Collection[str]) -> None:
+        """These are all there are of the instance."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ class Pool:
         self._http = aiohttp.ClientSession(connector=connector)
         try:
             await self._remove_leftovers()
-            self._spec = await self._measured_spec()
+            image = await self._engine.prepare(self._settings.image)
+            self._spec = await self._measured_spec(image)
         except BaseException:
             await self._http.close()
             raise
@@ -140,19 +144,16 @@ class Pool:
         """Remove the instance's containers that no session keeps: on entry those of an earlier crash."""
         found = await self._engine.running(self._settings.instance_id) - self._kept_ids
         await asyncio.gather(*(self._engine.remove(container_id) for container_id in found))
-        for container_id in found:
-            await self._containers.removed(container_id)
+        await self._containers.only(self._kept_ids)
 
-    async def _measured_spec(self) -> ContainerSpec:
+    async def _measured_spec(self, image: str) -> ContainerSpec:
         """Measure what an idle kernel holds, so that the limit can be that and the user's share.
 
         Every tmpfs counts as well: a full disk has to be ENOSPC and not a dead container.
         """
         limits = self._settings.limits
         roomy = replace(limits, memory_bytes=_PROBE_BYTES)
-        spec = ContainerSpec(
-            self._settings.image, self._settings.instance_id, "", self._settings.preload, roomy
-        )
+        spec = ContainerSpec(image, self._settings.instance_id, "", self._settings.preload, roomy)
         probe = await self._launch(spec)
         try:
             idle = int(await probe.memory_bytes() * _IDLE_HEADROOM)
@@ -172,7 +173,12 @@ class Pool:
         sandbox = await Sandbox.launch(
             self._engine, replace(spec, token=secrets.token_hex(32)), self._http, self._context
         )
-        await self._containers.launched(sandbox.connection)
+        try:
+            await self._containers.launched(sandbox.connection)
+        except BaseException:
+            sandbox.disconnect()
+            await asyncio.shield(self._engine.remove(sandbox.container_id))
+            raise
         return sandbox
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
@@ -202,15 +208,9 @@ class Pool:
     async def _add_one(self) -> None:
         try:
             sandbox = await self._launch(self._spec)
-        except SessionsError as error:
+        except Exception as error:
             self._starting -= 1
-            self._problem = str(error)
-            pause = _RETRY_SEC[min(self._failures, len(_RETRY_SEC) - 1)]
-            self._failures += 1
-            log.error("%s; next try in %g s", error, pause)
-            self._resting = True
-            await asyncio.sleep(pause)
-            self._resting = False
+            await self._rest_after(error)
         except BaseException:
             self._starting -= 1
             raise
@@ -222,6 +222,22 @@ class Pool:
                 log.info("the first kernel is ready")
             self._offer(sandbox)
         self._refill()
+
+    async def _rest_after(self, error: Exception) -> None:
+        """Wait before the next launch, the longer the more have failed; look for the image anew."""
+        self._problem = str(error)
+        pause = _RETRY_SEC[min(self._failures, len(_RETRY_SEC) - 1)]
+        self._failures += 1
+        log.error("a launch failed, next try in %g s: %s", pause, error)
+        self._resting = True
+        try:
+            await asyncio.sleep(pause)
+            if isinstance(error, ImageNotFound):
+                with contextlib.suppress(SessionsError):
+                    image = await self._engine.prepare(self._settings.image)
+                    self._spec = replace(self._spec, image=image)
+        finally:
+            self._resting = False
 
     def _offer(self, sandbox: Sandbox) -> None:
         if self._waiting:
@@ -329,7 +345,7 @@ class Pool:
             async with asyncio.timeout(_REMOVE_SEC):
                 await self._engine.remove(container_id)
             await self._containers.removed(container_id)
-        except (SessionsError, TimeoutError) as error:
+        except Exception as error:
             log.warning("removing a container failed, its lease will end it: %s", error)
         finally:
             self._removing.discard(container_id)
@@ -341,7 +357,7 @@ class Pool:
             await asyncio.gather(self.drop_dead(), *(self._answers(sandbox) for sandbox in self._busy))
             try:
                 await self._remove_orphans()
-            except SessionsError as error:
+            except Exception as error:
                 log.warning("looking for containers without an owner failed: %s", error)
 
     async def _remove_orphans(self) -> None:

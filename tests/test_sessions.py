@@ -66,11 +66,15 @@ EVERY_CALL: dict[str, Callable[[Session], httpx.Response]] = {
     "write": lambda s: s.file("PUT", "f.txt", content=b"x"),
     "rename": lambda s: s.file("PATCH", "f.txt", json={"path": "g.txt"}),
     "remove": lambda s: s.file("DELETE", "f.txt"),
+}
+"""Everything one can ask of a session that lives, but to delete it."""
+
+HISTORY: dict[str, Callable[[Session], httpx.Response]] = {
     "cells": lambda s: s.call("GET", "/cells"),
     "cell": lambda s: s.call("GET", f"/cells/{uuid.uuid4().hex}"),
     "notebook": lambda s: s.call("GET", "/notebook"),
 }
-"""Everything one can ask of a session, but to delete it."""
+"""What one can also ask of a session that has ended."""
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
@@ -83,7 +87,10 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def test_a_sessions_life(service: Service) -> None:
-    """It is made, listed, described, extended and deleted; afterwards every call is 410 and says so."""
+    """It is made, listed, described, extended and deleted; afterwards every call is 410 and says so.
+
+    Only its history can still be read.
+    """
     began = time.time()
     with new_session(service) as mine:
         created = mine.created
@@ -116,13 +123,15 @@ def test_a_sessions_life(service: Service) -> None:
             assert response.status_code == 410, (name, response.text)
             body = problem(response)
             assert (body["code"], body["reason"]) == ("session_ended", "deleted"), name
+        assert [cell["code"] for cell in mine.cells()] == ["1 + 1"]
+        assert mine.call("GET", "/notebook").status_code == 200
 
 
 @pytest.mark.parametrize("session_id", [UNKNOWN_ID, "not-an-id", "x" * 300, "%00", "%F0%9F%8E%89"])
 def test_an_unknown_session_is_404_on_every_call(service: Service, session_id: str) -> None:
     """An id that never was, or can't be one, is not found, whatever is asked of it."""
     nobody = Session(service, {"session_id": session_id})
-    for name, call in {**EVERY_CALL, "delete": Session.delete}.items():
+    for name, call in {**EVERY_CALL, **HISTORY, "delete": Session.delete}.items():
         response = call(nobody)
         assert response.status_code == 404, (name, response.text[:500])
         assert problem(response)["code"] == "session_not_found", name
@@ -254,7 +263,7 @@ def test_everything_a_program_has_lasts(session: Session) -> None:
             os.chdir("below")
             os.environ["COLOUR"] = "blue"
             notes = open("notes.txt", "w+")
-            _ = notes.write("first line\\n")
+            count = notes.write("first line\\n")
             ticks = []
             def tick():
                 while True:
@@ -263,7 +272,7 @@ def test_everything_a_program_has_lasts(session: Session) -> None:
             threading.Thread(target=tick, daemon=True).start()
         """)
     )
-    session.run("numbers.append(double(21)); factor = 3; _ = notes.write('second line\\n')")
+    session.run("numbers.append(double(21)); factor = 3; count = notes.write('second line\\n')")
     counted = int(session.printed("print(len(ticks))"))
     time.sleep(0.5)
     assert int(session.printed("print(len(ticks))")) >= counted + 5, "threads run between calls, too"

@@ -129,7 +129,7 @@ class Service:
         return {
             str(path.relative_to(self.storage))
             for path in self.storage.rglob("*")
-            if path.is_file() and not path.name.startswith("registry.sqlite3")
+            if path.is_file() and path.name != "lock" and not path.name.startswith("registry.sqlite3")
         }
 
     def resident_kb(self) -> int:
