@@ -5,6 +5,8 @@ import time
 
 import docker
 
+from kernel_image import contract
+
 
 class Engine:
     """One engine and one image."""
@@ -30,6 +32,16 @@ class Engine:
         started = time.perf_counter()
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         return time.perf_counter() - started
+
+    def held_bytes(self, instance_id: str) -> int:
+        """Memory of all of an instance's containers that can't be reclaimed: processes and tmpfs."""
+        label = f"{contract.INSTANCE_LABEL}={instance_id}"
+        held = 0
+        for container in self._docker.api.containers(filters={"label": label}):
+            stats = self._docker.api.stats(container["Id"], stream=False, one_shot=True)
+            memory = stats["memory_stats"]["stats"]
+            held += memory.get("rss", memory.get("anon", 0)) + memory.get("shmem", 0)
+        return held
 
     def cpu_seconds(self, container_id: str) -> float:
         """CPU time of all a container's processes since its start, in seconds."""

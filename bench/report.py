@@ -77,17 +77,17 @@ class Results:
     def _server_table(self) -> str:
         cpu = self.server_cpu
         rows = [
-            ["idle, full pool: resident memory", f"{self.idle_server_bytes / _MIB:.0f} MiB", ""],
+            ["resident memory, idle with a full pool", f"{self.idle_server_bytes / _MIB:.0f} MiB", ""],
             ["CPU to answer 1+1", f"{median(cpu.answering) * 1000:.1f} ms", ""],
             [
-                "CPU for 1+1, next container included",
+                "the same, with removing the container and starting the next",
                 f"{median(cpu.altogether) * 1000:.1f} ms",
                 "",
             ],
         ]
         rows += [
             [
-                f"+ {flood.printed_bytes / 1e9:.1f} GB by {flood.name}, {flood.seconds:.1f} s",
+                f"growth while {flood.printed_bytes / 1e9:.1f} GB come by {flood.name} ({flood.seconds:.1f} s)",
                 f"{flood.growth_bytes / _MIB:.1f} MiB",
                 f"under {_GROWTH_TARGET_MIB}",
             ]

@@ -44,6 +44,8 @@ class Service:
         self._settings = settings
         self._folder = tempfile.TemporaryDirectory(prefix="code-interpreter-bench-")
         self._log = Path(self._folder.name) / "service.log"
+        self.storage = Path(self._folder.name) / "storage"
+        self.instance_id = ""
 
     def __enter__(self) -> Self:
         with socket.socket() as probe:
@@ -53,7 +55,7 @@ class Service:
         environment |= {
             "HOST": "127.0.0.1",
             "PORT": str(port),
-            "FILE_STORAGE_DIR": str(Path(self._folder.name) / "storage"),
+            "FILE_STORAGE_DIR": str(self.storage),
             "PYTHON_EXECUTOR_DOCKER_IMAGE": self._engine.image,
             **self._settings,
         }
@@ -112,6 +114,7 @@ class Service:
         except httpx.TransportError:
             return False
         pool = answer.json()["pool"]
+        self.instance_id = answer.json()["instance_id"]
         return bool(
             answer.status_code == 200
             and pool["ready"] >= pool["target"]

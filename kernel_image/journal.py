@@ -5,6 +5,8 @@ was restarted, say), it finds here what was published and replied. One JSON obje
 
     {"type": "input_request", "prompt": str, "password": bool}   an answer is waited for
     {"type": "record", "reply": {...}, "outputs": [[msg_type, content], ...]}   the cell has ended
+
+At a record the supervisor ends the cell: all that the program wrote is in its pipes by then.
 """
 
 import json
@@ -13,6 +15,7 @@ from typing import Any, Final
 
 _RECORD_CHARACTERS: Final = 1 << 24
 _ANSWER_BYTES: Final = 1 << 16
+RECORD_PREFIX: Final = b'{"type": "record"'
 _SHOWN: Final = frozenset({"display_data", "execute_result", "update_display_data", "clear_output"})
 
 
@@ -24,6 +27,7 @@ class Journal:
         self._answers = answers
         self._outputs: list[tuple[str, dict[str, Any]]] = []
         self._characters = 0
+        self._keeps = False
         self._unread = b""
 
     def listen_to(self, session: Any) -> None:
@@ -40,19 +44,20 @@ class Journal:
         session.send = remember_and_send
 
     def _published(self, kind: str, content: dict[str, Any]) -> None:
-        if kind in _SHOWN:
+        if kind in _SHOWN and self._keeps:
             self._characters += 100 + sum(len(str(value)) for value in content.get("data", {}).values())
             if self._characters <= _RECORD_CHARACTERS:
                 self._outputs.append((kind, content))
 
-    def begin(self) -> None:
-        """A cell begins: what was published before is no part of it."""
+    def begin(self, *, keep: bool) -> None:
+        """A cell begins: what was published before is no part of it. `keep`: its outputs are recorded."""
+        self._keeps = keep
         self._outputs, self._characters = [], 0
 
     def end(self, reply: dict[str, Any]) -> None:
         """Tell how the cell ended."""
-        self._write({"type": "record", "reply": reply, "outputs": self._outputs})
-        self.begin()
+        outputs, self._outputs, self._keeps = self._outputs, [], False
+        self._write({"type": "record", "reply": reply, "outputs": outputs})
 
     def ask(self, prompt: str, *, password: bool) -> str:
         """Ask the caller and wait for a line. An interrupt ends the wait."""

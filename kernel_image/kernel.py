@@ -60,7 +60,7 @@ class Kernel(IPythonKernel):
         shell = self._shell()
         shell.exit_code, shell.error = 0, None
         finished_badly = False
-        self.journal.begin()
+        self.journal.begin(keep=not options.get("final"))
         self.program_end.begin()
         shell.ast_node_interactivity = "last_expr" if options.get("last_line_interactive", True) else "none"
         try:
@@ -85,8 +85,7 @@ class Kernel(IPythonKernel):
         failed = reply["status"] == "error" or finished_badly
         reply = told(reply, shell.error)
         reply |= {contract.CELL_METADATA: {"exit_code": shell.exit_code if failed else 0}}
-        if not options.get("final"):
-            self.journal.end(reply)
+        self.journal.end(reply)
         return reply
 
     def _input_request(self, prompt: str, ident: object, parent: object, password: bool = False) -> str:

@@ -5,7 +5,7 @@
     POST   /interrupt         SIGINT to what runs and the children in its group; {"kill": true}: SIGKILL
     POST   /cell              begin a cell; the answer's body is the cell's frames
     GET    /cell/{id}         the frames of the last cell, from the first, also while it runs
-    POST   /cell/settle       end the running cell: its last frame follows
+    POST   /cell/settle       end the running cell, if its kernel has not done so: its last frame follows
     POST   /cell/answer       answer what the code asks
     GET    /files             all regular files: {"files": [{"path", "size_bytes", "modified_at"}]}
     PUT    /files/{path}      write a file; with ?stage=1 a new one, as an input of the next cell
@@ -40,6 +40,7 @@ from tornado.iostream import StreamClosedError
 from kernel_image import cgroup
 from kernel_image.cell import Cell
 from kernel_image.forks import Forks
+from kernel_image.journal import RECORD_PREFIX
 from kernel_image.kernel_process import KernelFailed, KernelProcess, UserProcess
 from kernel_image.workspace import Changes, NotRegular, Workspace
 
@@ -110,6 +111,8 @@ class Supervisor:
     def _event(self, payload: bytes) -> None:
         if self.cell is not None and self._running:
             self.cell.event(payload)
+            if payload.startswith(RECORD_PREFIX):
+                self.settle()
 
     def _kernel_exited(self, status: int) -> None:
         self._ended(status)

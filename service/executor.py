@@ -1,10 +1,12 @@
 """The one use case: lease a kernel, stage the inputs, run the code, store what came of it, record it."""
 
+import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from service.errors import FileNotFound, InputNotFound, TimeoutTooLong
+from service.errors import FileNotFound, InputNotFound, ServiceError, TimeoutTooLong
+from service.records import ExecutionRecord
 from service.run import Run, State, Stores
 from service.schemas import ExecuteRequest, InputFile
 from service.settings import MIB
@@ -13,6 +15,8 @@ from sessions.models import Budget, Cell, CellResult
 from sessions.paths import check_paths
 from sessions.pool import Pool
 from sessions.sandbox import Sandbox
+
+log = logging.getLogger(__name__)
 
 _ATTEMPTS: Final = 3
 """Containers tried until one takes the inputs: no code has run by then, so nothing is done twice."""
@@ -61,8 +65,16 @@ class Executor:
                     await self._pool.drop_dead()
                 else:
                     lease = stack.pop_all()
-                    return Run(self.stores, sandbox, events, lease, _lose_state, files_in=len(inputs))
+                    return Run(self.stores, sandbox, events, lease, self._conclude, files_in=len(inputs))
         raise AssertionError("unreachable")
+
+    async def _conclude(self, _: CellResult, record: ExecutionRecord) -> tuple[State, str]:
+        """Write the row; one that can't be written does not cost the caller the answer."""
+        try:
+            await self.stores.registry.add_execution(record)
+        except ServiceError as error:
+            log.error("execution %s is not in the registry: %s", record.execution_id, error)
+        return "lost", "a call without a session has a kernel of its own, which is gone now"
 
     def cell_of(self, request: ExecuteRequest, *, final: bool, allow_stdin: bool = False) -> Cell:
         """The cell a request asks for. Raises `TimeoutTooLong`."""
@@ -102,7 +114,3 @@ class Executor:
                 if error.status == 507:
                     raise WorkspaceFull from error
                 raise
-
-
-async def _lose_state(_: CellResult) -> tuple[State, str]:
-    return "lost", "a call without a session has a kernel of its own, which is gone now"

@@ -29,7 +29,9 @@ class LiveCell:
         self._wake()
 
     def end(self, failure: Exception | None = None) -> None:
-        """No event follows. With a `failure` there is no result."""
+        """No event follows. With a `failure` there is no result. What is over stays as it is."""
+        if self._over:
+            return
         self._failure, self._over = failure, True
         self._wake()
 

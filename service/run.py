@@ -1,9 +1,8 @@
-"""One run of code: its events on their way to the caller, its images and files stored, a row at its end."""
+"""One run of code: its events on their way to the caller, its images and files stored."""
 
 import asyncio
 import base64
 import binascii
-import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
@@ -11,7 +10,7 @@ from contextlib import AsyncExitStack
 from typing import Final, Literal
 
 from service.artifacts import FileStore
-from service.errors import FileTooLarge, RegistryUnavailable, ServiceError, StorageFull
+from service.errors import FileTooLarge, RegistryUnavailable, StorageFull
 from service.records import ExecutionRecord, FileOrigin, StoredFile
 from service.registry import Registry
 from service.schemas import ExecuteResult, ExecutionError, SkippedFile, WorkspaceFile
@@ -22,10 +21,8 @@ from sessions.sandbox import Sandbox
 
 State = Literal["kept", "restarted", "lost"]
 RunEvent = OutputChunk | Display | InputRequest | ExecuteResult
-Conclude = Callable[[CellResult], Awaitable[tuple[State, str]]]
-"""Sees to the kernel after a cell; returns what became of the state, and why."""
-
-log = logging.getLogger(__name__)
+Conclude = Callable[[CellResult, ExecutionRecord], Awaitable[tuple[State, str]]]
+"""Sees to the kernel, and to the row, after a cell; returns what became of the state, and why."""
 
 _IMAGE_SUFFIXES: Final = {
     "image/png": "png",
@@ -68,6 +65,8 @@ class Run:
         self._files_in = files_in
         self._cell_id = cell_id
         self._lease = lease
+        self.record: ExecutionRecord
+        """The row about it, once it has ended: for the caller to write."""
         self._images = 0
         self._created_at = time.time()
 
@@ -117,8 +116,8 @@ class Run:
             for file in result.changed[limit:]
         ]
         files = [file for file in fetched if isinstance(file, WorkspaceFile)]
-        await self._record(result, len(files))
-        state, state_reason = await self._conclude(result)
+        self.record = self._record_of(result, len(files))
+        state, state_reason = await self._conclude(result, self.record)
         error = result.error
         return ExecuteResult(
             exit_code=result.exit_code,
@@ -165,28 +164,19 @@ class Run:
         except (FileTooLarge, StorageFull, RegistryUnavailable) as error:
             return str(error)
 
-    async def _record(self, result: CellResult, files_out: int) -> None:
-        """Write the row; one that can't be written does not cost the caller the answer."""
-        try:
-            await self._add_row(result, files_out)
-        except ServiceError as error:
-            log.error("execution %s is not in the registry: %s", self.execution_id, error)
-
-    async def _add_row(self, result: CellResult, files_out: int) -> None:
-        await self._stores.registry.add_execution(
-            ExecutionRecord(
-                execution_id=self.execution_id,
-                created_at=self._created_at,
-                finished_at=time.time(),
-                outcome=_outcome(result),
-                exit_code=result.exit_code,
-                timed_out=result.timed_out,
-                duration_ms=result.duration_ms,
-                stdout_bytes=result.stdout_bytes,
-                stderr_bytes=result.stderr_bytes,
-                files_in=self._files_in,
-                files_out=files_out,
-            )
+    def _record_of(self, result: CellResult, files_out: int) -> ExecutionRecord:
+        return ExecutionRecord(
+            execution_id=self.execution_id,
+            created_at=self._created_at,
+            finished_at=time.time(),
+            outcome=_outcome(result),
+            exit_code=result.exit_code,
+            timed_out=result.timed_out,
+            duration_ms=result.duration_ms,
+            stdout_bytes=result.stdout_bytes,
+            stderr_bytes=result.stderr_bytes,
+            files_in=self._files_in,
+            files_out=files_out,
         )
 
 

@@ -11,9 +11,10 @@ from dataclasses import replace
 from service.errors import NoInputRequest, SessionBusy
 from service.executor import Executor
 from service.live_cell import LiveCell
-from service.records import CellRecord, SessionRecord
+from service.records import CellRecord, ExecutionRecord, SessionRecord
 from service.registry import Registry
 from service.run import Run, State
+from service.schemas import ExecuteResult
 from service.session_registry import SessionRegistry
 from service.session_schemas import BashRequest, BashResponse, SessionExecuteRequest
 from sessions.errors import SupervisorFailed
@@ -105,17 +106,24 @@ class Session:
                     started_at=time.time(),
                     timeout_ms=request.timeout_ms,
                 )
-                await self._sessions.add_cell(record)
-                self._follow(live, events, stack.pop_all(), len(inputs))
+                self._follow(live, events, stack.pop_all(), len(inputs), record)
                 return live
         except BaseException:
             self._turn.release()
             raise
 
     def _follow(
-        self, live: LiveCell, events: AsyncGenerator[CellEvent], lease: AsyncExitStack, files_in: int
+        self,
+        live: LiveCell,
+        events: AsyncGenerator[CellEvent],
+        lease: AsyncExitStack,
+        files_in: int,
+        new: CellRecord | None = None,
     ) -> None:
-        """Run a begun cell to its end in the background; then the next one has its turn."""
+        """Run a begun cell to its end in the background; then the next one has its turn.
+
+        `new` is its row, if it has none yet.
+        """
         run = Run(
             self._executor.stores,
             self.sandbox,
@@ -127,18 +135,23 @@ class Session:
         )
         live.execution_id = run.execution_id
         self.cell = live
-        self._task = asyncio.create_task(self._run(live, run))
+        self._task = asyncio.create_task(self._run(live, run, new))
 
-    async def _run(self, live: LiveCell, run: Run) -> None:
+    async def _run(self, live: LiveCell, run: Run, new: CellRecord | None) -> None:
+        """Write the row while the code runs, and the result while the caller reads it.
+
+        Both are safe: until the next cell begins, which waits for this one's result to be written,
+        the container has it all and a new life of the service would take it from there.
+        """
+        writing = asyncio.create_task(self._sessions.add_cell(new)) if new else None
         failure: Exception | None = None
         try:
             async for event in run.events():
+                if isinstance(event, ExecuteResult) and writing is not None:
+                    await writing
                 live.add(event)
-            response = live.gathered()
-            if response.execution_count is not None:
-                self.execution_count = response.execution_count
-            await self._sessions.finish_cell(live.cell_id, "done", time.time(), response.model_dump())
-            await self._touch()
+            live.end()
+            await self._keep_result(live, run)
         except SupervisorFailed as error:
             log.warning("session %s lost its container: %s", self.session_id, error)
             failure = error
@@ -150,7 +163,17 @@ class Session:
             live.end(failure or self._closed)
             self._turn.release()
 
-    async def _conclude(self, result: CellResult) -> tuple[State, str]:
+    async def _keep_result(self, live: LiveCell, run: Run) -> None:
+        response = live.gathered()
+        if response.execution_count is not None:
+            self.execution_count = response.execution_count
+        now = time.time()
+        self.record = replace(self.record, last_used_at=now)
+        await self._sessions.keep_result(
+            live.cell_id, now, response.model_dump(), self.session_id, run.record
+        )
+
+    async def _conclude(self, result: CellResult, _: ExecutionRecord) -> tuple[State, str]:
         """See to it that the next call finds a kernel."""
         if result.kernel_alive:
             return "kept", "the session's kernel goes on"
@@ -168,6 +191,11 @@ class Session:
         now = time.time()
         self.record = replace(self.record, last_used_at=now)
         await self._sessions.update_session(self.session_id, last_used_at=now)
+
+    async def written(self) -> None:
+        """Wait until what has ended is in the registry."""
+        if self._task is not None and self.cell is not None and self.cell.over:
+            await asyncio.wait({self._task})
 
     async def interrupt(self) -> None:
         """Interrupt what runs; nothing if nothing does."""

@@ -6,9 +6,9 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from service.database import as_record, count
-from service.records import CellRecord, CellState, SessionEnd, SessionRecord
+from service.records import CellRecord, CellState, ExecutionRecord, SessionEnd, SessionRecord
 from service.registry import Registry
-from service.tables import CellRow, SessionRow
+from service.tables import CellRow, ExecutionRow, SessionRow
 from sessions.models import JsonObject
 
 
@@ -97,6 +97,20 @@ class SessionRegistry:
             .values(state=state, finished_at=finished_at, result=result)
         )
         return await self._run(lambda db: count(db.execute(change)) > 0)
+
+    async def keep_result(
+        self, cell_id: str, at: float, result: JsonObject, session_id: str, execution: ExecutionRecord
+    ) -> None:
+        """Note that a cell is done, that its session was used, and the execution it was."""
+
+        def change(db: Session) -> None:
+            done = update(CellRow).where(CellRow.cell_id == cell_id)
+            db.execute(done.values(state="done", finished_at=at, result=result))
+            used = update(SessionRow).where(SessionRow.session_id == session_id)
+            db.execute(used.values(last_used_at=at))
+            db.add(ExecutionRow(**asdict(execution)))
+
+        await self._run(change)
 
     async def get_cell(self, session_id: str, cell_id: str) -> CellRecord | None:
         """The cell of this id if it is one of this session's."""

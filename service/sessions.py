@@ -80,8 +80,11 @@ class Sessions:
         raise SessionEnded(session_id, record.end_reason, record.ended_at)
 
     async def require(self, session_id: str) -> None:
-        """Raises `SessionNotFound` unless there is or was such a session."""
-        if session_id not in self._open and await self.registry.get_session(session_id) is None:
+        """Raises `SessionNotFound` unless there is or was such a session, whose cells can be read then."""
+        session = self._open.get(session_id)
+        if session is not None:
+            await session.written()
+        elif await self.registry.get_session(session_id) is None:
             raise SessionNotFound(session_id)
 
     async def cell(self, session_id: str, cell_id: str) -> CellRecord:

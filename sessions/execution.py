@@ -1,8 +1,8 @@
 """One cell, from the request to its result: where the kernel's channels and the supervisor's stream meet.
 
 Text comes from the supervisor (pipes), rich outputs and the verdict from the kernel (messages). The
-cell is over when the kernel has replied and is idle, or when it is dead; then the supervisor is
-asked for the rest of the text and for what changed in the workspace.
+cell is over when the kernel has replied and is idle, or when it is dead; by then the supervisor has
+sent the rest of the text and what changed in the workspace, or is asked for it.
 
 A cell that was begun by an earlier life of the service is followed through the supervisor alone,
 which has kept its text and gets the kernel's own record at the end (`kernel_image.journal`). A shell
@@ -41,6 +41,8 @@ from sessions.supervisor_client import Frames, SupervisorClient
 _INTERRUPT_GRACE_SEC: Final = 1.0
 _IDLE_SEC: Final = 1.0
 """How long after the reply the kernel's `idle` may take; a program can lose or withhold it."""
+_END_SEC: Final = 0.25
+_REPLY_SEC: Final = 5.0
 _SETTLE_SEC: Final = 30.0
 _STREAMS: Final[dict[int, Stream]] = {contract.FRAME_STDOUT: "stdout", contract.FRAME_STDERR: "stderr"}
 
@@ -65,6 +67,7 @@ class Execution:
         self._record: asyncio.Future[JsonObject] = asyncio.get_running_loop().create_future()
         self._reply: JsonObject = {}
         self._end: JsonObject = {}
+        self._ended = asyncio.Event()
         self._timed_out = False
         self._duration = 0.0
 
@@ -121,17 +124,30 @@ class Execution:
         reading = asyncio.ensure_future(self._read(frames))
         try:
             await asyncio.wait({driving, reading}, return_when=asyncio.FIRST_COMPLETED)
-            if driving.done():
+            if reading.done():
+                await reading
+                if self._end["exit"] is None:
+                    await self._reply_has_to_follow(driving)
+            else:
                 await driving
                 await asyncio.wait({reading}, timeout=_SETTLE_SEC)
                 if not reading.done():
                     raise SupervisorFailed("the cell's stream did not end")
-            await reading
+                await reading
         finally:
             driving.cancel()
             reading.cancel()
             await asyncio.gather(driving, reading, return_exceptions=True)
             self._events.put_nowait(None)
+
+    async def _reply_has_to_follow(self, driving: "asyncio.Future[None]") -> None:
+        """A program can feign its end to its supervisor, whose limits then end too: so that is its end."""
+        done, _ = await asyncio.wait({driving}, timeout=_REPLY_SEC)
+        if done:
+            await driving
+        else:
+            await self._supervisor.kill_kernel()
+            self._end["exit"] = {"status": 137, "out_of_memory": False, "over_cpu_limit": False}
 
     # --- the code ---------------------------------------------------------------------------------
 
@@ -148,10 +164,18 @@ class Execution:
                 self._timed_out = True
                 await self._stop(over)
             if self._settles:
-                await self._supervisor.settle()
+                await self._make_sure_of_end()
         finally:
             over.cancel()
             self._duration = self._duration or time.monotonic() - started
+
+    async def _make_sure_of_end(self) -> None:
+        """The kernel ends the cell itself, unless the program has taken its journal away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_SEC):
+                await self._ended.wait()
+        if not self._ended.is_set():
+            await self._supervisor.settle()
 
     async def _stop(self, over: "asyncio.Future[None]") -> None:
         """Interrupt; kill what does not heed it. The process's death ends the frames."""
@@ -210,6 +234,7 @@ class Execution:
         async for kind, payload in frames:
             if kind == contract.FRAME_END:
                 self._end = json.loads(payload)
+                self._ended.set()
             elif kind == contract.FRAME_EVENT:
                 self._hear(payload)
             elif kind in _STREAMS:

@@ -282,7 +282,7 @@ def test_cleared_and_updated_displays_end_as_in_a_notebook(session: Session) -> 
                 display(f"step {i}")
             handle = display("first", display_id=True)
             handle.update("second")
-            display("by id", display_id="fixed")
+            display("by id", display_id="fixed");
         """)
     )
     texts = [output["data"]["text/plain"] for output in result["outputs"]]

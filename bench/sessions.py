@@ -1,0 +1,177 @@
+"""Sessions: beside a bare Jupyter client, many at once, and large files in and out."""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from jupyter_client.blocking.client import BlockingKernelClient
+
+from bench.engine import Engine
+from bench.progress import say
+from bench.service import Service, ServiceFailed
+
+_ROUNDS_BEFORE = 20
+_FILE_MB = 100
+_CHUNK_BYTES = 1 << 18
+
+
+@dataclass
+class SessionLatency:
+    """Seconds of each `1+1` in one and the same kernel, over HTTP and by a bare client."""
+
+    over_http: list[float] = field(default_factory=list)
+    bare: list[float] = field(default_factory=list)
+
+
+@dataclass
+class ManySessions:
+    """Sessions that execute `1+1` in turn for a while."""
+
+    sessions: int
+    seconds: float
+    alone: list[float] = field(default_factory=list)
+    """Seconds of each execution while there was one session."""
+    together: list[float] = field(default_factory=list)
+    errors: int = 0
+    server_before_bytes: int = 0
+    server_after_bytes: int = 0
+    idle_session_bytes: int = 0
+    """What one idle session's container holds."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A large file into and out of a session: megabytes a second, and the server's growth."""
+
+    megabytes: int
+    in_mb_per_sec: float
+    out_mb_per_sec: float
+    server_growth_bytes: int
+
+
+def _open(service: Service) -> str:
+    answer = service.http.post("/v1/sessions", json={"ttl_seconds": 3600})
+    if answer.status_code != 201:
+        raise ServiceFailed(f"{answer.status_code}: {answer.text[:500]}")
+    session_id: str = answer.json()["session_id"]
+    return session_id
+
+
+def _run(service: Service, session_id: str) -> float:
+    started = time.perf_counter()
+    answer = service.http.post(f"/v1/sessions/{session_id}/execute", json={"code": "1+1"})
+    seconds = time.perf_counter() - started
+    if answer.status_code != 200 or answer.json()["stdout"] != "2\n":
+        raise ServiceFailed(f"{answer.status_code}: {answer.text[:500]}")
+    return seconds
+
+
+def _bare_client(service: Service, session_id: str) -> BlockingKernelClient:
+    """A client of its own on the session's kernel; where that is, is in the registry."""
+    with sqlite3.connect(service.storage / "registry.sqlite3") as registry:
+        address, shell, iopub, key = registry.execute(
+            "select address, shell_port, iopub_port, kernel_key from containers"
+            " join sessions using (container_id) where session_id = ?",
+            (session_id,),
+        ).fetchone()
+    client = BlockingKernelClient()
+    client.load_connection_info(
+        {"transport": "tcp", "ip": address, "shell_port": shell, "iopub_port": iopub, "key": key}
+    )
+    client.start_channels(shell=True, iopub=True, stdin=False, hb=False, control=False)
+    return client
+
+
+def _run_bare(client: BlockingKernelClient) -> float:
+    started = time.perf_counter()
+    request = client.execute("1+1")
+    waiting = {"execute_result", "idle"}
+    while waiting:
+        message = client.get_iopub_msg(timeout=10)
+        if message["parent_header"].get("msg_id") == request:
+            waiting.discard(message["msg_type"])
+            waiting.discard(message["content"].get("execution_state", ""))
+    client.get_shell_msg(timeout=10)
+    return time.perf_counter() - started
+
+
+def beside_bare_client(engine: Engine, rounds: int) -> SessionLatency:
+    """Take turns on one kernel, so that what disturbs one disturbs the other."""
+    measured = SessionLatency()
+    with Service(engine) as service:
+        session_id = _open(service)
+        service.settle()
+        client = _bare_client(service, session_id)
+        time.sleep(1)
+        for number in range(-_ROUNDS_BEFORE, rounds):
+            over_http, bare = _run(service, session_id), _run_bare(client)
+            if number >= 0:
+                measured.over_http.append(over_http)
+                measured.bare.append(bare)
+        client.stop_channels()
+        service.http.delete(f"/v1/sessions/{session_id}")
+    say("sessions: beside a bare client done")
+    return measured
+
+
+def many(engine: Engine, sessions: int, seconds: float) -> ManySessions:
+    """Open sessions, then execute in each in turn."""
+    measured = ManySessions(sessions, seconds)
+    room = {"MAX_SESSIONS": str(sessions), "MAX_CONTAINERS": str(sessions + 4), "QUEUE_TIMEOUT_SEC": "120"}
+    with Service(engine, **room) as service:
+        opened = [_open(service)]
+        service.settle()
+        measured.alone = [_run(service, opened[0]) for _ in range(100)]
+        while len(opened) < sessions:
+            opened.append(_open(service))
+            say(f"sessions: {len(opened)} of {sessions} open")
+        service.settle()
+        for session_id in opened:
+            _run(service, session_id)
+        measured.idle_session_bytes = engine.held_bytes(service.instance_id) // (sessions + 2)
+        measured.server_before_bytes = service.process.resident_bytes()
+        until = time.monotonic() + seconds
+        for session_id in _round_and_round(opened, lambda: time.monotonic() < until):
+            try:
+                measured.together.append(_run(service, session_id))
+            except ServiceFailed as failure:
+                measured.errors += 1
+                say(str(failure))
+        measured.server_after_bytes = service.process.resident_bytes()
+        for session_id in opened:
+            service.http.delete(f"/v1/sessions/{session_id}")
+    return measured
+
+
+def _round_and_round(sessions: list[str], go_on: Callable[[], bool]) -> Iterator[str]:
+    while go_on():
+        yield from sessions
+
+
+def transfer(engine: Engine) -> Transfer:
+    """Send a large file into a session and fetch it again, in chunks."""
+    chunk = os.urandom(_CHUNK_BYTES)
+    chunks = _FILE_MB * (1 << 20) // _CHUNK_BYTES
+    room = {"MAX_FILE_SIZE_MB": str(_FILE_MB), "WORKSPACE_SIZE_MB": str(2 * _FILE_MB)}
+    with Service(engine, **room) as service:
+        session_id = _open(service)
+        url = f"/v1/sessions/{session_id}/files/large.bin"
+        service.settle()
+        before = service.process.resident_bytes()
+        service.process.reset_peak()
+        started = time.perf_counter()
+        answer = service.http.put(url, content=(chunk for _ in range(chunks)))
+        if answer.status_code != 201:
+            raise ServiceFailed(f"{answer.status_code}: {answer.text[:500]}")
+        written = time.perf_counter()
+        with service.http.stream("GET", url) as download:
+            size = sum(len(part) for part in download.iter_raw())
+        read = time.perf_counter()
+        if size != chunks * _CHUNK_BYTES:
+            raise ServiceFailed("the file came back short")
+        growth = service.process.peak_bytes() - before
+        service.http.delete(f"/v1/sessions/{session_id}")
+    say("sessions: transfer done")
+    return Transfer(_FILE_MB, _FILE_MB / (written - started), _FILE_MB / (read - written), growth)
