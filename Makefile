@@ -17,6 +17,7 @@ help: ## list the targets
 
 .PHONY: run
 run: venv docker image-ready ## set everything up and serve on HOST:PORT (0.0.0.0:8000)
+	@scripts/setup-curl
 	@exec $(BIN)/code-interpreter-api
 
 .PHONY: test

@@ -87,7 +87,7 @@ class Results:
         ]
         rows += [
             [
-                f"growth while {flood.printed_bytes / 1e9:.1f} GB come by {flood.name} ({flood.seconds:.1f} s)",
+                f"growth for {flood.printed_bytes / 1e9:.1f} GB by {flood.name} ({flood.seconds:.1f} s)",
                 f"{flood.growth_bytes / _MIB:.1f} MiB",
                 f"under {_GROWTH_TARGET_MIB}",
             ]

@@ -9,8 +9,10 @@ An execute_request may carry options under `contract.CELL_METADATA` in its metad
 and the execute_reply's content has, under the same name, {"exit_code": int}.
 """
 
+import asyncio
 import importlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -37,6 +39,11 @@ class Kernel(IPythonKernel):
     program_end: ProgramEnd
     journal: Journal
     process_id: int
+
+    def start(self) -> None:
+        """Serve; and have every signal wake the event loop, or an interrupt waits for what it awaits."""
+        super().start()
+        asyncio.get_event_loop().add_signal_handler(signal.SIGWINCH, lambda: None)
 
     def _forward_input(self, allow_stdin: bool = False) -> None:
         """Ask the client only where it said that it answers; otherwise `input()` reads descriptor 0."""
@@ -80,6 +87,11 @@ class Kernel(IPythonKernel):
                 # A child that the code forked and that came back from it: it ends as a script would.
                 self.streams.restore()
                 os._exit(shell.exit_code)
+        except asyncio.CancelledError:
+            # An interrupt cancels a cell that awaits; ipykernel would leave it without a reply.
+            shell.exit_code = 128 + signal.SIGINT
+            print("KeyboardInterrupt", file=sys.stderr)
+            reply = self._interrupted_reply()
         finally:
             self.streams.restore()
         failed = reply["status"] == "error" or finished_badly
@@ -92,6 +104,17 @@ class Kernel(IPythonKernel):
         """Ask through the supervisor, which the service also hears when it is slow to follow."""
         self.streams.stdout.flush()
         return self.journal.ask(prompt, password=password)
+
+    def _interrupted_reply(self) -> dict[str, Any]:
+        return {
+            "status": "error",
+            "ename": "KeyboardInterrupt",
+            "evalue": "",
+            "traceback": [],
+            "execution_count": self._shell().execution_count - 1,
+            "user_expressions": {},
+            "payload": [],
+        }
 
     def _shell(self) -> Shell:
         assert isinstance(self.shell, Shell)

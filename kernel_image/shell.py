@@ -85,6 +85,7 @@ class Shell(ZMQInteractiveShell):
         print(strg["text/plain"] if isinstance(strg, dict) else strg)
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
+        self.exit_code, self.error = self.exit_code or 1, evalue
         stb = _shortened(stb)
         text = "\n".join(stb).rstrip("\n")
         print(text, file=sys.stderr)

@@ -266,7 +266,7 @@ class FileHandler(Handler):
         if self.request.method == "PUT":
             self._digest = hashlib.sha256()
             try:
-                self._descriptor = self.supervisor.workspace.create(self._path(), replace=not self._stages())
+                self._descriptor = self.supervisor.workspace.create(self._path())
             except OSError as error:
                 raise _http_error(error) from error
         return result

@@ -88,18 +88,16 @@ class Workspace:
         self._stamps: dict[str, Stamp] = {}
         self._digests: dict[str, bytes] = {}
 
-    def create(self, path: str, *, replace: bool = False) -> int:
-        """Open a file for writing at the relative `path`, making its folders.
+    def create(self, path: str) -> int:
+        """Open a new file for writing at the relative `path`, in place of one there, making its folders.
 
         Raises:
-            FileExistsError: the path is taken, and what is there is not to be replaced.
             OSError: a component is not a folder, or there is no space left.
         """
         *folders, name = path.split("/")
         with _folder(self._root, folders, make=True) as handle:
-            if replace:
-                with suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=handle)
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=handle)
             return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE_FLAGS, 0o644, dir_fd=handle)
 
     def delete(self, path: str) -> None:

@@ -81,6 +81,8 @@ def _run_child(request: dict[str, str], descriptors: list[int]) -> NoReturn:
     try:
         _prepare_child(*descriptors)
         if "command" in request:
+            for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
             os.execv("/bin/bash", ["bash", "-c", request["command"]])
         sys.modules["kernel_image.kernel"].run(request["kernel"], *descriptors[2:])
         status = 0

@@ -86,7 +86,7 @@ class Executor:
             timeout_sec=request.timeout_ms / 1000,
             last_line_interactive=request.last_line_interactive,
             final=final,
-            allow_stdin=allow_stdin,
+            allow_stdin=allow_stdin and request.stdin is None,
         )
 
     async def check_inputs(self, files: list[InputFile]) -> list[Input]:

@@ -57,6 +57,11 @@ class LiveCell:
         if self._failure is not None:
             raise self._failure
 
+    async def wait(self) -> None:
+        """Return once it is over."""
+        while not self._over:
+            await self._changed.wait()
+
     async def response(self) -> ExecuteResponse:
         """The whole answer, once there is one. Raises what made the cell fail."""
         async for _ in self.follow():

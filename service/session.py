@@ -1,12 +1,14 @@
 """One open session: a kernel that is kept, one execution at a time, and what ran in it."""
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import Final
 
 from service.errors import NoInputRequest, SessionBusy
 from service.executor import Executor
@@ -20,6 +22,8 @@ from service.session_schemas import BashRequest, BashResponse, SessionExecuteReq
 from sessions.errors import SupervisorFailed
 from sessions.models import CellEvent, CellResult, Command, OutputChunk
 from sessions.sandbox import Sandbox
+
+_GRACE_SEC: Final = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,7 @@ class Session:
         self._number = 0
         self._task: asyncio.Task[None] | None = None
         self._closed: Exception | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def session_id(self) -> str:
@@ -202,10 +207,20 @@ class Session:
         if self.busy:
             await self.sandbox.interrupt()
 
-    async def interrupt_cell(self, cell: LiveCell) -> None:
-        """Interrupt that cell; nothing if it is over. What ignores it ends with its time."""
-        if cell is self.cell and not cell.over:
-            await self.sandbox.interrupt()
+    def abandon(self, cell: LiveCell) -> None:
+        """Nobody follows that cell any more: end it, in the background."""
+        self._ending = asyncio.create_task(self._interrupt_cell(cell))
+
+    async def _interrupt_cell(self, cell: LiveCell) -> None:
+        """Interrupt that cell, and kill what does not heed it; nothing if it is over."""
+        if cell is not self.cell or cell.over:
+            return
+        await self.sandbox.interrupt()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_SEC):
+                await cell.wait()
+        if not cell.over:
+            await self.sandbox.kill_kernel()
 
     @property
     def max_file_bytes(self) -> int:

@@ -240,8 +240,6 @@ class Execution:
             elif kind in _STREAMS:
                 self._received[kind] += len(payload)
                 self._emit_text(kind, self._decoders[kind].decode(payload))
-        if self._record.done() and not self._reply:
-            await self._read_record()
         for kind in _STREAMS:
             if self._is_cut(kind):
                 limit = self._budget.output_bytes

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import OPEN_SERVICES
 from tests.support.api import problem
 from tests.support.process import Service
-from tests.support.session import Session, new_session
+from tests.support.session import Session, StandingSession
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -29,28 +29,22 @@ def roomy(open_service: Callable[..., Service], request: pytest.FixtureRequest) 
 
 
 @pytest.fixture(scope="module")
-def shared(roomy: Service) -> Iterator[Session]:
+def shared(roomy: Service) -> Iterator[StandingSession]:
     """One session for all tests, made with two files in it."""
     files = roomy.api.stage_at({"in/data.csv": b"a,b\n1,2\n", "notes.txt": b"given"})
-    with new_session(roomy, files=files) as opened:
-        yield opened
+    standing = StandingSession(roomy, files=files)
+    yield standing
+    standing.close()
 
 
 @pytest.fixture
-def session(shared: Session) -> Session:
+def session(shared: StandingSession) -> Session:
     """The shared session with nothing in its workspace but what it was made with."""
-    shared.run(
-        dedent("""
-            import os, shutil
-            os.chdir("/workspace")
-            for name in set(os.listdir()) - {"in", "notes.txt"}:
-                if os.path.isdir(name) and not os.path.islink(name):
-                    shutil.rmtree(name)
-                else:
-                    os.remove(name)
-        """)
-    )
-    return shared
+    alive = shared.alive()
+    alive.bash("find . -mindepth 1 -maxdepth 1 ! -name in ! -name notes.txt -exec rm -rf {} +")
+    alive.put("notes.txt", b"given")
+    alive.run("import os; os.chdir('/workspace')")
+    return alive
 
 
 # What there is -----------------------------------------------------------------------------------
@@ -101,7 +95,7 @@ def test_each_call_hands_back_what_it_changed(session: Session) -> None:
     second = session.run("for path in ('new.txt', 'notes.txt'):\n    with open(path, 'a') as f: f.write('!')")
     assert session.api.returned(second) == {"new.txt": b"new!", "notes.txt": b"given!"}
     assert session.run("import os; os.remove('new.txt')")["files"] == []
-    session.put("notes.txt", b"given")
+    session.put("notes.txt", b"replaced")
     assert session.run("1")["files"] == []
     assert session.api.returned(first) == {"new.txt": b"new"}, "a kept version stays as it was"
 
@@ -112,7 +106,6 @@ def test_a_call_may_bring_files(session: Session) -> None:
     result = session.run("print(open('notes.txt').read(), open('more/x.txt').read())", files=staged)
     assert result["stdout"] == "newer x\n"
     assert result["files"] == []
-    session.put("notes.txt", b"given")
 
 
 # In and out --------------------------------------------------------------------------------------
@@ -167,14 +160,14 @@ def test_a_file_too_large_is_refused_and_leaves_nothing(session: Session, in_pie
     assert set(session.files()) == {"in/data.csv", "notes.txt", "kept.txt"}
 
 
-def test_a_full_workspace_is_507(session: Session) -> None:
-    """What does not fit is 507 and leaves nothing; what was there is unharmed, and the code runs on."""
+def test_what_does_not_fit_is_refused_and_leaves_nothing(session: Session) -> None:
+    """A full workspace is 413; what was there is unharmed, and less fits again."""
     content = b"x" * (20 * MEGABYTE)
     session.put("one", content)
     session.put("two", content)
     response = session.file("PUT", "three", content=content)
-    assert response.status_code == 507
-    assert response.json()["detail"] and response.json()["code"]
+    assert response.status_code == 413
+    assert problem(response)["code"] == "workspace_full"
     assert set(session.files()) == {"in/data.csv", "notes.txt", "one", "two"}
     assert session.file("DELETE", "one").status_code == 204
     session.put("three", content)
@@ -309,6 +302,7 @@ def test_a_file_that_grows_while_it_is_read_is_no_failure(session: Session) -> N
             with open("log.txt", "w", buffering=1) as log:
                 while time.time() < end:
                     log.write("line of the log\\n" * 200)
+                    time.sleep(0.001)
         """)
     )
     time.sleep(0.5)

@@ -59,17 +59,33 @@ async def download_file(path: str, session: SessionDep) -> Response:
             first = await anext(content, b"")
         except SupervisorFailed as error:
             raise _told(error, path) from error
-        headers = {
-            "Content-Disposition": content_disposition(plain.rpartition("/")[2]),
-            "X-Content-Type-Options": "nosniff",
-            "Content-Security-Policy": "sandbox",
-        }
+        headers = _headers(plain)
         close = stack.pop_all().aclose
         body = _joined(first, content)
         return StreamingResponse(
             body, media_type=OCTET_STREAM, headers=headers, background=BackgroundTask(close)
         )
     raise AssertionError("unreachable")
+
+
+@router.head("/{path:path}", response_class=Response)
+async def describe_file(path: str, session: SessionDep) -> Response:
+    """Give the size of a file without its bytes."""
+    plain = check_path(path)
+    entries = await session.sandbox.list_files()
+    size = next((entry.size_bytes for entry in entries if entry.path == plain), None)
+    if size is None:
+        raise WorkspaceFileNotFound(path)
+    return Response(headers={**_headers(plain), "Content-Length": str(size)}, media_type=OCTET_STREAM)
+
+
+def _headers(path: str) -> dict[str, str]:
+    """Whatever is in the file, a browser must save it and not run it."""
+    return {
+        "Content-Disposition": content_disposition(path.rpartition("/")[2]),
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox",
+    }
 
 
 async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -40,7 +40,9 @@ _BUSY: Final = _errors(409, 422, 503)
 
 
 async def _session(session_id: str, sessions: SessionsDep) -> Session:
-    return await sessions.get(session_id)
+    session = await sessions.get(session_id)
+    await session.written()
+    return session
 
 
 SessionDep = Annotated[Session, Depends(_session)]
@@ -132,7 +134,7 @@ async def stream_in_session(session: Session, request: SessionExecuteRequest, im
 
     async def close() -> None:
         if not (cell.over or request.detach):
-            await session.interrupt_cell(cell)
+            session.abandon(cell)
 
     return EventStream(cell.follow(), close, images)
 

@@ -259,3 +259,23 @@ def live_sessions(api: Api) -> list[str]:
     for body in listed:
         check_session(body)
     return [body["session_id"] for body in listed]
+
+
+class StandingSession:
+    """A session for many tests that may harm it: should it be lost, the next test has another."""
+
+    def __init__(self, service: Service, **fields: Any) -> None:
+        self._service = service
+        self._fields = fields
+        self._session: Session | None = None
+
+    def alive(self) -> Session:
+        """The session, which lives."""
+        if self._session is None or self._session.call("GET").status_code != 200:
+            self._session = open_session(self._service, **self._fields)
+        return self._session
+
+    def close(self) -> None:
+        """End it."""
+        if self._session is not None:
+            self._session.delete()
