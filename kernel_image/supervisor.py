@@ -259,6 +259,7 @@ class FileHandler(Handler):
     """Streams a file in or out."""
 
     _descriptor = -1
+    _part = ""
     _failure: OSError | None = None
 
     def prepare(self) -> Awaitable[None] | None:
@@ -266,9 +267,10 @@ class FileHandler(Handler):
         if self.request.method == "PUT":
             self._digest = hashlib.sha256()
             try:
-                self._descriptor = self.supervisor.workspace.create(self._path())
+                self._descriptor, self._part = self.supervisor.workspace.create(self._path())
             except OSError as error:
-                raise _http_error(error) from error
+                # Answered when the body has come: a connection cut short would hide the reason.
+                self._failure = error
         return result
 
     def _stages(self) -> bool:
@@ -286,7 +288,13 @@ class FileHandler(Handler):
             self._failure = error
 
     def put(self, _: str) -> None:
+        if self._failure is None:
+            try:
+                self.supervisor.workspace.put_in_place(self._part, self._path())
+            except OSError as error:
+                self._failure = error
         if self._failure is not None:
+            self._remove_part()
             return self.refuse(_status_of(self._failure), self._failure)
         if self._stages():
             self.supervisor.workspace.staged(self._path(), self._descriptor, self._digest.digest())
@@ -319,12 +327,20 @@ class FileHandler(Handler):
         else:
             self.finish()
 
+    def _remove_part(self) -> None:
+        if self._part:
+            with contextlib.suppress(OSError):
+                self.supervisor.workspace.delete(self._part)
+
     def on_finish(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    on_connection_close = on_finish
+    def on_connection_close(self) -> None:
+        if self.request.method == "PUT" and self._descriptor >= 0:
+            self._remove_part()
+        self.on_finish()
 
 
 class FileListHandler(Handler):
@@ -357,10 +373,6 @@ def _status_of(error: OSError) -> int:
         errno.EEXIST: 409,
     }
     return known.get(error.errno or 0, 400)
-
-
-def _http_error(error: OSError) -> tornado.web.HTTPError:
-    return tornado.web.HTTPError(_status_of(error), reason=(error.strerror or "failed").replace("\n", " "))
 
 
 def application(supervisor: Supervisor, token: str) -> tornado.web.Application:

@@ -8,6 +8,7 @@ with the file rights of the user (`lockdown.use_file_access_of`).
 import errno
 import hashlib
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ from kernel_image import contract
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_PART_PREFIX = ".upload-part-"
+"""Names of files that are still on their way in."""
 _SCAN_LIMIT = 100_000
 """Directory entries looked at in one scan."""
 _LIST_LIMIT = 10_000
@@ -88,17 +91,29 @@ class Workspace:
         self._stamps: dict[str, Stamp] = {}
         self._digests: dict[str, bytes] = {}
 
-    def create(self, path: str) -> int:
-        """Open a new file for writing at the relative `path`, in place of one there, making its folders.
+    def create(self, path: str) -> tuple[int, str]:
+        """Open a new file that is to be `path` once it is whole, see `put_in_place`; makes the folders.
+
+        Returns its descriptor and the path it has until then.
 
         Raises:
             OSError: a component is not a folder, or there is no space left.
         """
-        *folders, name = path.split("/")
+        *folders, _ = path.split("/")
+        name = _PART_PREFIX + secrets.token_hex(8)
         with _folder(self._root, folders, make=True) as handle:
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=handle)
-            return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE_FLAGS, 0o644, dir_fd=handle)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE_FLAGS
+            return os.open(name, flags, 0o644, dir_fd=handle), "/".join([*folders, name])
+
+    def put_in_place(self, part: str, path: str) -> None:
+        """Give a whole file its path, in place of a file that is there.
+
+        Raises:
+            OSError: the path is a folder, or the user's code has taken the file away.
+        """
+        *folders, name = path.split("/")
+        with _folder(self._root, folders) as handle:
+            os.rename(part.rpartition("/")[2], name, src_dir_fd=handle, dst_dir_fd=handle)
 
     def delete(self, path: str) -> None:
         """Delete the file, not folder, at the relative `path`; of a link, the link.
@@ -207,6 +222,8 @@ class Workspace:
                 try:
                     with os.scandir(handle) as entries:
                         for entry in entries:
+                        if entry.name.startswith(_PART_PREFIX):
+                            continue
                             seen += 1
                             if seen > _SCAN_LIMIT:
                                 report.skip(

@@ -114,6 +114,8 @@ async def upload_file(path: str, request: Request, session: SessionDep) -> Writt
     try:
         await session.sandbox.put_file(plain, content(), stage=False)
     except SupervisorFailed as error:
+        if size > limit:
+            raise FileTooLarge(limit) from error
         raise _told(error, path) from error
     return WrittenFile(path=plain, size_bytes=size)
 
