@@ -222,8 +222,8 @@ class Workspace:
                 try:
                     with os.scandir(handle) as entries:
                         for entry in entries:
-                        if entry.name.startswith(_PART_PREFIX):
-                            continue
+                            if entry.name.startswith(_PART_PREFIX):
+                                continue
                             seen += 1
                             if seen > _SCAN_LIMIT:
                                 report.skip(
