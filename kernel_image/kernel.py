@@ -11,6 +11,7 @@ and the execute_reply's content has, under the same name, {"exit_code": int}.
 
 import asyncio
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -160,6 +161,8 @@ class KernelApp(IPKernelApp):
 def _config(key: str) -> Config:
     config = Config()
     config.Session.key = key.encode()
+    # Sending without a copy starts a thread of pyzmq's with an exit handler, which a program's end runs.
+    config.Session.copy_threshold = 1 << 40
     config.KernelApp.ip = "0.0.0.0"
     config.KernelApp.shell_port = contract.SHELL_PORT
     config.KernelApp.iopub_port = contract.IOPUB_PORT
@@ -175,6 +178,7 @@ def run(key: str, ready: int, journal: int, answers: int) -> None:
 
     `journal` and `answers` are the descriptors of a `Journal`.
     """
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     sys.argv = [""]
     sys.path.insert(0, "")
     sys.dont_write_bytecode = True

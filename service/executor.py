@@ -1,5 +1,6 @@
 """The one use case: lease a kernel, stage the inputs, run the code, store what came of it, record it."""
 
+import asyncio
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class Executor:
     def __init__(self, stores: Stores, pool: Pool) -> None:
         self.stores = stores
         self._pool = pool
+        self._writing: set[asyncio.Task[None]] = set()
         settings = stores.settings
         self.budget = Budget(
             cpu_sec=settings.cpu_time_limit_sec,
@@ -69,12 +71,21 @@ class Executor:
         raise AssertionError("unreachable")
 
     async def _conclude(self, _: CellResult, record: ExecutionRecord) -> tuple[State, str]:
-        """Write the row; one that can't be written does not cost the caller the answer."""
+        """Have the row written while the caller reads the answer."""
+        writing = asyncio.create_task(self._write(record))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        return "lost", "a call without a session has a kernel of its own, which is gone now"
+
+    async def _write(self, record: ExecutionRecord) -> None:
         try:
             await self.stores.registry.add_execution(record)
         except ServiceError as error:
             log.error("execution %s is not in the registry: %s", record.execution_id, error)
-        return "lost", "a call without a session has a kernel of its own, which is gone now"
+
+    async def close(self) -> None:
+        """Return once every row is written."""
+        await asyncio.gather(*self._writing)
 
     def cell_of(self, request: ExecuteRequest, *, final: bool, allow_stdin: bool = False) -> Cell:
         """The cell a request asks for. Raises `TimeoutTooLong`."""

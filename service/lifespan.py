@@ -59,6 +59,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.files = files
         app.state.kernels = KernelReadiness(engine, pool, instance_id)
         app.state.executor = executor = Executor(Stores(settings, files, registry), pool)
+        stack.push_async_callback(executor.close)
         sessions = Sessions(executor, pool, registry, session_registry, instance_id)
         app.state.sessions = await stack.enter_async_context(sessions)
         yield

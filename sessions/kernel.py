@@ -139,4 +139,6 @@ class KernelClient:
                 yield Message(kind, content, sum(map(len, frames)))
 
     def close(self) -> None:
-        self._client.stop_channels()
+        # Its own stop_channels() opens the channels that are not there to close them.
+        self._client.shell_channel.stop()
+        self._client.iopub_channel.stop()

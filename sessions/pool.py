@@ -334,10 +334,20 @@ class Pool:
 
     def _discard(self, sandbox: Sandbox) -> None:
         self._busy.discard(sandbox)
-        sandbox.disconnect()
-        if not self._closed:
-            self._keep(self._remove(sandbox.container_id))
+        if self._closed:
+            sandbox.disconnect()
+        else:
+            self._keep(self._remove_soon(sandbox))
             self._refill_soon()
+
+    async def _remove_soon(self, sandbox: Sandbox) -> None:
+        """Remove a container once the answer that it gave has left."""
+        self._removing.add(sandbox.container_id)
+        try:
+            await asyncio.sleep(_REFILL_DELAY_SEC)
+        finally:
+            sandbox.disconnect()
+        await self._remove(sandbox.container_id)
 
     async def _remove(self, container_id: str) -> None:
         self._removing.add(container_id)

@@ -15,6 +15,9 @@ from tests.support.session import Session, live_sessions, new_session
 pytestmark = pytest.mark.timeout(150)
 
 
+WAIT_FOR_GO = "while not os.path.exists('go.txt'): time.sleep(0.02)"
+
+
 def container_of(session: Session) -> str:
     """Id of the container a session lives in; it costs the session one call."""
     service = session.service
@@ -59,7 +62,7 @@ def test_sessions_survive_the_death_of_the_service(start_service: StartService) 
         idle, short, long, endless = (stack.enter_context(new_session(service)) for _ in range(4))
         sessions = (idle, short, long, endless)
         for one in sessions:
-            one.run("import time\nmarker = 'here'\nwith open('kept.txt', 'w') as f: _ = f.write('kept')")
+            one.run("import os, time\nmarker = 'here'\nwith open('kept.txt', 'w') as f: _ = f.write('kept')")
         containers = {container_of(one) for one in sessions}
         before = [one.describe() for one in sessions]
         settled_with(service, containers)
@@ -68,14 +71,14 @@ def test_sessions_survive_the_death_of_the_service(start_service: StartService) 
         cell = dedent("""
             print("early")
             display("shown early")
-            time.sleep({seconds})
+            {wait}
             print("late")
             with open("made.txt", "w") as file: _ = file.write("made")
             finished = "yes"
             "value"
         """)
-        waiting = in_background(short, cell.format(seconds=2))
-        detached = long.detach(cell.format(seconds=12), timeout_ms=60_000)
+        waiting = in_background(short, cell.format(wait="time.sleep(2)"))
+        detached = long.detach(cell.format(wait=WAIT_FOR_GO), timeout_ms=60_000)
         never = endless.detach("print('early')\ntime.sleep(300)", timeout_ms=9000)
         time.sleep(1)
         service.crash()
@@ -94,6 +97,7 @@ def test_sessions_survive_the_death_of_the_service(start_service: StartService) 
         assert idle.describe()["execution_count"] == before[0]["execution_count"] + 1
 
         assert long.describe()["state"] == "busy"
+        long.put("go.txt", b"")
         for one, cell_id in ((short, short.cells()[-1]["cell_id"]), (long, detached)):
             found = one.finished(cell_id, 25)
             assert found["state"] == "done"
