@@ -38,6 +38,7 @@ format: venv-dev ## let ruff repair and format the code
 .PHONY: bench
 bench: venv-dev docker image-ready ## measure speed and memory beside `docker run`
 	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench.sessions
 
 .PHONY: image
 image: venv docker ## build the kernel image

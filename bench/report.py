@@ -39,10 +39,10 @@ class Results:
         """The tables."""
         parts = (
             self._place(),
-            self._latency_table(),
-            self._server_table(),
-            self._preload_table(),
-            self._import_table(),
+            self._latencytable(),
+            self._servertable(),
+            self._preloadtable(),
+            self._importtable(),
         )
         return "\n\n".join(parts)
 
@@ -52,7 +52,7 @@ class Results:
             f"Load of the machine {self.load_before:.1f} before and {self.load_after:.1f} after."
         )
 
-    def _latency_table(self) -> str:
+    def _latencytable(self) -> str:
         by_name = {latency.name: latency for latency in self.latencies}
 
         def row(latency: Latency) -> list[str]:
@@ -72,9 +72,9 @@ class Results:
             ]
 
         head = ["request", "median, ms", "p90, ms", "of `docker run`", "target", "runs"]
-        return _table(head, map(row, self.latencies))
+        return table(head, map(row, self.latencies))
 
-    def _server_table(self) -> str:
+    def _servertable(self) -> str:
         cpu = self.server_cpu
         rows = [
             ["resident memory, idle with a full pool", f"{self.idle_server_bytes / _MIB:.0f} MiB", ""],
@@ -93,16 +93,16 @@ class Results:
             ]
             for flood in self.floods
         ]
-        return _table(["the server's process", "", "target"], rows)
+        return table(["the server's process", "", "target"], rows)
 
-    def _preload_table(self) -> str:
+    def _preloadtable(self) -> str:
         first = self.preloads[0]
         rows = [_preload_row("none", first, None)]
         rows += [_preload_row(f"+ {step.library}", step, before) for before, step in pairwise(self.preloads)]
         head = ["preloaded", "memory, MiB", "adds", "CPU to start, s", "adds", "ready after, s"]
-        return _table(head, rows)
+        return table(head, rows)
 
-    def _import_table(self) -> str:
+    def _importtable(self) -> str:
         rows = [
             [
                 item.library,
@@ -112,7 +112,7 @@ class Results:
             for item in self.imports
         ]
         head = ["first import where not preloaded", "ms, after those above", "ms, alone"]
-        return _table(head, rows)
+        return table(head, rows)
 
 
 def _preload_row(name: str, step: Preload, before: Preload | None) -> list[str]:
@@ -125,7 +125,7 @@ def _preload_row(name: str, step: Preload, before: Preload | None) -> list[str]:
     return [name, f"{memory:.1f}", more_memory, f"{cpu:.2f}", more_cpu, ready]
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; all but the first column are aligned to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

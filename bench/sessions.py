@@ -10,8 +10,12 @@ from jupyter_client.blocking.client import BlockingKernelClient
 
 from bench.engine import Engine
 from bench.progress import say
+from bench.report import table
 from bench.service import Service, ServiceFailed
+from bench.statistics import median
+from service.settings import Settings
 
+_MIB = 1 << 20
 _ROUNDS_BEFORE = 20
 _FILE_MB = 100
 _CHUNK_BYTES = 1 << 18
@@ -175,3 +179,34 @@ def transfer(engine: Engine) -> Transfer:
         service.http.delete(f"/v1/sessions/{session_id}")
     say("sessions: transfer done")
     return Transfer(_FILE_MB, _FILE_MB / (written - started), _FILE_MB / (read - written), growth)
+
+
+def main() -> None:
+    """Measure and print: `python -m bench.sessions`."""
+    engine = Engine(Settings().python_executor_docker_image)
+    try:
+        beside = beside_bare_client(engine, rounds=200)
+        crowd = many(engine, sessions=50, seconds=60)
+        large = transfer(engine)
+    finally:
+        engine.close()
+    http, bare, alone = (median(values) for values in (beside.over_http, beside.bare, crowd.alone))
+    slowest = sorted(crowd.together)[int(len(crowd.together) * 0.99)]
+    growth = (crowd.server_after_bytes - crowd.server_before_bytes) / _MIB
+    rows = [
+        ["1+1 in a session, over HTTP", f"{http * 1000:.1f} ms", ""],
+        ["the same kernel, bare jupyter_client", f"{bare * 1000:.1f} ms", ""],
+        ["ratio", f"{http / bare:.2f}", "at most 1.5"],
+        [f"{crowd.sessions} sessions in turn, {crowd.seconds:.0f} s: errors", str(crowd.errors), "0"],
+        ["their p99, in medians of one session", f"{slowest / alone:.1f}", "under 10"],
+        ["growth of the server meanwhile", f"{growth:.1f} MiB", "flat"],
+        ["an idle session holds", f"{crowd.idle_session_bytes / _MIB:.0f} MiB", ""],
+        [f"{large.megabytes} MB into a session", f"{large.in_mb_per_sec:.0f} MB/s", ""],
+        [f"{large.megabytes} MB out of it", f"{large.out_mb_per_sec:.0f} MB/s", ""],
+        ["growth of the server meanwhile", f"{large.server_growth_bytes / _MIB:.1f} MiB", "flat"],
+    ]
+    print(table(["sessions", "", "target"], rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -363,3 +363,11 @@ def test_malformed_messages_from_the_kernel_are_survived(service: Service) -> No
     assert result["outputs"][-1]["data"]["text/plain"] == "'after'"
     assert service.api.returned(result)["end.txt"] == b"reached"
     assert service.api.run("print('next')")["stdout"] == "next\n"
+
+
+def test_large_figures_are_not_lost_at_the_end_of_a_program(run: Run) -> None:
+    """A figure of some hundred kilobytes, shown last, is there every time."""
+    code = "import numpy as np, matplotlib.pyplot as plt\nplt.imshow(np.random.rand(600, 600)); None"
+    for _ in range(4):
+        (figure,) = run(code)["outputs"]
+        assert len(figure["data"]["image/png"]) > 65_536
