@@ -162,6 +162,8 @@ class Execution:
                 await over
             else:
                 self._timed_out = True
+                # A timer may be a fraction of a millisecond early.
+                self._duration = max(self._duration, self._timeout_sec)
                 await self._stop(over)
             if self._settles:
                 await self._make_sure_of_end()
