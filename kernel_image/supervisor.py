@@ -8,7 +8,7 @@
     POST   /cell/settle       end the running cell, if its kernel has not done so: its last frame follows
     POST   /cell/answer       answer what the code asks
     GET    /files             all regular files: {"files": [{"path", "size_bytes", "modified_at"}]}
-    PUT    /files/{path}      write a file; with ?stage=1 a new one, as an input of the next cell
+    PUT    /files/{path}      write a file; it is an output of a cell only if the code changes it
     GET    /files/{path}      read one
     DELETE /files/{path}      delete one
     POST   /rename            {"path": str, "to": str}
@@ -273,9 +273,6 @@ class FileHandler(Handler):
                 self._failure = error
         return result
 
-    def _stages(self) -> bool:
-        return self.get_query_argument("stage", "") == "1"
-
     def _path(self) -> str:
         return unquote(self.request.path.removeprefix("/files/"))
 
@@ -296,8 +293,7 @@ class FileHandler(Handler):
         if self._failure is not None:
             self._remove_part()
             return self.refuse(_status_of(self._failure), self._failure)
-        if self._stages():
-            self.supervisor.workspace.staged(self._path(), self._descriptor, self._digest.digest())
+        self.supervisor.workspace.staged(self._path(), self._descriptor, self._digest.digest())
         self.finish({})
 
     def delete(self, _: str) -> None:

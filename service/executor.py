@@ -120,7 +120,7 @@ class Executor:
                 raise InputNotFound(given.file_id, given.path) from error
             try:
                 with file:
-                    await sandbox.put_file(given.path, file.chunks(), stage=True)
+                    await sandbox.put_file(given.path, file.chunks())
             except SupervisorFailed as error:
                 if error.status == 507:
                     raise WorkspaceFull from error

@@ -110,9 +110,9 @@ class Sandbox:
 
     # --- files ------------------------------------------------------------------------------------
 
-    async def put_file(self, path: str, content: AsyncIterator[bytes], *, stage: bool) -> None:
-        """Write a file. One that is staged comes back as an output only if the code changes it."""
-        await self._supervisor.put_file(path, content, stage=stage)
+    async def put_file(self, path: str, content: AsyncIterator[bytes]) -> None:
+        """Write a file. It comes back as an output only if the code changes it."""
+        await self._supervisor.put_file(path, content)
 
     def open_file(self, path: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Read a file of the workspace in chunks."""

@@ -153,10 +153,9 @@ class SupervisorClient:
             WorkspaceEntry(item["path"], item["size_bytes"], item["modified_at"]) for item in listing["files"]
         ]
 
-    async def put_file(self, path: str, content: AsyncIterator[bytes], *, stage: bool) -> None:
-        """Write a file; one that is staged must be new, and is no output of the next cell."""
-        url = f"/files/{quote(path)}?stage={int(stage)}"
-        async with self._request("PUT", url, data=content, timeout_sec=_TRANSFER_SEC):
+    async def put_file(self, path: str, content: AsyncIterator[bytes]) -> None:
+        """Write a file; it is an output of a cell only if the code changes it."""
+        async with self._request("PUT", f"/files/{quote(path)}", data=content, timeout_sec=_TRANSFER_SEC):
             pass
 
     async def delete_file(self, path: str) -> None:

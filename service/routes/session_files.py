@@ -112,7 +112,7 @@ async def upload_file(path: str, request: Request, session: SessionDep) -> Writt
     if int(request.headers.get("content-length") or 0) > limit:
         raise FileTooLarge(limit)
     try:
-        await session.sandbox.put_file(plain, content(), stage=False)
+        await session.sandbox.put_file(plain, content())
     except SupervisorFailed as error:
         if size > limit:
             raise FileTooLarge(limit) from error
