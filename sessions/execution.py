@@ -69,6 +69,8 @@ class Execution:
         self._end: JsonObject = {}
         self._ended = asyncio.Event()
         self._timed_out = False
+        self._killed = False
+        """Whether the kernel was killed, also where it was dead already and could not tell."""
         self._duration = 0.0
 
     @classmethod
@@ -184,6 +186,7 @@ class Execution:
         await self._supervisor.interrupt()
         done, _ = await asyncio.wait({over}, timeout=_INTERRUPT_GRACE_SEC)
         if not done:
+            self._killed = True
             await self._kill()
 
     async def _run_in_kernel(self, kernel: KernelClient, cell: Cell) -> None:
@@ -289,7 +292,7 @@ class Execution:
             timed_out=self._timed_out,
             duration_ms=round(self._duration * 1000),
             error=error,
-            kernel_alive=self._end["exit"] is None,
+            kernel_alive=self._end["exit"] is None and not self._killed,
             outputs=tuple(self._fold.outputs),
             execution_count=verdict.execution_count(self._reply),
             changed=tuple(ChangedFile(item["path"], item["size_bytes"]) for item in self._end["changed"]),
