@@ -54,19 +54,3 @@ def _tmpfs_bytes() -> int:
 def out_of_memory_kills() -> int:
     """Processes of the container that the kernel has killed for lack of memory, since its start."""
     return _fields(_KILLS).get("oom_kill", 0)
-
-
-def processes_of(uid: int) -> list[int]:
-    """Ids of the container's processes that run as user `uid`, those that have already ended left out."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                fields = dict(
-                    line.split(":\t", 1) for line in Path(f"/proc/{name}/status").read_text().splitlines()
-                )
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if fields["Uid"].split()[1] == str(uid) and not fields["State"].startswith("Z"):
-                found.append(int(name))
-    return found

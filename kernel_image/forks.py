@@ -29,6 +29,10 @@ def _environment(preload: str) -> dict[str, str]:
     }
 
 
+class ForkFailed(Exception):
+    """There is no room for another process."""
+
+
 class Forks:
     """Processes of the user, forked from one zygote. One fork at a time."""
 
@@ -65,6 +69,8 @@ class Forks:
                 # Here, so that an end told in the very next message finds its listener.
                 self._on_exit[message["pid"]] = self._next_on_exit
                 self._started.set_result(message["pid"])
+            case "failed" if self._started is not None:
+                self._started.set_exception(ForkFailed(message["error"]))
             case "exited":
                 on_exit = self._on_exit.pop(message["pid"], None)
                 if on_exit is not None:
@@ -76,6 +82,9 @@ class Forks:
         """Have the zygote fork, see `kernel_image.zygote` for `request`; returns the process id.
 
         `on_exit` is called with the status when it ends, negative for a signal.
+
+        Raises:
+            ForkFailed: no process, so nothing will end.
         """
         await self.preloaded.wait()
         async with self._one_at_a_time:

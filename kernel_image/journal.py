@@ -1,20 +1,24 @@
-"""What a kernel tells its supervisor about a cell: questions it asks, and what it did.
+"""What a kernel and its supervisor tell each other about a cell. One JSON object a line:
 
-The service follows a cell over the kernel's own channels. If it is not there when the cell ends (it
-was restarted, say), it finds here what was published and replied. One JSON object a line:
-
-    {"type": "input_request", "prompt": str, "password": bool}   an answer is waited for
+    {"type": "begin", "cell_id": str}                            {"begin": cell_id} is waited for
+    {"type": "input_request", "prompt": str, "password": bool}   {"answer": str} is waited for
     {"type": "record", "reply": {...}, "outputs": [[msg_type, content], ...]}   the cell has ended
 
-At a record the supervisor ends the cell: all that the program wrote is in its pipes by then.
+The service asks the kernel to run a cell and the supervisor to gather what it prints, both at once;
+waiting here for the latter, the kernel prints nothing that nobody gathers. At a record the
+supervisor ends the cell: all that the program wrote is in its pipes by then. The service follows a
+cell over the kernel's own channels; if it is not there when the cell ends (it was restarted, say),
+the record has what was published and replied.
 """
 
+import contextlib
 import json
 import os
 from typing import Any, Final
 
 _RECORD_CHARACTERS: Final = 1 << 24
 _ANSWER_BYTES: Final = 1 << 16
+BEGIN_PREFIX: Final = b'{"type": "begin"'
 RECORD_PREFIX: Final = b'{"type": "record"'
 _SHOWN: Final = frozenset({"display_data", "execute_result", "update_display_data", "clear_output"})
 
@@ -49,10 +53,19 @@ class Journal:
             if self._characters <= _RECORD_CHARACTERS:
                 self._outputs.append((kind, content))
 
-    def begin(self, *, keep: bool) -> None:
-        """A cell begins: what was published before is no part of it. `keep`: its outputs are recorded."""
+    def begin(self, cell_id: str | None, *, keep: bool) -> None:
+        """A cell begins: what was published before is no part of it. `keep`: its outputs are recorded.
+
+        With a `cell_id` this returns when the supervisor is ready for it.
+        """
         self._keeps = keep
         self._outputs, self._characters = [], 0
+        if cell_id is not None:
+            # The code before may have closed these descriptors. The service copes with that.
+            with contextlib.suppress(OSError, EOFError):
+                self._write({"type": "begin", "cell_id": cell_id})
+                while self._read() != {"begin": cell_id}:
+                    pass
 
     def end(self, reply: dict[str, Any]) -> None:
         """Tell how the cell ended."""
@@ -62,14 +75,18 @@ class Journal:
     def ask(self, prompt: str, *, password: bool) -> str:
         """Ask the caller and wait for a line. An interrupt ends the wait."""
         self._write({"type": "input_request", "prompt": prompt, "password": password})
+        value: str = self._read()["answer"]
+        return value
+
+    def _read(self) -> dict[str, str]:
         while b"\n" not in self._unread:
             data = os.read(self._answers, _ANSWER_BYTES)
             if not data:
                 raise EOFError("nobody answers")
             self._unread += data
         line, _, self._unread = self._unread.partition(b"\n")
-        value: str = json.loads(line)
-        return value
+        entry: dict[str, str] = json.loads(line)
+        return entry
 
     def _write(self, entry: dict[str, Any]) -> None:
         data = json.dumps(entry, default=repr).encode() + b"\n"

@@ -5,6 +5,7 @@ An execute_request may carry options under `contract.CELL_METADATA` in its metad
     last_line_interactive  bool   show the value of the last expression (default true)
     stdin                  str    what descriptor 0 gives; absent: end of file at once
     final                  bool   the cell is a whole program: end as a program ends
+    cell_id                str    begin when the supervisor is ready for that cell
 
 and the execute_reply's content has, under the same name, {"exit_code": int}.
 """
@@ -68,7 +69,7 @@ class Kernel(IPythonKernel):
         shell = self._shell()
         shell.exit_code, shell.error = 0, None
         finished_badly = False
-        self.journal.begin(keep=not options.get("final"))
+        self.journal.begin(options.get("cell_id"), keep=not options.get("final"))
         self.program_end.begin()
         shell.ast_node_interactivity = "last_expr" if options.get("last_line_interactive", True) else "none"
         try:

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 from collections.abc import Callable
 from functools import partial
 
 from kernel_image import cgroup, contract
 from kernel_image.cell import OutputPipe
-from kernel_image.forks import Forks
+from kernel_image.forks import ForkFailed, Forks
+from kernel_image.killer import Killer
 
 _START_SEC = 60.0
 _LAST_WORDS_BYTES = 2000
@@ -39,13 +39,19 @@ class UserProcess:
         self.gone = asyncio.Event()
 
     async def fork(self, request: dict[str, object], *descriptors: int) -> None:
-        """Start it; `descriptors` follow its stdout and stderr."""
+        """Start it; `descriptors` follow its stdout and stderr. Raises `ForkFailed`."""
         writers = [pipe.writer for pipe in self.pipes[:2]]
-        self.pid = await self._forks.fork(request, [*writers, *descriptors], self._ended)
+        try:
+            self.pid = await self._forks.fork(request, [*writers, *descriptors], self._ended)
+        except ForkFailed:
+            for pipe in self.pipes:
+                pipe.close()
+            raise
+        finally:
+            for pipe in self.pipes:
+                pipe.handed_over()
         if self.gone.is_set():
             self.pid = None
-        for pipe in self.pipes:
-            pipe.handed_over()
 
     def drain(self) -> None:
         """Pass on everything written before this call."""
@@ -75,6 +81,7 @@ class KernelProcess:
     ) -> None:
         self.idle_bytes = 0
         self._forks = forks
+        self._killer = Killer(contract.USER_ID, spared=(os.getpid(), forks.zygote.pid))
         self._on_output = on_output
         self._on_event = on_event
         self._on_exit = on_exit
@@ -95,12 +102,17 @@ class KernelProcess:
             KernelFailed: it died or took too long.
         """
         async with self._starting:
-            await self.kill()
+            try:
+                await self.kill()
+            except TimeoutError as error:
+                raise KernelFailed(str(error)) from error
             try:
                 async with asyncio.timeout(_START_SEC):
                     answered = await self._start(key)
             except TimeoutError as error:
                 raise KernelFailed(f"no answer within {_START_SEC:.0f} s") from error
+            except ForkFailed as error:
+                raise KernelFailed(str(error)) from error
             if not answered:
                 raise KernelFailed("it ended while starting: " + self._last_words.decode("utf-8", "replace"))
             self.idle_bytes = cgroup.process_bytes()
@@ -113,10 +125,20 @@ class KernelProcess:
         ready, ready_writer = os.pipe2(os.O_CLOEXEC)
         answers, self._answers = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._answers, False)
-        await process.fork({"kernel": key}, ready_writer, journal.writer, answers)
-        os.close(ready_writer)
-        os.close(answers)
+        try:
+            await process.fork({"kernel": key}, ready_writer, journal.writer, answers)
+        except ForkFailed:
+            os.close(ready)
+            self._close_answers()
+            raise
+        finally:
+            os.close(ready_writer)
+            os.close(answers)
         return await _read_byte(ready)
+
+    def _close_answers(self) -> None:
+        os.close(self._answers)
+        self._answers = -1
 
     def _output(self, kind: int, data: bytes) -> None:
         self._last_words = (self._last_words + data)[-_LAST_WORDS_BYTES:]
@@ -128,13 +150,13 @@ class KernelProcess:
         for line in lines:
             self._on_event(line)
 
-    def answer(self, value: str) -> None:
-        """Answer the question the kernel has asked.
+    def tell(self, entry: dict[str, str]) -> None:
+        """Tell the kernel what it waits for, see `kernel_image.journal`.
 
         Raises:
-            OSError: there is no kernel, or it reads no answers.
+            OSError: there is no kernel, or it does not read.
         """
-        os.write(self._answers, json.dumps(value).encode() + b"\n")
+        os.write(self._answers, json.dumps(entry).encode() + b"\n")
 
     def drain(self) -> None:
         """Pass on everything the kernel wrote before this call."""
@@ -143,9 +165,8 @@ class KernelProcess:
 
     def _exited(self, status: int) -> None:
         """Nothing of the user's outlives the kernel."""
-        os.close(self._answers)
-        self._answers = -1
-        kill_processes()
+        self._close_answers()
+        self._killer.kill_all()
         self._on_exit(status)
 
     def signal(self, number: int) -> None:
@@ -154,21 +175,11 @@ class KernelProcess:
             self._process.signal(number)
 
     async def kill(self) -> None:
-        """Kill the kernel and every other process of the user, and wait for the kernel's end."""
-        kill_processes()
+        """Kill the kernel and every other process of the user, and wait for their end."""
+        self._killer.kill_all()
         if self._process is not None and self._process.pid is not None:
             await self._process.gone.wait()
-
-
-def kill_processes() -> None:
-    """SIGKILL all of the user's, until none is left; the pids limit bounds who forks faster."""
-    for _ in range(100):
-        victims = cgroup.processes_of(contract.USER_ID)
-        if not victims:
-            return
-        for pid in victims:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        await self._killer.all_gone()
 
 
 async def _read_byte(descriptor: int) -> bytes:

@@ -3,7 +3,7 @@
     POST   /kernel            start a kernel, or replace it; answers once it listens
     DELETE /kernel            kill it and everything else of the user's
     POST   /interrupt         SIGINT to what runs and the children in its group; {"kill": true}: SIGKILL
-    POST   /cell              begin a cell; the answer's body is the cell's frames
+    POST   /cell              begin a cell; the answer's body is the cell's frames; 410: the kernel has ended
     GET    /cell/{id}         the frames of the last cell, from the first, also while it runs
     POST   /cell/settle       end the running cell, if its kernel has not done so: its last frame follows
     POST   /cell/answer       answer what the code asks
@@ -37,15 +37,17 @@ from urllib.parse import unquote
 import tornado.web
 from tornado.iostream import StreamClosedError
 
-from kernel_image import cgroup
+from kernel_image import cgroup, contract
 from kernel_image.cell import Cell
-from kernel_image.forks import Forks
-from kernel_image.journal import RECORD_PREFIX
+from kernel_image.forks import ForkFailed, Forks
+from kernel_image.journal import BEGIN_PREFIX, RECORD_PREFIX
 from kernel_image.kernel_process import KernelFailed, KernelProcess, UserProcess
 from kernel_image.workspace import Changes, NotRegular, Workspace
 
 _CHUNK_BYTES: Final = 1 << 17
 _CHECK_SEC: Final = 0.1
+_CANNOT_EXECUTE: Final = 126
+"""A shell's exit status for a command it has found and could not start."""
 
 
 class Supervisor:
@@ -60,6 +62,7 @@ class Supervisor:
         self._forks = forks
         self._running = False
         self._command: UserProcess | None = None
+        self._asked_to_begin = b""
         self._lease: asyncio.TimerHandle | None = None
         self.renew_lease(lease_sec)
 
@@ -78,12 +81,27 @@ class Supervisor:
         self.cell = Cell(**limits, idle_bytes=self.kernel.idle_bytes)
         self._running = True
         asyncio.get_running_loop().call_later(_CHECK_SEC, self._check_limits, self.cell)
+        self._let_begin()
         return self.cell
+
+    def _let_begin(self) -> None:
+        """Let the kernel begin the cell, once both it and the service have said so."""
+        if self.cell is None or not self._running:
+            return
+        begin = {"type": "begin", "cell_id": self.cell.cell_id}
+        if self._asked_to_begin == json.dumps(begin).encode():
+            self._asked_to_begin = b""
+            with contextlib.suppress(OSError):
+                self.kernel.tell({"begin": self.cell.cell_id})
 
     async def run_command(self, command: str) -> None:
         """Let the cell that was just begun be this shell command."""
         self._command = UserProcess(self._forks, self._output, self._command_exited)
-        await self._command.fork({"command": command})
+        try:
+            await self._command.fork({"command": command})
+        except ForkFailed as error:
+            self._output(contract.FRAME_STDERR, f"bash: {error}\n".encode())
+            self._command_exited(_CANNOT_EXECUTE)
 
     def settle(self) -> None:
         """End the running cell with everything written so far."""
@@ -109,7 +127,10 @@ class Supervisor:
             self.cell.output(kind, data)
 
     def _event(self, payload: bytes) -> None:
-        if self.cell is not None and self._running:
+        if payload.startswith(BEGIN_PREFIX):
+            self._asked_to_begin = payload
+            self._let_begin()
+        elif self.cell is not None and self._running:
             self.cell.event(payload)
             if payload.startswith(RECORD_PREFIX):
                 self.settle()
@@ -199,6 +220,8 @@ class CellHandler(Handler):
             return self.refuse(409, "a cell is running")
         request = self.json()
         command = request.pop("command", None)
+        if command is None and self.supervisor.kernel.pid is None:
+            return self.refuse(410, "the kernel has ended")
         cell = self.supervisor.begin_cell(request)
         if command is not None:
             await self.supervisor.run_command(command)
@@ -224,7 +247,7 @@ class AnswerHandler(Handler):
 
     def post(self) -> None:
         try:
-            self.supervisor.kernel.answer(self.json()["value"])
+            self.supervisor.kernel.tell({"answer": self.json()["value"]})
         except OSError as error:
             return self.refuse(409, error)
         self.finish({})

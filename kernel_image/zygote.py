@@ -7,6 +7,7 @@ supervisor, whose descriptor is the first argument:
     supervisor -> zygote   {"kernel": key} with the descriptors stdout, stderr, ready, journal, answers
                            {"command": str} for the shell, with stdout and stderr
     zygote -> supervisor   {"event": "preloaded"}, {"event": "started", "pid": int},
+                           {"event": "failed", "error": str} in place of "started",
                            {"event": "exited", "pid": int, "status": int}   (wait status, see waitpid(2))
 
 The forked child drops every privilege before it runs `kernel_image.kernel`, which writes one byte
@@ -105,14 +106,18 @@ class Zygote:
         self._control.send(json.dumps(message).encode())
 
     def _fork(self, request: bytes, descriptors: list[int]) -> None:
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _run_child(json.loads(request), descriptors)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._say(event="failed", error=f"no room for another process: {error.strerror}")
+        else:
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                _run_child(json.loads(request), descriptors)
+            self._say(event="started", pid=pid)
         for descriptor in descriptors:
             os.close(descriptor)
-        self._say(event="started", pid=pid)
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):

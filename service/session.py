@@ -15,12 +15,12 @@ from service.executor import Executor
 from service.live_cell import LiveCell
 from service.records import CellRecord, ExecutionRecord, SessionRecord
 from service.registry import Registry
-from service.run import Run, State
+from service.run import Conclude, Run, State
 from service.schemas import ExecuteResult
 from service.session_registry import SessionRegistry
 from service.session_schemas import BashRequest, BashResponse, SessionExecuteRequest
-from sessions.errors import SupervisorFailed
-from sessions.models import CellEvent, CellResult, Command, OutputChunk
+from sessions.errors import KernelEnded, SupervisorFailed
+from sessions.models import Cell, CellEvent, CellResult, Command, OutputChunk
 from sessions.sandbox import Sandbox
 
 _GRACE_SEC: Final = 2.0
@@ -95,11 +95,9 @@ class Session:
             async with AsyncExitStack() as stack:
                 try:
                     await self._executor.stage(self.sandbox, inputs)
-                    begun = self.sandbox.begin(cell, self._executor.budget)
-                    events = await stack.enter_async_context(begun)
-                except SupervisorFailed:
-                    self._on_lost(self)
-                    raise
+                    events, in_new_kernel = await self._begin(stack, cell)
+                except SupervisorFailed as error:
+                    raise await self._recover(error) from error
                 self._number += 1
                 live = LiveCell(cell.cell_id, self._number)
                 record = CellRecord(
@@ -111,17 +109,28 @@ class Session:
                     started_at=time.time(),
                     timeout_ms=request.timeout_ms,
                 )
-                self._follow(live, events, stack.pop_all(), len(inputs), record)
+                conclude = self._tell_of_new_kernel if in_new_kernel else self._conclude
+                self._follow(live, events, stack.pop_all(), conclude, len(inputs), record)
                 return live
         except BaseException:
             self._turn.release()
             raise
+
+    async def _begin(self, stack: AsyncExitStack, cell: Cell) -> tuple[AsyncGenerator[CellEvent], bool]:
+        """Begin a cell; also gives whether it is in a new kernel, the old one having ended meanwhile."""
+        budget = self._executor.budget
+        try:
+            return await stack.enter_async_context(self.sandbox.begin(cell, budget)), False
+        except KernelEnded:
+            await self._start_kernel()
+            return await stack.enter_async_context(self.sandbox.begin(cell, budget)), True
 
     def _follow(
         self,
         live: LiveCell,
         events: AsyncGenerator[CellEvent],
         lease: AsyncExitStack,
+        conclude: Conclude,
         files_in: int,
         new: CellRecord | None = None,
     ) -> None:
@@ -134,7 +143,7 @@ class Session:
             self.sandbox,
             events,
             lease,
-            self._conclude,
+            conclude,
             files_in=files_in,
             cell_id=live.cell_id,
         )
@@ -158,15 +167,30 @@ class Session:
             live.end()
             await self._keep_result(live, run)
         except SupervisorFailed as error:
-            log.warning("session %s lost its container: %s", self.session_id, error)
-            failure = error
-            self._on_lost(self)
+            failure = await self._recover(error)
         except Exception as error:
             log.exception("cell %s of session %s failed", live.cell_id, self.session_id)
             failure = error
         finally:
             live.end(failure or self._closed)
             self._turn.release()
+        if failure is not None:
+            if writing is not None:
+                await asyncio.wait({writing})
+            await self._sessions.finish_cell(live.cell_id, "lost", time.time(), None)
+
+    async def _recover(self, failure: SupervisorFailed) -> SupervisorFailed:
+        """Put right what the container did not do as agreed: a new kernel, or the session is lost.
+
+        Returns what to tell the caller.
+        """
+        log.warning("session %s: %s", self.session_id, failure)
+        try:
+            await self._start_kernel()
+        except SupervisorFailed:
+            self._on_lost(self)
+            return failure
+        return SupervisorFailed(f"{failure.reason}; a new one is ready, without variables; files are kept")
 
     async def _keep_result(self, live: LiveCell, run: Run) -> None:
         response = live.gathered()
@@ -185,6 +209,15 @@ class Session:
         await self._start_kernel()
         why = "ignored the interrupt and was killed" if result.timed_out else "ended"
         return "restarted", f"the kernel {why}; a new one is ready, without variables; files are kept"
+
+    async def _tell_of_new_kernel(self, result: CellResult, row: ExecutionRecord) -> tuple[State, str]:
+        state, reason = await self._conclude(result, row)
+        if state == "kept":
+            return (
+                "restarted",
+                "the kernel had ended since the last call: this ran in a new one; files are kept",
+            )
+        return state, reason
 
     async def _start_kernel(self) -> None:
         await self.sandbox.start_kernel()
@@ -306,7 +339,9 @@ class Session:
                 await self._sessions.finish_cell(cell.cell_id, "lost", time.time(), None)
                 await self._make_sure_of_kernel()
                 return
-            self._follow(LiveCell(cell.cell_id, cell.number), events, stack.pop_all(), files_in=0)
+            self._follow(
+                LiveCell(cell.cell_id, cell.number), events, stack.pop_all(), self._conclude, files_in=0
+            )
 
     async def _make_sure_of_kernel(self) -> None:
         """The kernel answers, or is replaced."""

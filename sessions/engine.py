@@ -1,5 +1,6 @@
 """The seam to whatever runs containers: Docker here, something else where it is wanted."""
 
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from sessions.models import Container, ContainerSpec
@@ -27,6 +28,9 @@ class Engine(Protocol):
 
     async def remove(self, container_id: str) -> None:
         """Kill and remove a container; one that is gone already is fine."""
+
+    def unthrottled(self, container_id: str) -> AbstractAsyncContextManager[None]:
+        """While inside, the container may use all CPUs, so that its supervisor gets its turn."""
 
     async def running(self, instance_id: str) -> set[str]:
         """Ids of the containers that belong to an instance."""

@@ -5,6 +5,7 @@ SessionsError
 ├── ImageNotFound          the engine has no such image
 ├── LaunchFailed           a container did not come up
 ├── SupervisorFailed       a container's supervisor does not answer, or not as agreed
+│   └── KernelEnded        the kernel ended before the cell was to begin: no code has run
 ├── NoCapacity             no kernel became free in time
 ├── InvalidPath            a workspace path that may not be staged
 └── WorkspaceFull          the inputs do not fit
@@ -46,6 +47,10 @@ class SupervisorFailed(SessionsError):
         super().__init__(f"the kernel container failed: {reason}")
         self.reason = reason
         self.status = status
+
+
+class KernelEnded(SupervisorFailed):
+    """The kernel has ended since it last ran a cell."""
 
 
 class NoCapacity(SessionsError):

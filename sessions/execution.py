@@ -77,9 +77,10 @@ class Execution:
     def of_cell(
         cls, supervisor: SupervisorClient, kernel: KernelClient, cell: Cell, budget: Budget
     ) -> "Execution":
-        """A cell that is to be run now."""
+        """A cell that the kernel is now asked to run, once its supervisor knows of it."""
         self = cls(supervisor, budget, cell.timeout_sec)
-        self._over = lambda: self._run_in_kernel(kernel, cell)
+        request_id = kernel.request(cell)
+        self._over = lambda: self._run_in_kernel(kernel, request_id)
         self._asks = cell.allow_stdin
         return self
 
@@ -189,17 +190,8 @@ class Execution:
             self._killed = True
             await self._kill()
 
-    async def _run_in_kernel(self, kernel: KernelClient, cell: Cell) -> None:
-        """Send the cell and wait for the reply and for all that was published before it."""
-        options: JsonObject = {
-            "last_line_interactive": cell.last_line_interactive,
-            "final": cell.final,
-        }
-        if cell.stdin is not None:
-            options["stdin"] = cell.stdin
-        request_id = kernel.request(
-            cell.code, options, store_history=cell.counted, allow_stdin=cell.allow_stdin
-        )
+    async def _run_in_kernel(self, kernel: KernelClient, request_id: str) -> None:
+        """Wait for the reply and for all that was published before it."""
         idle = asyncio.Event()
         publishing = asyncio.ensure_future(self._publish(kernel, request_id, idle))
         try:

@@ -17,7 +17,7 @@ from jupyter_client.channels import AsyncZMQSocketChannel
 
 from kernel_image import contract
 from sessions.errors import SupervisorFailed
-from sessions.models import Connection, JsonObject
+from sessions.models import Cell, Connection, JsonObject
 
 _MAX_FRAME_BYTES: Final = 1 << 24
 _QUEUED_MESSAGES: Final = 8
@@ -92,14 +92,21 @@ class KernelClient:
         except TimeoutError as error:
             raise SupervisorFailed("the kernel does not answer on its ports") from error
 
-    def request(self, code: str, options: JsonObject, *, store_history: bool, allow_stdin: bool) -> str:
+    def request(self, cell: Cell) -> str:
         """Send an execute_request; returns its id."""
+        options: JsonObject = {
+            "cell_id": cell.cell_id,
+            "last_line_interactive": cell.last_line_interactive,
+            "final": cell.final,
+        }
+        if cell.stdin is not None:
+            options["stdin"] = cell.stdin
         content = {
-            "code": code,
+            "code": cell.code,
             "silent": False,
-            "store_history": store_history,
+            "store_history": cell.counted,
             "user_expressions": {},
-            "allow_stdin": allow_stdin,
+            "allow_stdin": cell.allow_stdin,
             "stop_on_error": False,
         }
         message = self._client.session.msg(

@@ -74,7 +74,7 @@ class PoolStatus:
     waiting: int
     target: int
     served: bool
-    """Whether there has ever been a ready kernel."""
+    """Whether there has ever been a ready kernel; with none kept ready, whether one could be."""
     problem: str | None
 
 
@@ -118,6 +118,7 @@ class Pool:
             await self._remove_leftovers()
             image = await self._engine.prepare(self._settings.image)
             self._spec = await self._measured_spec(image)
+            self._served = not self._settings.size
         except BaseException:
             await self._http.close()
             raise
@@ -274,7 +275,7 @@ class Pool:
 
     def adopt(self, connection: Connection) -> Sandbox:
         """A kept container of an earlier life of the service, as `keep` gave it then; not connected."""
-        sandbox = Sandbox(connection, self._http, self._context)
+        sandbox = Sandbox(self._engine, connection, self._http, self._context)
         self._add_kept(sandbox)
         return sandbox
 

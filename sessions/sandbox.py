@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import aiohttp
 
@@ -26,10 +27,13 @@ _WARM_UP_BUDGET = Budget(cpu_sec=10, memory_bytes=1 << 30, output_bytes=1000, di
 class Sandbox:
     """One ready kernel in its container."""
 
-    def __init__(self, connection: Connection, http: aiohttp.ClientSession, context: KernelContext) -> None:
+    def __init__(
+        self, engine: Engine, connection: Connection, http: aiohttp.ClientSession, context: KernelContext
+    ) -> None:
         self.connection = connection
         self._context = context
-        self._supervisor = SupervisorClient(http, connection.container, connection.token)
+        unthrottled = partial(engine.unthrottled, connection.container.container_id)
+        self._supervisor = SupervisorClient(http, connection.container, connection.token, unthrottled)
         self._kernel: KernelClient | None = None
 
     @property
@@ -50,7 +54,7 @@ class Sandbox:
             EngineUnavailable, LaunchFailed, SupervisorFailed: nothing is left behind.
         """
         container = await engine.launch(spec)
-        sandbox = cls(Connection(container, spec.token, kernel_key=""), http, context)
+        sandbox = cls(engine, Connection(container, spec.token, kernel_key=""), http, context)
         try:
             await sandbox._supervisor.wait_until_up(_UP_SEC)
             await sandbox.start_kernel()
@@ -139,10 +143,10 @@ class Sandbox:
         Raises:
             SupervisorFailed: on entry, the container did not take it, and no code has run.
         """
-        async with self._supervisor.begin_cell(cell.cell_id, budget) as frames:
-            execution = Execution.of_cell(self._supervisor, self._channels, cell, budget)
-            async with aclosing(execution.events(frames)) as events:
-                yield events
+        execution = Execution.of_cell(self._supervisor, self._channels, cell, budget)
+        begun = self._supervisor.begin_cell(cell.cell_id, budget)
+        async with begun as frames, aclosing(execution.events(frames)) as events:
+            yield events
 
     @asynccontextmanager
     async def begin_command(self, command: Command, budget: Budget) -> AsyncIterator[CellEvents]:

@@ -7,25 +7,28 @@ nothing.
 import asyncio
 import json
 import struct
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Final
 from urllib.parse import quote
 
 import aiohttp
 
 from kernel_image import contract
-from sessions.errors import SupervisorFailed
+from sessions.errors import EngineUnavailable, KernelEnded, LaunchFailed, SupervisorFailed
 from sessions.models import Budget, Container, JsonObject, WorkspaceEntry
 
 Frames = AsyncIterator[tuple[int, bytes]]
 """(kind, payload), the last of kind `contract.FRAME_END`."""
 
 _CALL_SEC: Final = 10.0
+_STOPPING_SEC: Final = 1.0
+_UNTHROTTLED_SEC: Final = 30.0
 _TRANSFER_SEC: Final = 600.0
 _CHUNK_BYTES: Final = 1 << 16
 _FRAME_LIMIT: Final = 1 << 26
 _POLL_SEC: Final = 0.02
+_KERNEL_ENDED: Final = 410
 
 
 @contextmanager
@@ -47,8 +50,16 @@ def _aiohttp_errors() -> Iterator[None]:
 class SupervisorClient:
     """One container's supervisor."""
 
-    def __init__(self, http: aiohttp.ClientSession, container: Container, token: str) -> None:
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        container: Container,
+        token: str,
+        unthrottled: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> None:
+        """`unthrottled` lifts the container's CPU limit while one is inside."""
         self._http = http
+        self._unthrottled = unthrottled
         self._url = f"http://{container.host}:{container.ports[contract.SUPERVISOR_PORT]}"
         self._headers = {"Authorization": f"Bearer {token}"}
 
@@ -74,7 +85,8 @@ class SupervisorClient:
             ) as response:
                 if response.status >= 400:
                     detail = (await response.content.read(2000)).decode("utf-8", "replace")
-                    raise SupervisorFailed(f"{method} {path}: {response.status} {detail}", response.status)
+                    failure = KernelEnded if response.status == _KERNEL_ENDED else SupervisorFailed
+                    raise failure(f"{method} {path}: {response.status} {detail}", response.status)
                 yield response
 
     async def _call(
@@ -83,6 +95,23 @@ class SupervisorClient:
         async with self._request(method, path, json_body=body, timeout_sec=timeout_sec) as response:
             answer: JsonObject = json.loads(await response.content.read(_CHUNK_BYTES))
             return answer
+
+    async def _stopping_call(self, method: str, path: str, body: JsonObject | None = None) -> None:
+        """A call that ends what runs.
+
+        Hundreds of processes that do nothing but fork can use up the container's CPU time inside the
+        kernel of the machine, ahead of any priority. The supervisor is heard once the limit is lifted.
+        """
+        try:
+            await self._call(method, path, body, _STOPPING_SEC)
+        except SupervisorFailed as error:
+            if error.status is not None:
+                raise
+            try:
+                async with self._unthrottled():
+                    await self._call(method, path, body, _UNTHROTTLED_SEC)
+            except (EngineUnavailable, LaunchFailed) as gone:
+                raise error from gone
 
     async def wait_until_up(self, timeout_sec: float) -> None:
         """Return once the supervisor answers; docker-proxy accepts connections well before that."""
@@ -106,11 +135,11 @@ class SupervisorClient:
 
     async def interrupt(self, *, kill: bool = False) -> None:
         """Send SIGINT, or SIGKILL, to the kernel or to the shell command that is running."""
-        await self._call("POST", "/interrupt", {"kill": kill})
+        await self._stopping_call("POST", "/interrupt", {"kill": kill})
 
     async def kill_kernel(self) -> None:
         """Kill the kernel with everything else of the user's; a running cell ends by that."""
-        await self._call("DELETE", "/kernel")
+        await self._stopping_call("DELETE", "/kernel")
 
     async def settle(self) -> None:
         """End the running cell; its last frame follows on the stream of `begin_cell`."""
