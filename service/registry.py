@@ -10,18 +10,26 @@ import uuid
 from collections.abc import Collection
 from dataclasses import asdict
 
-from sqlalchemy import delete, or_, select, tuple_, update
+from sqlalchemy import bindparam, delete, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service.database import Database, as_record, count, make_engine
 from service.errors import FileNotFound, InvalidCursor, RegistryUnavailable
 from service.records import ContainerRecord, ExecutionRecord, FilePage, StoredFile
-from service.tables import ContainerRow, ExecutionRow, FileRow, InstanceRow, SessionRow
+from service.tables import ContainerRow, ExecutionRow, FileRow, InstanceRow, SessionRow, table_of
 
 __all__ = ["Registry", "make_engine"]
 
 _INSTANCE_ID = "instance_id"
+_ADD_FILE = insert(table_of(FileRow))
+ADD_EXECUTION = insert(table_of(ExecutionRow))
+_ADD_CONTAINER = insert(table_of(ContainerRow))
+_CONTAINER_REMOVED = (
+    update(table_of(ContainerRow))
+    .where(ContainerRow.container_id == bindparam("id"), ContainerRow.removed_at.is_(None))
+    .values(removed_at=bindparam("at"), state="removed")
+)
 # Databases limit the number of values in one statement.
 _IDS_PER_QUERY = 500
 
@@ -37,6 +45,7 @@ class Registry:
         """``url`` is SQLAlchemy's. Raises ``MigrationFailed`` when it makes no sense."""
         self.database = Database(url)
         self._run = self.database.run
+        self._write = self.database.write
 
     async def migrate(self) -> None:
         """Bring the schema up to date; errors as ``migrations.upgrade``."""
@@ -70,7 +79,7 @@ class Registry:
 
     async def add_file(self, file: StoredFile) -> None:
         """Remember a file whose bytes are on disk."""
-        await self._run(lambda session: session.add(FileRow(**asdict(file))))
+        await self._write((_ADD_FILE, asdict(file)))
 
     async def get_file(self, file_id: str) -> StoredFile:
         """The file of this id, also when it has expired. Raises ``FileNotFound``."""
@@ -130,20 +139,15 @@ class Registry:
 
     async def add_execution(self, execution: ExecutionRecord) -> None:
         """Remember how an execution ended."""
-        await self._run(lambda session: session.add(ExecutionRow(**asdict(execution))))
+        await self._write((ADD_EXECUTION, asdict(execution)))
 
     async def add_container(self, container: ContainerRecord) -> None:
         """Remember a container, so that a later process can find or remove it."""
-        await self._run(lambda session: session.add(ContainerRow(**asdict(container))))
+        await self._write((_ADD_CONTAINER, asdict(container)))
 
     async def container_removed(self, container_id: str, at: float) -> None:
         """Note that a container is gone; unknown ones and those long gone are left alone."""
-        change = (
-            update(ContainerRow)
-            .where(ContainerRow.container_id == container_id, ContainerRow.removed_at.is_(None))
-            .values(removed_at=at, state="removed")
-        )
-        await self._run(lambda session: session.execute(change))
+        await self._write((_CONTAINER_REMOVED, {"id": container_id, "at": at}))
 
     async def get_container(self, container_id: str) -> ContainerRecord | None:
         """The container of this id, also after it is gone; None if it was never known."""

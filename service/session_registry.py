@@ -2,14 +2,26 @@
 
 from dataclasses import asdict
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from service.database import as_record, count
 from service.records import CellRecord, CellState, ExecutionRecord, SessionEnd, SessionRecord
-from service.registry import Registry
-from service.tables import CellRow, ExecutionRow, SessionRow
+from service.registry import ADD_EXECUTION, Registry
+from service.tables import CellRow, SessionRow, table_of
 from sessions.models import JsonObject
+
+_ADD_CELL = insert(table_of(CellRow))
+_CELL_DONE = (
+    update(table_of(CellRow))
+    .where(CellRow.cell_id == bindparam("id"))
+    .values(state="done", finished_at=bindparam("at"), result=bindparam("answer"))
+)
+_SESSION_USED = (
+    update(table_of(SessionRow))
+    .where(SessionRow.session_id == bindparam("id"))
+    .values(last_used_at=bindparam("at"))
+)
 
 
 class SessionRegistry:
@@ -17,6 +29,7 @@ class SessionRegistry:
 
     def __init__(self, registry: Registry) -> None:
         self._run = registry.database.run
+        self._write = registry.database.write
 
     # Sessions
 
@@ -82,7 +95,7 @@ class SessionRegistry:
 
     async def add_cell(self, cell: CellRecord) -> None:
         """Remember a cell of a session that is known."""
-        await self._run(lambda db: db.add(CellRow(**asdict(cell))))
+        await self._write((_ADD_CELL, asdict(cell)))
 
     async def finish_cell(
         self, cell_id: str, state: CellState, finished_at: float, result: JsonObject | None
@@ -103,14 +116,11 @@ class SessionRegistry:
     ) -> None:
         """Note that a cell is done, that its session was used, and the execution it was."""
 
-        def change(db: Session) -> None:
-            done = update(CellRow).where(CellRow.cell_id == cell_id)
-            db.execute(done.values(state="done", finished_at=at, result=result))
-            used = update(SessionRow).where(SessionRow.session_id == session_id)
-            db.execute(used.values(last_used_at=at))
-            db.add(ExecutionRow(**asdict(execution)))
-
-        await self._run(change)
+        await self._write(
+            (_CELL_DONE, {"id": cell_id, "at": at, "answer": result}),
+            (_SESSION_USED, {"id": session_id, "at": at}),
+            (ADD_EXECUTION, asdict(execution)),
+        )
 
     async def get_cell(self, session_id: str, cell_id: str) -> CellRecord | None:
         """The cell of this id if it is one of this session's."""

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, MetaData, String, Text
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, MetaData, String, Table, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -19,6 +19,11 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map: ClassVar[dict[type, Any]] = {float: Double}
+
+
+def table_of(row: type[Base]) -> Table:
+    """The table of a row, for statements that need nothing but its columns."""
+    return Base.metadata.tables[row.__tablename__]
 
 
 class FileRow(Base):
