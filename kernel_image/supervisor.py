@@ -3,7 +3,7 @@
     POST   /kernel            start a kernel, or replace it; answers once it listens
     DELETE /kernel            kill it and everything else of the user's
     POST   /interrupt         SIGINT to what runs and the children in its group; {"kill": true}: SIGKILL
-    POST   /cell              begin a cell; the answer's body is the cell's frames; 410: the kernel has ended
+    GET    /cells             WebSocket: begins cells, one after the other, see below
     GET    /cell/{id}         the frames of the last cell, from the first, also while it runs
     POST   /cell/settle       end the running cell, if its kernel has not done so: its last frame follows
     POST   /cell/answer       answer what the code asks
@@ -16,9 +16,12 @@
     GET    /status            {"kernel": pid | null, "memory_bytes": int}
 
 Bodies are JSON: {"key": str} for /kernel, {"seconds": float} for /lease, {"value": str} for an answer.
-/cell takes {"cell_id": str, "output_bytes": int, "cpu_seconds": float, "memory_bytes": int} and, to
-run that in a shell instead of the kernel, {"command": str}; such a cell ends with its process.
 Each request carries `Authorization: Bearer TOKEN`. Errors are {"error": str} with 4xx, 503 or 507.
+
+A cell is asked for on the WebSocket by {"cell_id": str, "output_bytes": int, "cpu_seconds": float,
+"memory_bytes": int} and, to run that in a shell instead of the kernel, {"command": str}; such a cell
+ends with its process. The answer is {} and the cell's frames in binary messages, any number in one;
+or {"error": str, "status": int}, 410 if the kernel has ended, and nothing has run.
 """
 
 import asyncio
@@ -35,6 +38,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import tornado.web
+import tornado.websocket
 from tornado.iostream import StreamClosedError
 
 from kernel_image import cgroup, contract
@@ -213,33 +217,43 @@ class InterruptHandler(Handler):
 
 
 class CellHandler(Handler):
-    """/cell and /cell/{id}"""
-
-    async def post(self) -> None:
-        if self.supervisor.busy:
-            return self.refuse(409, "a cell is running")
-        request = self.json()
-        command = request.pop("command", None)
-        if command is None and self.supervisor.kernel.pid is None:
-            return self.refuse(410, "the kernel has ended")
-        cell = self.supervisor.begin_cell(request)
-        if command is not None:
-            await self.supervisor.run_command(command)
-        await self._send(cell)
+    """/cell/{id}"""
 
     async def get(self, cell_id: str) -> None:
         cell = self.supervisor.cell
         if cell is None or cell.cell_id != cell_id:
             return self.refuse(404, "that is not the last cell")
-        await self._send(cell)
-
-    async def _send(self, cell: Cell) -> None:
         with contextlib.suppress(StreamClosedError):
             await self.flush()
             async for frames in cell.frames():
                 self.write(frames)
                 await self.flush()
             await self.finish()
+
+
+class CellsHandler(Handler, tornado.websocket.WebSocketHandler):
+    """/cells. A standing connection: a request for each cell would cost more than the cell."""
+
+    def open(self) -> None:
+        self.set_nodelay(True)
+
+    async def on_message(self, message: str | bytes) -> None:
+        request = json.loads(message)
+        command = request.pop("command", None)
+        with contextlib.suppress(tornado.websocket.WebSocketClosedError):
+            if self.supervisor.busy:
+                return await self._refuse_cell(409, "a cell is running")
+            if command is None and self.supervisor.kernel.pid is None:
+                return await self._refuse_cell(410, "the kernel has ended")
+            cell = self.supervisor.begin_cell(request)
+            if command is not None:
+                await self.supervisor.run_command(command)
+            await self.write_message("{}")
+            async for frames in cell.frames():
+                await self.write_message(frames, binary=True)
+
+    async def _refuse_cell(self, status: int, error: str) -> None:
+        await self.write_message(json.dumps({"error": error, "status": status}))
 
 
 class AnswerHandler(Handler):
@@ -400,7 +414,7 @@ def application(supervisor: Supervisor, token: str) -> tornado.web.Application:
     routes = [
         (r"/kernel", KernelHandler, shared),
         (r"/interrupt", InterruptHandler, shared),
-        (r"/cell", CellHandler, shared),
+        (r"/cells", CellsHandler, shared),
         (r"/cell/settle", SettleHandler, shared),
         (r"/cell/answer", AnswerHandler, shared),
         (r"/cell/([0-9a-f]+)", CellHandler, shared),

@@ -7,8 +7,8 @@ nothing.
 import asyncio
 import json
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Final
 from urllib.parse import quote
 
@@ -18,7 +18,7 @@ from kernel_image import contract
 from sessions.errors import EngineUnavailable, KernelEnded, LaunchFailed, SupervisorFailed
 from sessions.models import Budget, Container, JsonObject, WorkspaceEntry
 
-Frames = AsyncIterator[tuple[int, bytes]]
+Frames = AsyncGenerator[tuple[int, bytes]]
 """(kind, payload), the last of kind `contract.FRAME_END`."""
 
 _CALL_SEC: Final = 10.0
@@ -27,6 +27,7 @@ _UNTHROTTLED_SEC: Final = 30.0
 _TRANSFER_SEC: Final = 600.0
 _CHUNK_BYTES: Final = 1 << 16
 _FRAME_LIMIT: Final = 1 << 26
+_HEADER_BYTES: Final = struct.calcsize(contract.FRAME_HEADER)
 _POLL_SEC: Final = 0.02
 _KERNEL_ENDED: Final = 410
 
@@ -39,12 +40,18 @@ def _aiohttp_errors() -> Iterator[None]:
         raise SupervisorFailed("no answer in time") from error
     except (
         aiohttp.ClientError,
+        aiohttp.WSMessageTypeError,
         ConnectionError,
         struct.error,
         ValueError,
         asyncio.IncompleteReadError,
     ) as error:
         raise SupervisorFailed(f"{type(error).__name__}: {error}") from error
+
+
+def _failure(status: int, reason: str) -> SupervisorFailed:
+    kind = KernelEnded if status == _KERNEL_ENDED else SupervisorFailed
+    return kind(reason, status)
 
 
 class SupervisorClient:
@@ -62,6 +69,9 @@ class SupervisorClient:
         self._unthrottled = unthrottled
         self._url = f"http://{container.host}:{container.ports[contract.SUPERVISOR_PORT]}"
         self._headers = {"Authorization": f"Bearer {token}"}
+        self._cells: aiohttp.ClientWebSocketResponse | None = None
+        self._has_unread_frames = False
+        self._closing: asyncio.Future[bool] | None = None
 
     @asynccontextmanager
     async def _request(
@@ -85,8 +95,7 @@ class SupervisorClient:
             ) as response:
                 if response.status >= 400:
                     detail = (await response.content.read(2000)).decode("utf-8", "replace")
-                    failure = KernelEnded if response.status == _KERNEL_ENDED else SupervisorFailed
-                    raise failure(f"{method} {path}: {response.status} {detail}", response.status)
+                    raise _failure(response.status, f"{method} {path}: {response.status} {detail}")
                 yield response
 
     async def _call(
@@ -165,8 +174,44 @@ class SupervisorClient:
         }
         if command is not None:
             request["command"] = command
-        async with self._request("POST", "/cell", json_body=request, timeout_sec=None) as response:
-            yield _frames(response.content)
+        with _aiohttp_errors():
+            channel = await self._cells_channel()
+            await channel.send_str(json.dumps(request))
+            answer: JsonObject = await channel.receive_json(timeout=_CALL_SEC)
+            if "error" in answer:
+                raise _failure(answer["status"], f"cell: {answer['error']}")
+        self._has_unread_frames = True
+        try:
+            async with aclosing(self._frames_of_cell(channel)) as frames:
+                yield frames
+        finally:
+            if self._has_unread_frames:
+                # They would be taken for those of the next cell. Closing waits for the other end.
+                self._cells = None
+                self._closing = asyncio.ensure_future(channel.close())
+
+    async def _frames_of_cell(self, channel: aiohttp.ClientWebSocketResponse) -> Frames:
+        """The frames of the cell that was begun last."""
+        with _aiohttp_errors():
+            while self._has_unread_frames:
+                message = memoryview(await channel.receive_bytes())
+                while message:
+                    kind, length = struct.unpack_from(contract.FRAME_HEADER, message)
+                    self._has_unread_frames = kind != contract.FRAME_END
+                    yield kind, bytes(message[_HEADER_BYTES : _HEADER_BYTES + length])
+                    message = message[_HEADER_BYTES + length :]
+
+    async def _cells_channel(self) -> aiohttp.ClientWebSocketResponse:
+        """The standing connection on which cells begin."""
+        if self._cells is None or self._cells.closed:
+            async with asyncio.timeout(_CALL_SEC):
+                self._cells = await self._http.ws_connect(
+                    f"{self._url}/cells",
+                    headers=self._headers,
+                    max_msg_size=_FRAME_LIMIT,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=1),
+                )
+        return self._cells
 
     @asynccontextmanager
     async def follow_cell(self, cell_id: str) -> AsyncIterator[Frames]:
@@ -209,10 +254,9 @@ async def _chunks(reader: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 
 
 async def _frames(reader: aiohttp.StreamReader) -> Frames:
-    header_bytes = struct.calcsize(contract.FRAME_HEADER)
     with _aiohttp_errors():
         while True:
-            kind, length = struct.unpack(contract.FRAME_HEADER, await reader.readexactly(header_bytes))
+            kind, length = struct.unpack(contract.FRAME_HEADER, await reader.readexactly(_HEADER_BYTES))
             if length > _FRAME_LIMIT:
                 raise ValueError(f"a frame of {length} bytes")
             yield kind, await reader.readexactly(length)
