@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
+from fastapi import Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -90,6 +91,11 @@ def referring(result: Result, images: str) -> Result:
     if images == "inline":
         return result
     return result.model_copy(update={"outputs": [refer(output) for output in result.outputs]})
+
+
+def answer(result: ExecuteResult, images: str) -> Response:
+    """The response of a result, which is valid as it is: FastAPI would check it once more."""
+    return Response(referring(result, images).model_dump_json(), media_type="application/json")
 
 
 def _shown(event: Display, images: str) -> dict[str, Any]:

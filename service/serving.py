@@ -1,5 +1,6 @@
 """An HTTP server for an application: takes the port, logs, shows the banner, stops in order."""
 
+import gc
 import logging.config
 import socket
 import sys
@@ -7,6 +8,7 @@ import sys
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.access_log import AccessLog
 from service.banner import banner
 from service.errors import ANSWERS, AddressUnavailable, StartError
 
@@ -14,6 +16,8 @@ from service.errors import ANSWERS, AddressUnavailable, StartError
 _GRACE_SEC = 5
 # Longer than most clients keep an idle connection, so that theirs is the side that closes it.
 _KEEP_ALIVE_SEC = 65
+# Longest that a thread which writes to the registry keeps the event loop from going on, in seconds.
+_SWITCH_INTERVAL_SEC = 0.0005
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -38,19 +42,21 @@ def serve(app: ASGIApp, host: str, sock: socket.socket) -> None:
 
     Calls ``sys.exit`` with 1 or 3 when the application cannot start.
     """
+    sys.setswitchinterval(_SWITCH_INTERVAL_SEC)
     make_server(app, host).run(sockets=[sock])
 
 
 def make_server(app: ASGIApp, host: str) -> uvicorn.Server:
     """A server that is yet to run; ``host`` is for the banner."""
     config = uvicorn.Config(
-        _PlainStartErrors(app),
+        AccessLog(_PlainStartErrors(app)),
         loop="uvloop",
         http="httptools",
         ws="none",
         lifespan="on",
         log_config=None,
         server_header=False,
+        access_log=False,
         timeout_keep_alive=_KEEP_ALIVE_SEC,
         timeout_graceful_shutdown=_GRACE_SEC,
     )
@@ -81,6 +87,9 @@ class _Server(uvicorn.Server):
         if not self.should_exit:
             sys.stdout.write(f"{banner(self._host, port)}\n")
             sys.stdout.flush()
+            # What there is by now stays: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
 
 
 class _PlainStartErrors:

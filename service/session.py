@@ -10,13 +10,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import replace
 from typing import Final
 
+from service.cell_note import CellNote
 from service.errors import NoInputRequest, SessionBusy
 from service.executor import Executor
 from service.live_cell import LiveCell
 from service.records import CellRecord, ExecutionRecord, SessionRecord
 from service.registry import Registry
 from service.run import Conclude, Run, State
-from service.schemas import ExecuteResult
 from service.session_registry import SessionRegistry
 from service.session_schemas import BashRequest, BashResponse, SessionExecuteRequest
 from sessions.errors import KernelEnded, SupervisorFailed
@@ -109,8 +109,11 @@ class Session:
                     started_at=time.time(),
                     timeout_ms=request.timeout_ms,
                 )
+                note = CellNote(self._sessions, record)
                 conclude = self._tell_of_new_kernel if in_new_kernel else self._conclude
-                self._follow(live, events, stack.pop_all(), conclude, len(inputs), record)
+                self._follow(live, events, stack.pop_all(), conclude, note, files_in=len(inputs))
+                if request.detach:
+                    await note.write()
                 return live
         except BaseException:
             self._turn.release()
@@ -131,13 +134,11 @@ class Session:
         events: AsyncGenerator[CellEvent],
         lease: AsyncExitStack,
         conclude: Conclude,
+        note: CellNote,
+        *,
         files_in: int,
-        new: CellRecord | None = None,
     ) -> None:
-        """Run a begun cell to its end in the background; then the next one has its turn.
-
-        `new` is its row, if it has none yet.
-        """
+        """Run a begun cell to its end in the background; then the next one has its turn."""
         run = Run(
             self._executor.stores,
             self.sandbox,
@@ -149,23 +150,23 @@ class Session:
         )
         live.execution_id = run.execution_id
         self.cell = live
-        self._task = asyncio.create_task(self._run(live, run, new))
+        self._task = asyncio.create_task(self._run(live, run, note))
 
-    async def _run(self, live: LiveCell, run: Run, new: CellRecord | None) -> None:
-        """Write the row while the code runs, and the result while the caller reads it.
+    async def _run(self, live: LiveCell, run: Run, note: CellNote) -> None:
+        """Run it, and write the result while the caller reads it.
 
-        Both are safe: until the next cell begins, which waits for this one's result to be written,
+        That is safe: until the next cell begins, which waits for this one's result to be written,
         the container has it all and a new life of the service would take it from there.
         """
-        writing = asyncio.create_task(self._sessions.add_cell(new)) if new else None
         failure: Exception | None = None
         try:
             async for event in run.events():
-                if isinstance(event, ExecuteResult) and writing is not None:
-                    await writing
                 live.add(event)
             live.end()
-            await self._keep_result(live, run)
+            await self._keep_result(live, run, note)
+        except asyncio.CancelledError:
+            await note.write()
+            raise
         except SupervisorFailed as error:
             failure = await self._recover(error)
         except Exception as error:
@@ -175,9 +176,7 @@ class Session:
             live.end(failure or self._closed)
             self._turn.release()
         if failure is not None:
-            if writing is not None:
-                await asyncio.wait({writing})
-            await self._sessions.finish_cell(live.cell_id, "lost", time.time(), None)
+            await note.lost()
 
     async def _recover(self, failure: SupervisorFailed) -> SupervisorFailed:
         """Put right what the container did not do as agreed: a new kernel, or the session is lost.
@@ -192,15 +191,12 @@ class Session:
             return failure
         return SupervisorFailed(f"{failure.reason}; a new one is ready, without variables; files are kept")
 
-    async def _keep_result(self, live: LiveCell, run: Run) -> None:
+    async def _keep_result(self, live: LiveCell, run: Run, note: CellNote) -> None:
         response = live.gathered()
         if response.execution_count is not None:
             self.execution_count = response.execution_count
-        now = time.time()
-        self.record = replace(self.record, last_used_at=now)
-        await self._sessions.keep_result(
-            live.cell_id, now, response.model_dump(), self.session_id, run.record
-        )
+        self.record = replace(self.record, last_used_at=time.time())
+        await note.done(response.model_dump(), run.record)
 
     async def _conclude(self, result: CellResult, _: ExecutionRecord) -> tuple[State, str]:
         """See to it that the next call finds a kernel."""
@@ -316,6 +312,8 @@ class Session:
         await self.sandbox.renew_lease(self._executor.stores.settings.session_lease_sec)
         cells = await self._sessions.cells(self.session_id)
         self._number = max((cell.number for cell in cells), default=0)
+        used = [cell.finished_at for cell in cells if cell.finished_at is not None]
+        self.record = replace(self.record, last_used_at=max([self.record.last_used_at, *used]))
         counts = [cell.result.get("execution_count") for cell in cells if cell.result]
         self.execution_count = next((count for count in reversed(counts) if isinstance(count, int)), 0)
         self.sandbox.reconnect()
@@ -339,13 +337,16 @@ class Session:
                 await self._sessions.finish_cell(cell.cell_id, "lost", time.time(), None)
                 await self._make_sure_of_kernel()
                 return
-            self._follow(
-                LiveCell(cell.cell_id, cell.number), events, stack.pop_all(), self._conclude, files_in=0
-            )
+            live = LiveCell(cell.cell_id, cell.number)
+            note = CellNote(self._sessions, cell, is_written=True)
+            self._follow(live, events, stack.pop_all(), self._conclude, note, files_in=0)
 
     async def _make_sure_of_kernel(self) -> None:
-        """The kernel answers, or is replaced."""
+        """The kernel answers, or is interrupted in what it does for nobody, or is replaced."""
+        with contextlib.suppress(SupervisorFailed):
+            return await self.sandbox.wait_until_ready()
         try:
+            await self.sandbox.interrupt()
             await self.sandbox.wait_until_ready()
         except SupervisorFailed:
             log.warning("the kernel of session %s does not answer and is restarted", self.session_id)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from service.database import as_record, count
+from service.database import Change, as_record, count
 from service.records import CellRecord, CellState, ExecutionRecord, SessionEnd, SessionRecord
 from service.registry import ADD_EXECUTION, Registry
 from service.tables import CellRow, SessionRow, table_of
@@ -16,11 +16,6 @@ _CELL_DONE = (
     update(table_of(CellRow))
     .where(CellRow.cell_id == bindparam("id"))
     .values(state="done", finished_at=bindparam("at"), result=bindparam("answer"))
-)
-_SESSION_USED = (
-    update(table_of(SessionRow))
-    .where(SessionRow.session_id == bindparam("id"))
-    .values(last_used_at=bindparam("at"))
 )
 
 
@@ -111,16 +106,11 @@ class SessionRegistry:
         )
         return await self._run(lambda db: count(db.execute(change)) > 0)
 
-    async def keep_result(
-        self, cell_id: str, at: float, result: JsonObject, session_id: str, execution: ExecutionRecord
-    ) -> None:
-        """Note that a cell is done, that its session was used, and the execution it was."""
-
-        await self._write(
-            (_CELL_DONE, {"id": cell_id, "at": at, "answer": result}),
-            (_SESSION_USED, {"id": session_id, "at": at}),
-            (ADD_EXECUTION, asdict(execution)),
-        )
+    async def keep_result(self, cell: CellRecord, execution: ExecutionRecord, *, is_new: bool) -> None:
+        """Note that a cell is done, and the execution it was. `is_new`: it has no row yet."""
+        end = {"id": cell.cell_id, "at": cell.finished_at, "answer": cell.result}
+        change: Change = (_ADD_CELL, asdict(cell)) if is_new else (_CELL_DONE, end)
+        await self._write(change, (ADD_EXECUTION, asdict(execution)))
 
     async def get_cell(self, session_id: str, cell_id: str) -> CellRecord | None:
         """The cell of this id if it is one of this session's."""

@@ -58,7 +58,7 @@ class Sessions:
         stopping = SupervisorFailed("the service is stopping; the session goes on")
         for session in self._open.values():
             await session.close(stopping)
-            session.sandbox.disconnect()
+            await session.sandbox.close()
 
     # --- finding ----------------------------------------------------------------------------------
 

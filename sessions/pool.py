@@ -133,8 +133,8 @@ class Pool:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for sandbox in (*self._ready, *self._busy, *self._kept):
-            sandbox.disconnect()
+        ours = (*self._ready, *self._busy, *self._kept)
+        await asyncio.gather(*(sandbox.close() for sandbox in ours), return_exceptions=True)
         with contextlib.suppress(SessionsError):
             await self._remove_leftovers()
         await self._http.close()
@@ -159,7 +159,7 @@ class Pool:
         try:
             idle = int(await probe.memory_bytes() * _IDLE_HEADROOM)
         finally:
-            probe.disconnect()
+            await probe.close()
             await self._remove(probe.container_id)
         files = limits.workspace_bytes + 3 * limits.tmp_bytes
         total = idle + limits.memory_bytes + files
@@ -177,7 +177,7 @@ class Pool:
         try:
             await self._containers.launched(sandbox.connection)
         except BaseException:
-            sandbox.disconnect()
+            await sandbox.close()
             await asyncio.shield(self._engine.remove(sandbox.container_id))
             raise
         return sandbox
@@ -347,7 +347,7 @@ class Pool:
         try:
             await asyncio.sleep(_REFILL_DELAY_SEC)
         finally:
-            sandbox.disconnect()
+            await sandbox.close()
         await self._remove(sandbox.container_id)
 
     async def _remove(self, container_id: str) -> None:

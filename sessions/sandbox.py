@@ -59,7 +59,7 @@ class Sandbox:
             await sandbox._supervisor.wait_until_up(_UP_SEC)
             await sandbox.start_kernel()
         except BaseException:
-            sandbox.disconnect()
+            await sandbox.close()
             await asyncio.shield(engine.remove(container.container_id))
             raise
         return sandbox
@@ -174,8 +174,13 @@ class Sandbox:
             async for _ in events:
                 pass
 
+    async def close(self) -> None:
+        """Let go of the container, which stays."""
+        self.disconnect()
+        await self._supervisor.close()
+
     def disconnect(self) -> None:
-        """Close our ends; the container stays."""
+        """Close the channels to the kernel."""
         if self._kernel is not None:
             self._kernel.close()
             self._kernel = None

@@ -201,6 +201,12 @@ class SupervisorClient:
                     yield kind, bytes(message[_HEADER_BYTES : _HEADER_BYTES + length])
                     message = message[_HEADER_BYTES + length :]
 
+    async def close(self) -> None:
+        """Close the standing connection; another one is made when it is needed."""
+        if self._cells is not None:
+            await self._cells.close()
+            self._cells = None
+
     async def _cells_channel(self) -> aiohttp.ClientWebSocketResponse:
         """The standing connection on which cells begin."""
         if self._cells is None or self._cells.closed:

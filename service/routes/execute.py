@@ -6,7 +6,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Response
 
 from service.dependencies import ExecutorDep, SessionsDep
-from service.event_stream import EVENT_STREAM, EventStream, referring
+from service.event_stream import EVENT_STREAM, EventStream, answer
 from service.images import Images
 from service.live_cell import gather
 from service.routes.sessions import execute_in_session, stream_in_session
@@ -23,14 +23,14 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 @router.post("/execute", responses=_ERRORS, response_model=ExecuteResponse)
 async def execute(
     request: ExecuteAnywhereRequest, executor: ExecutorDep, sessions: SessionsDep, images: Images = "inline"
-) -> ExecuteResponse | Response:
+) -> Response:
     """Run code in a fresh kernel, or in a session's, and give back what it printed, showed and wrote."""
     if request.session_id is not None:
         return await execute_in_session(await sessions.get(request.session_id), request, images)
     run = await executor.begin(request)
     async with aclosing(run.events()) as events:
         response = gather([event async for event in events])
-    return referring(response, images)
+    return answer(response, images)
 
 
 @router.post("/execute/stream", responses=_ERRORS | EVENT_STREAM, response_class=EventStream)

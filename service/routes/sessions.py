@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from service import notebook
 from service.dependencies import SessionsDep, SettingsDep
 from service.errors import SessionEnded, SessionNotFound
-from service.event_stream import EVENT_STREAM, EventStream, referring
+from service.event_stream import EVENT_STREAM, EventStream, answer, referring
 from service.images import Images
 from service.schemas import ErrorBody, ExecuteResponse
 from service.session import Session
@@ -98,23 +98,19 @@ async def delete_session(session_id: str, sessions: SessionsDep) -> None:
 
 
 @router.post("/{session_id}/execute", responses=_BUSY, response_model=ExecuteResponse)
-async def execute(
-    request: SessionExecuteRequest, session: SessionDep, images: Images = "inline"
-) -> ExecuteResponse | Response:
+async def execute(request: SessionExecuteRequest, session: SessionDep, images: Images = "inline") -> Response:
     """Run code in the session's kernel. With `detach`: 202 and the cell's id, at once."""
     return await execute_in_session(session, request, images)
 
 
-async def execute_in_session(
-    session: Session, request: SessionExecuteRequest, images: str
-) -> ExecuteResponse | Response:
+async def execute_in_session(session: Session, request: SessionExecuteRequest, images: str) -> Response:
     """Run a request in a session and wait for the answer, unless it is detached."""
     request = request.model_copy(update={"allow_stdin": False})
     cell = await session.execute(request)
     if request.detach:
         detached = Detached(cell_id=cell.cell_id, execution_id=cell.execution_id)
         return JSONResponse(detached.model_dump(), status_code=202)
-    return referring(await cell.response(), images)
+    return answer(await cell.response(), images)
 
 
 @router.post("/{session_id}/execute/stream", responses=_BUSY | EVENT_STREAM, response_class=EventStream)

@@ -105,7 +105,7 @@ class Service:
     def log_tail(self, lines: int = 40) -> str:
         """The end of the log, without the line per request."""
         log = self.log_path.read_text(errors="replace").splitlines()
-        return "\n".join([line for line in log if "uvicorn.access" not in line][-lines:])
+        return "\n".join([line for line in log if "service.access_log" not in line][-lines:])
 
     def pool(self) -> dict[str, int]:
         """Counts of the pool: ready, starting, busy and target."""

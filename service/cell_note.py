@@ -1,0 +1,50 @@
+"""What the registry knows of a running cell: enough to find it again after a crash, and then its result."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+from service.records import CellRecord, ExecutionRecord
+from service.session_registry import SessionRegistry
+from sessions.models import JsonObject
+
+_SHORT_SEC = 0.05
+
+
+class CellNote:
+    """The row of one cell that runs, or is about to.
+
+    It is written once the cell has run for a moment. Most are over by then, and the row is written
+    with its result. What becomes of a cell nobody has heard of yet nobody will miss.
+    """
+
+    def __init__(self, registry: SessionRegistry, cell: CellRecord, *, is_written: bool = False) -> None:
+        self.cell = cell
+        self._registry = registry
+        self._is_written = is_written
+        self._writing = asyncio.Lock()
+        self._soon = asyncio.create_task(self._write_soon())
+
+    async def _write_soon(self) -> None:
+        await asyncio.sleep(_SHORT_SEC)
+        await self.write()
+
+    async def write(self) -> None:
+        """Return when a crash could not make the cell be forgotten."""
+        async with self._writing:
+            if not self._is_written:
+                await self._registry.add_cell(self.cell)
+                self._is_written = True
+
+    async def done(self, result: JsonObject, execution: ExecutionRecord) -> None:
+        """Note how it ended."""
+        done = replace(self.cell, state="done", finished_at=time.time(), result=result)
+        async with self._writing:
+            await self._registry.keep_result(done, execution, is_new=not self._is_written)
+            self._is_written = True
+        self._soon.cancel()
+
+    async def lost(self) -> None:
+        """Note that nobody knows how it ended."""
+        await self.write()
+        await self._registry.finish_cell(self.cell.cell_id, "lost", time.time(), None)
