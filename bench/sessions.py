@@ -1,10 +1,12 @@
 """Sessions: beside a bare Jupyter client, many at once, and large files in and out."""
 
+import json
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 
 from jupyter_client.blocking.client import BlockingKernelClient
 
@@ -72,6 +74,24 @@ def _run(service: Service, session_id: str) -> float:
     return seconds
 
 
+def _stdlib_client(service: Service, session_id: str) -> Callable[[], float]:
+    """Runs `1+1` by the leanest client there is: its own time counts as the service's."""
+    address = service.http.base_url
+    connection = HTTPConnection(address.host, address.port)
+    path = f"/v1/sessions/{session_id}/execute"
+
+    def run() -> float:
+        started = time.perf_counter()
+        connection.request("POST", path, b'{"code": "1+1"}', {"Content-Type": "application/json"})
+        answer = json.loads(connection.getresponse().read())
+        seconds = time.perf_counter() - started
+        if answer["stdout"] != "2\n":
+            raise ServiceFailed(str(answer))
+        return seconds
+
+    return run
+
+
 def _bare_client(service: Service, session_id: str) -> BlockingKernelClient:
     """A client of its own on the session's kernel; where that is, is in the registry."""
     with sqlite3.connect(service.storage / "registry.sqlite3") as registry:
@@ -108,9 +128,10 @@ def beside_bare_client(engine: Engine, rounds: int) -> SessionLatency:
         session_id = _open(service)
         service.settle()
         client = _bare_client(service, session_id)
+        run = _stdlib_client(service, session_id)
         time.sleep(1)
         for number in range(-_ROUNDS_BEFORE, rounds):
-            over_http, bare = _run(service, session_id), _run_bare(client)
+            over_http, bare = run(), _run_bare(client)
             if number >= 0:
                 measured.over_http.append(over_http)
                 measured.bare.append(bare)

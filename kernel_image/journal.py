@@ -1,14 +1,20 @@
-"""What a kernel and its supervisor tell each other about a cell. One JSON object a line:
+"""What a kernel and its supervisor tell each other about a cell. One JSON object a line.
 
-    {"type": "begin", "cell_id": str}                            {"begin": cell_id} is waited for
-    {"type": "input_request", "prompt": str, "password": bool}   {"answer": str} is waited for
+The supervisor tells:
+
+    {"begin": cell_id}   it gathers what the cell prints from now on
+    {"answer": str}      the answer to an input_request
+
+and the kernel:
+
+    {"type": "input_request", "prompt": str, "password": bool}
     {"type": "record", "reply": {...}, "outputs": [[msg_type, content], ...]}   the cell has ended
 
-The service asks the kernel to run a cell and the supervisor to gather what it prints, both at once;
-waiting here for the latter, the kernel prints nothing that nobody gathers. At a record the
-supervisor ends the cell: all that the program wrote is in its pipes by then. The service follows a
-cell over the kernel's own channels; if it is not there when the cell ends (it was restarted, say),
-the record has what was published and replied.
+The service asks the kernel to run a cell and the supervisor to gather what it prints, both at once,
+and the kernel waits for the supervisor. At a record the supervisor ends the cell: all that the
+program wrote is in its pipes by then. The service follows a cell over the kernel's own channels; if
+it is not there when the cell ends (it was restarted, say), the record has what was published and
+replied.
 """
 
 import contextlib
@@ -18,7 +24,6 @@ from typing import Any, Final
 
 _RECORD_CHARACTERS: Final = 1 << 24
 _ANSWER_BYTES: Final = 1 << 16
-BEGIN_PREFIX: Final = b'{"type": "begin"'
 RECORD_PREFIX: Final = b'{"type": "record"'
 _SHOWN: Final = frozenset({"display_data", "execute_result", "update_display_data", "clear_output"})
 
@@ -63,7 +68,6 @@ class Journal:
         if cell_id is not None:
             # The code before may have closed these descriptors. The service copes with that.
             with contextlib.suppress(OSError, EOFError):
-                self._write({"type": "begin", "cell_id": cell_id})
                 while self._read() != {"begin": cell_id}:
                     pass
 

@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 import zmq
@@ -33,9 +34,22 @@ from kernel_image.streams import StandardStreams
 _BYTE_ORDER_MARK = "\ufeff"
 
 
+class _NoShellChannelThread:
+    """ipykernel's thread for subshells, which hands each message from one thread to another and back.
+
+    Without one, which ipykernel foresees, cells still ask it who its parent is.
+    """
+
+    parent_thread = threading.main_thread()
+
+    def __bool__(self) -> bool:
+        return False
+
+
 class Kernel(IPythonKernel):
     """Runs cells with the options above."""
 
+    _supports_kernel_subshells = False
     shell_class = Type(Shell)
     streams: StandardStreams
     program_end: ProgramEnd
@@ -147,6 +161,10 @@ class KernelApp(IPKernelApp):
         context.setsockopt(zmq.SNDHWM, 0)
         super().init_iopub(context)
 
+    def init_control(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        super().init_control(context)
+        self.shell_channel_thread = _NoShellChannelThread()
+
     def init_heartbeat(self) -> None:
         """The supervisor knows when the process dies."""
 
@@ -164,6 +182,8 @@ def _config(key: str) -> Config:
     config.Session.key = key.encode()
     # Sending without a copy starts a thread of pyzmq's with an exit handler, which a program's end runs.
     config.Session.copy_threshold = 1 << 40
+    # It waits for streams to be sent before a reply is, and ours are pipes.
+    config.Kernel._execute_sleep = 0.0
     config.KernelApp.ip = "0.0.0.0"
     config.KernelApp.shell_port = contract.SHELL_PORT
     config.KernelApp.iopub_port = contract.IOPUB_PORT

@@ -44,7 +44,7 @@ from tornado.iostream import StreamClosedError
 from kernel_image import cgroup, contract
 from kernel_image.cell import Cell
 from kernel_image.forks import ForkFailed, Forks
-from kernel_image.journal import BEGIN_PREFIX, RECORD_PREFIX
+from kernel_image.journal import RECORD_PREFIX
 from kernel_image.kernel_process import KernelFailed, KernelProcess, UserProcess
 from kernel_image.workspace import Changes, NotRegular, Workspace
 
@@ -66,7 +66,6 @@ class Supervisor:
         self._forks = forks
         self._running = False
         self._command: UserProcess | None = None
-        self._asked_to_begin = b""
         self._lease: asyncio.TimerHandle | None = None
         self.renew_lease(lease_sec)
 
@@ -85,18 +84,12 @@ class Supervisor:
         self.cell = Cell(**limits, idle_bytes=self.kernel.idle_bytes)
         self._running = True
         asyncio.get_running_loop().call_later(_CHECK_SEC, self._check_limits, self.cell)
-        self._let_begin()
         return self.cell
 
-    def _let_begin(self) -> None:
-        """Let the kernel begin the cell, once both it and the service have said so."""
-        if self.cell is None or not self._running:
-            return
-        begin = {"type": "begin", "cell_id": self.cell.cell_id}
-        if self._asked_to_begin == json.dumps(begin).encode():
-            self._asked_to_begin = b""
-            with contextlib.suppress(OSError):
-                self.kernel.tell({"begin": self.cell.cell_id})
+    def let_kernel_begin(self, cell: Cell) -> None:
+        """Tell the kernel, which waits for this, that the cell may run."""
+        with contextlib.suppress(OSError):
+            self.kernel.tell({"begin": cell.cell_id})
 
     async def run_command(self, command: str) -> None:
         """Let the cell that was just begun be this shell command."""
@@ -131,10 +124,7 @@ class Supervisor:
             self.cell.output(kind, data)
 
     def _event(self, payload: bytes) -> None:
-        if payload.startswith(BEGIN_PREFIX):
-            self._asked_to_begin = payload
-            self._let_begin()
-        elif self.cell is not None and self._running:
+        if self.cell is not None and self._running:
             self.cell.event(payload)
             if payload.startswith(RECORD_PREFIX):
                 self.settle()
@@ -246,7 +236,9 @@ class CellsHandler(Handler, tornado.websocket.WebSocketHandler):
             if command is None and self.supervisor.kernel.pid is None:
                 return await self._refuse_cell(410, "the kernel has ended")
             cell = self.supervisor.begin_cell(request)
-            if command is not None:
+            if command is None:
+                self.supervisor.let_kernel_begin(cell)
+            else:
                 await self.supervisor.run_command(command)
             await self.write_message("{}")
             async for frames in cell.frames():

@@ -163,6 +163,8 @@ class Session:
             async for event in run.events():
                 live.add(event)
             live.end()
+            # The caller's turn comes first.
+            await asyncio.sleep(0)
             await self._keep_result(live, run, note)
         except asyncio.CancelledError:
             await note.write()

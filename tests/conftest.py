@@ -9,6 +9,9 @@ from tests.support.api import Body
 from tests.support.engine import Engine, EngineMissing
 from tests.support.process import Service
 
+LIGHT: dict[str, Any] = {"KERNEL_PRELOAD": "none"}
+"""A container is there in a third of the time; what is preloaded by default has tests of its own."""
+
 OPEN_SERVICES = pytest.StashKey[list[Service]]()
 
 
@@ -84,6 +87,7 @@ def service(open_service: Callable[..., Service], request: pytest.FixtureRequest
     yield from _shared(
         request,
         open_service,
+        **LIGHT,
         POOL_SIZE=2,
         MAX_EXEC_TIMEOUT_MS=30_000,
         CPU_TIME_LIMIT_SEC=20,
@@ -106,6 +110,7 @@ def tight_service(open_service: Callable[..., Service], request: pytest.FixtureR
     yield from _shared(
         request,
         open_service,
+        **LIGHT,
         POOL_SIZE=1,
         CPU_TIME_LIMIT_SEC=1,
         MAX_OUTPUT_BYTES=4096,
@@ -128,7 +133,7 @@ def start_service(
     mine: list[Service] = []
 
     def start(**settings: Any) -> Service:
-        service = open_service(**settings)
+        service = open_service(**LIGHT | settings)
         mine.append(service)
         return service
 

@@ -81,7 +81,7 @@ def test_stopping_removes_every_container(start_service: StartService, with_sign
     def outlive() -> None:
         # The connection may well break: the service stops.
         with contextlib.suppress(Exception):
-            service.api.execute("import time; time.sleep(4)")
+            service.api.execute("import time; time.sleep(2)")
 
     caller = threading.Thread(target=outlive)
     caller.start()
