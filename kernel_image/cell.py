@@ -74,13 +74,14 @@ class Cell:
 
     `output_bytes` is the limit of stdout and of stderr each; `cpu_seconds` and `memory_bytes` are
     for all processes of the user together, so that children count; `idle_bytes` is what the kernel
-    held before it ran any code.
+    held before it ran any code; `note` is the service's own, for its next life.
     """
 
     cell_id: str
     output_bytes: int
     cpu_seconds: float
     memory_bytes: int
+    note: str
     idle_bytes: int
     passed: dict[int, int] = field(
         default_factory=lambda: {contract.FRAME_STDOUT: 0, contract.FRAME_STDERR: 0}

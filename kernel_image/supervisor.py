@@ -4,6 +4,7 @@
     DELETE /kernel            kill it and everything else of the user's
     POST   /interrupt         SIGINT to what runs and the children in its group; {"kill": true}: SIGKILL
     GET    /cells             WebSocket: begins cells, one after the other, see below
+    GET    /cell              {"note": str} of the last cell; 404 if there was none
     GET    /cell/{id}         the frames of the last cell, from the first, also while it runs
     POST   /cell/settle       end the running cell, if its kernel has not done so: its last frame follows
     POST   /cell/answer       answer what the code asks
@@ -19,9 +20,9 @@ Bodies are JSON: {"key": str} for /kernel, {"seconds": float} for /lease, {"valu
 Each request carries `Authorization: Bearer TOKEN`. Errors are {"error": str} with 4xx, 503 or 507.
 
 A cell is asked for on the WebSocket by {"cell_id": str, "output_bytes": int, "cpu_seconds": float,
-"memory_bytes": int} and, to run that in a shell instead of the kernel, {"command": str}; such a cell
-ends with its process. The answer is {} and the cell's frames in binary messages, any number in one;
-or {"error": str, "status": int}, 410 if the kernel has ended, and nothing has run.
+"memory_bytes": int, "note": str} and, to run that in a shell instead of the kernel, {"command": str};
+such a cell ends with its process. The answer is {} and the cell's frames in binary messages, any
+number in one; or {"error": str, "status": int}, 410 if the kernel has ended, and nothing has run.
 """
 
 import asyncio
@@ -204,6 +205,15 @@ class InterruptHandler(Handler):
     def post(self) -> None:
         self.supervisor.interrupt(signal.SIGKILL if self.json().get("kill") else signal.SIGINT)
         self.finish({})
+
+
+class LastCellHandler(Handler):
+    """/cell"""
+
+    def get(self) -> None:
+        if self.supervisor.cell is None:
+            return self.refuse(404, "there was no cell")
+        self.finish({"note": self.supervisor.cell.note})
 
 
 class CellHandler(Handler):
@@ -407,6 +417,7 @@ def application(supervisor: Supervisor, token: str) -> tornado.web.Application:
         (r"/kernel", KernelHandler, shared),
         (r"/interrupt", InterruptHandler, shared),
         (r"/cells", CellsHandler, shared),
+        (r"/cell", LastCellHandler, shared),
         (r"/cell/settle", SettleHandler, shared),
         (r"/cell/answer", AnswerHandler, shared),
         (r"/cell/([0-9a-f]+)", CellHandler, shared),

@@ -12,10 +12,10 @@ _SHORT_SEC = 0.05
 
 
 class CellNote:
-    """The row of one cell that runs, or is about to.
+    """The row of one cell that runs.
 
     It is written once the cell has run for a moment. Most are over by then, and the row is written
-    with its result. What becomes of a cell nobody has heard of yet nobody will miss.
+    with its result. Until it is, the container has what it takes to write it: see `Session.resume`.
     """
 
     def __init__(self, registry: SessionRegistry, cell: CellRecord, *, is_written: bool = False) -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Final
 
 from service.cell_note import CellNote
@@ -43,6 +44,7 @@ class Session:
         self.record = record
         self.sandbox = sandbox
         self.execution_count = 0
+        self._note: CellNote | None = None
         self.cell: LiveCell | None = None
         """The running cell, or the last one of this life of the service."""
         self._executor = executor
@@ -93,6 +95,16 @@ class Session:
         await self._take_turn()
         try:
             async with AsyncExitStack() as stack:
+                record = CellRecord(
+                    cell_id=cell.cell_id,
+                    session_id=self.session_id,
+                    number=self._number + 1,
+                    code=request.code,
+                    state="running",
+                    started_at=time.time(),
+                    timeout_ms=request.timeout_ms,
+                )
+                cell = replace(cell, note=json.dumps(asdict(record)))
                 try:
                     await self._executor.stage(self.sandbox, inputs)
                     events, in_new_kernel = await self._begin(stack, cell)
@@ -100,15 +112,6 @@ class Session:
                     raise await self._recover(error) from error
                 self._number += 1
                 live = LiveCell(cell.cell_id, self._number)
-                record = CellRecord(
-                    cell_id=cell.cell_id,
-                    session_id=self.session_id,
-                    number=live.number,
-                    code=request.code,
-                    state="running",
-                    started_at=time.time(),
-                    timeout_ms=request.timeout_ms,
-                )
                 note = CellNote(self._sessions, record)
                 conclude = self._tell_of_new_kernel if in_new_kernel else self._conclude
                 self._follow(live, events, stack.pop_all(), conclude, note, files_in=len(inputs))
@@ -149,14 +152,14 @@ class Session:
             cell_id=live.cell_id,
         )
         live.execution_id = run.execution_id
-        self.cell = live
+        self.cell, self._note = live, note
         self._task = asyncio.create_task(self._run(live, run, note))
 
     async def _run(self, live: LiveCell, run: Run, note: CellNote) -> None:
         """Run it, and write the result while the caller reads it.
 
         That is safe: until the next cell begins, which waits for this one's result to be written,
-        the container has it all and a new life of the service would take it from there.
+        the container has it all, and a new life of the service takes it from there.
         """
         failure: Exception | None = None
         try:
@@ -204,6 +207,9 @@ class Session:
         """See to it that the next call finds a kernel."""
         if result.kernel_alive:
             return "kept", "the session's kernel goes on"
+        if self._note is not None:
+            # With a new kernel the container forgets the cell.
+            await self._note.write()
         await self._start_kernel()
         why = "ignored the interrupt and was killed" if result.timed_out else "ended"
         return "restarted", f"the kernel {why}; a new one is ready, without variables; files are kept"
@@ -313,6 +319,12 @@ class Session:
         """
         await self.sandbox.renew_lease(self._executor.stores.settings.session_lease_sec)
         cells = await self._sessions.cells(self.session_id)
+        note = await self.sandbox.last_note()
+        if note:
+            last = CellRecord(**json.loads(note))
+            if last.cell_id not in {cell.cell_id for cell in cells}:
+                await self._sessions.add_cell(last)
+                cells.append(last)
         self._number = max((cell.number for cell in cells), default=0)
         used = [cell.finished_at for cell in cells if cell.finished_at is not None]
         self.record = replace(self.record, last_used_at=max([self.record.last_used_at, *used]))

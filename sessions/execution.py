@@ -118,7 +118,9 @@ class Execution:
                 yield event
             await running
         finally:
+            # Whoever reads the frames has to let go of them first.
             running.cancel()
+            await asyncio.wait({running})
         yield self._result()
 
     async def _run(self, frames: Frames) -> None:

@@ -58,7 +58,7 @@ class Cell:
 
     `final`: the cell is a whole program, whose kernel is not used again. `counted`: it moves the
     kernel's execution count. `allow_stdin`: the code may ask (`InputRequest`) instead of reading
-    end of file. `cell_id` is hexadecimal.
+    end of file. `cell_id` is hexadecimal. The container keeps `note` as long as it keeps the cell.
     """
 
     code: str
@@ -68,6 +68,7 @@ class Cell:
     final: bool
     counted: bool = True
     allow_stdin: bool = False
+    note: str = ""
     cell_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 

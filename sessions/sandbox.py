@@ -112,6 +112,10 @@ class Sandbox:
         """Answer the running code's `InputRequest`."""
         await self._supervisor.answer(value)
 
+    async def last_note(self) -> str | None:
+        """The note of the cell that was begun last, also by an earlier object; None without any."""
+        return await self._supervisor.last_note()
+
     # --- files ------------------------------------------------------------------------------------
 
     async def put_file(self, path: str, content: AsyncIterator[bytes]) -> None:
@@ -144,14 +148,14 @@ class Sandbox:
             SupervisorFailed: on entry, the container did not take it, and no code has run.
         """
         execution = Execution.of_cell(self._supervisor, self._channels, cell, budget)
-        begun = self._supervisor.begin_cell(cell.cell_id, budget)
+        begun = self._supervisor.begin_cell(cell.cell_id, budget, note=cell.note)
         async with begun as frames, aclosing(execution.events(frames)) as events:
             yield events
 
     @asynccontextmanager
     async def begin_command(self, command: Command, budget: Budget) -> AsyncIterator[CellEvents]:
         """As `begin`, for a shell command."""
-        async with self._supervisor.begin_cell(command.cell_id, budget, command.command) as frames:
+        async with self._supervisor.begin_cell(command.cell_id, budget, command=command.command) as frames:
             execution = Execution.of_command(self._supervisor, budget, command.timeout_sec)
             async with aclosing(execution.events(frames)) as events:
                 yield events

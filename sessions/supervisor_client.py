@@ -30,6 +30,7 @@ _FRAME_LIMIT: Final = 1 << 26
 _HEADER_BYTES: Final = struct.calcsize(contract.FRAME_HEADER)
 _POLL_SEC: Final = 0.02
 _KERNEL_ENDED: Final = 410
+_NOT_FOUND: Final = 404
 
 
 @contextmanager
@@ -163,7 +164,7 @@ class SupervisorClient:
 
     @asynccontextmanager
     async def begin_cell(
-        self, cell_id: str, budget: Budget, command: str | None = None
+        self, cell_id: str, budget: Budget, *, note: str = "", command: str | None = None
     ) -> AsyncIterator[Frames]:
         """Begin a cell, of the kernel or of a shell command; gives its frames."""
         request: JsonObject = {
@@ -171,6 +172,7 @@ class SupervisorClient:
             "output_bytes": budget.output_bytes,
             "cpu_seconds": budget.cpu_sec,
             "memory_bytes": budget.memory_bytes,
+            "note": note,
         }
         if command is not None:
             request["command"] = command
@@ -224,6 +226,17 @@ class SupervisorClient:
         """The frames of the last cell from the first one, whether it still runs or not."""
         async with self._request("GET", f"/cell/{cell_id}", timeout_sec=None) as response:
             yield _frames(response.content)
+
+    async def last_note(self) -> str | None:
+        """The note of the cell that was begun last."""
+        try:
+            async with self._request("GET", "/cell") as response:
+                note: str = json.loads(await response.read())["note"]
+        except SupervisorFailed as error:
+            if error.status != _NOT_FOUND:
+                raise
+            return None
+        return note
 
     async def list_files(self) -> list[WorkspaceEntry]:
         """All regular files in the workspace."""

@@ -72,6 +72,14 @@ def test_an_empty_pool_makes_callers_wait_then_says_come_back(start_service: Sta
     assert service.api.run("print('again')")["stdout"] == "again\n"
 
 
+def test_a_pool_of_none_makes_kernels_as_they_are_wanted(start_service: StartService) -> None:
+    """With `POOL_SIZE=0` nothing waits, and the service is ready and serves all the same."""
+    service = start_service(POOL_SIZE=0)
+    assert service.settle() == set()
+    assert service.api.run("print('served')")["stdout"] == "served\n"
+    assert service.settle() == set()
+
+
 @pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_removes_every_container(start_service: StartService, with_signal: signal.Signals) -> None:
     """SIGTERM and Ctrl-C leave nothing, not even while code runs."""

@@ -109,6 +109,7 @@ def test_it_says_where_it_is_and_what_to_try(tmp_path: Path) -> None:
         assert f"is up at {program.url}" in program.out()
         assert f"{program.url}/docs" in program.out()
         assert httpx.get(f"{program.url}/openapi.json").status_code == 200
+        program.wait_for('"GET /openapi.json" 200')
         for line in program.err().splitlines():
             date, _, level, logger, *_ = line.split()
             assert (len(date), level) == (10, "INFO")

@@ -165,3 +165,17 @@ def test_commands_have_no_way_out(session: Session) -> None:
         result = check(session.bash(f"exec 3<>/dev/tcp/{target}", timeout_ms=5000))
         assert result["exit_code"] == 1, target
     assert time.monotonic() - began < 8
+
+
+def test_without_room_for_a_process_the_answer_says_so(session: Session) -> None:
+    """Daemons may use up `PIDS_LIMIT`: no command starts then, and they can still be ended."""
+    filled = session.run(
+        "import subprocess\nmany = []\ntry:\n"
+        "    while True: many.append(subprocess.Popen(['sleep', '100']))\nexcept OSError: pass"
+    )
+    assert filled["exit_code"] == 0
+    result = check(session.bash("echo started"))
+    assert (result["stdout"], result["exit_code"]) == ("", 126)
+    assert "no room for another process" in result["stderr"]
+    session.run("for one in many:\n    one.kill()\n    _ = one.wait()")
+    assert session.bash("echo started")["stdout"] == "started\n"

@@ -114,6 +114,22 @@ def test_a_kernel_that_dies_is_replaced(session: Session, ending: str, exit_code
     assert elapsed < 3
 
 
+def test_a_kernel_that_died_between_calls_is_replaced(session: Session) -> None:
+    """The next call runs at once, in a new kernel, and says so; files are kept."""
+    session.run(
+        "import os, threading\nwith open('kept.txt', 'w') as file: _ = file.write('kept')\n"
+        "threading.Timer(0.2, os._exit, (0,)).start()"
+    )
+    time.sleep(0.7)
+    began = time.monotonic()
+    result = session.run("print('threading' in globals(), open('kept.txt').read())")
+    assert time.monotonic() - began < 5
+    assert (result["stdout"], result["exit_code"], result["execution_count"]) == ("False kept\n", 0, 1)
+    assert result["state"] == "restarted"
+    assert "ended since the last call" in result["state_reason"]
+    assert session.run("1")["state"] == "kept"
+
+
 def test_running_out_of_memory_restarts(tight_session: Session) -> None:
     """Memory without end is 137 and says memory; the files are kept and the next call works."""
     tight_session.run("marker = 1\nwith open('kept.txt', 'w') as f: _ = f.write('x')")

@@ -60,14 +60,14 @@ def works_or_says(session: Session, result: Body) -> None:
     """
     states = {result["state"]}
     for _ in range(2):
-        answer = session.run("print(6 * 7, 'marker' in globals())", timeout_ms=3000)
+        answer = session.run("print(6 * 7, 'marker' in globals())", timeout_ms=1500)
         states.add(answer["state"])
         if answer["exit_code"] == 0:
             # What the code has left running may talk, too: as much as is said to be too much.
             drowned = "stdout" in answer["truncated"]
-            assert "42 " in answer["stdout"] or drowned
+            assert "42" in answer["stdout"] or drowned
             assert (answer["error"], answer["timed_out"]) == (None, False)
-            known = "42 True\n" in answer["stdout"] or drowned or "restarted" in states
+            known = "True" in answer["stdout"] or drowned or "restarted" in states
             assert known, "lost, and nobody said so"
             return
         assert answer["error"] is not None and answer["error"]["name"], answer
@@ -389,7 +389,7 @@ RUINOUS = {
 @pytest.mark.parametrize("code", RUINOUS.values(), ids=RUINOUS.keys())
 def test_what_ruins_the_kernel(session: Session, code: str) -> None:
     """The next call works, or is an error that says what is wrong; a restart mends all."""
-    result = session.run(dedent(code), timeout_ms=3000)
+    result = session.run(dedent(code), timeout_ms=1500)
     assert result["state"] in ("kept", "restarted")
     time.sleep(0.5)
     works_or_says(session, result)

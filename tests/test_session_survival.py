@@ -122,16 +122,24 @@ def test_sessions_survive_the_death_of_the_service(start_service: StartService) 
 
 
 def test_a_session_survives_deaths_in_a_row(start_service: StartService) -> None:
-    """A service that dies soon after its start, more than once, still loses nothing."""
+    """A service that dies soon after its start, more than once, still loses nothing.
+
+    A cell is known from the moment it is acknowledged, and so is its result.
+    """
     service = start_service(POOL_SIZE=1)
     with new_session(service) as mine:
-        mine.run("deaths = []")
-        for i in range(3):
-            service.crash()
-            service.restart()
-            mine.run(f"deaths.append({i})")
-        assert mine.printed("deaths") == "[0, 1, 2]"
-        assert [cell["state"] for cell in mine.cells()] == ["done"] * 5
+        mine.run("import time\ndeaths = []")
+        cell_id = mine.detach("time.sleep(0.2)\ndeaths.append(0)")
+        service.crash()
+        service.restart()
+        assert mine.finished(cell_id)["state"] == "done"
+        answer = mine.run("deaths.append(1)\ndeaths")
+        service.crash()
+        service.restart()
+        kept = mine.finished(answer["cell_id"])["result"]
+        assert (kept["stdout"], kept["outputs"]) == ("[0, 1]\n", answer["outputs"])
+        assert mine.printed("deaths") == "[0, 1]"
+        assert [cell["state"] for cell in mine.cells()] == ["done"] * 4
 
 
 def test_a_rolling_restart_loses_no_session(start_service: StartService) -> None:
