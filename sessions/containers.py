@@ -137,6 +137,10 @@ class DockerEngine:
             if not already_gone_or_going:
                 raise
 
+    async def limit_memory(self, container_id: str, memory_bytes: int) -> None:
+        update = self._client.api.update_container
+        await self._call(update, container_id, mem_limit=memory_bytes, memswap_limit=memory_bytes)
+
     @asynccontextmanager
     async def unthrottled(self, container_id: str) -> AsyncIterator[None]:
         found = await self._call(self._client.api.inspect_container, container_id)

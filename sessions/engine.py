@@ -29,6 +29,9 @@ class Engine(Protocol):
     async def remove(self, container_id: str) -> None:
         """Kill and remove a container; one that is gone already is fine."""
 
+    async def limit_memory(self, container_id: str, memory_bytes: int) -> None:
+        """Change the memory limit of a running container."""
+
     def unthrottled(self, container_id: str) -> AbstractAsyncContextManager[None]:
         """While inside, the container may use all CPUs, so that its supervisor gets its turn."""
 

@@ -28,7 +28,7 @@ _LAUNCHES_AT_ONCE: Final = 2
 _REFILL_DELAY_SEC: Final = 0.05
 _RETRY_SEC: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
 _RETRY_AFTER_SEC: Final = 2
-_PROBE_BYTES: Final = 2 << 30
+_FIRST_BYTES: Final = 2 << 30
 _IDLE_HEADROOM: Final = 1.1
 _MIB: Final = 1 << 20
 _REMOVE_SEC: Final = 30.0
@@ -74,7 +74,7 @@ class PoolStatus:
     waiting: int
     target: int
     served: bool
-    """Whether there has ever been a ready kernel; with none kept ready, whether one could be."""
+    """Whether there has ever been a ready kernel."""
     problem: str | None
 
 
@@ -117,8 +117,7 @@ class Pool:
         try:
             await self._remove_leftovers()
             image = await self._engine.prepare(self._settings.image)
-            self._spec = await self._measured_spec(image)
-            self._served = not self._settings.size
+            await self._launch_first(image)
         except BaseException:
             await self._http.close()
             raise
@@ -147,28 +146,37 @@ class Pool:
         await asyncio.gather(*(self._engine.remove(container_id) for container_id in found))
         await self._containers.only(self._kept_ids)
 
-    async def _measured_spec(self, image: str) -> ContainerSpec:
+    async def _launch_first(self, image: str) -> None:
         """Measure what an idle kernel holds, so that the limit can be that and the user's share.
 
         Every tmpfs counts as well: a full disk has to be ENOSPC and not a dead container.
         """
         limits = self._settings.limits
-        roomy = replace(limits, memory_bytes=_PROBE_BYTES)
+        roomy = replace(limits, memory_bytes=_FIRST_BYTES)
         spec = ContainerSpec(image, self._settings.instance_id, "", self._settings.preload, roomy)
-        probe = await self._launch(spec)
+        first = await self._launch(spec)
         try:
-            idle = int(await probe.memory_bytes() * _IDLE_HEADROOM)
-        finally:
-            await probe.close()
-            await self._remove(probe.container_id)
-        files = limits.workspace_bytes + 3 * limits.tmp_bytes
-        total = idle + limits.memory_bytes + files
+            idle = int(await first.memory_bytes() * _IDLE_HEADROOM)
+            total = idle + limits.memory_bytes + limits.workspace_bytes + 3 * limits.tmp_bytes
+            self._spec = replace(spec, limits=replace(limits, memory_bytes=total))
+            is_wanted = self._settings.size and len(self._kept_ids) < self._settings.max_containers
+            if is_wanted:
+                await self._engine.limit_memory(first.container_id, total)
+        except BaseException:
+            await self._remove_now(first)
+            raise
         log.info(
-            "an idle kernel holds %d MiB; a container may use %d MiB in all",
-            idle // _MIB,
-            total // _MIB,
+            "an idle kernel holds %d MiB; a container may use %d MiB in all", idle // _MIB, total // _MIB
         )
-        return replace(spec, limits=replace(limits, memory_bytes=total))
+        if is_wanted:
+            self._ready.append(first)
+        else:
+            await self._remove_now(first)
+        self._served = True
+
+    async def _remove_now(self, sandbox: Sandbox) -> None:
+        await sandbox.close()
+        await self._remove(sandbox.container_id)
 
     async def _launch(self, spec: ContainerSpec) -> Sandbox:
         sandbox = await Sandbox.launch(
@@ -218,9 +226,6 @@ class Pool:
         else:
             self._starting -= 1
             self._failures, self._problem = 0, None
-            if not self._served:
-                self._served = True
-                log.info("the first kernel is ready")
             self._offer(sandbox)
         self._refill()
 

@@ -150,13 +150,3 @@ def test_a_container_removed_unused_is_noticed(service: Service) -> None:
         time.sleep(0.2)
     after = service.settle()
     assert len(after) == 2 and victim not in after
-
-
-def test_containers_of_a_dead_service_end_by_themselves(start_service: StartService) -> None:
-    """A living service renews the lease; when nobody does, the containers end and are removed."""
-    service = start_service(POOL_SIZE=1, LEASE_SEC=5)
-    ids = service.settle()
-    time.sleep(7)
-    assert service.engine.kernels(service.instance_id) == ids, "the lease was renewed"
-    service.crash()
-    assert service.engine.wait_for_none(service.instance_id, 15) == set()

@@ -222,27 +222,25 @@ def test_two_services_leave_each_others_sessions_alone(start_service: StartServi
 
 
 def test_containers_end_when_the_service_never_returns(start_service: StartService) -> None:
-    """A running service renews a session's lease; without one it runs out, and the session is lost."""
-    service = start_service(POOL_SIZE=1, LEASE_SEC=5, SESSION_LEASE_SEC=6)
+    """A running service renews leases. Without one the pool's containers wait for `LEASE_SEC`, the
+    sessions' for `SESSION_LEASE_SEC`, and at the next start such a session is lost.
+    """
+    service = start_service(POOL_SIZE=1, LEASE_SEC=3, SESSION_LEASE_SEC=7)
     with new_session(service) as mine:
         mine.run("marker = 'here'")
-        time.sleep(9)
-        assert mine.printed("marker") == "'here'", "the lease was renewed"
+        container = container_of(mine)
+        settled_with(service, {container})
+        before = service.engine.kernels(service.instance_id)
+        time.sleep(8)
+        assert service.engine.kernels(service.instance_id) == before, "the leases were renewed"
+        assert mine.printed("marker") == "'here'"
+        identity = service.instance_id
         service.crash()
-        assert service.engine.wait_for_none(service.instance_id, 20) == set()
+        time.sleep(4)
+        assert service.engine.kernels(identity) == {container}
+        assert service.engine.wait_for_none(identity, 15) == set()
         service.restart()
         assert mine.wait_until_ended(30)["reason"] == "lost"
-
-
-def test_a_session_outlasts_the_lease_of_the_pool(start_service: StartService) -> None:
-    """While no service runs a session's container waits for `SESSION_LEASE_SEC`, not for `LEASE_SEC`."""
-    service = start_service(POOL_SIZE=1, LEASE_SEC=3, SESSION_LEASE_SEC=60)
-    with new_session(service) as mine:
-        mine.run("marker = 'here'")
-        service.crash()
-        time.sleep(8)
-        service.restart()
-        assert mine.printed("marker") == "'here'"
 
 
 def test_time_goes_on_while_no_service_runs(start_service: StartService) -> None:
