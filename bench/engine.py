@@ -2,6 +2,8 @@
 
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import docker
 
@@ -32,6 +34,28 @@ class Engine:
         started = time.perf_counter()
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         return time.perf_counter() - started
+
+    def create_exec_remove(self) -> None:
+        """A new container for one execution, as services without a pool have it."""
+        with self.standing_container() as execute:
+            execute()
+
+    @contextmanager
+    def standing_container(self) -> Iterator[Callable[[], None]]:
+        """A container that waits; gives what runs `1+1` in it by `docker exec`."""
+        api = self._docker.api
+        host = api.create_host_config(network_mode="none")
+        command = ["sleep", "infinity"]
+        created = api.create_container(self.image, entrypoint=command, host_config=host)["Id"]
+
+        def execute() -> None:
+            api.exec_start(api.exec_create(created, ["python", "-c", "print(1+1)"])["Id"])
+
+        try:
+            api.start(created)
+            yield execute
+        finally:
+            api.remove_container(created, force=True)
 
     def held_bytes(self, instance_id: str) -> int:
         """Memory of all of an instance's containers that can't be reclaimed: processes and tmpfs."""

@@ -14,3 +14,10 @@ def percentile_90(values: Sequence[float]) -> float:
     if len(values) < 2:
         return values[0]
     return statistics.quantiles(values, n=10, method="inclusive")[8]
+
+
+def percentile_99(values: Sequence[float]) -> float:
+    """The value that ninety-nine of a hundred do not exceed, interpolated."""
+    if len(values) < 2:
+        return values[0]
+    return statistics.quantiles(values, n=100, method="inclusive")[98]

@@ -11,12 +11,15 @@ and the execute_reply's content has, under the same name, {"exit_code": int}.
 """
 
 import asyncio
+import contextlib
 import importlib
+import io
 import logging
 import os
 import signal
 import sys
 import threading
+import uuid
 from typing import Any
 
 import zmq
@@ -24,6 +27,7 @@ from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from traitlets import Type
 from traitlets.config import Config
+from zmq.eventloop.zmqstream import ZMQStream
 
 from kernel_image import contract, nested_asyncio
 from kernel_image.journal import Journal
@@ -81,7 +85,7 @@ class Kernel(IPythonKernel):
         options = (cell_meta or {}).get(contract.CELL_METADATA, {})
         importlib.invalidate_caches()
         shell = self._shell()
-        shell.exit_code, shell.error = 0, None
+        shell.exit_code, shell.error, shell.keeps_results = 0, None, store_history
         finished_badly = False
         self.journal.begin(options.get("cell_id"), keep=not options.get("final"))
         self.program_end.begin()
@@ -151,41 +155,64 @@ class Kernel(IPythonKernel):
 
 
 class KernelApp(IPKernelApp):
-    """ipykernel's application without what a kernel in a container has no use for."""
+    """ipykernel's application in two steps, without what a kernel in a container has no use for.
+
+    `initialize` makes all that needs neither sockets nor threads, once, in the zygote; `connect` does
+    the rest in each kernel that is forked from it. There are no control, stdin and heartbeat
+    channels: the supervisor sends signals, asks the questions and knows when the process dies.
+    """
 
     kernel_class = Type(Kernel)
     outstream_class = None  # type: ignore[assignment]
 
-    def init_iopub(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
-        """Queue all that is published: a flood must not lose the message that says it is over."""
-        context.setsockopt(zmq.SNDHWM, 0)
-        super().init_iopub(context)
-
-    def init_control(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
-        super().init_control(context)
-        self.shell_channel_thread = _NoShellChannelThread()
-
-    def init_heartbeat(self) -> None:
-        """The supervisor knows when the process dies."""
-
     def initialize(self, argv: list[str] | None = None) -> None:
-        self.init_sockets()
         self.init_io()
-        self.init_signal()
-        self.init_kernel()
+        self.shell_channel_thread = _NoShellChannelThread()
+        self.kernel = Kernel.instance(
+            parent=self, session=self.session, shell_channel_thread=self.shell_channel_thread, log=self.log
+        )
+        self.displayhook.get_execution_count = lambda: self.kernel.execution_count
         self.init_path()
         self.init_shell()
 
+    def connect(self, key: str) -> None:
+        """Listen on the ports of the contract, with messages signed with `key`."""
+        self.session.key = key.encode()
+        self.session.session = uuid.uuid4().hex
+        self.session.pid = os.getpid()
+        self.context = zmq.Context()
+        self.shell_socket = self.context.socket(zmq.ROUTER)
+        self.shell_socket.router_handover = 1
+        self._bind_socket(self.shell_socket, contract.SHELL_PORT)
+        # A flood must not lose the message that says it is over: all that is published is queued.
+        self.context.setsockopt(zmq.SNDHWM, 0)
+        self.init_iopub(self.context)
+        self.init_signal()
+        self.publish_to(self.iopub_socket)
+        self.kernel.shell_stream = ZMQStream(self.shell_socket)
+        self.kernel.iopub_thread = self.iopub_thread
 
-def _config(key: str) -> Config:
+    def publish_to(self, socket: object) -> None:
+        """Have all that publishes use that socket."""
+        kernel, shell = self.kernel, self.kernel.shell
+        kernel.iopub_socket = self.displayhook.pub_socket = socket
+        shell.displayhook.pub_socket = shell.display_pub.pub_socket = socket
+
+
+class _Nowhere:
+    """A socket for what is published before there is one."""
+
+    def send_multipart(self, *_: object, **__: object) -> None:
+        pass
+
+
+def _config() -> Config:
     config = Config()
-    config.Session.key = key.encode()
     # Sending without a copy starts a thread of pyzmq's with an exit handler, which a program's end runs.
     config.Session.copy_threshold = 1 << 40
     # It waits for streams to be sent before a reply is, and ours are pipes.
     config.Kernel._execute_sleep = 0.0
     config.KernelApp.ip = "0.0.0.0"
-    config.KernelApp.shell_port = contract.SHELL_PORT
     config.KernelApp.iopub_port = contract.IOPUB_PORT
     config.KernelApp.log_level = "CRITICAL"
     config.InteractiveShell.colors = "nocolor"
@@ -194,33 +221,39 @@ def _config(key: str) -> Config:
     return config
 
 
-def run(key: str, ready: int, journal: int, answers: int) -> None:
-    """Serve as the kernel signed with `key`; write one byte to the descriptor `ready` when listening.
+def build() -> KernelApp:
+    """The kernel but for its sockets and threads, for a process that forks: see `run`.
 
-    `journal` and `answers` are the descriptors of a `Journal`.
+    It has run a cell: the first one in a fresh shell costs 25 ms more than the next.
     """
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     sys.argv = [""]
     sys.path.insert(0, "")
     sys.dont_write_bytecode = True
-    streams = StandardStreams()
-    app = KernelApp.instance(config=_config(key))
+    app = KernelApp.instance(config=_config())
     app.initialize()
+    app.publish_to(_Nowhere())
+    shell = app.kernel.shell
+    with contextlib.redirect_stdout(io.StringIO()):
+        shell.run_cell("1", store_history=False)
+    nested_asyncio.allow()
+    return app
+
+
+def run(app: KernelApp, key: str, ready: int, journal: int, answers: int) -> None:
+    """Serve as the kernel signed with `key`; write one byte to the descriptor `ready` when listening.
+
+    `journal` and `answers` are the descriptors of a `Journal`. For a process forked after `build`.
+    """
+    streams = StandardStreams()
+    app.connect(key)
     app.kernel.streams = streams
     app.kernel.process_id = os.getpid()
     app.kernel.journal = Journal(journal, answers)
     app.kernel.journal.listen_to(app.kernel.session)
-    _warm_up(app.kernel.shell)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
-    nested_asyncio.allow()
     app.kernel.program_end = ProgramEnd()
     os.write(ready, b"1")
     os.close(ready)
     app.start()
-
-
-def _warm_up(shell: Shell) -> None:
-    """Run a cell that shows nothing: the first one in a fresh shell costs 25 ms more than the next."""
-    shell.run_cell("_ = 1", store_history=False, silent=True)
-    shell.user_ns.pop("_", None)

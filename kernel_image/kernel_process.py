@@ -11,6 +11,7 @@ from kernel_image import cgroup, contract
 from kernel_image.cell import OutputPipe
 from kernel_image.forks import ForkFailed, Forks
 from kernel_image.killer import Killer
+from kernel_image.scrub import NotClean, Scrub
 
 _START_SEC = 60.0
 _LAST_WORDS_BYTES = 2000
@@ -82,6 +83,7 @@ class KernelProcess:
         self.idle_bytes = 0
         self._forks = forks
         self._killer = Killer(contract.USER_ID, spared=(os.getpid(), forks.zygote.pid))
+        self._scrub: Scrub | None = None
         self._on_output = on_output
         self._on_event = on_event
         self._on_exit = on_exit
@@ -102,6 +104,8 @@ class KernelProcess:
             KernelFailed: it died or took too long.
         """
         async with self._starting:
+            await self._forks.preloaded.wait()
+            self._scrub = self._scrub or Scrub(self._killer, self._forks.zygote.pid)
             try:
                 await self.kill()
             except TimeoutError as error:
@@ -116,6 +120,19 @@ class KernelProcess:
             if not answered:
                 raise KernelFailed("it ended while starting: " + self._last_words.decode("utf-8", "replace"))
             self.idle_bytes = cgroup.process_bytes()
+
+    async def scrub(self) -> None:
+        """End the kernel and make the container as it was before the first one.
+
+        Raises:
+            NotClean: it is not.
+        """
+        if self._scrub is None:
+            raise NotClean("there was no kernel yet")
+        self._killer.kill_all()
+        if self._process is not None and self._process.pid is not None:
+            await self._process.gone.wait()
+        await self._scrub.run()
 
     async def _start(self, key: str) -> bytes:
         self._last_words = self._line = b""

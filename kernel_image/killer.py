@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from kernel_image import lockdown
@@ -31,6 +31,10 @@ class Killer:
     def kill_all(self) -> None:
         """Send SIGKILL to all of them. They end soon: see `all_gone`."""
         self._thread.submit(_kill_all).result()
+
+    def as_user(self, call: Callable[[], object]) -> None:
+        """Make a call with the user's id and no capability."""
+        self._thread.submit(call).result()
 
     async def all_gone(self) -> None:
         """Return when none is left.

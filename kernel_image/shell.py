@@ -40,6 +40,11 @@ class DisplayHook(ZMQShellDisplayHook):
             print(text)
         super().write_format_data(_bounded(format_dict), md_dict)
 
+    def update_user_ns(self, result: object) -> None:
+        """`_`, `_1` and `Out` are of cells that count."""
+        if self.shell is not None and self.shell.keeps_results:
+            super().update_user_ns(result)
+
 
 class DisplayPublisher(ZMQDisplayPublisher):
     """Sends displays, within what the service takes as one message."""
@@ -57,7 +62,13 @@ class Shell(ZMQInteractiveShell):
     """Exit status that the last error of the cell means, as a shell would report it."""
     error: BaseException | None = None
     """The last error that was shown."""
+    keeps_results: bool = False
+    """Whether the values that are shown are kept for later cells."""
     exiter = AnyTrait()
+
+    def init_ipython_dir(self, ipython_dir: str | None) -> None:
+        """IPython would ask whether the real user may write there, who is not the one of the files."""
+        self.ipython_dir = ipython_dir or os.environ["IPYTHONDIR"]
 
     def init_environment(self) -> None:
         os.environ |= {"TERM": "dumb", "PAGER": "cat", "GIT_PAGER": "cat"}

@@ -2,6 +2,7 @@
 
     POST   /kernel            start a kernel, or replace it; answers once it listens
     DELETE /kernel            kill it and everything else of the user's
+    POST   /scrub             as new, then a kernel as /kernel does; 409: it can't be made as new
     POST   /interrupt         SIGINT to what runs and the children in its group; {"kill": true}: SIGKILL
     GET    /cells             WebSocket: begins cells, one after the other, see below
     GET    /cell              {"note": str} of the last cell; 404 if there was none
@@ -16,8 +17,9 @@
     POST   /lease             live on for that long
     GET    /status            {"kernel": pid | null, "memory_bytes": int}
 
-Bodies are JSON: {"key": str} for /kernel, {"seconds": float} for /lease, {"value": str} for an answer.
-Each request carries `Authorization: Bearer TOKEN`. Errors are {"error": str} with 4xx, 503 or 507.
+Bodies are JSON: {"key": str} for /kernel and /scrub, {"seconds": float} for /lease, {"value": str} for
+an answer. Each request carries `Authorization: Bearer TOKEN`. Errors are {"error": str} with 4xx,
+503 or 507.
 
 A cell is asked for on the WebSocket by {"cell_id": str, "output_bytes": int, "cpu_seconds": float,
 "memory_bytes": int, "note": str} and, to run that in a shell instead of the kernel, {"command": str};
@@ -47,6 +49,7 @@ from kernel_image.cell import Cell
 from kernel_image.forks import ForkFailed, Forks
 from kernel_image.journal import RECORD_PREFIX
 from kernel_image.kernel_process import KernelFailed, KernelProcess, UserProcess
+from kernel_image.scrub import NotClean
 from kernel_image.workspace import Changes, NotRegular, Workspace
 
 _CHUNK_BYTES: Final = 1 << 17
@@ -112,6 +115,12 @@ class Supervisor:
                 changes = Changes()
                 changes.skip(".", f"the workspace can't be read: {error}")
             self.cell.end(asdict(changes))
+
+    async def scrub(self) -> None:
+        """Forget all that ran and end all that runs. Raises `NotClean`."""
+        self.cell = None
+        self.workspace = Workspace()
+        await self.kernel.scrub()
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
         """Send a signal to what runs: the shell command if there is one, else the kernel."""
@@ -196,6 +205,20 @@ class KernelHandler(Handler):
 
     async def delete(self) -> None:
         await self.supervisor.kernel.kill()
+        self.finish({})
+
+
+class ScrubHandler(Handler):
+    """/scrub"""
+
+    async def post(self) -> None:
+        if self.supervisor.busy:
+            return self.refuse(409, "a cell is running")
+        try:
+            await self.supervisor.scrub()
+            await self.supervisor.kernel.start(self.json()["key"])
+        except (NotClean, KernelFailed) as error:
+            return self.refuse(409, error)
         self.finish({})
 
 
@@ -415,6 +438,7 @@ def application(supervisor: Supervisor, token: str) -> tornado.web.Application:
     shared = {"supervisor": supervisor, "token": token}
     routes = [
         (r"/kernel", KernelHandler, shared),
+        (r"/scrub", ScrubHandler, shared),
         (r"/interrupt", InterruptHandler, shared),
         (r"/cells", CellsHandler, shared),
         (r"/cell", LastCellHandler, shared),

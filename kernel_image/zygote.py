@@ -1,4 +1,4 @@
-"""A clean process with the libraries imported, that forks kernels on request.
+"""A clean process with the libraries imported and a kernel built, that forks kernels on request.
 
 A fork costs milliseconds where importing IPython and pandas costs half a second of CPU. It stays
 single-threaded, holds no secret, and is told what to do over a socket to the
@@ -27,9 +27,12 @@ import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from kernel_image import contract, lockdown
+
+if TYPE_CHECKING:
+    from kernel_image.kernel import KernelApp
 
 _MESSAGE_BYTES = 1 << 20
 _NICE = 19
@@ -77,7 +80,7 @@ def _prepare_child(stdout: int, stderr: int, *kept: int) -> None:
     os.umask(0o022)
 
 
-def _run_child(request: dict[str, str], descriptors: list[int]) -> NoReturn:
+def _run_child(app: "KernelApp", request: dict[str, str], descriptors: list[int]) -> NoReturn:
     status = 70
     try:
         _prepare_child(*descriptors)
@@ -85,7 +88,7 @@ def _run_child(request: dict[str, str], descriptors: list[int]) -> NoReturn:
             for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
             os.execv("/bin/bash", ["bash", "-c", request["command"]])
-        sys.modules["kernel_image.kernel"].run(request["kernel"], *descriptors[2:])
+        sys.modules["kernel_image.kernel"].run(app, request["kernel"], *descriptors[2:])
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -96,8 +99,9 @@ def _run_child(request: dict[str, str], descriptors: list[int]) -> NoReturn:
 class Zygote:
     """Serves fork requests until the supervisor is gone."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, app: "KernelApp") -> None:
         self._control = control
+        self._app = app
         self._wakeup, wakeup_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wakeup_writer, warn_on_full_buffer=False)
@@ -114,7 +118,7 @@ class Zygote:
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _run_child(json.loads(request), descriptors)
+                _run_child(self._app, json.loads(request), descriptors)
             self._say(event="started", pid=pid)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -146,17 +150,19 @@ class Zygote:
 
 
 def main() -> None:
-    """Preload what the environment names, then serve."""
+    """Preload what the environment names, build a kernel, then serve."""
+    control = socket.socket(fileno=int(sys.argv[1]))
     lockdown.empty_bounding_set()
     lockdown.use_file_access_of(contract.USER_ID)
     _copy_font_cache()
     gc.disable()
     preload = filter(None, os.environ.pop(contract.PRELOAD_VARIABLE, "").split(","))
     _preload((*_KERNEL_MODULES, *preload))
+    app = sys.modules["kernel_image.kernel"].build()
     gc.collect()
     gc.freeze()
     gc.enable()
-    Zygote(socket.socket(fileno=int(sys.argv[1]))).serve()
+    Zygote(control, app).serve()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 lifespan.
 """
 
+import hashlib
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
@@ -74,6 +75,14 @@ async def _sessions(request: Request) -> Sessions:
     return sessions
 
 
+async def _tenant(request: Request) -> str:
+    """Who calls, as far as that can be told: a digest of the API key; "" without one."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    key = token if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+    return hashlib.sha256(key.encode()).hexdigest() if key else ""
+
+
+TenantDep = Annotated[str, Depends(_tenant)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
 FilesDep = Annotated[FileStore, Depends(_files)]
 KernelsDep = Annotated[Kernels, Depends(_kernels)]

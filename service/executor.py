@@ -4,6 +4,7 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from service.errors import FileNotFound, InputNotFound, ServiceError, TimeoutTooLong
@@ -46,7 +47,7 @@ class Executor:
             display_bytes=settings.max_display_bytes,
         )
 
-    async def begin(self, request: ExecuteRequest) -> Run:
+    async def begin(self, request: ExecuteRequest, tenant: str) -> Run:
         """Do all that can be refused: afterwards the code runs, whatever comes of it.
 
         Raises:
@@ -57,7 +58,7 @@ class Executor:
         inputs = await self.check_inputs(request.files)
         for attempt in range(1, _ATTEMPTS + 1):
             async with AsyncExitStack() as stack:
-                sandbox = await stack.enter_async_context(self._pool.lease())
+                sandbox = await stack.enter_async_context(self._pool.lease(tenant))
                 try:
                     await self.stage(sandbox, inputs)
                     events = await stack.enter_async_context(sandbox.begin(cell, self.budget))
@@ -67,11 +68,15 @@ class Executor:
                     await self._pool.drop_dead()
                 else:
                     lease = stack.pop_all()
-                    return Run(self.stores, sandbox, events, lease, self._conclude, files_in=len(inputs))
+                    conclude = partial(self._conclude, sandbox)
+                    return Run(self.stores, sandbox, events, lease, conclude, files_in=len(inputs))
         raise AssertionError("unreachable")
 
-    async def _conclude(self, _: CellResult, record: ExecutionRecord) -> tuple[State, str]:
+    async def _conclude(
+        self, sandbox: Sandbox, result: CellResult, record: ExecutionRecord
+    ) -> tuple[State, str]:
         """Have the row written while the caller reads the answer."""
+        sandbox.ended_well = result.kernel_alive and not result.timed_out
         writing = asyncio.create_task(self._write(record))
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)

@@ -79,10 +79,14 @@ def _pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
         instance_id=instance_id,
         preload=settings.kernel_preload,
         limits=limits,
-        size=settings.pool_size,
+        least_ready=settings.least_ready,
+        most_ready=settings.most_ready,
         max_containers=settings.max_containers,
         queue_size=settings.queue_size,
         queue_timeout_sec=settings.queue_timeout_sec,
+        reuse=settings.container_reuse == "tenant",
+        max_uses=settings.container_max_uses,
+        max_age_sec=settings.container_max_age_sec,
     )
 
 
@@ -113,6 +117,10 @@ class ContainerRegistry:
 
     async def removed(self, container_id: str) -> None:
         await self._registry.container_removed(container_id, time.time())
+
+    async def rekeyed(self, connection: Connection) -> None:
+        container_id = connection.container.container_id
+        await self._registry.update_container_key(container_id, connection.kernel_key)
 
     async def only(self, container_ids: Collection[str]) -> None:
         for record in await self._registry.live_containers(self._instance_id):

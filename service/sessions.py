@@ -100,7 +100,7 @@ class Sessions:
 
     # --- making and ending ------------------------------------------------------------------------
 
-    async def create(self, request: CreateSessionRequest) -> Session:
+    async def create(self, request: CreateSessionRequest, tenant: str) -> Session:
         """Open a session with its inputs staged.
 
         Raises:
@@ -112,7 +112,7 @@ class Sessions:
             raise TooManySessions(self._settings.max_sessions)
         self._creating += 1
         try:
-            sandbox = await self._pool.keep()
+            sandbox = await self._pool.keep(tenant)
             try:
                 await sandbox.renew_lease(self._settings.session_lease_sec)
                 await self._executor.stage(sandbox, inputs)

@@ -87,7 +87,20 @@ class Settings(BaseSettings):
     python_executor_docker_image: str = Field(
         "code-interpreter-kernel:latest", description="Image the kernels run in."
     )
-    pool_size: int = Field(2, ge=0, description="Kernels kept ready, waiting for work.")
+    pool_size: int = Field(
+        2,
+        ge=0,
+        description="Kernels kept ready, waiting for work; for a number that varies see the next two.",
+    )
+    pool_min: int | None = Field(
+        None, ge=0, description="Fewest kernels kept ready; unset means `POOL_SIZE`."
+    )
+    pool_max: int | None = Field(
+        None,
+        ge=0,
+        description="Most kernels kept ready: from `POOL_MIN` up to this their number follows what was asked "
+        "for in the last ten seconds; unset means `POOL_SIZE`.",
+    )
     max_containers: int = Field(16, ge=1, description="Most containers at once, those of the pool included.")
     queue_size: int = Field(64, ge=0, description="Callers that may wait for a kernel; over it 503 at once.")
     queue_timeout_sec: float = Field(
@@ -104,6 +117,17 @@ class Settings(BaseSettings):
     kernel_preload: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_modules)] = Field(
         ("numpy", "pandas", "matplotlib.pyplot"),
         description="Modules a ready kernel has imported already, comma separated; `none` for none.",
+    )
+    container_reuse: Literal["never", "tenant"] = Field(
+        "never",
+        description="`tenant`: after a call that ended well a container is made as new and serves the same "
+        "API key again, see reuse.md.",
+    )
+    container_max_uses: int = Field(
+        1000, ge=1, description="Calls after which a container is destroyed all the same."
+    )
+    container_max_age_sec: int = Field(
+        3600, ge=1, description="Seconds after which a container is not used again."
     )
     lease_sec: int = Field(
         60,
@@ -149,11 +173,26 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _pool_fits(self) -> Self:
-        if self.pool_size > self.max_containers:
+        if self.least_ready > self.most_ready:
             raise ValueError(
-                f"POOL_SIZE ({self.pool_size}) must not be larger than MAX_CONTAINERS ({self.max_containers})"
+                f"POOL_MIN ({self.least_ready}) must not be larger than POOL_MAX ({self.most_ready})"
+            )
+        if self.most_ready > self.max_containers:
+            name = "POOL_SIZE" if self.pool_max is None else "POOL_MAX"
+            raise ValueError(
+                f"{name} ({self.most_ready}) must not be larger than MAX_CONTAINERS ({self.max_containers})"
             )
         return self
+
+    @property
+    def least_ready(self) -> int:
+        """Fewest kernels kept ready."""
+        return self.pool_size if self.pool_min is None else self.pool_min
+
+    @property
+    def most_ready(self) -> int:
+        """Most kernels kept ready."""
+        return max(self.pool_size, self.least_ready) if self.pool_max is None else self.pool_max
 
     @property
     def max_file_bytes(self) -> int:

@@ -1,4 +1,6 @@
-"""Kernels kept ready, handed out in order of arrival, never used twice.
+"""Kernels kept ready and handed out: in order of arrival, in turn between tenants.
+
+A container is destroyed after its execution, or made as new for the same tenant (`lease`).
 
 Refilling is a matter of one function, `_refill`, that looks at what is there and what is wanted and
 is called whenever either changes.
@@ -6,8 +8,10 @@ is called whenever either changes.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import secrets
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import asynccontextmanager
@@ -16,6 +20,7 @@ from typing import Any, Final, Protocol
 
 import aiohttp
 
+from sessions.demand import Demand
 from sessions.engine import Engine
 from sessions.errors import ImageNotFound, NoCapacity, SessionsError
 from sessions.kernel import KernelContext
@@ -33,6 +38,7 @@ _IDLE_HEADROOM: Final = 1.1
 _MIB: Final = 1 << 20
 _REMOVE_SEC: Final = 30.0
 _ANSWER_SEC: Final = 5.0
+_SURPLUS_SEC: Final = 30.0
 _ROUND_SEC: Final = 10.0
 """Between two looks after leases and orphans."""
 
@@ -46,6 +52,9 @@ class ContainerLog(Protocol):
     async def removed(self, container_id: str) -> None:
         """A container is gone."""
 
+    async def rekeyed(self, connection: Connection) -> None:
+        """Another kernel is in that container."""
+
     async def only(self, container_ids: Collection[str]) -> None:
         """These are all there are of the instance."""
 
@@ -58,10 +67,17 @@ class PoolSettings:
     instance_id: str
     preload: tuple[str, ...]
     limits: Limits
-    size: int
+    least_ready: int
+    most_ready: int
+    """Between these the number of kernels kept ready follows what is asked for."""
     max_containers: int
     queue_size: int
     queue_timeout_sec: float
+    reuse: bool = False
+    """Whether a container serves the same tenant again, as new, after an execution that ended well."""
+    max_uses: int = 1
+    """Executions after which a container is destroyed all the same."""
+    max_age_sec: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +92,14 @@ class PoolStatus:
     served: bool
     """Whether there has ever been a ready kernel."""
     problem: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiter:
+    """A caller in the queue."""
+
+    tenant: str
+    sandbox: asyncio.Future[Sandbox]
 
 
 class Pool:
@@ -97,7 +121,10 @@ class Pool:
         self._http: aiohttp.ClientSession
         self._spec: ContainerSpec
         self._ready: deque[Sandbox] = deque()
-        self._waiting: deque[asyncio.Future[Sandbox]] = deque()
+        self._demand = Demand(settings.least_ready, settings.most_ready)
+        self._waiting: list[_Waiter] = []
+        self._turns = itertools.count(1)
+        self._last_turn: dict[str, int] = {}
         self._busy: set[Sandbox] = set()
         self._kept: set[Sandbox] = set()
         self._kept_ids = set(kept)
@@ -128,7 +155,8 @@ class Pool:
     async def __aexit__(self, *_: object) -> None:
         self._closed = True
         while self._waiting:
-            self._waiting.popleft().set_exception(NoCapacity("the service is stopping", _RETRY_AFTER_SEC))
+            stopping = NoCapacity("the service is stopping", _RETRY_AFTER_SEC)
+            self._waiting.pop().sandbox.set_exception(stopping)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -159,7 +187,7 @@ class Pool:
             idle = int(await first.memory_bytes() * _IDLE_HEADROOM)
             total = idle + limits.memory_bytes + limits.workspace_bytes + 3 * limits.tmp_bytes
             self._spec = replace(spec, limits=replace(limits, memory_bytes=total))
-            is_wanted = self._settings.size and len(self._kept_ids) < self._settings.max_containers
+            is_wanted = self._demand.target and len(self._kept_ids) < self._settings.max_containers
             if is_wanted:
                 await self._engine.limit_memory(first.container_id, total)
         except BaseException:
@@ -201,11 +229,18 @@ class Pool:
             not self._closed
             and not self._resting
             and self._starting < _LAUNCHES_AT_ONCE
-            and len(self._ready) + self._starting < self._settings.size + len(self._waiting)
-            and self._total() < self._settings.max_containers
+            and len(self._ready) + self._starting < self._demand.target + len(self._waiting)
+            and (self._total() < self._settings.max_containers or self._gives_way())
         ):
             self._starting += 1
             self._keep(self._add_one())
+
+    def _gives_way(self) -> bool:
+        """Destroy an idle container of one tenant where others wait; False if there is none."""
+        if not self._waiting or not self._ready:
+            return False
+        self._discard(self._ready.popleft())
+        return True
 
     def _total(self) -> int:
         return len(self._ready) + self._starting + len(self._busy) + len(self._kept)
@@ -215,6 +250,7 @@ class Pool:
         asyncio.get_running_loop().call_later(_REFILL_DELAY_SEC, self._refill)
 
     async def _add_one(self) -> None:
+        began = time.monotonic()
         try:
             sandbox = await self._launch(self._spec)
         except Exception as error:
@@ -226,6 +262,7 @@ class Pool:
         else:
             self._starting -= 1
             self._failures, self._problem = 0, None
+            self._demand.launched(time.monotonic() - began)
             self._offer(sandbox)
         self._refill()
 
@@ -246,36 +283,78 @@ class Pool:
             self._resting = False
 
     def _offer(self, sandbox: Sandbox) -> None:
-        if self._waiting:
-            self._busy.add(sandbox)
-            self._waiting.popleft().set_result(sandbox)
-        else:
+        waiter = self._next_waiter(sandbox)
+        if waiter is None:
             self._ready.append(sandbox)
+        else:
+            self._waiting.remove(waiter)
+            self._hand_out(sandbox, waiter.tenant)
+            waiter.sandbox.set_result(sandbox)
+
+    def _next_waiter(self, sandbox: Sandbox) -> _Waiter | None:
+        """Of those it may serve, the first of the tenant that has had nothing for longest."""
+        fitting = [waiter for waiter in self._waiting if sandbox.serves(waiter.tenant)]
+        return min(fitting, key=lambda waiter: self._last_turn.get(waiter.tenant, 0), default=None)
+
+    def _hand_out(self, sandbox: Sandbox, tenant: str) -> None:
+        self._busy.add(sandbox)
+        sandbox.tenant = tenant
+        self._last_turn[tenant] = next(self._turns)
 
     # --- handing out ----------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def lease(self) -> AsyncIterator[Sandbox]:
-        """A ready kernel for the caller alone; it is destroyed afterwards, in the background.
+    async def lease(self, tenant: str) -> AsyncIterator[Sandbox]:
+        """A ready kernel for the caller alone.
+
+        Afterwards, in the background, its container is destroyed, or made as new for the same tenant
+        if `sandbox.ended_well` was set.
 
         Raises:
             NoCapacity: none became free in time, or too many are waiting already.
         """
-        sandbox = await self._take()
+        sandbox = await self._take(tenant)
         try:
             yield sandbox
         finally:
-            self._discard(sandbox)
+            if self._may_be_reused(sandbox):
+                self._keep(self._reuse(sandbox))
+            else:
+                self._discard(sandbox)
 
-    async def keep(self) -> Sandbox:
+    def _may_be_reused(self, sandbox: Sandbox) -> bool:
+        settings = self._settings
+        return (
+            settings.reuse
+            and not self._closed
+            and sandbox.ended_well
+            and sandbox.uses < settings.max_uses
+            and sandbox.age_sec < settings.max_age_sec
+        )
+
+    async def _reuse(self, sandbox: Sandbox) -> None:
+        """Make a container as new; where there is any doubt, destroy it."""
+        try:
+            await sandbox.scrub()
+        except SessionsError as error:
+            log.warning("container %s is not used again: %s", sandbox.connection.container.name, error)
+            self._discard(sandbox)
+        else:
+            self._busy.discard(sandbox)
+            self._offer(sandbox)
+            self._refill()
+
+    async def keep(self, tenant: str) -> Sandbox:
         """A ready kernel for a session: the caller's, leases included, until it is given to `drop`.
 
         Raises:
             NoCapacity: as `lease`.
         """
-        sandbox = await self._take()
+        sandbox = await self._take(tenant)
         self._busy.discard(sandbox)
         self._add_kept(sandbox)
+        if sandbox.uses:
+            await self._containers.rekeyed(sandbox.connection)
         return sandbox
 
     def adopt(self, connection: Connection) -> Sandbox:
@@ -298,30 +377,34 @@ class Pool:
         self._kept_ids.discard(sandbox.container_id)
         self._discard(sandbox)
 
-    async def _take(self) -> Sandbox:
-        if self._ready:
-            sandbox = self._ready.popleft()
-            self._busy.add(sandbox)
+    async def _take(self, tenant: str) -> Sandbox:
+        self._demand.arrived()
+        fitting = [sandbox for sandbox in self._ready if sandbox.serves(tenant)]
+        if fitting:
+            # One of its own first: the others can still become anybody's.
+            sandbox = max(fitting, key=lambda sandbox: sandbox.tenant == tenant)
+            self._ready.remove(sandbox)
+            self._hand_out(sandbox, tenant)
             self._refill_soon()
             return sandbox
         if len(self._waiting) >= self._settings.queue_size:
             raise NoCapacity(f"{len(self._waiting)} callers are waiting", self._retry_after())
-        return await self._wait()
+        return await self._wait(tenant)
 
-    async def _wait(self) -> Sandbox:
-        waiter: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
+    async def _wait(self, tenant: str) -> Sandbox:
+        waiter = _Waiter(tenant, asyncio.get_running_loop().create_future())
         self._waiting.append(waiter)
         self._refill()
         try:
-            await asyncio.wait({waiter}, timeout=self._settings.queue_timeout_sec)
+            await asyncio.wait({waiter.sandbox}, timeout=self._settings.queue_timeout_sec)
         except asyncio.CancelledError:
-            if waiter.done():
-                self._discard(waiter.result())
+            if waiter.sandbox.done():
+                self._discard(waiter.sandbox.result())
             else:
                 self._waiting.remove(waiter)
             raise
-        if waiter.done():
-            return waiter.result()
+        if waiter.sandbox.done():
+            return waiter.sandbox.result()
         self._waiting.remove(waiter)
         reason = self._problem or f"none within {self._settings.queue_timeout_sec:g} s"
         raise NoCapacity(reason, self._retry_after())
@@ -370,6 +453,7 @@ class Pool:
         """Keep alive what is ours, and notice what died while it waited."""
         while True:
             await asyncio.sleep(min(_ROUND_SEC, self._settings.limits.lease_sec / 4))
+            self._drop_surplus()
             await asyncio.gather(self.drop_dead(), *(self._answers(sandbox) for sandbox in self._busy))
             try:
                 await self._remove_orphans()
@@ -397,6 +481,13 @@ class Pool:
                 self._ready.remove(sandbox)
                 self._discard(sandbox)
 
+    def _drop_surplus(self) -> None:
+        """Destroy what a busy time has left beyond the pool's size and nobody has used since."""
+        for sandbox in list(self._ready):
+            if len(self._ready) > self._demand.target and sandbox.idle_sec > _SURPLUS_SEC:
+                self._ready.remove(sandbox)
+                self._discard(sandbox)
+
     def status(self) -> PoolStatus:
         """Counts, for people and for `/ready`."""
         return PoolStatus(
@@ -404,7 +495,7 @@ class Pool:
             starting=self._starting,
             busy=len(self._busy),
             waiting=len(self._waiting),
-            target=self._settings.size,
+            target=self._demand.target,
             served=self._served,
             problem=self._problem,
         )

@@ -2,7 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -31,6 +32,13 @@ class Sandbox:
         self, engine: Engine, connection: Connection, http: aiohttp.ClientSession, context: KernelContext
     ) -> None:
         self.connection = connection
+        self.tenant: str | None = None
+        """Whom it has served, and may serve again; None: nobody yet."""
+        self.ended_well = False
+        """Whether its last execution gave no reason to destroy it."""
+        self.uses = 0
+        """How often it has been made as new."""
+        self._made_at = self._idle_since = time.monotonic()
         self._context = context
         unthrottled = partial(engine.unthrottled, connection.container.container_id)
         self._supervisor = SupervisorClient(http, connection.container, connection.token, unthrottled)
@@ -39,6 +47,19 @@ class Sandbox:
     @property
     def container_id(self) -> str:
         return self.connection.container.container_id
+
+    @property
+    def age_sec(self) -> float:
+        return time.monotonic() - self._made_at
+
+    @property
+    def idle_sec(self) -> float:
+        """How long it has been as new."""
+        return time.monotonic() - self._idle_since
+
+    def serves(self, tenant: str) -> bool:
+        """Whether it may: it has never run anybody else's code."""
+        return self.tenant in (None, tenant)
 
     @classmethod
     async def launch(
@@ -70,9 +91,24 @@ class Sandbox:
         Raises:
             SupervisorFailed: it did not come up.
         """
+        await self._connect_to(self._supervisor.start_kernel)
+
+    async def scrub(self) -> None:
+        """Make the container as it was before any user code ran, with a new kernel.
+
+        Raises:
+            SupervisorFailed: it is not, and has to be destroyed.
+        """
+        self.ended_well = False
+        await self._connect_to(self._supervisor.scrub)
+        self.uses += 1
+        self._idle_since = time.monotonic()
+
+    async def _connect_to(self, start: Callable[[str, float], Awaitable[None]]) -> None:
+        """Have a kernel started with a new key, and open channels to it."""
         self.disconnect()
         key = secrets.token_hex(32)
-        await self._supervisor.start_kernel(key, _KERNEL_SEC)
+        await start(key, _KERNEL_SEC)
         self.connection = replace(self.connection, kernel_key=key)
         self.reconnect()
         await self.wait_until_ready()

@@ -143,6 +143,10 @@ class SupervisorClient:
         """Fork a kernel in place of any other, and wait until it listens."""
         await self._call("POST", "/kernel", {"key": key}, timeout_sec)
 
+    async def scrub(self, key: str, timeout_sec: float) -> None:
+        """Make the container as new, and start a kernel as `start_kernel` does."""
+        await self._call("POST", "/scrub", {"key": key}, timeout_sec)
+
     async def interrupt(self, *, kill: bool = False) -> None:
         """Send SIGINT, or SIGKILL, to the kernel or to the shell command that is running."""
         await self._stopping_call("POST", "/interrupt", {"kill": kill})

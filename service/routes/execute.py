@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Response
 
-from service.dependencies import ExecutorDep, SessionsDep
+from service.dependencies import ExecutorDep, SessionsDep, TenantDep
 from service.event_stream import EVENT_STREAM, EventStream, answer
 from service.images import Images
 from service.live_cell import gather
@@ -22,12 +22,16 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 
 @router.post("/execute", responses=_ERRORS, response_model=ExecuteResponse)
 async def execute(
-    request: ExecuteAnywhereRequest, executor: ExecutorDep, sessions: SessionsDep, images: Images = "inline"
+    request: ExecuteAnywhereRequest,
+    executor: ExecutorDep,
+    sessions: SessionsDep,
+    tenant: TenantDep,
+    images: Images = "inline",
 ) -> Response:
     """Run code in a fresh kernel, or in a session's, and give back what it printed, showed and wrote."""
     if request.session_id is not None:
         return await execute_in_session(await sessions.get(request.session_id), request, images)
-    run = await executor.begin(request)
+    run = await executor.begin(request, tenant)
     async with aclosing(run.events()) as events:
         response = gather([event async for event in events])
     return answer(response, images)
@@ -35,10 +39,14 @@ async def execute(
 
 @router.post("/execute/stream", responses=_ERRORS | EVENT_STREAM, response_class=EventStream)
 async def execute_stream(
-    request: ExecuteAnywhereRequest, executor: ExecutorDep, sessions: SessionsDep, images: Images = "inline"
+    request: ExecuteAnywhereRequest,
+    executor: ExecutorDep,
+    sessions: SessionsDep,
+    tenant: TenantDep,
+    images: Images = "inline",
 ) -> EventStream:
     """Run code as ``/v1/execute`` does and send its output as it comes."""
     if request.session_id is not None:
         return await stream_in_session(await sessions.get(request.session_id), request, images)
-    run = await executor.begin(request)
+    run = await executor.begin(request, tenant)
     return EventStream(run.events(), run.close, images)

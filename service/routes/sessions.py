@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 
 from service import notebook
-from service.dependencies import SessionsDep, SettingsDep
+from service.dependencies import SessionsDep, SettingsDep, TenantDep
 from service.errors import SessionEnded, SessionNotFound
 from service.event_stream import EVENT_STREAM, EventStream, answer, referring
 from service.images import Images
@@ -59,10 +59,10 @@ def _info(session: Session, settings: Settings) -> SessionInfo:
 
 @router.post("", status_code=201, responses=_errors(413, 422, 429, 503))
 async def create_session(
-    request: CreateSessionRequest, sessions: SessionsDep, settings: SettingsDep
+    request: CreateSessionRequest, sessions: SessionsDep, settings: SettingsDep, tenant: TenantDep
 ) -> SessionInfo:
     """Open a session: a kernel of its own, with the files in its working folder."""
-    return _info(await sessions.create(request), settings)
+    return _info(await sessions.create(request, tenant), settings)
 
 
 @router.get("")

@@ -1,0 +1,164 @@
+# ruff: noqa: T201
+# mypy: ignore-errors
+"""Leave behind everything that a program can. Prints what could not be left, as JSON."""
+
+import ctypes
+import fcntl
+import json
+import os
+import pathlib
+import pty
+import random
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from multiprocessing import resource_tracker, shared_memory
+
+FOLDERS = ("/workspace", "/tmp", os.path.expanduser("~"), "/dev/shm")
+libc = ctypes.CDLL(None, use_errno=True)
+refused = []
+
+
+def attempt(action, *arguments):
+    """Do it; if that is not possible, say so."""
+    try:
+        return action(*arguments)
+    except (OSError, ValueError, RuntimeError) as error:
+        refused.append(f"{getattr(action, '__name__', action)}: {error}")
+
+
+def checked(result):
+    """The result of a C function, unless it failed."""
+    if result == -1:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def in_daemon(work):
+    """Have a grandchild in a session of its own do `work` and then wait for good."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            try:
+                work()
+            finally:
+                while True:
+                    time.sleep(60)
+        os._exit(0)
+    os.wait()
+
+
+# --- files ---------------------------------------------------------------------------------------
+for folder in FOLDERS:
+    os.makedirs(f"{folder}/left/below/.hidden", exist_ok=True)
+    for name in ("left.txt", ".left", "left/below/.hidden/left", "left\nline", "left \u202e name", "l" * 255):
+        pathlib.Path(folder, name).write_text("left")
+    os.symlink("/etc/passwd", f"{folder}/left/link")
+    os.link(f"{folder}/left.txt", f"{folder}/left/hard")
+    os.mkfifo(f"{folder}/left/fifo")
+    with open(f"{folder}/left/sparse", "wb") as sparse:
+        sparse.truncate(50_000_000)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{folder}/left/socket")
+    attempt(os.setxattr, f"{folder}/left.txt", "user.left", b"left")
+    attempt(os.setxattr, folder, "user.left", b"left")
+    os.chmod(f"{folder}/left.txt", 0)
+    os.chmod(f"{folder}/left/below", 0)
+    os.chmod(f"{folder}/left", 0)
+for startup in (
+    "~/.ipython/profile_default/startup/00-left.py",
+    "~/.local/lib/python3.11/site-packages/left.pth",
+    "~/.local/lib/python3.11/site-packages/usercustomize.py",
+    "~/.config/matplotlib/matplotlibrc",
+    "~/.config/pip/pip.conf",
+    "~/.bashrc",
+    "~/.pythonrc.py",
+    "/workspace/sitecustomize.py",
+    "/workspace/json.py",
+    "/workspace/numpy/__init__.py",
+):
+    path = pathlib.Path(startup).expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("raise SystemExit('left')")
+
+# --- processes, threads, timers ------------------------------------------------------------------
+
+
+def keep_writing():
+    """Write files for as long as it lives."""
+    while True:
+        for folder in FOLDERS:
+            attempt(pathlib.Path(folder, f"left-later-{time.time_ns()}").write_text, "left")
+        time.sleep(0.005)
+
+
+def hold_deleted_file():
+    """Keep 5 MB in a file without a name, and memory."""
+    descriptor = os.open("/tmp/left-deleted", os.O_RDWR | os.O_CREAT)
+    os.write(descriptor, bytes(5_000_000))
+    os.unlink("/tmp/left-deleted")
+    globals()["hoard"] = bytearray(os.urandom(1)) * 20_000_000
+
+
+def listen():
+    """Listen wherever one can."""
+    sockets = globals()["sockets"] = [socket.socket(), socket.socket(type=socket.SOCK_DGRAM)]
+    sockets += [socket.socket(socket.AF_INET6), socket.socket(socket.AF_UNIX)]
+    for one, address in zip(sockets, [("", 5555), ("", 5556), ("::", 5557), "\0left"], strict=True):
+        attempt(one.bind, address)
+        if one.type == socket.SOCK_STREAM:
+            attempt(one.listen)
+
+
+def fork_on_and_on():
+    """Never be the same process for long."""
+    while True:
+        if os.fork():
+            time.sleep(0.01)
+            os._exit(0)
+        time.sleep(0.01)
+
+
+for work in (keep_writing, hold_deleted_file, listen, fork_on_and_on):
+    in_daemon(work)
+in_daemon(lambda: signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5))
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+signal.setitimer(signal.ITIMER_REAL, 500)
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+terminal = pty.openpty()
+lock = os.open("/tmp/left-lock", os.O_RDWR | os.O_CREAT)
+fcntl.flock(lock, fcntl.LOCK_EX)
+
+# --- memory that outlives its process ------------------------------------------------------------
+segment = shared_memory.SharedMemory("left-shared", create=True, size=1_000_000)
+resource_tracker.unregister(segment._name, "shared_memory")
+segment.buf[:4] = b"left"
+IPC_CREAT = 0o1000
+for key in range(1, 4):
+    attempt(checked, libc.shmget(key, 100_000, IPC_CREAT | 0o666))
+    attempt(checked, libc.semget(key, 3, IPC_CREAT | 0o666))
+    attempt(checked, libc.msgget(key, IPC_CREAT | 0o666))
+    attempt(checked, libc.mq_open(b"/left%d" % key, os.O_CREAT | os.O_RDWR, 0o666, None))
+SYS_ADD_KEY = {"x86_64": 248, "aarch64": 217}[os.uname().machine]
+attempt(checked, libc.syscall(SYS_ADD_KEY, b"user", b"left", b"left", 4, -4))
+
+# --- the process itself --------------------------------------------------------------------------
+for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_STACK, resource.RLIMIT_CPU, resource.RLIMIT_NPROC):
+    soft, hard = resource.getrlimit(limit)
+    attempt(resource.setrlimit, limit, (min(hard, 500) if hard > 0 else 500, hard))
+json.left = warnings.left = True
+sys.path.insert(0, "/workspace")
+sys.setrecursionlimit(5000)
+random.seed(1)
+os.environ["LEFT"] = os.environ["PYTHONSTARTUP"] = "/workspace/json.py"
+left = "left"
+os.umask(0)
+os.chdir("/tmp")
+print(json.dumps(refused))
+for folder in FOLDERS:
+    os.chmod(folder, 0o3 if folder != "/workspace" else 0o777)
