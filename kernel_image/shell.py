@@ -66,10 +66,6 @@ class Shell(ZMQInteractiveShell):
     """Whether the values that are shown are kept for later cells."""
     exiter = AnyTrait()
 
-    def init_ipython_dir(self, ipython_dir: str | None) -> None:
-        """IPython would ask whether the real user may write there, who is not the one of the files."""
-        self.ipython_dir = ipython_dir or os.environ["IPYTHONDIR"]
-
     def init_environment(self) -> None:
         os.environ |= {"TERM": "dumb", "PAGER": "cat", "GIT_PAGER": "cat"}
 

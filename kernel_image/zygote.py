@@ -25,7 +25,8 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -55,6 +56,17 @@ def _preload(names: Iterable[str]) -> None:
         except Exception:
             print(f"zygote: preloading {name} failed", file=sys.stderr)
             traceback.print_exc()
+
+
+@contextlib.contextmanager
+def _access_as_files_are_opened() -> Iterator[None]:
+    """`os.access` asks for the real user, whose files these are not: libraries would avoid their folders."""
+    access = os.access
+    os.access = partial(access, effective_ids=True)
+    try:
+        yield
+    finally:
+        os.access = access
 
 
 def _copy_font_cache() -> None:
@@ -157,8 +169,9 @@ def main() -> None:
     _copy_font_cache()
     gc.disable()
     preload = filter(None, os.environ.pop(contract.PRELOAD_VARIABLE, "").split(","))
-    _preload((*_KERNEL_MODULES, *preload))
-    app = sys.modules["kernel_image.kernel"].build()
+    with _access_as_files_are_opened():
+        _preload((*_KERNEL_MODULES, *preload))
+        app = sys.modules["kernel_image.kernel"].build()
     gc.collect()
     gc.freeze()
     gc.enable()
