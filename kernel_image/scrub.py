@@ -14,6 +14,7 @@ from typing import Final
 
 from kernel_image import cgroup, contract
 from kernel_image.killer import Killer
+from kernel_image.listeners import listeners
 
 _FOLDERS: Final = (contract.WORKSPACE, contract.HOME, "/tmp", "/dev/shm")
 _QUEUES: Final = "/dev/mqueue"
@@ -22,7 +23,6 @@ _IPC_RMID: Final = 0
 _SCAN_LIMIT: Final = 5000
 """Files beyond which a new container is quicker than an empty one."""
 _MEMORY_SLACK_BYTES: Final = 16 << 20
-_LISTENING: Final = "0A"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -92,7 +92,7 @@ class Scrub:
             "limits of the zygote": Path(f"/proc/{self._zygote}/limits").read_text(),
             "message queues": _names(_QUEUES),
             "terminals": _names("/dev/pts"),
-            "sockets that listen": _listening(),
+            "sockets that listen": listeners(),
             "unix sockets with a name": _named_unix_sockets(),
             "System V objects": {kind: _sysv_objects(kind) for kind in _SYSV},
             "processes killed for want of memory": cgroup.out_of_memory_kills(),
@@ -179,19 +179,6 @@ def _removal(control: str, identifier: int) -> Callable[[], object]:
     if control == "semctl":
         return lambda: function(identifier, 0, _IPC_RMID)
     return lambda: function(identifier, _IPC_RMID, None)
-
-
-def _listening() -> list[str]:
-    """Local addresses of TCP sockets that listen and UDP sockets, as /proc/net has them."""
-    found = []
-    for table in ("tcp", "tcp6"):
-        rows = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
-        found += [row.split()[1] for row in rows if row.split()[3] == _LISTENING]
-    for table in ("udp", "udp6", "raw", "raw6"):
-        path = Path(f"/proc/net/{table}")
-        if path.exists():
-            found += [row.split()[1] for row in path.read_text().splitlines()[1:]]
-    return sorted(found)
 
 
 def _named_unix_sockets() -> list[str]:

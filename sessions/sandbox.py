@@ -100,11 +100,11 @@ class Sandbox:
             SupervisorFailed: it is not, and has to be destroyed.
         """
         self.ended_well = False
-        await self._connect_to(self._supervisor.scrub)
+        await self._connect_to(self._supervisor.scrub, warm=False)
         self.uses += 1
         self._idle_since = time.monotonic()
 
-    async def _connect_to(self, start: Callable[[str, float], Awaitable[None]]) -> None:
+    async def _connect_to(self, start: Callable[[str, float], Awaitable[None]], *, warm: bool = True) -> None:
         """Have a kernel started with a new key, and open channels to it."""
         self.disconnect()
         key = secrets.token_hex(32)
@@ -112,7 +112,8 @@ class Sandbox:
         self.connection = replace(self.connection, kernel_key=key)
         self.reconnect()
         await self.wait_until_ready()
-        await self._warm_up()
+        if warm:
+            await self._warm_up()
 
     def reconnect(self) -> None:
         """Open the channels to the kernel anew."""

@@ -60,7 +60,7 @@ def works_or_says(session: Session, result: Body) -> None:
     """
     states = {result["state"]}
     for _ in range(2):
-        answer = session.run("print(6 * 7, 'marker' in globals())", timeout_ms=1500)
+        answer = session.run("print(6 * 7, 'marker' in globals())", timeout_ms=1000)
         states.add(answer["state"])
         if answer["exit_code"] == 0:
             # What the code has left running may talk, too: as much as is said to be too much.
@@ -389,7 +389,7 @@ RUINOUS = {
 @pytest.mark.parametrize("code", RUINOUS.values(), ids=RUINOUS.keys())
 def test_what_ruins_the_kernel(session: Session, code: str) -> None:
     """The next call works, or is an error that says what is wrong; a restart mends all."""
-    result = session.run(dedent(code), timeout_ms=1500)
+    result = session.run(dedent(code), timeout_ms=1000)
     assert result["state"] in ("kept", "restarted")
     time.sleep(0.5)
     works_or_says(session, result)
