@@ -39,6 +39,7 @@ format: venv-dev ## let ruff repair and format the code
 bench: venv-dev docker image-ready ## measure speed and memory beside `docker run`
 	@$(BIN)/python -m bench
 	@$(BIN)/python -m bench.sessions
+	@$(BIN)/python -m bench.throughput
 
 .PHONY: image
 image: venv docker ## build the kernel image
