@@ -95,7 +95,7 @@ class Launcher:
         try:
             yield sandbox
         finally:
-            sandbox.disconnect()
+            await sandbox.close()
             await self._engine.remove(sandbox.container_id)
 
 

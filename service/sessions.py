@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 _LOOK_SEC: Final = 0.5
 """Between two looks at the clock: how late a session may end."""
-_RENEW_SEC: Final = 10.0
+_RENEW_SEC: Final = 5.0
 _ANSWER_SEC: Final = 5.0
 
 

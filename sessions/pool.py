@@ -38,8 +38,9 @@ _IDLE_HEADROOM: Final = 1.1
 _MIB: Final = 1 << 20
 _REMOVE_SEC: Final = 30.0
 _ANSWER_SEC: Final = 5.0
+_TENANTS_REMEMBERED: Final = 10_000
 _SURPLUS_SEC: Final = 30.0
-_ROUND_SEC: Final = 10.0
+_ROUND_SEC: Final = 5.0
 """Between two looks after leases and orphans."""
 
 
@@ -299,6 +300,8 @@ class Pool:
     def _hand_out(self, sandbox: Sandbox, tenant: str) -> None:
         self._busy.add(sandbox)
         sandbox.tenant = tenant
+        if len(self._last_turn) > _TENANTS_REMEMBERED:
+            self._last_turn.clear()
         self._last_turn[tenant] = next(self._turns)
 
     # --- handing out ----------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Fixtures for the behaviour tests: the engine, services of several settings, and their logs."""
 
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import pytest
@@ -97,6 +98,24 @@ def service(open_service: Callable[..., Service], request: pytest.FixtureRequest
 
 
 @pytest.fixture(scope="session")
+def reusing_service(
+    open_service: Callable[..., Service], request: pytest.FixtureRequest
+) -> Iterator[Service]:
+    """A generous service that uses its containers again: what code finds and does must be the same."""
+    yield from _shared(
+        request,
+        open_service,
+        **LIGHT,
+        CONTAINER_REUSE="tenant",
+        POOL_SIZE=2,
+        MAX_EXEC_TIMEOUT_MS=30_000,
+        CPU_TIME_LIMIT_SEC=20,
+        MEMORY_LIMIT_MB=512,
+        QUEUE_TIMEOUT_SEC=30,
+    )
+
+
+@pytest.fixture(scope="session")
 def default_service(
     open_service: Callable[..., Service], request: pytest.FixtureRequest
 ) -> Iterator[Service]:
@@ -123,6 +142,28 @@ def tight_service(open_service: Callable[..., Service], request: pytest.FixtureR
         PIDS_LIMIT=64,
         QUEUE_TIMEOUT_SEC=30,
     )
+
+
+@pytest.fixture(scope="module")
+def beside(
+    open_service: Callable[..., Service], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Future[None]]]:
+    """Start a story with a service of its own that mostly waits, beside the other tests of a module.
+
+    `beside(story, SETTING=value, ...)` calls `story(service)`; the test asks for the future's result.
+    """
+    open_services = request.config.stash[OPEN_SERVICES]
+
+    def tell(story: Callable[[Service], None], settings: dict[str, Any]) -> None:
+        service = open_service(**LIGHT | settings)
+        try:
+            story(service)
+        finally:
+            open_services.remove(service)
+            service.finish()
+
+    with ThreadPoolExecutor() as threads:
+        yield lambda story, **settings: threads.submit(tell, story, settings)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from textwrap import dedent
 
@@ -49,6 +51,31 @@ def in_background(session: Session, code: str) -> threading.Thread:
     thread = threading.Thread(target=call)
     thread.start()
     return thread
+
+
+def never_return(service: Service) -> None:
+    """See `test_containers_end_when_the_service_never_returns`."""
+    with new_session(service) as mine:
+        mine.run("marker = 'here'")
+        container = container_of(mine)
+        settled_with(service, {container})
+        before = service.engine.kernels(service.instance_id)
+        time.sleep(8)
+        assert service.engine.kernels(service.instance_id) == before, "the leases were renewed"
+        assert mine.printed("marker") == "'here'"
+        identity = service.instance_id
+        service.crash()
+        time.sleep(4)
+        assert service.engine.kernels(identity) == {container}
+        assert service.engine.wait_for_none(identity, 15) == set()
+        service.restart()
+        assert mine.wait_until_ended(30)["reason"] == "lost"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def abandoned(beside: Callable[..., Future[None]]) -> Future[None]:
+    """That story, which takes long, begun ahead of all tests."""
+    return beside(never_return, POOL_SIZE=1, LEASE_SEC=3, SESSION_LEASE_SEC=7)
 
 
 def test_sessions_survive_the_death_of_the_service(start_service: StartService) -> None:
@@ -221,26 +248,11 @@ def test_two_services_leave_each_others_sessions_alone(start_service: StartServi
         assert theirs.printed("marker") == "'theirs'"
 
 
-def test_containers_end_when_the_service_never_returns(start_service: StartService) -> None:
+def test_containers_end_when_the_service_never_returns(abandoned: Future[None]) -> None:
     """A running service renews leases. Without one the pool's containers wait for `LEASE_SEC`, the
     sessions' for `SESSION_LEASE_SEC`, and at the next start such a session is lost.
     """
-    service = start_service(POOL_SIZE=1, LEASE_SEC=3, SESSION_LEASE_SEC=7)
-    with new_session(service) as mine:
-        mine.run("marker = 'here'")
-        container = container_of(mine)
-        settled_with(service, {container})
-        before = service.engine.kernels(service.instance_id)
-        time.sleep(8)
-        assert service.engine.kernels(service.instance_id) == before, "the leases were renewed"
-        assert mine.printed("marker") == "'here'"
-        identity = service.instance_id
-        service.crash()
-        time.sleep(4)
-        assert service.engine.kernels(identity) == {container}
-        assert service.engine.wait_for_none(identity, 15) == set()
-        service.restart()
-        assert mine.wait_until_ended(30)["reason"] == "lost"
+    abandoned.result(timeout=100)
 
 
 def test_time_goes_on_while_no_service_runs(start_service: StartService) -> None:

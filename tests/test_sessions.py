@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from textwrap import dedent
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import OPEN_SERVICES, StartService
+from tests.conftest import OPEN_SERVICES
 from tests.support.api import Body, problem
 from tests.support.process import Service
 from tests.support.session import Session, check_session_result, live_sessions, new_session
@@ -20,6 +20,28 @@ from tests.support.sse import text_of
 pytestmark = pytest.mark.timeout(90)
 
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
+
+
+def use_and_leave(idle: Service) -> None:
+    """See `test_a_session_nobody_uses_ends`."""
+    with new_session(idle) as mine:
+        for _ in range(4):
+            time.sleep(1)
+            assert mine.printed("'used'") == "'used'"
+        assert mine.printed("import time; time.sleep(4.5); 'awake'") == "'awake'"
+        now = mine.describe()
+        assert now["idle_expires_at"] == pytest.approx(now["last_used_at"] + 3, abs=0.5)
+        said, waited = timed(lambda: mine.wait_until_ended(12))
+        assert said["reason"] == "idle"
+        assert 1.5 < waited < 9
+        assert problem(mine.execute("1"))["reason"] == "idle"
+        assert problem(mine.delete())["reason"] == "idle"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unused(beside: Callable[..., Future[None]]) -> Future[None]:
+    """That story, which takes long, begun ahead of all tests."""
+    return beside(use_and_leave, POOL_SIZE=1, SESSION_IDLE_SEC=3)
 
 
 @pytest.fixture(scope="module")
@@ -227,21 +249,9 @@ def test_a_session_ends_when_its_time_is_over(service: Service) -> None:
             time.sleep(0.2)
 
 
-def test_a_session_nobody_uses_ends(start_service: StartService) -> None:
+def test_a_session_nobody_uses_ends(unused: Future[None]) -> None:
     """With `SESSION_IDLE_SEC` a session ends so long after its last call; a running call is use."""
-    idle = start_service(POOL_SIZE=1, SESSION_IDLE_SEC=3)
-    with new_session(idle) as mine:
-        for _ in range(4):
-            time.sleep(1)
-            assert mine.printed("'used'") == "'used'"
-        assert mine.printed("import time; time.sleep(4.5); 'awake'") == "'awake'"
-        now = mine.describe()
-        assert now["idle_expires_at"] == pytest.approx(now["last_used_at"] + 3, abs=0.5)
-        said, waited = timed(lambda: mine.wait_until_ended(12))
-        assert said["reason"] == "idle"
-        assert 1.5 < waited < 9
-        assert problem(mine.execute("1"))["reason"] == "idle"
-        assert problem(mine.delete())["reason"] == "idle"
+    unused.result(timeout=80)
 
 
 # What lasts --------------------------------------------------------------------------------------
