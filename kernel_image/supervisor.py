@@ -54,6 +54,8 @@ from kernel_image.workspace import Changes, NotRegular, Workspace
 
 _CHUNK_BYTES: Final = 1 << 17
 _CHECK_SEC: Final = 0.1
+_REQUEST_BYTES: Final = 1 << 30
+"""The service bounds its requests itself."""
 _CANNOT_EXECUTE: Final = 126
 """A shell's exit status for a command it has found and could not start."""
 
@@ -451,4 +453,6 @@ def application(supervisor: Supervisor, token: str) -> tornado.web.Application:
         (r"/lease", LeaseHandler, shared),
         (r"/status", StatusHandler, shared),
     ]
-    return tornado.web.Application(routes, log_function=lambda _: None)
+    return tornado.web.Application(
+        routes, log_function=lambda _: None, websocket_max_message_size=_REQUEST_BYTES
+    )

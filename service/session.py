@@ -104,7 +104,7 @@ class Session:
                     started_at=time.time(),
                     timeout_ms=request.timeout_ms,
                 )
-                cell = replace(cell, note=json.dumps(asdict(record)))
+                cell = replace(cell, note=json.dumps(asdict(record), ensure_ascii=False))
                 try:
                     await self._executor.stage(self.sandbox, inputs)
                     events, in_new_kernel = await self._begin(stack, cell)

@@ -182,7 +182,7 @@ class SupervisorClient:
             request["command"] = command
         with _aiohttp_errors():
             channel = await self._cells_channel()
-            await channel.send_str(json.dumps(request))
+            await channel.send_str(json.dumps(request, ensure_ascii=False))
             answer: JsonObject = await channel.receive_json(timeout=_CALL_SEC)
             if "error" in answer:
                 raise _failure(answer["status"], f"cell: {answer['error']}")

@@ -124,6 +124,15 @@ def test_cells_of_every_kind_of_call_are_kept(session: Session) -> None:
 # Detached and abandoned --------------------------------------------------------------------------
 
 
+def test_a_long_program_of_any_text_is_run_and_kept(session: Session) -> None:
+    """Code nearly as long as a request may be, of characters that JSON likes to spell out."""
+    line = 'é"' + 2 * "\\" + "\n"
+    code = f"text = '''{line * 250_000}'''\nlen(text)"
+    answer = session.run(code)
+    assert answer["stdout"] == "1000000\n", answer["stderr"][-500:]
+    assert session.cell(answer["cell_id"])["code"] == code
+
+
 def test_a_detached_call_is_answered_at_once_and_goes_on(session: Session) -> None:
     """202 with the cell's id; the session is busy, others wait, and the result comes to `cells`."""
     began = time.monotonic()
