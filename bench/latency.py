@@ -12,7 +12,7 @@ from bench.engine import Engine
 from bench.progress import say
 from bench.service import Service, ServiceFailed
 
-_PANDAS = 'import pandas as pd; pd.DataFrame({"a":[1]})'
+PANDAS = 'import pandas as pd; pd.DataFrame({"a":[1]})'
 _FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 4, 9, 16])\nplt.show()"
 _REVERSE = "data = open('in.bin', 'rb').read()\nopen('out.bin', 'wb').write(data[::-1])"
 _FILE_BYTES = 1_000_000
@@ -35,8 +35,8 @@ def measure(engine: Engine, service: Service, turns: int) -> list[Latency]:
     cases: list[tuple[Latency, Callable[[], float]]] = [
         (Latency(plain_sum), lambda: engine.run("print(1+1)")),
         (Latency("`/v1/execute`, 1+1", plain_sum, 20), lambda: _execute(service, "1+1")),
-        (Latency(plain_pandas), lambda: engine.run(_PANDAS)),
-        (Latency("`/v1/execute`, pandas", plain_pandas, 15), lambda: _execute(service, _PANDAS)),
+        (Latency(plain_pandas), lambda: engine.run(PANDAS)),
+        (Latency("`/v1/execute`, pandas", plain_pandas, 15), lambda: _execute(service, PANDAS)),
         (Latency("`/v1/execute`, a figure"), lambda: _figure(service)),
         (Latency("1 MB uploaded, reversed, downloaded"), lambda: _file_in_and_out(service)),
     ]

@@ -14,7 +14,7 @@ from bench.engine import Engine
 from bench.progress import say
 from bench.report import table
 from bench.service import Service, ServiceFailed
-from bench.statistics import median
+from bench.statistics import median, percentile_99
 from service.settings import Settings
 
 _MIB = 1 << 20
@@ -212,7 +212,7 @@ def main() -> None:
     finally:
         engine.close()
     http, bare, alone = (median(values) for values in (beside.over_http, beside.bare, crowd.alone))
-    slowest = sorted(crowd.together)[int(len(crowd.together) * 0.99)]
+    slowest = percentile_99(crowd.together)
     growth = (crowd.server_after_bytes - crowd.server_before_bytes) / _MIB
     rows = [
         ["1+1 in a session, over HTTP", f"{http * 1000:.1f} ms", ""],

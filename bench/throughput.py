@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bench import chart, machine
 from bench.engine import Engine
+from bench.latency import PANDAS
 from bench.load import Load, drive
 from bench.local_kernel import LocalKernel
 from bench.progress import say
@@ -109,7 +110,7 @@ def measure(engine: Engine, seconds: float, turns: int, others: dict[str, str]) 
         rows.append(_repeated("a local ipykernel, bare", kernel.execute, 1, seconds))
     for mode in ("never", "tenant"):
         with Service(engine, CONTAINER_REUSE=mode, **_ROOM) as service:
-            for name, code in (("1+1", "1+1"), ("pandas", _PANDAS)):
+            for name, code in (("1+1", "1+1"), ("pandas", PANDAS)):
                 rows.append(_alone(f"{mode}, {name}, alone", service, code, turns))
             base_url = str(service.http.base_url)
             rows += [_served(mode, base_url, clients, seconds) for clients in _CLIENTS]
@@ -117,9 +118,6 @@ def measure(engine: Engine, seconds: float, turns: int, others: dict[str, str]) 
     for name, url in others.items():
         rows += [_served(name, url, clients, seconds) for clients in _CLIENTS]
     return rows
-
-
-_PANDAS = 'import pandas as pd; pd.DataFrame({"a":[1]})'
 
 
 def as_markdown(rows: list[Row]) -> str:

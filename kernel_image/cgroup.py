@@ -10,7 +10,7 @@ from typing import Final
 
 from kernel_image import contract
 
-_TMPFS: Final = (contract.WORKSPACE, contract.HOME, "/tmp", "/dev/shm")
+TMPFS: Final = (contract.WORKSPACE, contract.HOME, "/tmp", "/dev/shm")
 _FILE_BYTES: Final = 1 << 16
 _ROOT: Final = Path("/sys/fs/cgroup")
 _V2: Final = (_ROOT / "cgroup.controllers").exists()
@@ -57,7 +57,7 @@ def process_bytes() -> int:
 def _tmpfs_bytes() -> int:
     """What the files in the writable folders hold."""
     used = 0
-    for folder in _TMPFS:
+    for folder in TMPFS:
         status = os.statvfs(folder)
         used += (status.f_blocks - status.f_bfree) * status.f_frsize
     return used

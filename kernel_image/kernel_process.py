@@ -129,10 +129,11 @@ class KernelProcess:
         """
         if self._scrub is None:
             raise NotClean("there was no kernel yet")
-        self._killer.kill_all()
-        if self._process is not None and self._process.pid is not None:
-            await self._process.gone.wait()
-        await self._scrub.run()
+        try:
+            await self.kill()
+        except TimeoutError as error:
+            raise NotClean(str(error)) from error
+        self._scrub.run()
 
     async def _start(self, key: str) -> bytes:
         self._last_words = self._line = b""

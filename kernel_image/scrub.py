@@ -16,7 +16,6 @@ from kernel_image import cgroup, contract
 from kernel_image.killer import Killer
 from kernel_image.listeners import listeners
 
-_FOLDERS: Final = (contract.WORKSPACE, contract.HOME, "/tmp", "/dev/shm")
 _QUEUES: Final = "/dev/mqueue"
 _SYSV: Final = {"shm": "shmctl", "sem": "semctl", "msg": "msgctl"}
 _IPC_RMID: Final = 0
@@ -38,22 +37,20 @@ class Scrub:
         self._killer = killer
         self._zygote = zygote
         self._home = _tree(contract.HOME)
-        self._tops = {folder: os.lstat(folder) for folder in _FOLDERS}
+        self._tops = {folder: os.lstat(folder) for folder in cgroup.TMPFS}
         self._before = self._state()
         self._memory_before = cgroup.process_bytes()
 
-    async def run(self) -> None:
-        """End all processes, remove what they left, look whether that is all.
+    def run(self) -> None:
+        """Remove what the user's processes, all of which have ended, left, and look whether that is all.
 
         Raises:
             NotClean: the container has to be destroyed.
         """
         try:
-            self._killer.kill_all()
-            await self._killer.all_gone()
             self._empty()
             self._check()
-        except (OSError, TimeoutError, RecursionError) as error:
+        except (OSError, RecursionError) as error:
             raise NotClean(str(error)) from error
 
     # --- removing -------------------------------------------------------------------------------
@@ -98,7 +95,7 @@ class Scrub:
             "processes killed for want of memory": cgroup.out_of_memory_kills(),
             "mounts": Path("/proc/self/mounts").read_text(),
         }
-        for folder in _FOLDERS:
+        for folder in cgroup.TMPFS:
             used = os.statvfs(folder)
             status = os.lstat(folder)
             facts[f"room in {folder}"] = (used.f_blocks - used.f_bfree, used.f_files - used.f_ffree)

@@ -13,6 +13,15 @@ from tests.support.process import Service
 LIGHT: dict[str, Any] = {"KERNEL_PRELOAD": "none"}
 """A container is there in a third of the time; what is preloaded by default has tests of its own."""
 
+GENEROUS: dict[str, Any] = LIGHT | {
+    "POOL_SIZE": 2,
+    "MAX_EXEC_TIMEOUT_MS": 30_000,
+    "CPU_TIME_LIMIT_SEC": 20,
+    "MEMORY_LIMIT_MB": 512,
+    "QUEUE_TIMEOUT_SEC": 30,
+}
+"""Limits that a slow machine does not run into either."""
+
 OPEN_SERVICES = pytest.StashKey[list[Service]]()
 
 
@@ -85,16 +94,7 @@ def _shared(
 @pytest.fixture(scope="session")
 def service(open_service: Callable[..., Service], request: pytest.FixtureRequest) -> Iterator[Service]:
     """The service most tests share. It is generous, so that a slow machine fails no test."""
-    yield from _shared(
-        request,
-        open_service,
-        **LIGHT,
-        POOL_SIZE=2,
-        MAX_EXEC_TIMEOUT_MS=30_000,
-        CPU_TIME_LIMIT_SEC=20,
-        MEMORY_LIMIT_MB=512,
-        QUEUE_TIMEOUT_SEC=30,
-    )
+    yield from _shared(request, open_service, **GENEROUS)
 
 
 @pytest.fixture(scope="session")
@@ -102,17 +102,7 @@ def reusing_service(
     open_service: Callable[..., Service], request: pytest.FixtureRequest
 ) -> Iterator[Service]:
     """A generous service that uses its containers again: what code finds and does must be the same."""
-    yield from _shared(
-        request,
-        open_service,
-        **LIGHT,
-        CONTAINER_REUSE="tenant",
-        POOL_SIZE=2,
-        MAX_EXEC_TIMEOUT_MS=30_000,
-        CPU_TIME_LIMIT_SEC=20,
-        MEMORY_LIMIT_MB=512,
-        QUEUE_TIMEOUT_SEC=30,
-    )
+    yield from _shared(request, open_service, **GENEROUS, CONTAINER_REUSE="tenant")
 
 
 @pytest.fixture(scope="session")
