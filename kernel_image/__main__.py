@@ -26,20 +26,19 @@ def _reap(zygote: int, ended: asyncio.Event) -> None:
 
 async def main() -> None:
     """Serve until the lease runs out, the engine says stop, or the zygote dies."""
-    token = os.environ.pop(contract.TOKEN_VARIABLE)
+    token_digest = os.environ.pop(contract.TOKEN_DIGEST_VARIABLE)
     lease_sec = float(os.environ.pop(contract.LEASE_VARIABLE))
-    preload = os.environ.pop(contract.PRELOAD_VARIABLE, "")
     lockdown.close_network(contract.PORTS, outside_only_ports=(contract.SUPERVISOR_PORT,))
     lockdown.keep_capabilities(
         (lockdown.CAP_KILL, lockdown.CAP_SETGID, lockdown.CAP_SETUID, lockdown.CAP_SETPCAP)
     )
-    forks = Forks(preload)
+    forks = Forks()
     lockdown.use_file_access_of(contract.USER_ID)
     supervisor = Supervisor(forks, Workspace(), lease_sec)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, _reap, forks.zygote.pid, supervisor.expired)
     loop.add_signal_handler(signal.SIGTERM, supervisor.expired.set)
-    application(supervisor, token).listen(
+    application(supervisor, token_digest).listen(
         contract.SUPERVISOR_PORT, "0.0.0.0", max_body_size=1 << 40, chunk_size=1 << 17
     )
     await supervisor.expired.wait()

@@ -19,12 +19,10 @@ IOPUB_PORT: Final = 8702
 PORTS: Final = (SUPERVISOR_PORT, SHELL_PORT, IOPUB_PORT)
 """TCP ports a container publishes, and the only ones that accept a connection."""
 
-TOKEN_VARIABLE: Final = "CODE_INTERPRETER_TOKEN"
-"""Environment of PID 1 only: bearer token of the supervisor's HTTP API."""
+TOKEN_DIGEST_VARIABLE: Final = "CODE_INTERPRETER_TOKEN_SHA256"
+"""Environment of PID 1: SHA-256, in hex, of the bearer token of the supervisor's HTTP API."""
 LEASE_VARIABLE: Final = "CODE_INTERPRETER_LEASE_SEC"
 """Environment of PID 1: seconds it lives on without a renewed lease."""
-PRELOAD_VARIABLE: Final = "CODE_INTERPRETER_PRELOAD"
-"""Environment of PID 1: modules the zygote imports, comma separated."""
 
 INSTANCE_LABEL: Final = "code-interpreter.instance"
 """Container label: id of the service instance that owns the container."""

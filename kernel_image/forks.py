@@ -12,7 +12,7 @@ from typing import Any
 from kernel_image import contract
 
 
-def _environment(preload: str) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """The environment of the user's code: nothing of PID 1's own is in it."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ", "MATPLOTLIBRC") if name in os.environ}
     return kept | {
@@ -25,7 +25,6 @@ def _environment(preload: str) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        contract.PRELOAD_VARIABLE: preload,
     }
 
 
@@ -36,8 +35,9 @@ class ForkFailed(Exception):
 class Forks:
     """Processes of the user, forked from one zygote. One fork at a time."""
 
-    def __init__(self, preload: str) -> None:
-        self.preloaded = asyncio.Event()
+    def __init__(self) -> None:
+        self._prepared = False
+        self._preloaded = asyncio.Event()
         self._on_exit: dict[int, Callable[[int], None]] = {}
         self._started: asyncio.Future[int] | None = None
         self._next_on_exit: Callable[[int], None]
@@ -46,7 +46,7 @@ class Forks:
         self._control.setblocking(False)
         self.zygote = subprocess.Popen(
             [sys.executable, "-I", "-m", "kernel_image.zygote", str(theirs.fileno())],
-            env=_environment(preload),
+            env=_environment(),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
         )
@@ -64,7 +64,7 @@ class Forks:
         message = json.loads(data)
         match message["event"]:
             case "preloaded":
-                self.preloaded.set()
+                self._preloaded.set()
             case "started" if self._started is not None:
                 # Here, so that an end told in the very next message finds its listener.
                 self._on_exit[message["pid"]] = self._next_on_exit
@@ -76,6 +76,13 @@ class Forks:
                 if on_exit is not None:
                     on_exit(os.waitstatus_to_exitcode(message["status"]))
 
+    async def prepare(self, preload: Sequence[str]) -> None:
+        """Have the zygote import those modules and build a kernel, if it has not done so before."""
+        if not self._prepared:
+            self._prepared = True
+            self._control.send(json.dumps({"preload": list(preload)}).encode())
+        await self._preloaded.wait()
+
     async def fork(
         self, request: dict[str, Any], descriptors: Sequence[int], on_exit: Callable[[int], None]
     ) -> int:
@@ -86,7 +93,7 @@ class Forks:
         Raises:
             ForkFailed: no process, so nothing will end.
         """
-        await self.preloaded.wait()
+        await self._preloaded.wait()
         async with self._one_at_a_time:
             self._started = asyncio.get_running_loop().create_future()
             self._next_on_exit = on_exit

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from kernel_image import cgroup, contract
@@ -80,7 +80,7 @@ class KernelProcess:
     def __init__(
         self, forks: Forks, on_output: OnOutput, on_event: Callable[[bytes], None], on_exit: OnExit
     ) -> None:
-        self.idle_bytes = 0
+        self.idle_bytes = self._least_idle_bytes = 0
         self._forks = forks
         self._killer = Killer(contract.USER_ID, spared=(os.getpid(), forks.zygote.pid))
         self._scrub: Scrub | None = None
@@ -97,14 +97,17 @@ class KernelProcess:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
-    async def start(self, key: str) -> None:
+    async def start(self, key: str, preload: Sequence[str] = (), idle_bytes: int = 0) -> None:
         """Fork a kernel signed with `key` and wait until it listens, in place of any other.
+
+        The first one decides what is preloaded. What a kernel holds up to `idle_bytes`, here and in
+        later ones, is not the user's: one that has preloaded less imports it later.
 
         Raises:
             KernelFailed: it died or took too long.
         """
         async with self._starting:
-            await self._forks.preloaded.wait()
+            await self._forks.prepare(preload)
             self._scrub = self._scrub or Scrub(self._killer, self._forks.zygote.pid)
             try:
                 await self.kill()
@@ -119,7 +122,8 @@ class KernelProcess:
                 raise KernelFailed(str(error)) from error
             if not answered:
                 raise KernelFailed("it ended while starting: " + self._last_words.decode("utf-8", "replace"))
-            self.idle_bytes = cgroup.process_bytes()
+            self._least_idle_bytes = max(self._least_idle_bytes, idle_bytes)
+            self.idle_bytes = max(self._least_idle_bytes, cgroup.process_bytes())
 
     async def scrub(self) -> None:
         """End the kernel and make the container as it was before the first one.

@@ -17,9 +17,9 @@
     POST   /lease             live on for that long
     GET    /status            {"kernel": pid | null, "memory_bytes": int}
 
-Bodies are JSON: {"key": str} for /kernel and /scrub, {"seconds": float} for /lease, {"value": str} for
-an answer. Each request carries `Authorization: Bearer TOKEN`. Errors are {"error": str} with 4xx,
-503 or 507.
+Bodies are JSON: {"key": str} for /kernel and /scrub, with {"preload": [module, ...], "idle_bytes": int}
+for a first kernel, {"seconds": float} for /lease, {"value": str} for an answer. Each request carries
+`Authorization: Bearer TOKEN`. Errors are {"error": str} with 4xx, 503 or 507.
 
 A cell is asked for on the WebSocket by {"cell_id": str, "output_bytes": int, "cpu_seconds": float,
 "memory_bytes": int, "note": str} and, to run that in a shell instead of the kernel, {"command": str};
@@ -174,13 +174,13 @@ class Supervisor:
 class Handler(tornado.web.RequestHandler):
     """Checks the token and turns errors into JSON."""
 
-    def initialize(self, supervisor: Supervisor, token: str) -> None:
+    def initialize(self, supervisor: Supervisor, token_digest: str) -> None:
         self.supervisor = supervisor
-        self._expected = f"Bearer {token}"
+        self._token_digest = token_digest
 
     def prepare(self) -> Awaitable[None] | None:
-        given = self.request.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode(), self._expected.encode()):
+        given = self.request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(hashlib.sha256(given.encode()).hexdigest(), self._token_digest):
             raise tornado.web.HTTPError(401)
         with contextlib.suppress(OSError, AttributeError):
             self.request.connection.stream.set_nodelay(True)  # type: ignore[union-attr]
@@ -200,7 +200,7 @@ class KernelHandler(Handler):
 
     async def post(self) -> None:
         try:
-            await self.supervisor.kernel.start(self.json()["key"])
+            await self.supervisor.kernel.start(**self.json())
         except KernelFailed as error:
             return self.refuse(503, error)
         self.finish({})
@@ -435,9 +435,9 @@ def _status_of(error: OSError) -> int:
     return known.get(error.errno or 0, 400)
 
 
-def application(supervisor: Supervisor, token: str) -> tornado.web.Application:
-    """The HTTP API of the container."""
-    shared = {"supervisor": supervisor, "token": token}
+def application(supervisor: Supervisor, token_digest: str) -> tornado.web.Application:
+    """The HTTP API of the container, for who knows the token with that SHA-256."""
+    shared = {"supervisor": supervisor, "token_digest": token_digest}
     routes = [
         (r"/kernel", KernelHandler, shared),
         (r"/scrub", ScrubHandler, shared),

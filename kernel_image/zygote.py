@@ -4,7 +4,8 @@ A fork costs milliseconds where importing IPython and pandas costs half a second
 single-threaded, holds no secret, and is told what to do over a socket to the
 supervisor, whose descriptor is the first argument:
 
-    supervisor -> zygote   {"kernel": key} with the descriptors stdout, stderr, ready, journal, answers
+    supervisor -> zygote   {"preload": [module, ...]}, once and first; then
+                           {"kernel": key} with the descriptors stdout, stderr, ready, journal, answers
                            {"command": str} for the shell, with stdout and stderr
     zygote -> supervisor   {"event": "preloaded"}, {"event": "started", "pid": int},
                            {"event": "failed", "error": str} in place of "started",
@@ -162,15 +163,18 @@ class Zygote:
 
 
 def main() -> None:
-    """Preload what the environment names, build a kernel, then serve."""
+    """Import what every kernel needs, then what the supervisor names; build a kernel, then serve."""
     control = socket.socket(fileno=int(sys.argv[1]))
     lockdown.empty_bounding_set()
     lockdown.use_file_access_of(contract.USER_ID)
     _copy_font_cache()
     gc.disable()
-    preload = filter(None, os.environ.pop(contract.PRELOAD_VARIABLE, "").split(","))
     with _access_as_files_are_opened():
-        _preload((*_KERNEL_MODULES, *preload))
+        _preload(_KERNEL_MODULES)
+        request = control.recv(_MESSAGE_BYTES)
+        if not request:
+            return
+        _preload(json.loads(request)["preload"])
         app = sys.modules["kernel_image.kernel"].build()
     gc.collect()
     gc.freeze()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -106,9 +107,8 @@ class DockerEngine:
             hostname="kernel",
             ports=list(contract.PORTS),
             environment={
-                contract.TOKEN_VARIABLE: spec.token,
+                contract.TOKEN_DIGEST_VARIABLE: hashlib.sha256(spec.token.encode()).hexdigest(),
                 contract.LEASE_VARIABLE: str(spec.limits.lease_sec),
-                contract.PRELOAD_VARIABLE: ",".join(spec.preload),
             },
             labels={contract.INSTANCE_LABEL: spec.instance_id, contract.ROLE_LABEL: contract.ROLE},
             host_config=api.create_host_config(**_host_config(spec)),

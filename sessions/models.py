@@ -30,6 +30,8 @@ class ContainerSpec:
     token: str
     preload: tuple[str, ...]
     limits: Limits
+    idle_bytes: int = 0
+    """Memory of a kernel with all of `preload`, where it is known: in no kernel that is the user's."""
 
 
 @dataclass(frozen=True)

@@ -185,9 +185,10 @@ class Pool:
         spec = ContainerSpec(image, self._settings.instance_id, "", self._settings.preload, roomy)
         first = await self._launch(spec)
         try:
-            idle = int(await first.memory_bytes() * _IDLE_HEADROOM)
+            held = await first.memory_bytes()
+            idle = int(held * _IDLE_HEADROOM)
             total = idle + limits.memory_bytes + limits.workspace_bytes + 3 * limits.tmp_bytes
-            self._spec = replace(spec, limits=replace(limits, memory_bytes=total))
+            self._spec = replace(spec, limits=replace(limits, memory_bytes=total), idle_bytes=held)
             is_wanted = self._demand.target and len(self._kept_ids) < self._settings.max_containers
             if is_wanted:
                 await self._engine.limit_memory(first.container_id, total)
@@ -209,7 +210,7 @@ class Pool:
 
     async def _launch(self, spec: ContainerSpec) -> Sandbox:
         sandbox = await Sandbox.launch(
-            self._engine, replace(spec, token=secrets.token_hex(32)), self._http, self._context
+            self._engine, replace(spec, token=secrets.token_hex(32)), self._http, self._context, self._hurried
         )
         try:
             await self._containers.launched(sandbox.connection)
@@ -218,6 +219,10 @@ class Pool:
             await asyncio.shield(self._engine.remove(sandbox.container_id))
             raise
         return sandbox
+
+    def _hurried(self) -> bool:
+        """Whether somebody waits for the very next kernel, which will serve nobody after that."""
+        return bool(self._waiting) and not self._settings.reuse
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -485,9 +490,10 @@ class Pool:
                 self._discard(sandbox)
 
     def _drop_surplus(self) -> None:
-        """Destroy what a busy time has left beyond the pool's size and nobody has used since."""
+        """Destroy what a busy time has left and nobody has used since: too many, or made in a hurry."""
         for sandbox in list(self._ready):
-            if len(self._ready) > self._demand.target and sandbox.idle_sec > _SURPLUS_SEC:
+            too_many = len(self._ready) > self._demand.target and sandbox.idle_sec > _SURPLUS_SEC
+            if too_many or not (sandbox.is_complete or self._waiting):
                 self._ready.remove(sandbox)
                 self._discard(sandbox)
 

@@ -7,7 +7,7 @@ nothing.
 import asyncio
 import json
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Final
 from urllib.parse import quote
@@ -139,9 +139,16 @@ class SupervisorClient:
         """What the container's processes and files hold now."""
         return int((await self._call("GET", "/status"))["memory_bytes"])
 
-    async def start_kernel(self, key: str, timeout_sec: float) -> None:
-        """Fork a kernel in place of any other, and wait until it listens."""
-        await self._call("POST", "/kernel", {"key": key}, timeout_sec)
+    async def start_kernel(
+        self, key: str, timeout_sec: float, preload: Sequence[str] = (), idle_bytes: int = 0
+    ) -> None:
+        """Fork a kernel in place of any other, and wait until it listens.
+
+        For a container's first kernel `preload` names what it imports before. Of its memory and of
+        that of later ones `idle_bytes` are not the user's.
+        """
+        request = {"key": key, "preload": list(preload), "idle_bytes": idle_bytes}
+        await self._call("POST", "/kernel", request, timeout_sec)
 
     async def scrub(self, key: str, timeout_sec: float) -> None:
         """Make the container as new, and start a kernel as `start_kernel` does."""

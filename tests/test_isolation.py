@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import socket
+import sqlite3
 import time
 from pathlib import Path
 from textwrap import dedent
@@ -106,7 +107,7 @@ def test_no_secret_is_in_sight(facts: dict[str, Any], default_service: Service) 
     """No environment or command line that can be read holds a token, by name or by value."""
     names = [name for name in facts["environment"] if re.search("(?i)TOKEN|SECRET|KEY|PASS", name)]
     assert names == []
-    assert contract.TOKEN_VARIABLE not in facts["visible"]
+    assert contract.TOKEN_DIGEST_VARIABLE not in facts["visible"]
     assert facts["supervisor_sockets"] == []
     assert default_service.instance_id not in facts["visible"]
 
@@ -114,13 +115,18 @@ def test_no_secret_is_in_sight(facts: dict[str, Any], default_service: Service) 
 def test_no_token_is_in_the_memory_of_the_code(service: Service) -> None:
     """The supervisor's token is not even left over in the pages a kernel was forked with."""
     secrets = []
-    for container_id in service.settle():
-        environment = dict(
-            entry.split("=", 1) for entry in service.engine.inspect(container_id)["Config"]["Env"]
-        )
-        token = environment[contract.TOKEN_VARIABLE]
+    container_ids = service.settle()
+    with sqlite3.connect(service.storage / "registry.sqlite3") as registry:
+        tokens = dict(registry.execute("SELECT container_id, token FROM containers"))
+    for container_id in container_ids:
+        token = tokens[container_id]
         assert len(token) >= 32
         digest = hashlib.sha256(token.encode()).hexdigest()
+        assert (
+            f"{contract.TOKEN_DIGEST_VARIABLE}={digest}"
+            in service.engine.inspect(container_id)["Config"]["Env"]
+        )
+        assert token not in json.dumps(service.engine.inspect(container_id))
         secrets.append({"head": token[:8], "length": len(token), "sha256": digest})
     assert len(secrets) == 2
     planted, *found = found_inside(service, "memory.py", stdin=json.dumps(secrets), timeout_ms=30_000)

@@ -80,6 +80,26 @@ def test_a_pool_of_none_makes_kernels_as_they_are_wanted(start_service: StartSer
     assert service.settle() == set()
 
 
+def test_who_waits_gets_a_kernel_that_has_not_preloaded_yet(start_service: StartService) -> None:
+    """It is there sooner; what it imports then is no more the user's memory than what others preload."""
+    service = start_service(POOL_SIZE=0, KERNEL_PRELOAD="pandas", MEMORY_LIMIT_MB=64)
+    code = "import sys; early = 'pandas' in sys.modules; import pandas; b = b'x' * (60 << 20); early"
+    assert service.api.run(code)["stdout"] == "False\n"
+
+
+def test_kernels_made_in_a_hurry_do_not_stay(start_service: StartService) -> None:
+    """Where one is left when nobody waits any more, one that has preloaded everything takes its place."""
+    service = start_service(POOL_SIZE=1, KERNEL_PRELOAD="numpy", LEASE_SEC=8)
+    seen = "import sys; 'numpy' in sys.modules"
+    service.settle()
+    with ThreadPoolExecutor(4) as threads:
+        early = [result["stdout"] for result in threads.map(lambda _: service.api.run(seen), range(4))]
+    assert set(early) == {"True\n", "False\n"}
+    time.sleep(2.5)  # Every two seconds the pool looks after what it has, see LEASE_SEC.
+    service.settle()
+    assert service.api.run(seen)["stdout"] == "True\n"
+
+
 @pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_removes_every_container(start_service: StartService, with_signal: signal.Signals) -> None:
     """SIGTERM and Ctrl-C leave nothing, not even while code runs."""
