@@ -23,13 +23,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """What to launch: `memory_bytes` of the limits is the container's whole limit."""
+    """What to launch: `memory_bytes` of the limits is the container's whole limit.
+
+    `runtime` is the OCI runtime's name; None is the engine's default.
+    """
 
     image: str
     instance_id: str
     token: str
     preload: tuple[str, ...]
     limits: Limits
+    runtime: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,14 @@ class Container:
     host: str
     ports: Mapping[int, int]
     """Port inside the container (`contract.PORTS`) to port at `host`."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Addresses around a container: the host on the containers' network, and other containers there."""
+
+    gateway: str
+    peers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
