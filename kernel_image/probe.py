@@ -1,8 +1,8 @@
 """What the user's code could see and do here, found out by doing it: the facts of the start-up self-test.
 
-`main` is called by a cell of a fresh kernel, and works in a process forked from it so that the kernel
-stays as it was. It reads a JSON object from standard input, what has to be out of reach, {"tcp":
-{group: [[host, port]]}, "udp": [[host, port]]}, and prints one. `sessions.walls` judges that.
+`main` is called in a process forked from a fresh kernel, which so stays as it was. It reads a JSON
+object from standard input, what has to be out of reach, {"tcp": {group: [[host, port]]}, "udp":
+[[host, port]]}, and prints one. `sessions.walls` judges that.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from kernel_image import cgroup, contract, seccomp
 
@@ -295,15 +295,12 @@ def _facts(targets: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def main() -> None:
-    """Print the facts, from a process of their own."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            answer = json.dumps(_facts(json.load(sys.stdin)))
-            os.write(1, answer.encode())
-        except Exception:
-            traceback.print_exc()
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
+def main() -> NoReturn:
+    """Print the facts and end the process."""
+    try:
+        answer = json.dumps(_facts(json.load(sys.stdin)))
+        os.write(1, answer.encode())
+    except Exception:
+        traceback.print_exc()
+    finally:
+        os._exit(0)

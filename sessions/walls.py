@@ -65,14 +65,18 @@ def judge(facts: Facts, limits: Limits) -> tuple[Check, ...]:
     return tuple(_judge(wall, facts, limits) for wall in _WALLS)
 
 
+def not_done(reason: str) -> Check:
+    """In place of all checks: the probe told nothing."""
+    return Check("probe", False, reason, _IMAGE)
+
+
 def _judge(wall: _Wall, facts: Facts, limits: Limits) -> Check:
     try:
         return Check(wall.name, True, wall.look(facts, limits), wall.advice)
     except _Broken as broken:
         detail = str(broken)
     except (LookupError, TypeError, ValueError) as error:
-        reasons = [facts["problem"]] if "problem" in facts else list(facts["unknown"].values())
-        detail = f"could not be looked at: {'; '.join(reasons) or repr(error)}"
+        detail = f"could not be looked at: {'; '.join(facts['unknown'].values()) or repr(error)}"
     return Check(wall.name, False, detail, wall.advice)
 
 
@@ -155,7 +159,8 @@ def _first_process(facts: Facts, _: Limits) -> str:
 
 def _root(facts: Facts, _: Limits) -> str:
     mounts = facts["mounts"]
-    _none_of((place for place in _READ_ONLY if "ro" not in mounts[place]["options"]), "not read-only")
+    unprotected = (p for p in _READ_ONLY if p not in mounts or "ro" not in mounts[p]["options"])
+    _none_of(unprotected, "not read-only")
     return f"read-only: {', '.join(_READ_ONLY)}"
 
 
