@@ -111,6 +111,11 @@ class Engine:
         ((name, settings),) = networks.items()
         return name, settings["Gateway"], settings["IPAddress"]
 
+    def gateways(self, network: str) -> list[str]:
+        """Addresses of the host on a bridge network."""
+        found = self._docker.api.inspect_network(network)
+        return [settings["Gateway"] for settings in found["IPAM"]["Config"]]
+
     def bridge(self, network: str) -> str:
         """Name of the host's interface behind a bridge network."""
         found = self._docker.api.inspect_network(network)
