@@ -45,7 +45,8 @@ class SelfTest:
         failures = [check for check in self.report if not check.ok]
         if failures:
             raise SelfTestFailed(failures)
-        log.info("the self-test found all %d walls in place", len(self.report))
+        runtime = spec.runtime or "the engine's default"
+        log.info("the self-test found all %d walls in place; runtime: %s", len(self.report), runtime)
 
 
 class KernelReadiness:

@@ -18,11 +18,20 @@ from sessions.sandbox import Sandbox
 from sessions.walls import Check, judge, not_done
 
 _PROBE: Final = """
-__import__("os").waitpid(
-    __import__("os").fork() or __import__("kernel_image.probe", fromlist=["main"]).main(), 0
-)
+import os, sys, traceback
+child = os.fork()
+if child == 0:
+    try:
+        from kernel_image import probe
+        probe.main()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(0)
+os.waitpid(child, 0)
 """
-"""Without a name or a module that would stay in the kernel."""
+"""In a process of its own, so that neither a name nor a module of it stays in the kernel."""
 _PROBE_SEC: Final = 30.0
 _BUDGET: Final = Budget(cpu_sec=30, memory_bytes=1 << 30, output_bytes=1 << 20, display_bytes=10_000)
 _PEERS: Final = 4
@@ -98,7 +107,7 @@ def _listeners(host: str) -> Iterator[tuple[socket.socket, socket.socket]]:
 async def _probe(sandbox: Sandbox, targets: dict[str, Any]) -> dict[str, str]:
     """Run the probe; what it wrote, by stream."""
     cell = Cell(
-        code=_PROBE,
+        code=f"exec({_PROBE!r}, {{}})",
         stdin=json.dumps(targets),
         timeout_sec=_PROBE_SEC,
         last_line_interactive=False,

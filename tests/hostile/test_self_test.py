@@ -57,7 +57,11 @@ WITHOUT_CODE = {
     ),
     "a group of its own": (("lockdown.py", "    os.setresgid(uid, uid, uid)\n", ""), {"user"}),
     "a probe that answers": (
-        ("probe.py", "answer = json.dumps(_facts(json.load(sys.stdin)))", 'answer = ""'),
+        ("probe.py", "    print(json.dumps(", "    (json.dumps("),
+        {"probe"},
+    ),
+    "a probe that can be imported": (
+        ("probe.py", "import ctypes\n", "import no_such_module\n"),
         {"probe"},
     ),
 }
@@ -191,3 +195,8 @@ def test_a_runtime_that_is_not_there_is_a_sentence(engine: Engine, tmp_path: Pat
     assert "the container engine has no runtime 'no-such-runtime' (KERNEL_RUNTIME)" in refusal.log
     assert "Traceback" not in refusal.log
     assert refusal.left == set()
+
+
+def test_a_probe_that_fails_says_why(refusals: Callable[[str], Start]) -> None:
+    """Its own error is in the sentence."""
+    assert "No module named 'no_such_module'" in refusals("a probe that can be imported").log
