@@ -76,6 +76,17 @@ def escapes(service: Service, engine: Engine) -> dict[str, dict[str, Any]]:
     return {attempt["name"]: attempt for attempt in json.loads(result["stdout"])}
 
 
+def test_most_of_these_are_ways_out_of_a_plain_container(service: Service, engine: Engine) -> None:
+    """The same attempts by the same user, on the kernels' own bridge, arrive: so they try something."""
+    network, gateway, _ = engine.network(min(service.settle()))
+    with listeners() as host:
+        targets = {"host": gateway, "port": host.port, "abstract": "nobody", "own": contract.PORTS}
+        code = ESCAPE.replace("json.load(sys.stdin)", repr(targets))
+        found = json.loads(engine.plain_python(code, network, user="1000:1000", cap_drop=["ALL"]))
+    reached = {attempt["name"] for attempt in found if attempt["ended"].startswith("reached")}
+    assert len(reached) >= 10, found
+
+
 @pytest.mark.parametrize("way", WAYS_OUT)
 def test_there_is_no_way_out(way: str, escapes: dict[str, dict[str, Any]]) -> None:
     """It fails, and at once."""
@@ -92,11 +103,10 @@ def test_the_services_own_port_is_out_of_reach(start_service: StartService, engi
     """Though it listens on every address and a plain container reaches it, code in a kernel does not."""
     service = start_service(HOST="0.0.0.0", POOL_SIZE=1)
     port = int(service.base_url.rpartition(":")[2])
-    _, gateway, _ = engine.network(min(service.settle()))
-    plain = f"import socket; socket.create_connection((%r, {port}), timeout=3); print('reached')"
-    (bridge,) = engine.gateways("bridge")
-    assert engine.plain_python(plain % bridge) == "reached\n"
-    targets = [(address, port) for address in sorted(own_addresses() | {gateway, bridge})]
+    network, gateway, _ = engine.network(min(service.settle()))
+    plain = f"import socket; socket.create_connection(({gateway!r}, {port}), timeout=3); print('reached')"
+    assert engine.plain_python(plain, network) == "reached\n"
+    targets = [(address, port) for address in sorted(own_addresses() | {gateway})]
     result = service.api.run(CONNECT_TO_ALL, stdin=json.dumps(targets), timeout_ms=10_000)
     ended = json.loads(result["stdout"])
     assert len(ended) == len(targets)

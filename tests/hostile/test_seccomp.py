@@ -23,7 +23,8 @@ print(json.dumps(probe._system_calls() | {f"socket: {k}": v for k, v in probe._s
 """
 SPECIAL = ("clone3", "clone of a user namespace", "personality", "socketpair of AF_TIPC")
 SOCKETS = ("raw IPv4", "raw IPv6", "packets", "AF_ALG", "AF_VSOCK", "AF_TIPC", "SCTP", "nftables")
-UNCONFINED = {
+UNCONFINED: dict[str, Any] = {
+    "network": "none",
     "user": "1000:1000",
     "cap_drop": ["ALL"],
     "security_opt": ["seccomp=unconfined", "no-new-privileges"],

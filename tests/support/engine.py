@@ -111,11 +111,6 @@ class Engine:
         ((name, settings),) = networks.items()
         return name, settings["Gateway"], settings["IPAddress"]
 
-    def gateways(self, network: str) -> list[str]:
-        """Addresses of the host on a bridge network."""
-        found = self._docker.api.inspect_network(network)
-        return [settings["Gateway"] for settings in found["IPAM"]["Config"]]
-
     def bridge(self, network: str) -> str:
         """Name of the host's interface behind a bridge network."""
         found = self._docker.api.inspect_network(network)
@@ -130,13 +125,13 @@ class Engine:
             if any(container_id == c["Id"] for c in self._docker.api.containers(all=True)):
                 raise
 
-    def plain_python(self, code: str, **options: Any) -> str:
-        """Run code in a plain container on the default bridge; what it printed."""
+    def plain_python(self, code: str, network: str = "bridge", **options: Any) -> str:
+        """Run code in a plain container; what it printed."""
         printed = self._docker.containers.run(
             IMAGE,
             ["-c", code],
             entrypoint=["python"],
-            network="bridge",
+            network=network,
             remove=True,
             labels={TEST_LABEL: "peer"},
             **options,
