@@ -31,7 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from kernel_image import contract, lockdown
+from kernel_image import contract, lockdown, seccomp
 
 if TYPE_CHECKING:
     from kernel_image.kernel import KernelApp
@@ -166,6 +166,7 @@ def main() -> None:
     """Import what every kernel needs, then what the supervisor names; build a kernel, then serve."""
     control = socket.socket(fileno=int(sys.argv[1]))
     lockdown.empty_bounding_set()
+    seccomp.install()
     lockdown.use_file_access_of(contract.USER_ID)
     _copy_font_cache()
     gc.disable()

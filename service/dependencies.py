@@ -5,6 +5,7 @@ lifespan.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
@@ -13,6 +14,7 @@ from service.artifacts import FileStore
 from service.executor import Executor
 from service.sessions import Sessions
 from service.settings import Settings
+from sessions.walls import Check
 
 
 class KernelCounts(Protocol):
@@ -36,6 +38,10 @@ class Kernels(Protocol):
     @property
     def instance_id(self) -> str:
         """What this installation's containers are labelled with."""
+
+    @property
+    def self_test(self) -> Sequence[Check]:
+        """What the self-test found at the start."""
 
     async def problem(self) -> str | None:
         """Why no kernel could run now, such as an engine that does not answer; None if one can.

@@ -25,7 +25,8 @@
      │   ├─ StorageInUse(folder)
      │   ├─ MigrationsMissing(folder)
      │   ├─ MigrationFailed(reason)
-     │   └─ RegistryTooNew(revision)
+     │   ├─ RegistryTooNew(revision)
+     │   └─ SelfTestFailed(failures)
      └─ HTTPException (Starlette's)
          └─ RequestTooLarge(limit_bytes)
 
@@ -35,7 +36,7 @@ Errors of other packages (``sessions.errors``) get a line there too. Every answe
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -53,9 +54,11 @@ from sessions.errors import (
     InvalidPath,
     LaunchFailed,
     NoCapacity,
+    RuntimeNotFound,
     SupervisorFailed,
     WorkspaceFull,
 )
+from sessions.walls import Check
 
 
 class ServiceError(Exception):
@@ -268,6 +271,18 @@ class RegistryTooNew(StartError):
         self.revision = revision
 
 
+class SelfTestFailed(StartError):
+    """Code that runs in a kernel could do what it must not; ``failures`` are the checks that say so."""
+
+    def __init__(self, failures: Sequence[Check]) -> None:
+        lines = [f"- {check.name}: {check.detail}. Help: {check.advice}." for check in failures]
+        super().__init__(
+            "The self-test failed, and the service does not serve: the user's code is not kept in.\n"
+            + "\n".join(lines)
+        )
+        self.failures = failures
+
+
 class RequestTooLarge(HTTPException):
     """The body of a request has more than ``limit_bytes`` bytes.
 
@@ -332,6 +347,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     NoCapacity: Answer(503, "no_capacity", headers=_retry_after),
     EngineUnavailable: Answer(503, "engine_unavailable"),
     ImageNotFound: Answer(503, "image_not_found"),
+    RuntimeNotFound: Answer(503, "runtime_not_found"),
     LaunchFailed: Answer(503, "launch_failed"),
     SupervisorFailed: Answer(503, "kernel_failed"),
 }

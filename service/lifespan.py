@@ -12,7 +12,7 @@ from kernel_image import contract
 from service.artifacts import FileStore
 from service.executor import Executor
 from service.housekeeping import keep_house
-from service.readiness import KernelReadiness
+from service.readiness import KernelReadiness, SelfTest
 from service.records import ContainerRecord
 from service.registry import Registry
 from service.run import Stores
@@ -47,17 +47,19 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.callback(context.close)
         session_registry = SessionRegistry(registry)
         kept = [record.container_id for record in await session_registry.live_sessions(instance_id)]
+        self_test = SelfTest(engine, app.state.socket)
         pool = Pool(
             engine,
             _pool_settings(settings, instance_id),
             ContainerRegistry(registry, instance_id),
             context,
             kept,
+            self_test,
         )
         await stack.enter_async_context(pool)
 
         app.state.files = files
-        app.state.kernels = KernelReadiness(engine, pool, instance_id)
+        app.state.kernels = KernelReadiness(engine, pool, instance_id, self_test)
         app.state.executor = executor = Executor(Stores(settings, files, registry), pool)
         stack.push_async_callback(executor.close)
         sessions = Sessions(executor, pool, registry, session_registry, instance_id)
@@ -84,6 +86,7 @@ def _pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
         max_containers=settings.max_containers,
         queue_size=settings.queue_size,
         queue_timeout_sec=settings.queue_timeout_sec,
+        runtime=settings.kernel_runtime,
         reuse=settings.container_reuse == "tenant",
         max_uses=settings.container_max_uses,
         max_age_sec=settings.container_max_age_sec,

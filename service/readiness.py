@@ -1,26 +1,70 @@
 """What health and readiness say of the kernels."""
 
 import asyncio
+import logging
+import socket
+from collections.abc import Sequence
 from typing import Final
 
+from service.errors import AddressUnavailable, SelfTestFailed
 from sessions.engine import Engine
 from sessions.errors import EngineUnavailable
+from sessions.models import ContainerSpec
 from sessions.pool import Pool, PoolStatus
+from sessions.sandbox import Sandbox
+from sessions.self_test import examine
+from sessions.walls import Check
+
+log = logging.getLogger(__name__)
 
 _PING_SEC: Final = 3.0
+
+
+class SelfTest:
+    """`sessions.pool.Examine`: the service serves only if every wall around a kernel holds."""
+
+    def __init__(self, engine: Engine, service: socket.socket) -> None:
+        """`service` is what the service will be served on."""
+        self.report: Sequence[Check] = ()
+        self._engine = engine
+        self._service = service
+
+    async def __call__(self, sandbox: Sandbox, spec: ContainerSpec) -> None:
+        """Fill in `report`.
+
+        Raises:
+            SelfTestFailed: a wall does not hold.
+            AddressUnavailable: somebody else listens on the service's address by now.
+        """
+        host, port, *_ = self._service.getsockname()
+        try:
+            self._service.listen()
+        except OSError as error:
+            raise AddressUnavailable(host, port, error.strerror or str(error)) from error
+        self.report = await examine(self._engine, sandbox, spec, port)
+        failures = [check for check in self.report if not check.ok]
+        if failures:
+            raise SelfTestFailed(failures)
+        runtime = spec.runtime or "the engine's default"
+        log.info("the self-test found all %d walls in place; runtime: %s", len(self.report), runtime)
 
 
 class KernelReadiness:
     """`service.dependencies.Kernels` of a pool on an engine."""
 
-    def __init__(self, engine: Engine, pool: Pool, instance_id: str) -> None:
+    def __init__(self, engine: Engine, pool: Pool, instance_id: str, self_test: SelfTest) -> None:
         self._engine = engine
         self._pool = pool
         self._instance_id = instance_id
+        self._self_test = self_test
 
     @property
     def instance_id(self) -> str:
         return self._instance_id
+
+    @property
+    def self_test(self) -> Sequence[Check]:
+        return self._self_test.report
 
     async def problem(self) -> str | None:
         try:

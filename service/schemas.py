@@ -317,6 +317,16 @@ class PoolCounts(BaseModel):
     target: int = Field(description="How many are kept ready.", examples=[2])
 
 
+class SelfTestCheck(BaseModel):
+    """One wall around the user's code, as the service found it when it started."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str = Field(description="Which wall.", examples=["capabilities"])
+    ok: bool = Field(description="Whether it holds; unless all do, nothing is served.", examples=[True])
+    detail: str = Field(description="What was seen of it.", examples=["every set is empty"])
+
+
 class Readiness(BaseModel):
     """That executions are served."""
 
@@ -327,6 +337,10 @@ class Readiness(BaseModel):
     pool: PoolCounts = Field(
         description="The kernels there are.",
         examples=[{"ready": 2, "starting": 0, "busy": 1, "waiting": 0, "target": 2}],
+    )
+    self_test: list[SelfTestCheck] = Field(
+        description="What keeps the user's code in, as tried from inside a kernel at the start.",
+        examples=[[{"name": "capabilities", "ok": True, "detail": "every set is empty"}]],
     )
 
 

@@ -30,6 +30,7 @@ def main() -> None:
     )
     try:
         with bind(settings.host, settings.port) as sock:
+            app.state.socket = sock
             serve(app, settings.host, sock)
     except StartError as error:
         sys.exit(_complain(error, 1))

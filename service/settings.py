@@ -118,6 +118,12 @@ class Settings(BaseSettings):
         ("numpy", "pandas", "matplotlib.pyplot"),
         description="Modules a ready kernel has imported already, comma separated; `none` for none.",
     )
+    kernel_runtime: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$",
+        description="OCI runtime the containers run under, one that the engine knows, such as `runsc`; unset "
+        "means the engine's default, see security.md.",
+    )
     container_reuse: Literal["never", "tenant"] = Field(
         "never",
         description="`tenant`: after a call that ended well a container is made as new and serves the same "

@@ -16,8 +16,8 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.errors import ImageNotFound as DockerImageNotFound
 
 from kernel_image import contract
-from sessions.errors import EngineUnavailable, ImageNotFound, LaunchFailed, SessionsError
-from sessions.models import Container, ContainerSpec
+from sessions.errors import EngineUnavailable, ImageNotFound, LaunchFailed, RuntimeNotFound, SessionsError
+from sessions.models import Container, ContainerSpec, Surroundings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -101,8 +101,8 @@ class DockerEngine:
     def _launch(self, spec: ContainerSpec) -> Container:
         api = self._client.api
         name = f"code-interpreter-{spec.instance_id[:8]}-{secrets.token_hex(6)}"
-        created = api.create_container(
-            spec.image,
+        container_id = self._create(
+            spec,
             name=name,
             hostname="kernel",
             ports=list(contract.PORTS),
@@ -111,9 +111,7 @@ class DockerEngine:
                 contract.LEASE_VARIABLE: str(spec.limits.lease_sec),
             },
             labels={contract.INSTANCE_LABEL: spec.instance_id, contract.ROLE_LABEL: contract.ROLE},
-            host_config=api.create_host_config(**_host_config(spec)),
         )
-        container_id: str = created["Id"]
         try:
             api.start(container_id)
             published = api.inspect_container(container_id)["NetworkSettings"]["Ports"]
@@ -125,6 +123,18 @@ class DockerEngine:
             self._remove(container_id)
             raise
         return Container(container_id, name, _HOST, ports)
+
+    def _create(self, spec: ContainerSpec, **options: Any) -> str:
+        api = self._client.api
+        host_config = api.create_host_config(**_host_config(spec))
+        try:
+            created = api.create_container(spec.image, host_config=host_config, **options)
+        except APIError as error:
+            if spec.runtime is not None and "runtime" in str(error.explanation).lower():
+                raise RuntimeNotFound(spec.runtime) from error
+            raise
+        container_id: str = created["Id"]
+        return container_id
 
     async def remove(self, container_id: str) -> None:
         await self._call(self._remove, container_id)
@@ -150,6 +160,15 @@ class DockerEngine:
         finally:
             quota = found["HostConfig"]["CpuQuota"]
             await self._call(self._client.api.update_container, container_id, cpu_quota=quota)
+
+    async def surroundings(self, container_id: str) -> Surroundings:
+        network = await self._call(self._client.api.inspect_network, _NETWORK)
+        others = [found for other, found in network["Containers"].items() if other != container_id]
+        own = (await self._call(self._client.api.inspect_container, container_id))["NetworkSettings"]
+        return Surroundings(
+            gateway=own["Networks"][_NETWORK]["Gateway"],
+            peers=tuple(found["IPv4Address"].partition("/")[0] for found in others if found["IPv4Address"]),
+        )
 
     async def running(self, instance_id: str) -> set[str]:
         label = f"{contract.INSTANCE_LABEL}={instance_id}"
@@ -197,4 +216,5 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         ],
         "ipc_mode": "private",
         "log_config": docker.types.LogConfig(type="none"),
+        "runtime": spec.runtime,
     }

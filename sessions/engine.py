@@ -3,7 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from sessions.models import Container, ContainerSpec
+from sessions.models import Container, ContainerSpec, Surroundings
 
 
 class Engine(Protocol):
@@ -24,6 +24,7 @@ class Engine(Protocol):
 
         Raises:
             LaunchFailed: the engine refused; nothing is left behind.
+            RuntimeNotFound: the engine has no such runtime.
         """
 
     async def remove(self, container_id: str) -> None:
@@ -34,6 +35,9 @@ class Engine(Protocol):
 
     def unthrottled(self, container_id: str) -> AbstractAsyncContextManager[None]:
         """While inside, the container may use all CPUs, so that its supervisor gets its turn."""
+
+    async def surroundings(self, container_id: str) -> Surroundings:
+        """Where a container that wants to get out would knock."""
 
     async def running(self, instance_id: str) -> set[str]:
         """Ids of the containers that belong to an instance."""

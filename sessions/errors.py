@@ -3,6 +3,7 @@
 SessionsError
 ├── EngineUnavailable      the container engine does not answer
 ├── ImageNotFound          the engine has no such image
+├── RuntimeNotFound        the engine has no such OCI runtime
 ├── LaunchFailed           a container did not come up
 ├── SupervisorFailed       a container's supervisor does not answer, or not as agreed
 │   └── KernelEnded        the kernel ended before the cell was to begin: no code has run
@@ -30,6 +31,16 @@ class ImageNotFound(SessionsError):
     def __init__(self, image: str) -> None:
         super().__init__(f"the kernel image {image!r} is not there; `make image` builds it")
         self.image = image
+
+
+class RuntimeNotFound(SessionsError):
+    """The engine has no OCI runtime of that name."""
+
+    def __init__(self, runtime: str) -> None:
+        super().__init__(
+            f"the container engine has no runtime {runtime!r} (KERNEL_RUNTIME); `docker info` lists its own"
+        )
+        self.runtime = runtime
 
 
 class LaunchFailed(SessionsError):

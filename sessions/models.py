@@ -23,7 +23,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """What to launch: `memory_bytes` of the limits is the container's whole limit."""
+    """What to launch: `memory_bytes` of the limits is the container's whole limit.
+
+    `runtime` is the OCI runtime's name; None is the engine's default.
+    """
 
     image: str
     instance_id: str
@@ -32,6 +35,7 @@ class ContainerSpec:
     limits: Limits
     idle_bytes: int = 0
     """Memory of a kernel with all of `preload`, where it is known: in no kernel that is the user's."""
+    runtime: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,14 @@ class Container:
     host: str
     ports: Mapping[int, int]
     """Port inside the container (`contract.PORTS`) to port at `host`."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Addresses around a container: the host on the containers' network, and other containers there."""
+
+    gateway: str
+    peers: tuple[str, ...]
 
 
 @dataclass(frozen=True)

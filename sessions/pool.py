@@ -13,7 +13,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -60,6 +60,9 @@ class ContainerLog(Protocol):
         """These are all there are of the instance."""
 
 
+Examine = Callable[[Sandbox, ContainerSpec], Awaitable[None]]
+
+
 @dataclass(frozen=True)
 class PoolSettings:
     """How many kernels, and how long to wait for one. `limits.memory_bytes` is the user's share."""
@@ -76,6 +79,7 @@ class PoolSettings:
     queue_timeout_sec: float
     reuse: bool = False
     """Whether a container serves the same tenant again, as new, after an execution that ended well."""
+    runtime: str | None = None
     max_uses: int = 1
     """Executions after which a container is destroyed all the same."""
     max_age_sec: float = 0.0
@@ -113,12 +117,17 @@ class Pool:
         containers: ContainerLog,
         context: KernelContext,
         kept: Collection[str] = (),
+        examine: Examine | None = None,
     ) -> None:
-        """`kept` are the ids of containers that belong to sessions of an earlier life of the service."""
+        """`kept` are the ids of containers that belong to sessions of an earlier life of the service.
+
+        `examine` looks at the first kernel before any other is launched; what it raises ends the start.
+        """
         self._engine = engine
         self._settings = settings
         self._containers = containers
         self._context = context
+        self._examine = examine
         self._http: aiohttp.ClientSession
         self._spec: ContainerSpec
         self._ready: deque[Sandbox] = deque()
@@ -180,25 +189,27 @@ class Pool:
 
         Every tmpfs counts as well: a full disk has to be ENOSPC and not a dead container.
         """
-        limits = self._settings.limits
+        settings, limits = self._settings, self._settings.limits
         roomy = replace(limits, memory_bytes=_FIRST_BYTES)
-        spec = ContainerSpec(image, self._settings.instance_id, "", self._settings.preload, roomy)
+        spec = ContainerSpec(
+            image, settings.instance_id, "", settings.preload, roomy, runtime=settings.runtime
+        )
         first = await self._launch(spec)
         try:
             held = await first.memory_bytes()
             idle = int(held * _IDLE_HEADROOM)
             total = idle + limits.memory_bytes + limits.workspace_bytes + 3 * limits.tmp_bytes
             self._spec = replace(spec, limits=replace(limits, memory_bytes=total), idle_bytes=held)
-            is_wanted = self._demand.target and len(self._kept_ids) < self._settings.max_containers
-            if is_wanted:
-                await self._engine.limit_memory(first.container_id, total)
+            await self._engine.limit_memory(first.container_id, total)
+            if self._examine is not None:
+                await self._examine(first, self._spec)
         except BaseException:
             await self._remove_now(first)
             raise
         log.info(
             "an idle kernel holds %d MiB; a container may use %d MiB in all", idle // _MIB, total // _MIB
         )
-        if is_wanted:
+        if self._demand.target and len(self._kept_ids) < settings.max_containers:
             self._ready.append(first)
         else:
             await self._remove_now(first)

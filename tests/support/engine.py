@@ -1,10 +1,13 @@
 """The Docker engine, looked at from outside. The one module of these tests that imports docker."""
 
+import io
 import os
+import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -13,6 +16,7 @@ import docker.errors
 from kernel_image import contract
 
 IMAGE = os.environ.get("PYTHON_EXECUTOR_DOCKER_IMAGE") or "code-interpreter-kernel:latest"
+KERNEL_IMAGE = Path(__file__).resolve().parents[2] / "kernel_image"
 TEST_LABEL = "code-interpreter.tests"
 
 
@@ -121,18 +125,42 @@ class Engine:
             if any(container_id == c["Id"] for c in self._docker.api.containers(all=True)):
                 raise
 
-    def plain_python(self, code: str) -> str:
-        """Run code in a plain container on the default bridge; what it printed."""
+    def plain_python(self, code: str, network: str = "bridge", **options: Any) -> str:
+        """Run code in a plain container; what it printed."""
         printed = self._docker.containers.run(
             IMAGE,
             ["-c", code],
             entrypoint=["python"],
-            network="bridge",
+            network=network,
             remove=True,
             labels={TEST_LABEL: "peer"},
+            **options,
         )
         assert isinstance(printed, bytes)
         return printed.decode()
+
+    @contextmanager
+    def changed_image(self, file: str, there: str, instead: str) -> Iterator[str]:
+        """The kernel image with one piece of `kernel_image/` replaced, for as long as the block; its id."""
+        source = (KERNEL_IMAGE / file).read_text()
+        assert source.count(there) == 1, f"{there!r} is not once in {file}"
+        contents = {
+            "Dockerfile": f"FROM {IMAGE}\nCOPY {file} /opt/code-interpreter/kernel_image/{file}\n",
+            file: source.replace(there, instead),
+        }
+        context = io.BytesIO()
+        with tarfile.open(fileobj=context, mode="w") as archive:
+            for name, text in contents.items():
+                member = tarfile.TarInfo(name)
+                member.size, member.mtime, member.mode = len(text.encode()), int(time.time()), 0o644
+                archive.addfile(member, io.BytesIO(text.encode()))
+        context.seek(0)
+        image, _ = self._docker.images.build(fileobj=context, custom_context=True, forcerm=True)
+        assert image.id is not None
+        try:
+            yield image.id
+        finally:
+            self._docker.images.remove(image.id, force=True)
 
     @contextmanager
     def peer(self, code: str, network: str) -> Iterator[Peer]:

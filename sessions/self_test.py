@@ -1,0 +1,124 @@
+"""The start-up self-test: what the user's code could do in a container is found out by doing it.
+
+`examine` runs `kernel_image.probe` in a kernel launched like any other, while somebody listens where
+it knocks; `sessions.walls` judges what it found. Only addresses of this machine are dialled.
+"""
+
+import contextlib
+import json
+import select
+import socket
+from collections.abc import Iterator
+from typing import Any, Final
+
+from kernel_image import contract
+from sessions.engine import Engine
+from sessions.models import Budget, Cell, CellResult, ContainerSpec, OutputChunk
+from sessions.sandbox import Sandbox
+from sessions.walls import Check, judge, not_done
+
+_PROBE: Final = """
+import os, sys, traceback
+child = os.fork()
+if child == 0:
+    try:
+        from kernel_image import probe
+        probe.main()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(0)
+os.waitpid(child, 0)
+"""
+"""In a process of its own, so that neither a name nor a module of it stays in the kernel."""
+_PROBE_SEC: Final = 30.0
+_BUDGET: Final = Budget(cpu_sec=30, memory_bytes=1 << 30, output_bytes=1 << 20, display_bytes=10_000)
+_PEERS: Final = 4
+"""Other containers that are knocked at, at most."""
+_ANY_PORT: Final = 9
+
+
+async def examine(
+    engine: Engine, sandbox: Sandbox, spec: ContainerSpec, service_port: int
+) -> tuple[Check, ...]:
+    """Try every wall around a kernel that has run no code yet; it is as it was afterwards.
+
+    Args:
+        spec: what the container was launched from.
+        service_port: where the service listens, already.
+
+    Raises:
+        EngineUnavailable, SupervisorFailed: the container is lost.
+    """
+    around = await engine.surroundings(sandbox.container_id)
+    with contextlib.ExitStack() as stack:
+        try:
+            own = _address_towards(around.gateway)
+            tcp, udp = stack.enter_context(_listeners(own))
+        except OSError as error:
+            return (not_done(f"there is no way to listen towards {around.gateway}: {error}"),)
+        hosts = sorted({own, around.gateway})
+        published = sandbox.connection.container.ports.values()
+        targets = {
+            "tcp": {
+                "host": [(host, tcp.getsockname()[1]) for host in hosts],
+                "service": [(host, service_port) for host in hosts],
+                "kernels": [
+                    *((host, port) for host in hosts for port in published),
+                    *((peer, port) for peer in around.peers[:_PEERS] for port in contract.PORTS),
+                ],
+            },
+            "udp": [(host, udp.getsockname()[1]) for host in hosts],
+        }
+        text = await _probe(sandbox, targets)
+        heard = select.select([tcp, udp], [], [], 0)[0]
+    try:
+        facts = json.loads(text["stdout"])
+    except ValueError:
+        last_words = text["stderr"].strip().splitlines()[-1:] or ["it said nothing"]
+        return (not_done(f"it ended early: {last_words[0]}"),)
+    facts["heard"] = [name for name, listener in (("tcp", tcp), ("udp", udp)) if listener in heard]
+    return judge(facts, spec.limits)
+
+
+def _address_towards(gateway: str) -> str:
+    """This process's own address on the way to the containers; nothing is sent.
+
+    It is the gateway itself unless the service runs in a container, too.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
+        channel.connect((gateway, _ANY_PORT))
+        host: str = channel.getsockname()[0]
+        return host
+
+
+@contextlib.contextmanager
+def _listeners(host: str) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A TCP and a UDP socket on an address; the system answers, and keeps what comes for a later look."""
+    with (
+        socket.create_server((host, 0)) as tcp,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+    ):
+        udp.bind((host, 0))
+        yield tcp, udp
+
+
+async def _probe(sandbox: Sandbox, targets: dict[str, Any]) -> dict[str, str]:
+    """Run the probe; what it wrote, by stream."""
+    cell = Cell(
+        code=f"exec({_PROBE!r}, {{}})",
+        stdin=json.dumps(targets),
+        timeout_sec=_PROBE_SEC,
+        last_line_interactive=False,
+        final=False,
+        counted=False,
+    )
+    text = {"stdout": "", "stderr": ""}
+    async with sandbox.begin(cell, _BUDGET) as events:
+        async for event in events:
+            if isinstance(event, OutputChunk):
+                text[event.stream] += event.text
+            elif isinstance(event, CellResult) and event.error is not None:
+                text["stderr"] += event.error.value
+    return text

@@ -1,0 +1,1 @@
+"""Attacks: from inside a kernel, by what a kernel sends, and by callers."""

@@ -1,0 +1,136 @@
+"""Ways out of a kernel's network, tried from inside against listeners of the tests' own."""
+
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel_image import contract
+from tests.conftest import StartService
+from tests.support.engine import Engine
+from tests.support.network import listeners, own_addresses
+from tests.support.process import Service
+
+pytestmark = pytest.mark.timeout(90)
+
+ESCAPE = (Path(__file__).parents[1] / "inside" / "escape.py").read_text()
+CONNECT_TO_ALL = """
+import json, socket
+ended = {}
+for host, port in json.loads(input()):
+    try:
+        socket.create_connection((host, port), timeout=2).close()
+        ended[f"{host}:{port}"] = "reached"
+    except OSError as error:
+        ended[f"{host}:{port}"] = type(error).__name__
+print(json.dumps(ended))
+"""
+WAYS_OUT = (
+    "mapped into IPv6",
+    "bound to the interface",
+    "with a mark",
+    "with a priority",
+    "by a route of its own",
+    "transparent",
+    *(f"from the published port {port}" for port in contract.PORTS),
+    "fast open",
+    "by a child's shell",
+    "datagram",
+    "datagram from a published port",
+    "broadcast",
+    "multicast",
+    "connected datagram",
+    "Unix socket of the host",
+    "new address",
+    "interface down",
+    "new interface",
+    "flush of nftables",
+)
+
+
+@pytest.fixture(scope="module")
+def escapes(service: Service, engine: Engine) -> dict[str, dict[str, Any]]:
+    """How each attempt of `tests/inside/escape.py` ended, by name; nobody may have heard of any."""
+    _, gateway, _ = engine.network(min(service.settle()))
+    abstract = f"code-interpreter-tests-{time.monotonic_ns()}"
+    with listeners() as host, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(f"\0{abstract}")
+        unix.listen()
+        for family, address in ((socket.AF_INET, (gateway, host.port)), (socket.AF_UNIX, f"\0{abstract}")):
+            with socket.socket(family) as works:
+                works.connect(address)
+        deadline = time.monotonic() + 5
+        while not host.heard and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert host.heard, "the listeners themselves work"
+        host.heard.clear()
+
+        targets = {"host": gateway, "port": host.port, "abstract": abstract, "own": contract.PORTS}
+        result = service.api.run(ESCAPE, stdin=json.dumps(targets), timeout_ms=30_000)
+        assert result["exit_code"] == 0, result["stderr"][-2000:]
+        time.sleep(0.3)
+        assert host.heard == [], "something came out of a kernel"
+    return {attempt["name"]: attempt for attempt in json.loads(result["stdout"])}
+
+
+def test_most_of_these_are_ways_out_of_a_plain_container(service: Service, engine: Engine) -> None:
+    """The same attempts by the same user, on the kernels' own bridge, arrive: so they try something."""
+    network, gateway, _ = engine.network(min(service.settle()))
+    with listeners() as host:
+        targets = {"host": gateway, "port": host.port, "abstract": "nobody", "own": contract.PORTS}
+        code = ESCAPE.replace("json.load(sys.stdin)", repr(targets))
+        found = json.loads(engine.plain_python(code, network, user="1000:1000", cap_drop=["ALL"]))
+    reached = {attempt["name"] for attempt in found if attempt["ended"].startswith("reached")}
+    assert len(reached) >= 10, found
+
+
+@pytest.mark.parametrize("way", WAYS_OUT)
+def test_there_is_no_way_out(way: str, escapes: dict[str, dict[str, Any]]) -> None:
+    """It fails, and at once."""
+    assert not escapes[way]["ended"].startswith("reached"), escapes[way]
+    assert escapes[way]["seconds"] < 1.0, escapes[way]
+
+
+def test_every_way_is_asserted(escapes: dict[str, dict[str, Any]]) -> None:
+    """No attempt is made that nobody looks at."""
+    assert set(escapes) == set(WAYS_OUT)
+
+
+def test_the_services_own_port_is_out_of_reach(start_service: StartService, engine: Engine) -> None:
+    """Though it listens on every address and a plain container reaches it, code in a kernel does not."""
+    service = start_service(HOST="0.0.0.0", POOL_SIZE=1)
+    port = int(service.base_url.rpartition(":")[2])
+    network, gateway, _ = engine.network(min(service.settle()))
+    plain = f"import socket; socket.create_connection(({gateway!r}, {port}), timeout=3); print('reached')"
+    assert engine.plain_python(plain, network) == "reached\n"
+    targets = [(address, port) for address in sorted(own_addresses() | {gateway})]
+    result = service.api.run(CONNECT_TO_ALL, stdin=json.dumps(targets), timeout_ms=10_000)
+    ended = json.loads(result["stdout"])
+    assert len(ended) == len(targets)
+    assert set(ended.values()) == {"ConnectionRefusedError"}, ended
+
+
+def test_other_kernels_are_out_of_reach(service: Service, engine: Engine) -> None:
+    """Neither at their own address nor by the ports they publish, where the test itself gets an answer."""
+    kernels = sorted(service.settle())
+    assert len(kernels) == 2
+    targets: list[tuple[str, int]] = []
+    for container_id in kernels:
+        _, gateway, address = engine.network(container_id)
+        published = engine.inspect(container_id)["NetworkSettings"]["Ports"]
+        for port in contract.PORTS:
+            (binding,) = published[f"{port}/tcp"]
+            socket.create_connection(("127.0.0.1", int(binding["HostPort"])), timeout=3).close()
+            targets += [(address, port), (gateway, int(binding["HostPort"]))]
+    result = service.api.run(
+        "import socket; print(socket.gethostbyname(socket.gethostname()))\n" + CONNECT_TO_ALL,
+        stdin=json.dumps(targets),
+        timeout_ms=30_000,
+    )
+    own, found = result["stdout"].splitlines()
+    others = {name: ended for name, ended in json.loads(found).items() if not name.startswith(f"{own}:")}
+    assert len(others) == len(targets) - len(contract.PORTS)
+    assert "reached" not in others.values(), others

@@ -1,0 +1,202 @@
+"""The start-up self-test: it finds every wall in place, and nothing is served where one is missing."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LIGHT, StartService
+from tests.hostile import weakened
+from tests.support.engine import IMAGE, Engine
+from tests.support.process import INHERITED, ROOT, Service, free_port
+
+pytestmark = pytest.mark.timeout(120)
+
+CANNOT_START = 3
+
+# Without what, and which walls the service then misses.
+WITHOUT_SETTING = {
+    "the engine's filter": {"system call filters"},
+    "the read-only root": {"read-only root", "mounts"},
+    "the limit of processes": {"processes"},
+    "the CPU quota": {"CPU"},
+    "the resource limits": {"process limits"},
+    "the limits of tmpfs": {"writable folders"},
+    "one of the tmpfs": {"writable folders"},
+    "a root without the host's folders": {"mounts"},
+    "a root without the engine's socket": {"mounts"},
+    "a /dev without the host's devices": {"devices"},
+    weakened.NO_MEMORY_LIMIT: {"memory"},
+}
+
+# A piece of the kernel image's code, what stands there instead, and which walls are then missing.
+WITHOUT_CODE = {
+    "the firewall": (
+        (
+            "lockdown.py",
+            "    requests = _requests(open_ports",
+            "    return\n    requests = _requests(open_ports",
+        ),
+        {"host", "service's port", "Docker's resolver", "supervisor's port"},
+    ),
+    "our filter of system calls": (
+        ("seccomp.py", "    header = _Filter(", "    return\n    header = _Filter("),
+        {"system call filters", "system calls", "sockets"},
+    ),
+    "an empty bounding set": (
+        ("lockdown.py", "    number = 0\n", "    return\n    number = 0\n"),
+        {"capabilities"},
+    ),
+    "a group of its own": (("lockdown.py", "    os.setresgid(uid, uid, uid)\n", ""), {"user"}),
+    "a probe that answers": (
+        ("probe.py", "    print(json.dumps(", "    (json.dumps("),
+        {"probe"},
+    ),
+    "a probe that can be imported": (
+        ("probe.py", "import ctypes\n", "import no_such_module\n"),
+        {"probe"},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a service's start ended."""
+
+    exit_code: int
+    log: str
+    left: set[str]
+    """Containers that it has left behind."""
+
+    @property
+    def missing(self) -> set[str]:
+        """Walls that it named."""
+        return {
+            line.removeprefix("- ").partition(":")[0]
+            for line in self.log.splitlines()
+            if line.startswith("- ")
+        }
+
+
+def start(engine: Engine, folder: Path, *command: str, **settings: str) -> Start:
+    """Start a service that ought to refuse, and wait for its end."""
+    instance_id = f"refusing-{uuid.uuid4().hex}"
+    environment = {name: os.environ[name] for name in INHERITED if name in os.environ} | {
+        "HOST": "0.0.0.0",
+        "PORT": str(free_port()),
+        "INSTANCE_ID": instance_id,
+        "FILE_STORAGE_DIR": str(folder / instance_id),
+        "PYTHON_EXECUTOR_DOCKER_IMAGE": IMAGE,
+        "POOL_SIZE": "1",
+        **LIGHT,
+        **settings,
+    }
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", *command],
+            env=environment,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+    finally:
+        left = engine.owned(instance_id)
+        for container_id in left:
+            engine.remove(container_id)
+    return Start(ended.returncode, ended.stdout, left)
+
+
+@pytest.fixture(scope="module")
+def refusals(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Start]]:
+    """The starts of all weakened services, two at a time; each test asks for its own."""
+    folder = tmp_path_factory.mktemp("refusing")
+
+    def without_code(name: str) -> Start:
+        (file, there, instead), _ = WITHOUT_CODE[name]
+        with engine.changed_image(file, there, instead) as image:
+            return start(engine, folder, "service.server", PYTHON_EXECUTOR_DOCKER_IMAGE=image)
+
+    starts: dict[str, Future[Start]] = {}
+    with ThreadPoolExecutor(2) as threads, ExitStack() as stack:
+        stack.callback(threads.shutdown, cancel_futures=True)
+        for name in WITHOUT_SETTING:
+            starts[name] = threads.submit(start, engine, folder, weakened.__name__, name)
+        for name in WITHOUT_CODE:
+            starts[name] = threads.submit(without_code, name)
+        yield lambda name: starts[name].result()
+
+
+def check_refusal(refusal: Start, expected: set[str]) -> None:
+    """It ended with a status and a sentence for each wall and no other, served nothing, and left nothing."""
+    assert refusal.exit_code == CANNOT_START, refusal.log
+    assert refusal.missing == expected, refusal.log
+    assert "is up at" not in refusal.log
+    assert "Traceback" not in refusal.log
+    assert refusal.left == set()
+    for line in refusal.log.splitlines():
+        assert not line.startswith("- ") or ". Help: " in line
+
+
+@pytest.mark.parametrize("name", WITHOUT_SETTING)
+def test_it_refuses_to_serve_without(name: str, refusals: Callable[[str], Start]) -> None:
+    """A container whose settings lack a wall: the service names it and ends."""
+    check_refusal(refusals(name), WITHOUT_SETTING[name])
+
+
+@pytest.mark.parametrize("name", WITHOUT_CODE)
+def test_it_refuses_to_serve_with_an_image_without(name: str, refusals: Callable[[str], Start]) -> None:
+    """A kernel image whose code leaves something out: the service names it and ends."""
+    check_refusal(refusals(name), WITHOUT_CODE[name][1])
+
+
+def test_the_report_is_there_to_read(service: Service) -> None:
+    """`GET /ready` has every check with its name, that it holds, and what was seen."""
+    report = service.api.http.get("/ready").json()["self_test"]
+    assert len(report) > 20
+    for check in report:
+        assert set(check) == {"name", "ok", "detail"}
+        assert check["ok"] is True
+        assert check["detail"]
+    named = {check["name"] for check in report}
+    for wall in {*chain(*WITHOUT_SETTING.values(), *(walls for _, walls in WITHOUT_CODE.values()))}:
+        assert wall in named or wall == "probe"
+
+
+def test_the_kernel_that_was_examined_is_as_new(start_service: StartService) -> None:
+    """The first caller gets it: first cell, empty workspace, no process but its own. Any runtime's name."""
+    service = start_service(POOL_SIZE=1, KERNEL_RUNTIME="io.containerd.runc.v2")
+    (container_id,) = service.settle()
+    assert service.engine.inspect(container_id)["HostConfig"]["Runtime"] == "io.containerd.runc.v2"
+    code = (
+        "import os, pathlib\n"
+        "mine = [p.name for p in pathlib.Path('/proc').glob('[0-9]*') if p.stat().st_uid == os.getuid()]\n"
+        "print(os.listdir('/workspace'), os.listdir('/tmp'), mine == [str(os.getpid())], len(In))"
+    )
+    result = service.api.run(code)
+    assert result["stdout"] == "[] [] True 2\n", result["stderr"]
+    assert result["execution_count"] == 1
+
+
+def test_a_runtime_that_is_not_there_is_a_sentence(engine: Engine, tmp_path: Path) -> None:
+    """`KERNEL_RUNTIME` with a name that the engine does not know: said at the start, which ends."""
+    refusal = start(engine, tmp_path, "service.server", KERNEL_RUNTIME="no-such-runtime")
+    assert refusal.exit_code == CANNOT_START, refusal.log
+    assert "the container engine has no runtime 'no-such-runtime' (KERNEL_RUNTIME)" in refusal.log
+    assert "Traceback" not in refusal.log
+    assert refusal.left == set()
+
+
+def test_a_probe_that_fails_says_why(refusals: Callable[[str], Start]) -> None:
+    """Its own error is in the sentence."""
+    assert "No module named 'no_such_module'" in refusals("a probe that can be imported").log

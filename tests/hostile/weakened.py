@@ -1,0 +1,63 @@
+"""The service, with containers that lack one of the walls: `python -m tests.hostile.weakened NAME`.
+
+What is left out of the containers' settings is really left out; all else is the service as it is.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from service import server
+from sessions import containers
+from sessions.models import ContainerSpec
+
+HostConfig = dict[str, Any]
+
+SETTINGS: dict[str, Callable[[HostConfig], HostConfig]] = {
+    "the engine's filter": lambda config: {"security_opt": [*config["security_opt"], "seccomp=unconfined"]},
+    "the read-only root": lambda _: {"read_only": False},
+    "the limit of processes": lambda _: {"pids_limit": None},
+    "the CPU quota": lambda _: {"cpu_quota": -1},
+    "the resource limits": lambda _: {"ulimits": []},
+    "the limits of tmpfs": lambda config: {
+        "tmpfs": {
+            place: ",".join(o for o in options.split(",") if not o.startswith(("size=", "nr_inodes=")))
+            for place, options in config["tmpfs"].items()
+        }
+    },
+    "one of the tmpfs": lambda config: {
+        "tmpfs": {place: options for place, options in config["tmpfs"].items() if place != "/dev/shm"}
+    },
+    "a root without the host's folders": lambda _: {"binds": {"/usr/share": {"bind": "/mnt", "mode": "ro"}}},
+    "a root without the engine's socket": lambda _: {
+        "binds": {"/dev/null": {"bind": "/run/docker.sock", "mode": "rw"}}
+    },
+    "a /dev without the host's devices": lambda _: {"devices": ["/dev/kmsg:/dev/kmsg:rw"]},
+}
+"""What is missing, and what a container's settings are instead."""
+
+
+NO_MEMORY_LIMIT = "the memory limit"
+
+
+async def _leave_memory_alone(engine: containers.DockerEngine, container_id: str, memory_bytes: int) -> None:
+    """In place of `DockerEngine.limit_memory`."""
+
+
+def main(missing: str) -> None:
+    """Serve, or refuse to."""
+    whole = containers._host_config
+
+    def weakened(spec: ContainerSpec) -> HostConfig:
+        config = whole(spec)
+        return config | SETTINGS[missing](config)
+
+    if missing == NO_MEMORY_LIMIT:
+        setattr(containers.DockerEngine, "limit_memory", _leave_memory_alone)  # noqa: B010
+    else:
+        setattr(containers, "_host_config", weakened)  # noqa: B010
+    server.main()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
