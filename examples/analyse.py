@@ -1,6 +1,6 @@
 """Analyse a table in the service: upload it, fit a model, take home a chart and a spreadsheet.
 
-    python3 examples/analyse.py [--url http://127.0.0.1:8000] [--out out]
+    python3 examples/analyse.py [--url http://127.0.0.1:8000] [--key KEY] [--out out]
 
 Needs nothing but Python: pandas, scikit-learn and matplotlib are in the service.
 """

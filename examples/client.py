@@ -23,7 +23,7 @@ class ClientError(Exception):
 
 
 class Client:
-    """Speaks to the service at `url`, with an API key if it wants one; each call has a connection of its own."""
+    """Speaks to the service at `url`, which may want an API key; each call has a connection of its own."""
 
     def __init__(self, url: str = DEFAULT_URL, key: str = "") -> None:
         self.url = url.rstrip("/")

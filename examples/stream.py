@@ -1,6 +1,6 @@
 """Follow an execution while it runs: a progress bar, then a figure.
 
-    python3 examples/stream.py [--url http://127.0.0.1:8000] [--out out]
+    python3 examples/stream.py [--url http://127.0.0.1:8000] [--key KEY] [--out out]
 
 Needs nothing but Python.
 """
