@@ -9,7 +9,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from service.limits import StorageQuota
 from service.media_types import guess_media_type
 from service.records import FileOrigin, FilePage, StoredFile
 from service.registry import Registry
+from service.settle import settle
 
 T = TypeVar("T")
 
@@ -238,7 +239,7 @@ class FileStore:
 
     async def on_thread(self, work: Callable[[], T]) -> T:
         """Do ``work`` on a thread for the disk. Who is cancelled still waits until it is done."""
-        return await _settle(asyncio.get_running_loop().run_in_executor(self._threads, work))
+        return await settle(asyncio.get_running_loop().run_in_executor(self._threads, work))
 
     async def _write(
         self, draft: Draft, chunks: AsyncIterable[bytes], count: Callable[[int], None]
@@ -260,9 +261,9 @@ class FileStore:
 
     async def _register(self, stored: StoredFile) -> None:
         try:
-            await _settle(self._registry.add_file(stored))
+            await settle(self._registry.add_file(stored))
         except asyncio.CancelledError:
-            await _settle(self._registry.delete_file(stored.file_id))
+            await settle(self._registry.delete_file(stored.file_id))
             raise
 
     async def _remove(self, file_id: str) -> bool:
@@ -276,20 +277,6 @@ class FileStore:
         if stored is not None:
             self._quota.forget(stored.owner, stored.size_bytes)
         return stored is not None
-
-
-async def _settle(work: Awaitable[T]) -> T:
-    """Await ``work``; when cancelled, wait until it has come to its end before giving up."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                continue
-        raise
 
 
 def _ids_and_dates(folder: Path) -> dict[str, float]:

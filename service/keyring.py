@@ -93,10 +93,10 @@ def read_key_file(path: Path) -> Keys:
 
 
 def _check_distinct(pairs: Iterable[tuple[str, bytes]]) -> Keys:
-    """Two tenants must not become one by a slip."""
+    """Two tenants must not become one by a slip, nor by a database that takes ``A`` for ``a``."""
     keys: Keys = {}
     for name, hashed in pairs:
-        if name in keys:
+        if name.lower() in (known.lower() for known in keys):
             raise ValueError(f"{name!r} is there twice")
         if hashed in keys.values():
             raise ValueError(f"{name!r} has the key of another name")

@@ -71,7 +71,7 @@ def _path(given: Path | None) -> Path:
 def _add(path: Path, name: str) -> None:
     key = _new_key()
     with _changing(path) as lines:
-        if _line_of(lines, name) is not None:
+        if any(line.lower().startswith(f"{name}:".lower()) for line in lines):
             raise _Refused(f"{name!r} has a key already; 'replace' makes another")
         lines.append(_line(name, key))
     _tell(key, f"The key of {name!r}. Keep it: {path} has only its hash.")
@@ -116,15 +116,11 @@ _COMMANDS: Final[dict[str, Callable[[Path, str], None]]] = {
 }
 
 
-def _line_of(lines: list[str], name: str) -> int | None:
-    return next((index for index, line in enumerate(lines) if line.strip().startswith(f"{name}:")), None)
-
-
 def _existing(lines: list[str], name: str) -> int:
-    index = _line_of(lines, name)
-    if index is None:
-        raise _Refused(f"{name!r} has no key")
-    return index
+    for index, line in enumerate(lines):
+        if line.startswith(f"{name}:"):
+            return index
+    raise _Refused(f"{name!r} has no key")
 
 
 @contextmanager
@@ -135,7 +131,7 @@ def _changing(path: Path) -> Iterator[list[str]]:
         fcntl.flock(folder, fcntl.LOCK_EX)
         if path.exists():
             read_key_file(path)  # what makes no sense is not made worse
-            lines = path.read_text("utf-8").removesuffix("\n").split("\n")
+            lines = [line.strip() for line in path.read_text("utf-8").removesuffix("\n").split("\n")]
         else:
             lines = []
         yield lines

@@ -52,9 +52,9 @@ class Executions:
         self._running: Counter[str] = Counter()
 
     @contextmanager
-    def one_of(self, owner: str) -> Iterator[None]:
-        """Count one for as long as the block. Raises ``TooManyExecutions``."""
-        if self._limit and self._running[owner] >= self._limit:
+    def one_of(self, owner: str, *, runs_already: bool = False) -> Iterator[None]:
+        """Count one for as long as the block. Raises ``TooManyExecutions``, unless it runs already."""
+        if self._limit and not runs_already and self._running[owner] >= self._limit:
             raise TooManyExecutions(self._limit)
         self._running[owner] += 1
         try:

@@ -125,12 +125,12 @@ class Session:
                 note = CellNote(self._sessions, record)
                 conclude = self._tell_of_new_kernel if in_new_kernel else self._conclude
                 self._follow(live, events, stack.pop_all(), conclude, note, files_in=len(inputs))
-                if request.detach:
-                    await note.write()
-                return live
         except BaseException:
             self._turn.release()
             raise
+        if request.detach:
+            await note.write()
+        return live
 
     async def _begin(self, stack: AsyncExitStack, cell: Cell) -> tuple[AsyncGenerator[CellEvent], bool]:
         """Begin a cell; also gives whether it is in a new kernel, the old one having ended meanwhile."""
@@ -356,6 +356,7 @@ class Session:
         await self._turn.acquire()
         async with AsyncExitStack() as stack:
             try:
+                stack.enter_context(self._executor.running.one_of(self.record.owner, runs_already=True))
                 attached = self.sandbox.attach(cell.cell_id, self._executor.budget, left)
                 events = await stack.enter_async_context(attached)
             except SupervisorFailed:

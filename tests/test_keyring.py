@@ -54,6 +54,7 @@ def test_keys_are_split_at_commas_and_the_first_colon() -> None:
         "alice:hunter2\u00a0x",
         "alice:hunter2\x00",
         "alice:hunter2,alice:other",
+        "alice:hunter2,Alice:other",
         "alice:hunter2,bob:hunter2",
     ],
 )
