@@ -12,6 +12,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,8 @@ from tests.conftest import GENEROUS, OPEN_SERVICES
 from tests.files_support import make_settings, serve_app
 from tests.support.api import Api, Body, problem
 from tests.support.keys import KeyedService, key_command, make_key
-from tests.support.process import Service
+from tests.support.process import ROOT, Service
 from tests.support.session import Session, live_sessions, new_session, open_session
-from tests.test_serving import ROOT
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -403,6 +403,26 @@ def test_a_body_is_not_read_without_a_key(keyed: KeyedService) -> None:
         assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
 
 
+def test_the_examples_client_sends_a_key(keyed: KeyedService, tmp_path: Path) -> None:
+    """What the README's examples are made of works where a key is needed."""
+    (tmp_path / "data.txt").write_text("sent")
+    code = (
+        "import pathlib, sys, client\n"
+        "there = client.Client(sys.argv[1], sys.argv[2])\n"
+        "print(there.download(there.upload(pathlib.Path(sys.argv[3]))).decode())\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, keyed.service.base_url, keyed.key("bob"), str(tmp_path / "data.txt")],
+        cwd=ROOT / "examples",
+        env={"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ended.stdout, ended.stderr) == ("sent\n", "")
+
+
 def test_health_and_readiness_are_open_to_all(keyed: KeyedService) -> None:
     """With no key or a wrong one; so is the documentation unless it is closed."""
     for path in ("/health", "/ready", "/docs", "/redoc", "/openapi.json"):
@@ -527,37 +547,41 @@ def test_what_was_made_before_keys_is_the_key_named_default(
     start_service: Callable[..., Service], tmp_path: Path
 ) -> None:
     """Its files and its live session; no other key sees them; without keys again, everybody does."""
-    service = start_service()
+    service = start_service(POOL_SIZE=1)
     session = open_session(service)
     session.run("x = 42")
     file_id = service.api.upload(b"old")
+
     service.stop()
     service.restart(API_KEYS="default:key-of-default-key,alice:key-of-alice-alice")
-    default, alice = Api(service.base_url, "key-of-default-key"), Api(service.base_url, "key-of-alice-alice")
-    assert Session(service, session.created, default).printed("print(x)") == "42"
-    assert default.download(file_id) == b"old"
-    assert alice.http.get(f"/v1/files/{file_id}").status_code == 404
-    assert Session(service, session.created, alice).call("GET").status_code == 404
-    assert live_sessions(alice) == []
-    hers = alice.upload(b"new")
-    with new_session(service, alice) as mine:
-        mine.run("y = 7")
-        service.crash()
-        service.restart(API_KEYS="")
-        assert live_sessions(service.api) == [session.id]
-        assert service.api.download(file_id) == b"old"
-        assert service.api.http.get(f"/v1/files/{hers}").status_code == 404
-        assert session.printed("print(x)") == "42"
-        service.stop()
-        service.restart(API_KEYS="alice:key-of-alice-alice")
-        again = Api(service.base_url, "key-of-alice-alice")
-        assert Session(service, mine.created, again).printed("print(y)") == "7"
-        assert Session(service, mine.created, again).delete().status_code == 204
-        service.stop()
-        service.restart(API_KEYS="")
-        session.delete()
-    for api in (default, alice, again):
-        api.close()
+    with ExitStack() as stack:
+        default, alice = (
+            stack.enter_context(Api(service.base_url, key).http)
+            for key in ("key-of-default-key", "key-of-alice-alice")
+        )
+        assert default.get(f"/v1/files/{file_id}").content == b"old"
+        assert default.post(f"{session.url}/execute", json={"code": "x"}).json()["stdout"] == "42\n"
+        for path in (f"/v1/files/{file_id}", session.url, f"{session.url}/cells"):
+            assert alice.get(path).status_code == 404
+        assert alice.get("/v1/sessions").json() == {"sessions": []}
+        hers = alice.post("/v1/files", files={"file": ("new", b"new")}).json()["file_id"]
+        mine = alice.post("/v1/sessions", json={}).json()["session_id"]
+        alice.post(f"/v1/sessions/{mine}/execute", json={"code": "y = 7"})
+
+    service.crash()
+    service.restart(API_KEYS="")
+    assert live_sessions(service.api) == [session.id]
+    assert service.api.download(file_id) == b"old"
+    assert service.api.http.get(f"/v1/files/{hers}").status_code == 404
+    assert session.printed("print(x)") == "42"
+    session.delete()
+
+    service.stop()
+    service.restart(API_KEYS="alice:key-of-alice-alice")
+    with Api(service.base_url, "key-of-alice-alice").http as alice:
+        assert alice.get(f"/v1/files/{hers}").content == b"new"
+        assert alice.post(f"/v1/sessions/{mine}/execute", json={"code": "y"}).json()["stdout"] == "7\n"
+        assert alice.delete(f"/v1/sessions/{mine}").status_code == 204
 
 
 def test_a_key_file_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
