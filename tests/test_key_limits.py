@@ -14,7 +14,7 @@ import pytest
 from service.errors import FileTooLarge, StorageQuotaExceeded, TooManyExecutions, TooManyRequests
 from service.limits import FILE_OVERHEAD_BYTES, Executions, RequestRate, StorageQuota
 from service.settings import MIB
-from tests.conftest import OPEN_SERVICES
+from tests.conftest import OPEN_SERVICES, StartService
 from tests.files_support import file_store, make_settings
 from tests.support.api import Api, problem
 from tests.support.keys import KeyedService, make_key
@@ -160,11 +160,11 @@ def refused(response: httpx.Response, status: int, code: str, setting: str) -> N
         assert int(response.headers["retry-after"]) >= 1
 
 
-def wait_for_a_place(api: Api, seconds: float = 15) -> None:
+def wait_for_a_place(api: Api, seconds: float = 15, limit: int = EXECUTIONS) -> None:
     """Return once the key may run code again."""
     deadline = time.monotonic() + seconds
     while (response := api.execute("1")).status_code != 200:
-        refused(response, 429, "too_many_executions", "KEY_MAX_EXECUTIONS=2")
+        refused(response, 429, "too_many_executions", f"KEY_MAX_EXECUTIONS={limit}")
         assert time.monotonic() < deadline, "a place was not given back"
         time.sleep(0.25)
 
@@ -247,6 +247,22 @@ def test_a_restart_is_possible_at_the_limit(limited: KeyedService) -> None:
         refused(api.execute("1"), 429, "too_many_executions", "KEY_MAX_EXECUTIONS=2")
         one.restart()
         assert one.printed("print('back')") == "back"
+
+
+def test_a_cell_that_outlives_the_service_still_counts(start_service: StartService) -> None:
+    """After a crash, too, it takes its place until it ends."""
+    service = start_service(POOL_SIZE=1, API_KEYS="alice:key-of-alice-alice", KEY_MAX_EXECUTIONS=1)
+    session = open_session(service, Api(service.base_url, "key-of-alice-alice"))
+    session.detach(SPIN)
+    session.api.close()
+    service.crash()
+    service.restart()
+    session = Session(service, session.created, Api(service.base_url, "key-of-alice-alice"))
+    refused(session.api.execute("1"), 429, "too_many_executions", "KEY_MAX_EXECUTIONS=1")
+    session.interrupt()
+    wait_for_a_place(session.api, limit=1)
+    session.delete()
+    session.api.close()
 
 
 def test_a_key_has_so_many_sessions(limited: KeyedService) -> None:

@@ -8,11 +8,13 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -298,6 +300,19 @@ def test_the_owner_can_do_all_of_it(keyed: KeyedService) -> None:
         assert file_id != things.file_id
 
 
+def owner_of(service: Service, execution_id: str) -> str:
+    """Whose an execution is; its row is written while the answer is read."""
+    deadline = time.monotonic() + 10
+    with closing(sqlite3.connect(service.storage / "registry.sqlite3")) as registry:
+        while True:
+            query = "SELECT owner FROM executions WHERE execution_id = ?"
+            found = registry.execute(query, (execution_id,)).fetchone()
+            if found is not None:
+                return str(found[0])
+            assert time.monotonic() < deadline, "the execution is not in the registry"
+            time.sleep(0.05)
+
+
 def test_what_code_makes_is_its_callers(keyed: KeyedService) -> None:
     """Files and images of executions, streamed and of sessions, with their ids, are for the same key only."""
     alice, bob = keyed.api("alice"), keyed.api("bob")
@@ -312,6 +327,7 @@ def test_what_code_makes_is_its_callers(keyed: KeyedService) -> None:
         ids = [file["file_id"] for file in result["files"]]
         ids.append(result["outputs"][0]["metadata"]["image/png"]["file_id"])
         assert len(ids) == 2
+        assert owner_of(keyed.service, result["execution_id"]) == "alice"
         for file_id in ids:
             assert bob.http.get(f"/v1/files/{file_id}").status_code == 404
             assert bob.http.delete(f"/v1/files/{file_id}").status_code == 404

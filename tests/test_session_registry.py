@@ -299,6 +299,28 @@ async def test_sessions_that_ended_long_ago_are_forgotten(
     assert rows == [(live.session_id,)]
 
 
+async def test_a_session_made_before_keys_belongs_to_the_one_tenant(url: str) -> None:
+    """It is there for who has no key, or the key of that name, and for nobody else."""
+    record = a_session()
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        command.upgrade(migrations.config_for(connection), "0002")
+        values = asdict(record)
+        del values["owner"]
+        columns, places = ", ".join(values), ", ".join("?" * len(values))
+        connection.exec_driver_sql(
+            f"INSERT INTO sessions ({columns}) VALUES ({places})", tuple(values.values())
+        )
+    engine.dispose()
+
+    registry, sessions = await reopened(url)
+    await registry.migrate()
+    assert await sessions.live_sessions("one") == [replace(record, owner=ONE_TENANT)]
+    assert await sessions.get_session(record.session_id, ONE_TENANT) == record
+    assert await sessions.get_session(record.session_id, "alice") is None
+    await registry.close()
+
+
 async def test_a_registry_of_the_first_revision_keeps_what_it_has(url: str) -> None:
     """Files, executions, containers and the instance's name stay; they belong to the one tenant."""
     file = StoredFile(str(uuid.uuid4()), "a.csv", 3, "0" * 64, "text/csv", 1.0)
