@@ -1,6 +1,6 @@
 """Analyse a table in the service: upload it, fit a model, take home a chart and a spreadsheet.
 
-    python3 examples/analyse.py [--url http://127.0.0.1:8000] [--out out]
+    python3 examples/analyse.py [--url http://127.0.0.1:8000] [--key KEY] [--out out]
 
 Needs nothing but Python: pandas, scikit-learn and matplotlib are in the service.
 """
@@ -139,10 +139,11 @@ def main() -> None:
     """Read the arguments; a problem is one sentence and exit code 1."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--url", default=DEFAULT_URL, help="of the service (%(default)s)")
+    arguments.add_argument("--key", default="", help="API key, if the service wants one")
     arguments.add_argument("--out", default="out", type=Path, help="folder to fill (%(default)s)")
     given = arguments.parse_args()
     try:
-        analyse(Client(given.url), given.out)
+        analyse(Client(given.url, given.key), given.out)
     except ClientError as problem:
         sys.exit(str(problem))
 

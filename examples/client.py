@@ -23,10 +23,11 @@ class ClientError(Exception):
 
 
 class Client:
-    """Speaks to the service at `url`; each call has a connection of its own."""
+    """Speaks to the service at `url`, which may want an API key; each call has a connection of its own."""
 
-    def __init__(self, url: str = DEFAULT_URL) -> None:
+    def __init__(self, url: str = DEFAULT_URL, key: str = "") -> None:
         self.url = url.rstrip("/")
+        self._headers = {"X-API-Key": key} if key else {}
 
     def version(self) -> str:
         """The service's version, once it is known to work."""
@@ -85,7 +86,7 @@ class Client:
         connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         try:
             connection = connect(address.netloc, timeout=_SILENCE_SEC)
-            connection.request(method, address.path + path, body, {"Content-Type": kind})
+            connection.request(method, address.path + path, body, self._headers | {"Content-Type": kind})
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise ClientError(

@@ -5,11 +5,13 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.guard import key_name
+
 log = logging.getLogger(__name__)
 
 
 class AccessLog:
-    """ASGI middleware: who asked for what, and the status of the answer."""
+    """ASGI middleware: who asked for what, with the name of the key, and the status of the answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -30,4 +32,5 @@ class AccessLog:
             await self._app(scope, receive, send_and_note)
         finally:
             client = scope.get("client") or ("-", 0)
-            log.info('%s:%d "%s %s" %d', *client, scope["method"], quote(scope["path"]), status)
+            path = quote(scope["path"])
+            log.info('%s:%d %s "%s %s" %d', *client, key_name(scope), scope["method"], path, status)

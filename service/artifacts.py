@@ -9,7 +9,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +19,11 @@ from typing import Self, TypeVar
 
 from service.drafts import Draft
 from service.errors import FileNotFound, FileTooLarge, StorageUnavailable
+from service.limits import StorageQuota
 from service.media_types import guess_media_type
 from service.records import FileOrigin, FilePage, StoredFile
 from service.registry import Registry
+from service.settle import settle
 
 T = TypeVar("T")
 
@@ -86,16 +88,25 @@ class FileStore:
     """Files in one folder, with their names and dates in the registry.
 
     ``max_bytes`` is the most a file may have. ``ttl_sec`` is the seconds a file is kept; None or
-    0 keeps it until it is deleted.
+    0 keeps it until it is deleted. Each file has an owner, and nobody else gets it; ``quota`` bounds
+    what an owner may store.
     """
 
-    def __init__(self, root: Path, registry: Registry, max_bytes: int, ttl_sec: int | None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        registry: Registry,
+        max_bytes: int,
+        ttl_sec: int | None,
+        quota: StorageQuota | None = None,
+    ) -> None:
         self.max_bytes = max_bytes
         self._root = root
         self._files = root / "files"
         self._incoming = root / "incoming"
         self._registry = registry
         self._ttl_sec = ttl_sec
+        self._quota = quota or StorageQuota()
         self._being_saved: set[str] = set()
         self._threads = ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="files")
 
@@ -110,6 +121,10 @@ class FileStore:
         except OSError as error:
             raise StorageUnavailable(self._root, error.strerror or str(error)) from error
 
+    async def count_stored(self) -> None:
+        """Begin to count from what is there: for the quota, once before the first file."""
+        self._quota.load(await self._registry.stored_bytes())
+
     def close(self) -> None:
         """Let go of the threads; what they are doing is finished first."""
         self._threads.shutdown()
@@ -119,6 +134,7 @@ class FileStore:
         chunks: AsyncIterable[bytes],
         filename: str,
         *,
+        owner: str,
         origin: FileOrigin = "upload",
         execution_id: str | None = None,
         media_type: str | None = None,
@@ -131,6 +147,7 @@ class FileStore:
 
         Raises:
             FileTooLarge: there are more than ``max_bytes`` bytes.
+            StorageQuotaExceeded: the owner may not store so much.
             StorageFull: the disk takes no more.
             RegistryUnavailable: the file could not be registered.
         """
@@ -138,22 +155,24 @@ class FileStore:
         draft = Draft(self._incoming / file_id)
         self._being_saved.add(file_id)
         try:
-            rest = await self._write(draft, chunks)
-            await self.on_thread(partial(draft.publish, rest, self.path(file_id)))
-            created_at = time.time()
-            stored = StoredFile(
-                file_id=file_id,
-                filename=filename,
-                size_bytes=draft.size_bytes,
-                sha256=draft.sha256,
-                media_type=media_type or guess_media_type(filename),
-                created_at=created_at,
-                expires_at=created_at + self._ttl_sec if self._ttl_sec else None,
-                origin=origin,
-                execution_id=execution_id,
-            )
-            await self._register(stored)
-            return stored
+            with self._quota.new_file(owner) as count:
+                rest = await self._write(draft, chunks, count)
+                await self.on_thread(partial(draft.publish, rest, self.path(file_id)))
+                created_at = time.time()
+                stored = StoredFile(
+                    file_id=file_id,
+                    filename=filename,
+                    size_bytes=draft.size_bytes,
+                    sha256=draft.sha256,
+                    media_type=media_type or guess_media_type(filename),
+                    created_at=created_at,
+                    expires_at=created_at + self._ttl_sec if self._ttl_sec else None,
+                    origin=origin,
+                    execution_id=execution_id,
+                    owner=owner,
+                )
+                await self._register(stored)
+                return stored
         except BaseException:
             # Done in place: who has been cancelled cannot wait for a thread.
             draft.discard()
@@ -162,32 +181,32 @@ class FileStore:
         finally:
             self._being_saved.discard(file_id)
 
-    async def get(self, file_id: str) -> StoredFile:
-        """The file of this id. Raises ``FileNotFound``, also once it has expired."""
+    async def get(self, file_id: str, owner: str) -> StoredFile:
+        """The owner's file of this id. Raises ``FileNotFound``, also once it has expired."""
         if not _FILE_ID.fullmatch(file_id):
             raise FileNotFound(file_id)
-        stored = await self._registry.get_file(file_id)
+        stored = await self._registry.get_file(file_id, owner)
         if stored.expires_at is not None and stored.expires_at <= time.time():
             raise FileNotFound(file_id)
         return stored
 
-    async def list_files(self, limit: int | None = None, after: str | None = None) -> FilePage:
-        """Files that have not expired, oldest first; see ``Registry.list_files``."""
-        return await self._registry.list_files(limit, after, now=time.time())
+    async def list_files(self, owner: str, limit: int | None = None, after: str | None = None) -> FilePage:
+        """The owner's files that have not expired, oldest first; see ``Registry.list_files``."""
+        return await self._registry.list_files(owner, limit, after, now=time.time())
 
-    async def open(self, file_id: str) -> OpenFile:
-        """Open a file for reading. Raises ``FileNotFound``."""
-        stored = await self.get(file_id)
+    async def open(self, file_id: str, owner: str) -> OpenFile:
+        """Open a file of the owner's for reading. Raises ``FileNotFound``."""
+        stored = await self.get(file_id, owner)
         try:
             file = await self.on_thread(partial(FileIO, self.path(file_id)))
         except FileNotFoundError:
             raise FileNotFound(file_id) from None
         return OpenFile(stored, file, self)
 
-    async def delete(self, file_id: str) -> bool:
-        """Delete a file; False if there is none of this id, or it has expired."""
+    async def delete(self, file_id: str, owner: str) -> bool:
+        """Delete a file of the owner's; False if there is none of this id, or it has expired."""
         try:
-            await self.get(file_id)
+            await self.get(file_id, owner)
         except FileNotFound:
             return False
         return await self._remove(file_id)
@@ -206,9 +225,7 @@ class FileStore:
         # In this order, a file saved or deleted meanwhile looks neither lost nor an orphan.
         registered = await self._registry.all_file_ids()
         present = await self.on_thread(partial(_ids_and_dates, self._files))
-        lost = [
-            file_id for file_id in registered - present.keys() if await self._registry.delete_file(file_id)
-        ]
+        lost = [file_id for file_id in registered - present.keys() if await self._forget(file_id)]
 
         old = {file_id for file_id, date in present.items() if date < now - _GRACE_SEC}
         candidates = old - registered - self._being_saved
@@ -222,9 +239,11 @@ class FileStore:
 
     async def on_thread(self, work: Callable[[], T]) -> T:
         """Do ``work`` on a thread for the disk. Who is cancelled still waits until it is done."""
-        return await _settle(asyncio.get_running_loop().run_in_executor(self._threads, work))
+        return await settle(asyncio.get_running_loop().run_in_executor(self._threads, work))
 
-    async def _write(self, draft: Draft, chunks: AsyncIterable[bytes]) -> list[bytes]:
+    async def _write(
+        self, draft: Draft, chunks: AsyncIterable[bytes], count: Callable[[int], None]
+    ) -> list[bytes]:
         """Write all full blocks, and return what remains: it saves small files a step."""
         received = held = 0
         block: list[bytes] = []
@@ -233,6 +252,7 @@ class FileStore:
             held += len(chunk)
             if received > self.max_bytes:
                 raise FileTooLarge(self.max_bytes)
+            count(len(chunk))
             block.append(chunk)
             if held >= _WRITE_BLOCK:
                 await self.on_thread(partial(draft.write, block))
@@ -241,30 +261,22 @@ class FileStore:
 
     async def _register(self, stored: StoredFile) -> None:
         try:
-            await _settle(self._registry.add_file(stored))
+            await settle(self._registry.add_file(stored))
         except asyncio.CancelledError:
-            await _settle(self._registry.delete_file(stored.file_id))
+            await settle(self._registry.delete_file(stored.file_id))
             raise
 
     async def _remove(self, file_id: str) -> bool:
         """Row first, so that nobody is given a row without bytes."""
-        known = await self._registry.delete_file(file_id)
+        known = await self._forget(file_id)
         await self.on_thread(partial(_unlink, self._files, {file_id}))
         return known
 
-
-async def _settle(work: Awaitable[T]) -> T:
-    """Await ``work``; when cancelled, wait until it has come to its end before giving up."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                continue
-        raise
+    async def _forget(self, file_id: str) -> bool:
+        stored = await self._registry.delete_file(file_id)
+        if stored is not None:
+            self._quota.forget(stored.owner, stored.size_bytes)
+        return stored is not None
 
 
 def _ids_and_dates(folder: Path) -> dict[str, float]:

@@ -8,17 +8,19 @@ _EXAMPLE = r'{"code": "import pandas as pd\npd.DataFrame({\"n\": [1, 2]}) * 21"}
 _ANY_ADDRESS = {"0.0.0.0", "::", ""}
 
 
-def banner(host: str, port: int) -> str:
+def banner(host: str, port: int, *, needs_key: bool = False) -> str:
     """Lines for the terminal. A server on all addresses is shown at the loopback one."""
     address = base_url(host, port)
     everywhere = " (on all addresses)" if host in _ANY_ADDRESS else ""
-    json_header = "-H 'Content-Type: application/json'"
+    headers = "-H 'Content-Type: application/json'"
+    if needs_key:
+        headers += ' -H "X-API-Key: $KEY"'
     return f"""
   Code Interpreter {service.__version__} is up at {address}{everywhere}
   API documentation: {address}/docs
   Try it:
 
-curl -s {address}/v1/execute {json_header} -d '{_EXAMPLE}'
+curl -s {address}/v1/execute {headers} -d '{_EXAMPLE}'
 """
 
 

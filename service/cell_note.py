@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from service.records import CellRecord, ExecutionRecord
 from service.session_registry import SessionRegistry
+from service.settle import settle
 from sessions.models import JsonObject
 
 _SHORT_SEC = 0.05
@@ -31,14 +32,20 @@ class CellNote:
 
     async def write(self) -> None:
         """Return when a crash could not make the cell be forgotten."""
+        await settle(self._write())
+
+    async def _write(self) -> None:
         async with self._writing:
             if not self._is_written:
                 await self._registry.add_cell(self.cell)
                 self._is_written = True
 
     async def done(self, result: JsonObject, execution: ExecutionRecord) -> None:
-        """Note how it ended."""
+        """Note how it ended, also where the session is ended meanwhile."""
         done = replace(self.cell, state="done", finished_at=time.time(), result=result)
+        await settle(self._keep_result(done, execution))
+
+    async def _keep_result(self, done: CellRecord, execution: ExecutionRecord) -> None:
         async with self._writing:
             await self._registry.keep_result(done, execution, is_new=not self._is_written)
             self._is_written = True

@@ -4,7 +4,6 @@
 lifespan.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Protocol
 
@@ -12,6 +11,8 @@ from fastapi import Depends, Request
 
 from service.artifacts import FileStore
 from service.executor import Executor
+from service.guard import caller_of
+from service.keyring import Caller
 from service.sessions import Sessions
 from service.settings import Settings
 from sessions.walls import Check
@@ -81,14 +82,17 @@ async def _sessions(request: Request) -> Sessions:
     return sessions
 
 
-async def _tenant(request: Request) -> str:
-    """Who calls, as far as that can be told: a digest of the API key; "" without one."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    key = token if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
-    return hashlib.sha256(key.encode()).hexdigest() if key else ""
+async def _caller(request: Request) -> Caller:
+    return caller_of(request.scope)
 
 
-TenantDep = Annotated[str, Depends(_tenant)]
+async def _owner(request: Request) -> str:
+    return caller_of(request.scope).owner
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+OwnerDep = Annotated[str, Depends(_owner)]
+"""Whose things the request is about."""
 SettingsDep = Annotated[Settings, Depends(_settings)]
 FilesDep = Annotated[FileStore, Depends(_files)]
 KernelsDep = Annotated[Kernels, Depends(_kernels)]

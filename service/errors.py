@@ -15,11 +15,17 @@
      │   ├─ CellNotFound(cell_id)
      │   ├─ NoInputRequest(session_id)
      │   ├─ WorkspaceFileNotFound(path)
-     │   ├─ TooManySessions(limit)
+     │   ├─ TooManySessions(limit, setting)
+     │   ├─ TooManyExecutions(limit)
+     │   ├─ TooManyRequests(per_minute, retry_after_sec)
+     │   ├─ KeyMissing()
+     │   ├─ KeyInvalid()
+     │   ├─ StorageQuotaExceeded(limit_bytes)
      │   ├─ StorageFull(reason)
      │   └─ RegistryUnavailable(reason)
      ├─ StartError                    the service cannot start; its text is for the operator
      │   ├─ SettingsInvalid(problems)
+     │   ├─ KeyFileInvalid(path, reason)
      │   ├─ AddressUnavailable(host, port, reason)
      │   ├─ StorageUnavailable(folder, reason)
      │   ├─ StorageInUse(folder)
@@ -36,6 +42,7 @@ Errors of other packages (``sessions.errors``) get a line there too. Every answe
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -173,11 +180,53 @@ class WorkspaceFileNotFound(ServiceError):
 
 
 class TooManySessions(ServiceError):
-    """``limit`` sessions are open."""
+    """``limit`` sessions are open, which ``setting`` allows: in all, or for one key."""
+
+    def __init__(self, limit: int, setting: str = "MAX_SESSIONS") -> None:
+        super().__init__(f"{setting}={limit} sessions are open; delete one or try again later")
+        self.limit = limit
+        self.setting = setting
+
+
+class TooManyExecutions(ServiceError):
+    """``limit`` executions of the key run or wait."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"MAX_SESSIONS={limit} sessions are open; delete one or try again later")
+        super().__init__(f"KEY_MAX_EXECUTIONS={limit} executions of this key run; try again after one")
         self.limit = limit
+
+
+class TooManyRequests(ServiceError):
+    """The key has asked too often; it may ask again after ``retry_after_sec`` seconds."""
+
+    def __init__(self, per_minute: int, retry_after_sec: float) -> None:
+        super().__init__(f"This key may send KEY_REQUESTS_PER_MINUTE={per_minute} requests a minute")
+        self.per_minute = per_minute
+        self.retry_after_sec = retry_after_sec
+
+
+class KeyMissing(ServiceError):
+    """A request without an API key, where one is needed."""
+
+    def __init__(self) -> None:
+        super().__init__("An API key is needed: 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+
+
+class KeyInvalid(ServiceError):
+    """A request with a key that is not valid, or with two that differ."""
+
+    def __init__(self) -> None:
+        super().__init__("The API key is not valid")
+
+
+class StorageQuotaExceeded(ServiceError):
+    """A key's files would have more than ``limit_bytes`` bytes together."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"The files of this key would exceed KEY_STORAGE_MB={limit_bytes // (1024 * 1024)}; delete some"
+        )
+        self.limit_bytes = limit_bytes
 
 
 class StorageFull(ServiceError):
@@ -206,6 +255,15 @@ class SettingsInvalid(StartError):
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class KeyFileInvalid(StartError):
+    """The file of ``API_KEYS_FILE`` cannot be read or makes no sense; ``reason`` shows no key."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"API_KEYS_FILE={path} cannot be used: {reason}.")
+        self.path = path
+        self.reason = reason
 
 
 class AddressUnavailable(StartError):
@@ -300,8 +358,16 @@ def _no_headers(_: Any) -> dict[str, str]:
 
 
 def _retry_after(error: Exception) -> dict[str, str]:
-    assert isinstance(error, NoCapacity)
-    return {"Retry-After": str(error.retry_after_sec)}
+    assert isinstance(error, NoCapacity | TooManyRequests)
+    return {"Retry-After": str(math.ceil(error.retry_after_sec))}
+
+
+def _ask_for_key(error: Exception) -> dict[str, str]:
+    """As RFC 6750 has it: an error only where there was a key."""
+    challenge = 'Bearer realm="code-interpreter"'
+    if isinstance(error, KeyInvalid):
+        challenge += ', error="invalid_token"'
+    return {"WWW-Authenticate": challenge}
 
 
 @dataclass(frozen=True)
@@ -325,6 +391,9 @@ def _content_range(error: RangeNotSatisfiable) -> dict[str, str]:
 
 
 ANSWERS: dict[type[Exception], Answer] = {
+    KeyMissing: Answer(401, "key_missing", headers=_ask_for_key),
+    KeyInvalid: Answer(401, "key_invalid", headers=_ask_for_key),
+    TooManyRequests: Answer(429, "too_many_requests", headers=_retry_after),
     FileNotFound: Answer(404, "file_not_found"),
     InputNotFound: Answer(404, "file_not_found"),
     FileTooLarge: Answer(413, "file_too_large"),
@@ -341,7 +410,9 @@ ANSWERS: dict[type[Exception], Answer] = {
     NoInputRequest: Answer(409, "no_input_request"),
     WorkspaceFileNotFound: Answer(404, "workspace_file_not_found"),
     TooManySessions: Answer(429, "too_many_sessions", headers=lambda _: {"Retry-After": "10"}),
+    TooManyExecutions: Answer(429, "too_many_executions", headers=lambda _: {"Retry-After": "1"}),
     StorageFull: Answer(507, "storage_full"),
+    StorageQuotaExceeded: Answer(507, "storage_quota_exceeded"),
     WorkspaceFull: Answer(413, "workspace_full"),
     InvalidPath: Answer(422, "invalid_path"),
     NoCapacity: Answer(503, "no_capacity", headers=_retry_after),
@@ -388,11 +459,16 @@ def answer_for(error: Exception) -> Answer:
     raise KeyError(type(error))
 
 
-async def _answer(_: Request, error: Exception) -> Response:
+def answer_to(error: Exception) -> Response:
+    """The response to an error that ``ANSWERS`` has. ``KeyError`` if it has none."""
     answer = answer_for(error)
     return ErrorResponse(
         answer.status, answer.code, answer.detail(error), answer.headers(error), answer.facts(error)
     )
+
+
+async def _answer(_: Request, error: Exception) -> Response:
+    return answer_to(error)
 
 
 async def _answer_invalid(_: Request, error: Exception) -> Response:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 from fastapi import Response
@@ -36,39 +35,37 @@ class EventStream(StreamingResponse):
         self, events: AsyncGenerator[RunEvent], close: Callable[[], Awaitable[None]], images: str
     ) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(_frames(events, images), media_type="text/event-stream", headers=headers)
+        super().__init__(self._frames(images), media_type="text/event-stream", headers=headers)
+        self._events = events
         self._close = close
+        self._following: asyncio.Future[RunEvent] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
+            # Where the client has left, nothing could be awaited until here.
+            if self._following is not None:
+                self._following.cancel()
+                await asyncio.wait({self._following})
+            await self._events.aclose()
             await self._close()
 
-
-async def _frames(events: AsyncGenerator[RunEvent], images: str) -> AsyncIterator[str]:
-    try:
-        async with aclosing(events):
-            following = asyncio.ensure_future(anext(events))
-            try:
-                while True:
-                    done, _ = await asyncio.wait({following}, timeout=_KEEP_ALIVE_SEC)
-                    if not done:
-                        yield ": keep-alive\n\n"
-                        continue
-                    yield _frame(await following, images)
-                    following = asyncio.ensure_future(anext(events))
-            except StopAsyncIteration:
-                return
-            finally:
-                following.cancel()
-                await asyncio.wait({following})
-    except ServiceError as error:
-        yield _event("error", ErrorEvent(message=str(error)).model_dump())
-    except Exception:
-        log.exception("a run failed after its stream had begun")
-        lost = ErrorEvent(message="the kernel's container was lost; nothing of this run is kept")
-        yield _event("error", lost.model_dump())
+    async def _frames(self, images: str) -> AsyncIterator[str]:
+        try:
+            while True:
+                self._following = asyncio.ensure_future(anext(self._events))
+                while not (await asyncio.wait({self._following}, timeout=_KEEP_ALIVE_SEC))[0]:
+                    yield ": keep-alive\n\n"
+                yield _frame(await self._following, images)
+        except StopAsyncIteration:
+            return
+        except ServiceError as error:
+            yield _event("error", ErrorEvent(message=str(error)).model_dump())
+        except Exception:
+            log.exception("a run failed after its stream had begun")
+            lost = ErrorEvent(message="the kernel's container was lost; nothing of this run is kept")
+            yield _event("error", lost.model_dump())
 
 
 def _frame(event: RunEvent, images: str) -> str:

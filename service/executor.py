@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from service.errors import FileNotFound, InputNotFound, ServiceError, TimeoutTooLong
+from service.keyring import Caller
+from service.limits import Executions
 from service.records import ExecutionRecord
 from service.run import Run, State, Stores
 from service.schemas import ExecuteRequest, InputFile
 from service.settings import MIB
 from sessions.errors import SupervisorFailed, WorkspaceFull
-from sessions.models import Budget, Cell, CellResult
+from sessions.models import Budget, Cell, CellEvent, CellResult
 from sessions.paths import check_paths
 from sessions.pool import Pool
 from sessions.sandbox import Sandbox
@@ -40,6 +43,7 @@ class Executor:
         self._pool = pool
         self._writing: set[asyncio.Task[None]] = set()
         settings = stores.settings
+        self.running = Executions(settings.key_limits.executions)
         self.budget = Budget(
             cpu_sec=settings.cpu_time_limit_sec,
             memory_bytes=settings.memory_limit_mb * MIB,
@@ -47,29 +51,46 @@ class Executor:
             display_bytes=settings.max_display_bytes,
         )
 
-    async def begin(self, request: ExecuteRequest, tenant: str) -> Run:
+    async def begin(self, request: ExecuteRequest, caller: Caller) -> Run:
         """Do all that can be refused: afterwards the code runs, whatever comes of it.
 
         Raises:
             TimeoutTooLong, InvalidPath, InputNotFound, WorkspaceFull: the request is at fault.
-            NoCapacity, SupervisorFailed, EngineUnavailable: it may work later.
+            TooManyExecutions, NoCapacity, SupervisorFailed, EngineUnavailable: it may work later.
         """
         cell = self.cell_of(request, final=True)
-        inputs = await self.check_inputs(request.files)
+        inputs = await self.check_inputs(request.files, caller.owner)
+        async with AsyncExitStack() as held:
+            held.enter_context(self.running.one_of(caller.owner))
+            sandbox, events = await self._begin_in_a_sandbox(cell, inputs, caller, held)
+            return Run(
+                self.stores,
+                sandbox,
+                events,
+                held.pop_all(),
+                partial(self._conclude, sandbox),
+                files_in=len(inputs),
+                owner=caller.owner,
+            )
+        raise AssertionError("unreachable")
+
+    async def _begin_in_a_sandbox(
+        self, cell: Cell, inputs: list[Input], caller: Caller, held: AsyncExitStack
+    ) -> tuple[Sandbox, AsyncGenerator[CellEvent]]:
+        """Lease a sandbox, which is given back when `held` is closed, and begin the cell in it."""
         for attempt in range(1, _ATTEMPTS + 1):
             async with AsyncExitStack() as stack:
-                sandbox = await stack.enter_async_context(self._pool.lease(tenant))
+                sandbox = await stack.enter_async_context(self._pool.lease(caller.tenant))
                 try:
-                    await self.stage(sandbox, inputs)
+                    await self.stage(sandbox, inputs, caller.owner)
                     events = await stack.enter_async_context(sandbox.begin(cell, self.budget))
                 except SupervisorFailed:
                     if attempt == _ATTEMPTS:
                         raise
                     await self._pool.drop_dead()
                 else:
-                    lease = stack.pop_all()
-                    conclude = partial(self._conclude, sandbox)
-                    return Run(self.stores, sandbox, events, lease, conclude, files_in=len(inputs))
+                    held.push_async_exit(stack.pop_all())
+                    return sandbox, events
         raise AssertionError("unreachable")
 
     async def _conclude(
@@ -105,22 +126,22 @@ class Executor:
             allow_stdin=allow_stdin and request.stdin is None,
         )
 
-    async def check_inputs(self, files: list[InputFile]) -> list[Input]:
-        """The inputs under their plain paths. Raises `InvalidPath` or `InputNotFound`."""
+    async def check_inputs(self, files: list[InputFile], owner: str) -> list[Input]:
+        """The inputs, the owner's files, under their plain paths. Raises `InvalidPath` or `InputNotFound`."""
         paths = check_paths(file.path for file in files)
         inputs = [Input(path, file.file_id) for path, file in zip(paths, files, strict=True)]
         for given in inputs:
             try:
-                await self.stores.files.get(given.file_id)
+                await self.stores.files.get(given.file_id, owner)
             except FileNotFound as error:
                 raise InputNotFound(given.file_id, given.path) from error
         return inputs
 
-    async def stage(self, sandbox: Sandbox, inputs: list[Input]) -> None:
+    async def stage(self, sandbox: Sandbox, inputs: list[Input], owner: str) -> None:
         """Put the inputs into the workspace. Raises `WorkspaceFull`, `InputNotFound`, `SupervisorFailed`."""
         for given in inputs:
             try:
-                file = await self.stores.files.open(given.file_id)
+                file = await self.stores.files.open(given.file_id, owner)
             except FileNotFound as error:
                 raise InputNotFound(given.file_id, given.path) from error
             try:

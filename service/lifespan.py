@@ -12,6 +12,7 @@ from kernel_image import contract
 from service.artifacts import FileStore
 from service.executor import Executor
 from service.housekeeping import keep_house
+from service.limits import StorageQuota
 from service.readiness import KernelReadiness, SelfTest
 from service.records import ContainerRecord
 from service.registry import Registry
@@ -33,11 +34,18 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         registry = Registry(settings.registry_url)
         stack.push_async_callback(registry.close)
-        files = FileStore(settings.file_storage_dir, registry, settings.max_file_bytes, settings.file_ttl_sec)
+        files = FileStore(
+            settings.file_storage_dir,
+            registry,
+            settings.max_file_bytes,
+            settings.file_ttl_sec,
+            StorageQuota(settings.key_limits.storage_bytes),
+        )
         stack.callback(files.close)
         files.prepare()
         await stack.enter_async_context(storage_lock(settings.file_storage_dir))
         await registry.migrate()
+        await files.count_stored()
         instance_id = await registry.instance_id(settings.instance_id)
         await stack.enter_async_context(_running(keep_house(files, registry)))
 

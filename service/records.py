@@ -4,7 +4,7 @@ Times are seconds since the epoch.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from sessions.models import JsonObject
 
@@ -12,6 +12,9 @@ FileOrigin = Literal["upload", "output", "display"]
 CellState = Literal["running", "done", "lost"]
 """``lost``: it began, and what became of it is not known."""
 SessionEnd = Literal["expired", "idle", "deleted", "lost"]
+
+ONE_TENANT: Final = "default"
+"""Whose all is where no keys are set. A key of this name has what was made before there were keys."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class StoredFile:
     origin: FileOrigin = "upload"
     execution_id: str | None = None
     """The execution that made it; None for an upload."""
+    owner: str = ONE_TENANT
+    """Name of the key it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class ExecutionRecord:
     stderr_bytes: int
     files_in: int
     files_out: int
+    owner: str = ONE_TENANT
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,8 @@ class SessionRecord:
     ended_at: float | None = None
     """None: it is live."""
     end_reason: SessionEnd | None = None
+    owner: str = ONE_TENANT
+    """Name of the key it belongs to."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Collection
 from dataclasses import asdict
 
-from sqlalchemy import bindparam, delete, insert, or_, select, tuple_, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -81,17 +81,18 @@ class Registry:
         """Remember a file whose bytes are on disk."""
         await self._write((_ADD_FILE, asdict(file)))
 
-    async def get_file(self, file_id: str) -> StoredFile:
-        """The file of this id, also when it has expired. Raises ``FileNotFound``."""
-        row = await self._run(lambda session: session.get(FileRow, file_id))
+    async def get_file(self, file_id: str, owner: str) -> StoredFile:
+        """The owner's file of this id, also when it has expired. Raises ``FileNotFound``."""
+        query = select(FileRow).where(FileRow.file_id == file_id, FileRow.owner == owner)
+        row = await self._run(lambda session: session.scalar(query))
         if row is None:
             raise FileNotFound(file_id)
         return as_record(StoredFile, row)
 
     async def list_files(
-        self, limit: int | None = None, after: str | None = None, *, now: float = 0
+        self, owner: str, limit: int | None = None, after: str | None = None, *, now: float = 0
     ) -> FilePage:
-        """Files that have not expired at ``now``, oldest first.
+        """The owner's files that have not expired at ``now``, oldest first.
 
         Args:
             limit: the most files in the page; None for all there are.
@@ -99,7 +100,9 @@ class Registry:
         """
         position = tuple_(FileRow.created_at, FileRow.file_id)
         query = select(FileRow).order_by(FileRow.created_at, FileRow.file_id)
-        query = query.where(or_(FileRow.expires_at.is_(None), FileRow.expires_at > now))
+        query = query.where(
+            FileRow.owner == owner, or_(FileRow.expires_at.is_(None), FileRow.expires_at > now)
+        )
         if after is not None:
             query = query.where(position > _read_cursor(after))
         if limit is not None:
@@ -109,9 +112,15 @@ class Registry:
         files = tuple(as_record(StoredFile, row) for row in rows[:limit])
         return FilePage(files, _make_cursor(files[-1]) if more else None)
 
-    async def delete_file(self, file_id: str) -> bool:
-        """Forget a file; False if it was not known."""
+    async def delete_file(self, file_id: str) -> StoredFile | None:
+        """Forget a file and return it; None if it was not known."""
         return await self._run(lambda session: _delete_file(session, file_id))
+
+    async def stored_bytes(self) -> dict[str, tuple[int, int]]:
+        """For each owner, how many files there are and their bytes together."""
+        query = select(FileRow.owner, func.count(), func.sum(FileRow.size_bytes)).group_by(FileRow.owner)
+        rows = await self._run(lambda session: session.execute(query).all())
+        return {owner: (files, int(size)) for owner, files, size in rows}
 
     async def expired_files(self, now: float) -> list[str]:
         """Ids of the files that have expired at ``now``."""
@@ -186,8 +195,12 @@ class Registry:
         return await self._run(lambda session: sum(count(session.execute(rows)) for rows in old))
 
 
-def _delete_file(session: Session, file_id: str) -> bool:
-    return count(session.execute(delete(FileRow).where(FileRow.file_id == file_id))) > 0
+def _delete_file(session: Session, file_id: str) -> StoredFile | None:
+    row = session.get(FileRow, file_id)
+    # Elsewhere than on SQLite another transaction may be quicker.
+    if row is None or not count(session.execute(delete(FileRow).where(FileRow.file_id == file_id))):
+        return None
+    return as_record(StoredFile, row)
 
 
 def _make_cursor(last: StoredFile) -> str:

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from typing import Final, Literal
 
 from service.artifacts import FileStore
-from service.errors import FileTooLarge, RegistryUnavailable, StorageFull
+from service.errors import FileTooLarge, RegistryUnavailable, StorageFull, StorageQuotaExceeded
 from service.records import ExecutionRecord, FileOrigin, StoredFile
 from service.registry import Registry
 from service.schemas import ExecuteResult, ExecutionError, SkippedFile, WorkspaceFile
@@ -55,6 +55,7 @@ class Run:
         conclude: Conclude,
         *,
         files_in: int,
+        owner: str,
         cell_id: str | None = None,
     ) -> None:
         self.execution_id = uuid.uuid4().hex
@@ -63,6 +64,7 @@ class Run:
         self._events = events
         self._conclude = conclude
         self._files_in = files_in
+        self._owner = owner
         self._cell_id = cell_id
         self._lease = lease
         self.record: ExecutionRecord
@@ -159,9 +161,14 @@ class Run:
         """Store a file; if that can't be, the reason why."""
         try:
             return await self._stores.files.save(
-                chunks, name, origin=origin, execution_id=self.execution_id, media_type=media_type
+                chunks,
+                name,
+                owner=self._owner,
+                origin=origin,
+                execution_id=self.execution_id,
+                media_type=media_type,
             )
-        except (FileTooLarge, StorageFull, RegistryUnavailable) as error:
+        except (FileTooLarge, StorageFull, StorageQuotaExceeded, RegistryUnavailable) as error:
             return str(error)
 
     def _record_of(self, result: CellResult, files_out: int) -> ExecutionRecord:
@@ -177,6 +184,7 @@ class Run:
             stderr_bytes=result.stderr_bytes,
             files_in=self._files_in,
             files_out=files_out,
+            owner=self._owner,
         )
 
 

@@ -1,14 +1,21 @@
 """The command ``code-interpreter-api``."""
 
+import logging
 import signal
 import sys
+from typing import Final
 
 from service.app import create_app
 from service.errors import StartError
+from service.keyring import SHORT_KEY
 from service.lifespan import lifespan
 from service.routes import execute, files, health, session_files, sessions
 from service.serving import bind, configure_logging, serve
-from service.settings import load_settings
+from service.settings import Settings, load_settings
+
+ROUTERS: Final = (health.router, execute.router, files.router, session_files.router, sessions.router)
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -23,19 +30,29 @@ def main() -> None:
     except StartError as error:
         sys.exit(_complain(error, 2))
     configure_logging(settings.log_level)
-    app = create_app(
-        settings,
-        lifespan,
-        (health.router, execute.router, files.router, session_files.router, sessions.router),
-    )
     try:
+        app = create_app(settings, lifespan, ROUTERS)
+        _warn_of_missing_keys(settings)
         with bind(settings.host, settings.port) as sock:
             app.state.socket = sock
-            serve(app, settings.host, sock)
+            serve(app, settings.host, sock, needs_key=settings.needs_key)
     except StartError as error:
         sys.exit(_complain(error, 1))
     except KeyboardInterrupt:
         sys.exit(0)
+
+
+def _warn_of_missing_keys(settings: Settings) -> None:
+    if not settings.needs_key:
+        log.warning(
+            "No API keys are set: whoever reaches %s, port %d, can run code and read every file. "
+            "Set API_KEYS or API_KEYS_FILE, or let only those reach it who may.",
+            settings.host,
+            settings.port,
+        )
+    for name, key in settings.given_keys.items():
+        if len(key) < SHORT_KEY:
+            log.warning("The key of %r in API_KEYS has fewer than %d characters.", name, SHORT_KEY)
 
 
 def _complain(error: StartError, exit_code: int) -> int:

@@ -37,17 +37,17 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def serve(app: ASGIApp, host: str, sock: socket.socket) -> None:
+def serve(app: ASGIApp, host: str, sock: socket.socket, *, needs_key: bool = False) -> None:
     """Run a server on a bound socket until SIGTERM or SIGINT, which it sends itself at the end.
 
     Calls ``sys.exit`` with 1 or 3 when the application cannot start.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_SEC)
-    make_server(app, host).run(sockets=[sock])
+    make_server(app, host, needs_key=needs_key).run(sockets=[sock])
 
 
-def make_server(app: ASGIApp, host: str) -> uvicorn.Server:
-    """A server that is yet to run; ``host`` is for the banner."""
+def make_server(app: ASGIApp, host: str, *, needs_key: bool = False) -> uvicorn.Server:
+    """A server that is yet to run; ``host`` and ``needs_key`` are for the banner."""
     config = uvicorn.Config(
         AccessLog(_PlainStartErrors(app)),
         loop="uvloop",
@@ -60,15 +60,16 @@ def make_server(app: ASGIApp, host: str) -> uvicorn.Server:
         timeout_keep_alive=_KEEP_ALIVE_SEC,
         timeout_graceful_shutdown=_GRACE_SEC,
     )
-    return _Server(config, host)
+    return _Server(config, host, needs_key=needs_key)
 
 
 class _Server(uvicorn.Server):
     """Prints the banner once it accepts connections."""
 
-    def __init__(self, config: uvicorn.Config, host: str) -> None:
+    def __init__(self, config: uvicorn.Config, host: str, *, needs_key: bool) -> None:
         super().__init__(config)
         self._host = host
+        self._needs_key = needs_key
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         assert sockets
@@ -85,7 +86,7 @@ class _Server(uvicorn.Server):
             sys.stderr.write(f"{AddressUnavailable(self._host, port, reason)}\n")
             sys.exit(1)
         if not self.should_exit:
-            sys.stdout.write(f"{banner(self._host, port)}\n")
+            sys.stdout.write(f"{banner(self._host, port, needs_key=self._needs_key)}\n")
             sys.stdout.flush()
             # What there is by now stays: the collector need not look at it again and again.
             gc.collect()

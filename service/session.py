@@ -13,7 +13,7 @@ from typing import Final
 
 from service.cell_note import CellNote
 from service.errors import NoInputRequest, SessionBusy
-from service.executor import Executor
+from service.executor import Executor, Input
 from service.live_cell import LiveCell
 from service.records import CellRecord, ExecutionRecord, SessionRecord
 from service.registry import Registry
@@ -87,14 +87,24 @@ class Session:
         """Begin a cell when it is its turn; it then runs whether anybody follows or not.
 
         Raises:
-            TimeoutTooLong, InvalidPath, InputNotFound, WorkspaceFull, SessionBusy: nothing has run.
+            TimeoutTooLong, InvalidPath, InputNotFound, WorkspaceFull: the request is at fault.
+            TooManyExecutions, SessionBusy: nothing has run.
             SupervisorFailed: the container is lost.
         """
         cell = self._executor.cell_of(request, final=False, allow_stdin=request.allow_stdin)
-        inputs = await self._executor.check_inputs(request.files)
-        await self._take_turn()
+        inputs = await self._executor.check_inputs(request.files, self.record.owner)
+        async with AsyncExitStack() as counted:
+            counted.enter_context(self._executor.running.one_of(self.record.owner))
+            await self._take_turn()
+            return await self._execute(request, cell, inputs, counted.pop_all())
+        raise AssertionError("unreachable")
+
+    async def _execute(
+        self, request: SessionExecuteRequest, cell: Cell, inputs: list[Input], held: AsyncExitStack
+    ) -> LiveCell:
+        """Begin a cell, whose turn it is; `held` is closed when it is over."""
         try:
-            async with AsyncExitStack() as stack:
+            async with held as stack:
                 record = CellRecord(
                     cell_id=cell.cell_id,
                     session_id=self.session_id,
@@ -106,7 +116,7 @@ class Session:
                 )
                 cell = replace(cell, note=json.dumps(asdict(record), ensure_ascii=False))
                 try:
-                    await self._executor.stage(self.sandbox, inputs)
+                    await self._executor.stage(self.sandbox, inputs, self.record.owner)
                     events, in_new_kernel = await self._begin(stack, cell)
                 except SupervisorFailed as error:
                     raise await self._recover(error) from error
@@ -115,12 +125,12 @@ class Session:
                 note = CellNote(self._sessions, record)
                 conclude = self._tell_of_new_kernel if in_new_kernel else self._conclude
                 self._follow(live, events, stack.pop_all(), conclude, note, files_in=len(inputs))
-                if request.detach:
-                    await note.write()
-                return live
         except BaseException:
             self._turn.release()
             raise
+        if request.detach:
+            await note.write()
+        return live
 
     async def _begin(self, stack: AsyncExitStack, cell: Cell) -> tuple[AsyncGenerator[CellEvent], bool]:
         """Begin a cell; also gives whether it is in a new kernel, the old one having ended meanwhile."""
@@ -149,6 +159,7 @@ class Session:
             lease,
             conclude,
             files_in=files_in,
+            owner=self.record.owner,
             cell_id=live.cell_id,
         )
         live.execution_id = run.execution_id
@@ -291,19 +302,20 @@ class Session:
         """Run a shell command in the workspace, when it is its turn."""
         command = Command(request.cmd, request.timeout_ms / 1000)
         text: dict[str, list[str]] = {"stdout": [], "stderr": []}
-        async with self._own_turn(), self._begun_command(command) as events:
-            async for event in events:
-                if isinstance(event, OutputChunk):
-                    text[event.stream].append(event.text)
-                elif isinstance(event, CellResult):
-                    await self._touch()
-                    return BashResponse(
-                        stdout="".join(text["stdout"]),
-                        stderr="".join(text["stderr"]),
-                        exit_code=event.exit_code,
-                        timed_out=event.timed_out,
-                        duration_ms=event.duration_ms,
-                    )
+        with self._executor.running.one_of(self.record.owner):
+            async with self._own_turn(), self._begun_command(command) as events:
+                async for event in events:
+                    if isinstance(event, OutputChunk):
+                        text[event.stream].append(event.text)
+                    elif isinstance(event, CellResult):
+                        await self._touch()
+                        return BashResponse(
+                            stdout="".join(text["stdout"]),
+                            stderr="".join(text["stderr"]),
+                            exit_code=event.exit_code,
+                            timed_out=event.timed_out,
+                            duration_ms=event.duration_ms,
+                        )
         raise AssertionError("a command ended without a result")
 
     def _begun_command(self, command: Command) -> AbstractAsyncContextManager[AsyncGenerator[CellEvent]]:
@@ -344,6 +356,7 @@ class Session:
         await self._turn.acquire()
         async with AsyncExitStack() as stack:
             try:
+                stack.enter_context(self._executor.running.one_of(self.record.owner, runs_already=True))
                 attached = self.sandbox.attach(cell.cell_id, self._executor.budget, left)
                 events = await stack.enter_async_context(attached)
             except SupervisorFailed:

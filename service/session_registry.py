@@ -32,9 +32,10 @@ class SessionRegistry:
         """Remember a session."""
         await self._run(lambda db: db.add(SessionRow(**asdict(session))))
 
-    async def get_session(self, session_id: str) -> SessionRecord | None:
-        """The session of this id, also after it has ended; None if there never was one."""
-        row = await self._run(lambda db: db.get(SessionRow, session_id))
+    async def get_session(self, session_id: str, owner: str) -> SessionRecord | None:
+        """The owner's session of this id, also after it has ended; None if there never was one."""
+        query = select(SessionRow).where(SessionRow.session_id == session_id, SessionRow.owner == owner)
+        row = await self._run(lambda db: db.scalar(query))
         return None if row is None else as_record(SessionRecord, row)
 
     async def live_sessions(self, instance_id: str) -> list[SessionRecord]:

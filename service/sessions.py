@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import Final, Self
 
 from kernel_image import contract
 from service.errors import CellNotFound, SessionEnded, SessionNotFound, TooManySessions
 from service.executor import Executor
+from service.keyring import Caller
 from service.records import CellRecord, SessionEnd, SessionRecord
 from service.registry import Registry
 from service.session import Session, new_session_id
@@ -41,7 +43,7 @@ class Sessions:
         self._containers = registry
         self._instance_id = instance_id
         self._open: dict[str, Session] = {}
-        self._creating = 0
+        self._creating: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -62,29 +64,33 @@ class Sessions:
 
     # --- finding ----------------------------------------------------------------------------------
 
-    async def get(self, session_id: str) -> Session:
-        """The open session of this id.
+    async def get(self, session_id: str, owner: str) -> Session:
+        """The owner's open session of this id.
 
         Raises:
             SessionNotFound: there never was one.
             SessionEnded: there is none any more.
         """
-        session = self._open.get(session_id)
+        session = self._own(session_id, owner)
         if session is not None and session.record.expires_at > time.time():
             return session
         if session is not None:
             await self._end(session, "expired")
-        record = await self.registry.get_session(session_id)
+        record = await self.registry.get_session(session_id, owner)
         if record is None or record.ended_at is None or record.end_reason is None:
             raise SessionNotFound(session_id)
         raise SessionEnded(session_id, record.end_reason, record.ended_at)
 
-    async def require(self, session_id: str) -> None:
-        """Raises `SessionNotFound` unless there is or was such a session, whose cells can be read then."""
+    def _own(self, session_id: str, owner: str) -> Session | None:
         session = self._open.get(session_id)
+        return session if session is not None and session.record.owner == owner else None
+
+    async def require(self, session_id: str, owner: str) -> None:
+        """Return when the cells of a session, live or ended, can be read. Raises `SessionNotFound`."""
+        session = self._own(session_id, owner)
         if session is not None:
             await session.written()
-        elif await self.registry.get_session(session_id) is None:
+        elif await self.registry.get_session(session_id, owner) is None:
             raise SessionNotFound(session_id)
 
     async def cell(self, session_id: str, cell_id: str) -> CellRecord:
@@ -94,28 +100,28 @@ class Sessions:
             raise CellNotFound(cell_id)
         return cell
 
-    def all(self) -> list[Session]:
-        """The open sessions, oldest first."""
-        return sorted(self._open.values(), key=lambda session: session.record.created_at)
+    def all_of(self, owner: str) -> list[Session]:
+        """The owner's open sessions, oldest first."""
+        own = (session for session in self._open.values() if session.record.owner == owner)
+        return sorted(own, key=lambda session: session.record.created_at)
 
     # --- making and ending ------------------------------------------------------------------------
 
-    async def create(self, request: CreateSessionRequest, tenant: str) -> Session:
+    async def create(self, request: CreateSessionRequest, caller: Caller) -> Session:
         """Open a session with its inputs staged.
 
         Raises:
             InvalidPath, InputNotFound, WorkspaceFull: the request is at fault.
             TooManySessions, NoCapacity, SupervisorFailed: it may work later.
         """
-        inputs = await self._executor.check_inputs(request.files)
-        if len(self._open) + self._creating >= self._settings.max_sessions:
-            raise TooManySessions(self._settings.max_sessions)
-        self._creating += 1
+        inputs = await self._executor.check_inputs(request.files, caller.owner)
+        self._check_room(caller.owner)
+        self._creating[caller.owner] += 1
         try:
-            sandbox = await self._pool.keep(tenant)
+            sandbox = await self._pool.keep(caller.tenant)
             try:
                 await sandbox.renew_lease(self._settings.session_lease_sec)
-                await self._executor.stage(sandbox, inputs)
+                await self._executor.stage(sandbox, inputs, caller.owner)
                 now = time.time()
                 record = SessionRecord(
                     session_id=new_session_id(),
@@ -124,16 +130,24 @@ class Sessions:
                     created_at=now,
                     expires_at=now + request.ttl_seconds,
                     last_used_at=now,
+                    owner=caller.owner,
                 )
                 await self.registry.add_session(record)
             except BaseException:
                 self._pool.drop(sandbox)
                 raise
         finally:
-            self._creating -= 1
+            self._creating[caller.owner] -= 1
         session = self._session(record, sandbox)
         self._open[record.session_id] = session
         return session
+
+    def _check_room(self, owner: str) -> None:
+        of_key = self._settings.key_limits.sessions
+        if of_key and len(self.all_of(owner)) + self._creating[owner] >= of_key:
+            raise TooManySessions(of_key, "KEY_MAX_SESSIONS")
+        if len(self._open) + self._creating.total() >= self._settings.max_sessions:
+            raise TooManySessions(self._settings.max_sessions)
 
     def _session(self, record: SessionRecord, sandbox: Sandbox) -> Session:
         return Session(record, sandbox, self._executor, self._containers, self.registry, self._lose)
@@ -192,7 +206,7 @@ class Sessions:
             await asyncio.sleep(_LOOK_SEC)
             now = time.time()
             idle_sec = self._settings.session_idle_sec
-            for session in self.all():
+            for session in list(self._open.values()):
                 if session.record.expires_at <= now:
                     await self._end(session, "expired")
                 elif idle_sec and not session.busy and session.record.last_used_at + idle_sec <= now:
@@ -201,7 +215,7 @@ class Sessions:
     async def _renew_leases(self) -> None:
         while True:
             await asyncio.sleep(min(_RENEW_SEC, self._settings.session_lease_sec / 4))
-            await asyncio.gather(*(self._renew(session) for session in self.all()))
+            await asyncio.gather(*(self._renew(session) for session in self._open.values()))
 
     async def _renew(self, session: Session) -> None:
         try:

@@ -8,22 +8,24 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import SettingsInvalid
+from service.keyring import split_keys
+from service.limits import KeyLimits
 
 _MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
-_NO_MODULES = "none"
+_NOTHING = "none"
 
 MIB = 1024 * 1024
 
 
-def _split_modules(value: object) -> object:
+def _split(value: object) -> object:
     """Turn ``"numpy, pandas"`` into ``("numpy", "pandas")``; ``"none"`` is the empty list."""
     if not isinstance(value, str):
         return value
-    if value.strip().lower() == _NO_MODULES:
+    if value.strip().lower() == _NOTHING:
         return ()
     return tuple(name.strip() for name in value.split(",") if name.strip())
 
@@ -47,6 +49,32 @@ class Settings(BaseSettings):
     ] = Field("INFO", description="How much is logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`.")
     max_request_bytes: int = Field(
         4 * MIB, ge=1024, description="Largest body of a JSON request, in bytes; over it 413."
+    )
+
+    # API keys
+    api_keys: SecretStr | None = Field(
+        None,
+        description="API keys, `NAME:KEY,NAME:KEY`. Without this and the next no key is needed, see keys.md.",
+    )
+    api_keys_file: Path | None = Field(
+        None, description="File with hashes of API keys, made by `code-interpreter-keys add NAME`."
+    )
+    open_pages: Annotated[tuple[Literal["docs", "metrics"], ...], NoDecode, BeforeValidator(_split)] = Field(
+        ("docs", "metrics"),
+        description="What is shown without a key, `none` for nothing: the rest needs one, and is not there "
+        "where no keys are set.",
+    )
+    key_requests_per_minute: int = Field(
+        600,
+        ge=0,
+        description="Requests a minute of one key; over it 429. `0` for no limit, as in the next three.",
+    )
+    key_max_executions: int = Field(
+        8, ge=0, description="Executions of one key that run or wait at once; over it 429."
+    )
+    key_max_sessions: int = Field(4, ge=0, description="Sessions of one key open at once; over it 429.")
+    key_storage_mb: int = Field(
+        1024, ge=0, description="Stored files of one key, all together, in MiB; over it 507."
     )
 
     # One execution
@@ -114,7 +142,7 @@ class Settings(BaseSettings):
     kernel_cpus: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="CPUs one container may use; `0.5` is half."
     )
-    kernel_preload: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_modules)] = Field(
+    kernel_preload: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("numpy", "pandas", "matplotlib.pyplot"),
         description="Modules a ready kernel has imported already, comma separated; `none` for none.",
     )
@@ -172,10 +200,17 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name!r} is not the name of a module")
         return names
 
-    @field_validator("file_storage_dir")
+    @field_validator("file_storage_dir", "api_keys_file")
     @classmethod
-    def _is_absolute(cls, folder: Path) -> Path:
-        return folder.expanduser().absolute()
+    def _is_absolute(cls, path: Path | None) -> Path | None:
+        return path and path.expanduser().absolute()
+
+    @field_validator("api_keys")
+    @classmethod
+    def _are_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            split_keys(keys.get_secret_value())
+        return keys
 
     @model_validator(mode="after")
     def _pool_fits(self) -> Self:
@@ -199,6 +234,28 @@ class Settings(BaseSettings):
     def most_ready(self) -> int:
         """Most kernels kept ready."""
         return max(self.pool_size, self.least_ready) if self.pool_max is None else self.pool_max
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether callers need an API key."""
+        return self.api_keys is not None or self.api_keys_file is not None
+
+    @property
+    def given_keys(self) -> dict[str, str]:
+        """The keys of ``api_keys`` by name."""
+        return {} if self.api_keys is None else dict(split_keys(self.api_keys.get_secret_value()))
+
+    @property
+    def key_limits(self) -> KeyLimits:
+        """What each key may use. Where no key is needed there are no such limits."""
+        if not self.needs_key:
+            return KeyLimits()
+        return KeyLimits(
+            requests_per_minute=self.key_requests_per_minute,
+            executions=self.key_max_executions,
+            sessions=self.key_max_sessions,
+            storage_bytes=self.key_storage_mb * MIB,
+        )
 
     @property
     def max_file_bytes(self) -> int:

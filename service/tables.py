@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, MetaData, String, Table, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from service.records import ONE_TENANT
+
 
 class Base(DeclarativeBase):
     """Names every constraint, so that a migration can change it on any database."""
@@ -21,6 +23,11 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[type, Any]] = {float: Double}
 
 
+def _owner() -> Mapped[str]:
+    """The column with the name of the key that a row belongs to."""
+    return mapped_column(String(64), server_default=ONE_TENANT)
+
+
 def table_of(row: type[Base]) -> Table:
     """The table of a row, for statements that need nothing but its columns."""
     return Base.metadata.tables[row.__tablename__]
@@ -30,7 +37,7 @@ class FileRow(Base):
     """A stored file; see ``records.StoredFile``."""
 
     __tablename__ = "files"
-    __table_args__ = (Index(None, "created_at", "file_id"), Index(None, "expires_at"))
+    __table_args__ = (Index(None, "owner", "created_at", "file_id"), Index(None, "expires_at"))
 
     file_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     filename: Mapped[str] = mapped_column(Text)
@@ -41,6 +48,7 @@ class FileRow(Base):
     expires_at: Mapped[float | None]
     origin: Mapped[str] = mapped_column(String(16))
     execution_id: Mapped[str | None] = mapped_column(String(64))
+    owner: Mapped[str] = _owner()
 
 
 class ExecutionRow(Base):
@@ -60,6 +68,7 @@ class ExecutionRow(Base):
     stderr_bytes: Mapped[int] = mapped_column(BigInteger)
     files_in: Mapped[int]
     files_out: Mapped[int]
+    owner: Mapped[str] = _owner()
 
 
 class ContainerRow(Base):
@@ -96,6 +105,7 @@ class SessionRow(Base):
     last_used_at: Mapped[float]
     ended_at: Mapped[float | None]
     end_reason: Mapped[str | None] = mapped_column(String(16))
+    owner: Mapped[str] = _owner()
 
 
 class CellRow(Base):

@@ -15,6 +15,7 @@ from fastapi import APIRouter, FastAPI
 from service.app import create_app
 from service.artifacts import FileStore
 from service.housekeeping import repeat
+from service.limits import StorageQuota
 from service.registry import Registry
 from service.routes import files
 from service.serving import bind, make_server
@@ -90,9 +91,13 @@ def serve_app(settings: Settings, *routers: APIRouter, sweep_sec: float = 3600) 
 async def file_store(settings: Settings) -> AsyncIterator[FileStore]:
     """The file store of these settings with its registry, migrated and open."""
     registry = Registry(settings.registry_url)
-    store = FileStore(settings.file_storage_dir, registry, settings.max_file_bytes, settings.file_ttl_sec)
+    quota = StorageQuota(settings.key_limits.storage_bytes)
+    store = FileStore(
+        settings.file_storage_dir, registry, settings.max_file_bytes, settings.file_ttl_sec, quota
+    )
     store.prepare()
     await registry.migrate()
+    await store.count_stored()
     try:
         yield store
     finally:

@@ -24,6 +24,8 @@ from service.registry import Registry
 from service.settings import MIB
 from tests.files_support import file_store, make_settings
 
+OWNER = "alice"
+
 
 async def chunks(*pieces: bytes) -> AsyncIterator[bytes]:
     """Pieces as a network would bring them."""
@@ -45,14 +47,15 @@ async def test_what_is_saved_can_be_read(tmp_path: Path) -> None:
         stored = await store.save(
             chunks(content[:100], content[100:]),
             "out/chart.png",
+            owner=OWNER,
             origin="display",
             execution_id="e1",
         )
         assert (stored.size_bytes, stored.media_type) == (3 * MIB, "image/png")
         assert (stored.origin, stored.execution_id) == ("display", "e1")
-        assert await store.get(stored.file_id) == stored
+        assert await store.get(stored.file_id, OWNER) == stored
         assert store.path(stored.file_id).read_bytes() == content
-        with await store.open(stored.file_id) as file:
+        with await store.open(stored.file_id, OWNER) as file:
             assert b"".join([chunk async for chunk in file.chunks()]) == content
             part = b"".join([chunk async for chunk in file.chunks(MIB - 1, MIB + 1)])
             assert part == content[MIB - 1 : MIB + 1]
@@ -68,7 +71,7 @@ async def test_a_source_that_fails_leaves_nothing(tmp_path: Path, size: int) -> 
 
     async with file_store(make_settings(tmp_path)) as store:
         with pytest.raises(ConnectionResetError):
-            await store.save(failing(), "a")
+            await store.save(failing(), "a", owner=OWNER)
         assert left_in(tmp_path) == []
 
 
@@ -76,7 +79,7 @@ async def test_too_large_says_the_limit(tmp_path: Path) -> None:
     """The error carries the limit in bytes, and says it in MB."""
     async with file_store(make_settings(tmp_path, max_file_size_mb=2)) as store:
         with pytest.raises(FileTooLarge, match=r"^File size exceeds maximum of 2 MB$") as caught:
-            await store.save(chunks(b"x" * 2 * MIB, b"x"), "a")
+            await store.save(chunks(b"x" * 2 * MIB, b"x"), "a", owner=OWNER)
         assert caught.value.limit_bytes == 2 * MIB
         assert left_in(tmp_path) == []
 
@@ -86,7 +89,7 @@ async def test_a_save_may_be_cancelled_at_any_moment(tmp_path: Path) -> None:
     async with file_store(make_settings(tmp_path)) as store:
         saved = 0
         for delay in range(120):
-            task = asyncio.create_task(store.save(chunks(b"x" * MIB, b"y" * MIB), "a"))
+            task = asyncio.create_task(store.save(chunks(b"x" * MIB, b"y" * MIB), "a", owner=OWNER))
             await asyncio.sleep(delay / 10_000)
             task.cancel()
             try:
@@ -94,7 +97,7 @@ async def test_a_save_may_be_cancelled_at_any_moment(tmp_path: Path) -> None:
                 saved += 1
             except asyncio.CancelledError:
                 pass
-            listed = (await store.list_files()).files
+            listed = (await store.list_files(OWNER)).files
             assert len(listed) == saved
             assert {path.name for path in left_in(tmp_path)} == {file.file_id for file in listed}
         assert saved < 120, "nothing was cancelled"
@@ -107,7 +110,7 @@ async def test_a_save_that_cannot_be_registered_leaves_nothing(tmp_path: Path) -
     store = FileStore(settings.file_storage_dir, registry, MIB, None)
     store.prepare()
     with pytest.raises(RegistryUnavailable):  # it was never migrated
-        await store.save(chunks(b"x"), "a")
+        await store.save(chunks(b"x"), "a", owner=OWNER)
     assert left_in(tmp_path) == []
     store.close()
     await registry.close()
@@ -130,19 +133,19 @@ async def test_a_full_disk_is_told_and_left_clean(small_disk: Path) -> None:
     async with file_store(make_settings(small_disk)) as store:
         for size in (60, 41):
             with pytest.raises(StorageFull):
-                await store.save(chunks(*[b"x" * 100_000] * size), "big")
+                await store.save(chunks(*[b"x" * 100_000] * size), "big", owner=OWNER)
             assert left_in(small_disk) == []
-        kept = await store.save(chunks(b"x" * MIB), "small")
+        kept = await store.save(chunks(b"x" * MIB), "small", owner=OWNER)
 
         filler = small_disk / "filler"
         with suppress(OSError), filler.open("wb", buffering=0) as file:
             while file.write(b"x" * 1024):
                 pass
         with pytest.raises(StorageFull):
-            await store.save(chunks(b""), "no bytes, but a row")
+            await store.save(chunks(b""), "no bytes, but a row", owner=OWNER)
         assert left_in(small_disk) == [store.path(kept.file_id)]
         filler.unlink()
-        await store.save(chunks(b""), "no bytes, but a row")
+        await store.save(chunks(b""), "no bytes, but a row", owner=OWNER)
 
 
 async def test_a_limit_on_file_sizes_is_a_full_disk_too(tmp_path: Path) -> None:
@@ -152,7 +155,7 @@ async def test_a_limit_on_file_sizes_is_a_full_disk_too(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MIB, before[1]))
         try:
             with pytest.raises(StorageFull):
-                await store.save(chunks(*[b"x" * MIB] * 3), "big")
+                await store.save(chunks(*[b"x" * MIB] * 3), "big", owner=OWNER)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert left_in(tmp_path) == []
@@ -163,8 +166,8 @@ async def test_an_id_is_checked_before_it_is_a_path(tmp_path: Path, file_id: str
     """What is not the text of an id is not found, and deleting it is False."""
     async with file_store(make_settings(tmp_path)) as store:
         with pytest.raises(FileNotFound):
-            await store.open(file_id)
-        assert await store.delete(file_id) is False
+            await store.open(file_id, OWNER)
+        assert await store.delete(file_id, OWNER) is False
 
 
 async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
@@ -179,7 +182,7 @@ async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 async def test_the_sweeper_outlives_its_errors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A sweep that fails is logged, and the next one works again."""
     async with file_store(make_settings(tmp_path, file_ttl_sec=1)) as store:
-        await store.save(chunks(b"x"), "a")
+        await store.save(chunks(b"x"), "a", owner=OWNER)
         folder, away = tmp_path / "storage" / "files", tmp_path / "away"
         folder.rename(away)
         sweeping = asyncio.create_task(repeat(lambda: store.sweep(time.time()), "sweeping the files", 0.05))

@@ -22,7 +22,7 @@ from service.errors import (
     RegistryTooNew,
     RegistryUnavailable,
 )
-from service.records import ContainerRecord, ExecutionRecord, StoredFile
+from service.records import ONE_TENANT, ContainerRecord, ExecutionRecord, StoredFile
 from service.registry import Registry, make_engine
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,24 +103,24 @@ async def test_files_come_back_as_they_were(registry: Registry, url: str) -> Non
     for file in files:
         await registry.add_file(file)
     other = Registry(url)
-    assert [await other.get_file(file.file_id) for file in files] == files
+    assert [await other.get_file(file.file_id, ONE_TENANT) for file in files] == files
     await other.close()
 
 
 async def test_an_unknown_file_is_not_found(registry: Registry) -> None:
-    """The error names the id; deleting what is not there is False."""
+    """The error names the id; deleting what is not there is None."""
     with pytest.raises(FileNotFound) as caught:
-        await registry.get_file("nothing")
+        await registry.get_file("nothing", ONE_TENANT)
     assert caught.value.file_id == "nothing"
-    assert await registry.delete_file("nothing") is False
+    assert await registry.delete_file("nothing") is None
 
 
 async def test_a_deleted_file_is_forgotten(registry: Registry) -> None:
-    """True once, then False."""
+    """It is given back once, then None."""
     file = stored_file()
     await registry.add_file(file)
-    assert await registry.delete_file(file.file_id) is True
-    assert await registry.delete_file(file.file_id) is False
+    assert await registry.delete_file(file.file_id) == file
+    assert await registry.delete_file(file.file_id) is None
     assert await registry.all_file_ids() == set()
 
 
@@ -130,14 +130,14 @@ async def test_pages_give_every_file_once(registry: Registry) -> None:
     for file in files:
         await registry.add_file(file)
     expected = sorted(files, key=lambda file: (file.created_at, file.file_id))
-    assert (await registry.list_files()).files == tuple(expected)
+    assert (await registry.list_files(ONE_TENANT)).files == tuple(expected)
     for limit in range(1, 9):
         seen: list[StoredFile] = []
-        page = await registry.list_files(limit)
+        page = await registry.list_files(ONE_TENANT, limit)
         while page.next is not None:
             assert len(page.files) == limit
             seen.extend(page.files)
-            page = await registry.list_files(limit, page.next)
+            page = await registry.list_files(ONE_TENANT, limit, page.next)
         assert [*seen, *page.files] == expected
 
 
@@ -147,7 +147,7 @@ async def test_expired_files_are_not_listed(registry: Registry) -> None:
     forever = stored_file(3.0)
     for file in (old, new, forever):
         await registry.add_file(file)
-    assert (await registry.list_files(now=10.0)).files == (new, forever)
+    assert (await registry.list_files(ONE_TENANT, now=10.0)).files == (new, forever)
     assert await registry.expired_files(10.0) == [old.file_id]
     assert await registry.expired_files(9.9) == []
 
@@ -156,7 +156,7 @@ async def test_expired_files_are_not_listed(registry: Registry) -> None:
 async def test_only_a_cursor_is_a_cursor(registry: Registry, cursor: str) -> None:
     """Anything else is refused, not guessed."""
     with pytest.raises(InvalidCursor):
-        await registry.list_files(5, cursor)
+        await registry.list_files(ONE_TENANT, 5, cursor)
 
 
 async def test_known_tells_files_from_others(registry: Registry) -> None:
@@ -255,7 +255,7 @@ async def test_parallel_calls_all_succeed(registry: Registry) -> None:
     """A burst of writes and reads is neither lost nor refused."""
     files = [stored_file(float(number)) for number in range(200)]
     await asyncio.gather(*(registry.add_file(file) for file in files))
-    found = await asyncio.gather(*(registry.get_file(file.file_id) for file in files))
+    found = await asyncio.gather(*(registry.get_file(file.file_id, ONE_TENANT) for file in files))
     assert found == files
 
 
@@ -265,7 +265,7 @@ async def test_a_broken_database_is_told(registry: Registry, tmp_path: Path) -> 
         database.execute("DROP TABLE files")
     database.close()
     with pytest.raises(RegistryUnavailable) as caught:
-        await registry.list_files()
+        await registry.list_files(ONE_TENANT)
     assert "no such table" in caught.value.reason
     assert "files" not in str(caught.value)
 

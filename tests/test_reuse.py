@@ -78,9 +78,10 @@ def test_an_exception_is_no_doubt(reusing: Service) -> None:
     assert reusing.settle() == before
 
 
-def test_a_container_is_never_used_across_keys(start_service: StartService) -> None:
+@pytest.mark.parametrize("keys", [{}, {"API_KEYS": "a:one,b:two"}], ids=["unchecked", "checked"])
+def test_a_container_is_never_used_across_keys(start_service: StartService, keys: dict[str, str]) -> None:
     """Each API key has containers of its own; where there is room for one, the other's is destroyed."""
-    service = start_service(CONTAINER_REUSE="tenant", POOL_SIZE=1, MAX_CONTAINERS=1)
+    service = start_service(CONTAINER_REUSE="tenant", POOL_SIZE=1, MAX_CONTAINERS=1, **keys)
     used: dict[str, set[str]] = {"one": set(), "two": set()}
     for _ in range(2):
         for key in used:

@@ -116,14 +116,16 @@ def test_it_says_where_it_is_and_what_to_try(tmp_path: Path) -> None:
             assert logger.startswith(("uvicorn", "service"))
 
 
-def test_the_command_to_try_is_one_a_shell_understands() -> None:
-    """It can be pasted: one line, whose last word is JSON with the code."""
-    lines = banner("0.0.0.0", 8000).splitlines()
+@pytest.mark.parametrize("needs_key", [False, True])
+def test_the_command_to_try_is_one_a_shell_understands(needs_key: bool) -> None:
+    """It can be pasted: one line, whose last word is JSON with the code, and the key if needed."""
+    lines = banner("0.0.0.0", 8000, needs_key=needs_key).splitlines()
     (command,) = (line for line in lines if line.startswith("curl "))
     words = shlex.split(command)
     assert words[2] == "http://127.0.0.1:8000/v1/execute"
     request = httpx.Response(200, content=words[-1]).json()
     compile(request["code"], "example", "exec")
+    assert ("X-API-Key: $KEY" in words) == needs_key
 
 
 @pytest.mark.parametrize(

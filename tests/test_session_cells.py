@@ -124,6 +124,17 @@ def test_cells_of_every_kind_of_call_are_kept(session: Session) -> None:
 # Detached and abandoned --------------------------------------------------------------------------
 
 
+def test_a_session_that_is_ended_at_once_keeps_the_last_result(service: Service) -> None:
+    """What was answered is in the history, not lost, and nothing about it is an error."""
+    for _ in range(4):
+        with new_session(service) as session:
+            session.run("'answered'")
+        (cell,) = session.cells()
+        assert (cell["state"], cell["result"]["stdout"]) == ("done", "'answered'\n")
+    time.sleep(0.2)
+    assert "UNIQUE" not in service.log_path.read_text()
+
+
 def test_a_long_program_of_any_text_is_run_and_kept(session: Session) -> None:
     """Code nearly as long as a request may be, of characters that JSON likes to spell out."""
     line = 'é"' + 2 * "\\" + "\n"

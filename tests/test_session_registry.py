@@ -13,7 +13,14 @@ from alembic import command
 
 from service import migrations
 from service.errors import RegistryUnavailable
-from service.records import CellRecord, ContainerRecord, ExecutionRecord, SessionRecord, StoredFile
+from service.records import (
+    ONE_TENANT,
+    CellRecord,
+    ContainerRecord,
+    ExecutionRecord,
+    SessionRecord,
+    StoredFile,
+)
 from service.registry import Registry, make_engine
 from service.session_registry import SessionRegistry
 from sessions.models import JsonObject
@@ -82,8 +89,8 @@ async def test_sessions_come_back_as_they_were(sessions: SessionRegistry, url: s
     for record in records:
         await sessions.add_session(record)
     registry, others = await reopened(url)
-    assert [await others.get_session(record.session_id) for record in records] == records
-    assert await others.get_session("nothing") is None
+    assert [await others.get_session(record.session_id, ONE_TENANT) for record in records] == records
+    assert await others.get_session("nothing", ONE_TENANT) is None
     await registry.close()
 
 
@@ -107,8 +114,8 @@ async def test_an_update_changes_what_it_names(sessions: SessionRegistry) -> Non
     assert await sessions.update_session(record.session_id, last_used_at=0.0) is True
     assert await sessions.update_session(record.session_id) is True
     expected = replace(record, expires_at=2000.5, last_used_at=0.0)
-    assert await sessions.get_session(record.session_id) == expected
-    assert await sessions.get_session(other.session_id) == other
+    assert await sessions.get_session(record.session_id, ONE_TENANT) == expected
+    assert await sessions.get_session(other.session_id, ONE_TENANT) == other
     assert await sessions.update_session("nothing", expires_at=1.0) is False
     assert await sessions.update_session("nothing") is False
 
@@ -122,7 +129,7 @@ async def test_a_session_ends_once(sessions: SessionRegistry) -> None:
     assert await sessions.update_session(record.session_id, expires_at=9000.0) is False
     assert await sessions.update_session(record.session_id) is False
     expected = replace(record, ended_at=7.5, end_reason="expired")
-    assert await sessions.get_session(record.session_id) == expected
+    assert await sessions.get_session(record.session_id, ONE_TENANT) == expected
     assert await sessions.end_session("nothing", "deleted", 1.0) is False
 
 
@@ -284,16 +291,38 @@ async def test_sessions_that_ended_long_ago_are_forgotten(
         await sessions.add_cell(a_cell(record))
     assert await registry.prune(before=100.0) == 1
     assert await registry.prune(before=math.inf) == 1
-    assert await sessions.get_session(old.session_id) is None
-    assert await sessions.get_session(live.session_id) == live
+    assert await sessions.get_session(old.session_id, ONE_TENANT) is None
+    assert await sessions.get_session(live.session_id, ONE_TENANT) == live
     with sqlite3.connect(tmp_path / "registry.sqlite3") as database:
         rows = database.execute("SELECT session_id FROM cells").fetchall()
     database.close()
     assert rows == [(live.session_id,)]
 
 
+async def test_a_session_made_before_keys_belongs_to_the_one_tenant(url: str) -> None:
+    """It is there for who has no key, or the key of that name, and for nobody else."""
+    record = a_session()
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        command.upgrade(migrations.config_for(connection), "0002")
+        values = asdict(record)
+        del values["owner"]
+        columns, places = ", ".join(values), ", ".join("?" * len(values))
+        connection.exec_driver_sql(
+            f"INSERT INTO sessions ({columns}) VALUES ({places})", tuple(values.values())
+        )
+    engine.dispose()
+
+    registry, sessions = await reopened(url)
+    await registry.migrate()
+    assert await sessions.live_sessions("one") == [replace(record, owner=ONE_TENANT)]
+    assert await sessions.get_session(record.session_id, ONE_TENANT) == record
+    assert await sessions.get_session(record.session_id, "alice") is None
+    await registry.close()
+
+
 async def test_a_registry_of_the_first_revision_keeps_what_it_has(url: str) -> None:
-    """Files, executions, containers and the instance's name are there after the migration."""
+    """Files, executions, containers and the instance's name stay; they belong to the one tenant."""
     file = StoredFile(str(uuid.uuid4()), "a.csv", 3, "0" * 64, "text/csv", 1.0)
     execution = ExecutionRecord(uuid.uuid4().hex, 1.0, 2.0, "ok", 0, False, 1000, 4, 0, 1, 0)
     container = a_container()
@@ -306,6 +335,7 @@ async def test_a_registry_of_the_first_revision_keeps_what_it_has(url: str) -> N
             ("containers", asdict(container)),
             ("instance", {"key": "instance_id", "value": "its name"}),
         ):
+            values.pop("owner", None)
             columns, places = ", ".join(values), ", ".join("?" * len(values))
             connection.exec_driver_sql(
                 f"INSERT INTO {table} ({columns}) VALUES ({places})", tuple(values.values())
@@ -314,7 +344,7 @@ async def test_a_registry_of_the_first_revision_keeps_what_it_has(url: str) -> N
 
     registry, sessions = await reopened(url)
     await registry.migrate()
-    assert await registry.get_file(file.file_id) == file
+    assert await registry.get_file(file.file_id, ONE_TENANT) == file
     assert await registry.live_containers("one") == [container]
     assert await registry.instance_id() == "its name"
     record = a_session(container_id=container.container_id)

@@ -110,6 +110,10 @@ def test_the_registry_is_beside_the_files(monkeypatch: pytest.MonkeyPatch) -> No
         ("KERNEL_PRELOAD", "numpy;rm -rf"),
         ("LOG_LEVEL", "LOUD"),
         ("INSTANCE_ID", "with space"),
+        ("OPEN_PAGES", "health"),
+        ("KEY_REQUESTS_PER_MINUTE", "-1"),
+        ("KEY_MAX_EXECUTIONS", "many"),
+        ("KEY_STORAGE_MB", "1.5"),
     ],
 )
 def test_a_bad_value_is_one_sentence_with_the_variable(

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Response
 
-from service.dependencies import ExecutorDep, SessionsDep, TenantDep
+from service.dependencies import CallerDep, ExecutorDep, SessionsDep
 from service.event_stream import EVENT_STREAM, EventStream, answer
 from service.images import Images
 from service.live_cell import gather
@@ -25,28 +25,30 @@ async def execute(
     request: ExecuteAnywhereRequest,
     executor: ExecutorDep,
     sessions: SessionsDep,
-    tenant: TenantDep,
+    caller: CallerDep,
     images: Images = "inline",
 ) -> Response:
     """Run code in a fresh kernel, or in a session's, and give back what it printed, showed and wrote."""
     if request.session_id is not None:
-        return await execute_in_session(await sessions.get(request.session_id), request, images)
-    run = await executor.begin(request, tenant)
+        session = await sessions.get(request.session_id, caller.owner)
+        return await execute_in_session(session, request, images)
+    run = await executor.begin(request, caller)
     async with aclosing(run.events()) as events:
         response = gather([event async for event in events])
     return answer(response, images)
 
 
-@router.post("/execute/stream", responses=_ERRORS | EVENT_STREAM, response_class=EventStream)
+@router.post("/execute/stream", status_code=200, responses=_ERRORS | EVENT_STREAM, response_class=EventStream)
 async def execute_stream(
     request: ExecuteAnywhereRequest,
     executor: ExecutorDep,
     sessions: SessionsDep,
-    tenant: TenantDep,
+    caller: CallerDep,
     images: Images = "inline",
 ) -> EventStream:
     """Run code as ``/v1/execute`` does and send its output as it comes."""
     if request.session_id is not None:
-        return await stream_in_session(await sessions.get(request.session_id), request, images)
-    run = await executor.begin(request, tenant)
+        session = await sessions.get(request.session_id, caller.owner)
+        return await stream_in_session(session, request, images)
+    run = await executor.begin(request, caller)
     return EventStream(run.events(), run.close, images)

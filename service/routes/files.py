@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from service.artifacts import OpenFile
-from service.dependencies import FilesDep
+from service.dependencies import FilesDep, OwnerDep
 from service.downloads import FileResponse, content_disposition, matches, parse_range
 from service.errors import FileNotFound
 from service.media_types import OCTET_STREAM
@@ -46,23 +46,24 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 @router.post("", status_code=201, openapi_extra=_MULTIPART, responses=_errors(413, 422, 507))
-async def upload_file(request: Request, files: FilesDep) -> StoredFileInfo:
+async def upload_file(request: Request, files: FilesDep, owner: OwnerDep) -> StoredFileInfo:
     """Store a file, for executions to use."""
     async with receive_upload(request, files.max_bytes) as upload:
-        stored = await files.save(upload.chunks(), upload.filename, media_type=upload.media_type)
+        stored = await files.save(upload.chunks(), upload.filename, owner=owner, media_type=upload.media_type)
     return StoredFileInfo.of(stored)
 
 
 @router.get("", responses=_errors(422))
 async def list_files(
     files: FilesDep,
+    owner: OwnerDep,
     limit: Annotated[
         int | None, Query(ge=1, le=1000, description="Most files in a page; all if left out.")
     ] = None,
     after: Annotated[str | None, Query(description="`next` of the page before.", max_length=200)] = None,
 ) -> FileList:
     """List the stored files, oldest first."""
-    page = await files.list_files(limit, after)
+    page = await files.list_files(owner, limit, after)
     return FileList(files=[StoredFileInfo.of(stored) for stored in page.files], next=page.next)
 
 
@@ -76,9 +77,9 @@ async def list_files(
         **_errors(404, 416),
     },
 )
-async def download_file(file_id: str, request: Request, files: FilesDep) -> Response:
+async def download_file(file_id: str, request: Request, files: FilesDep, owner: OwnerDep) -> Response:
     """Download a file. `Range`, `If-Range` and `If-None-Match` work; the ETag is the SHA-256."""
-    file = await files.open(file_id)
+    file = await files.open(file_id, owner)
     try:
         return _download(file, request)
     except BaseException:
@@ -87,17 +88,17 @@ async def download_file(file_id: str, request: Request, files: FilesDep) -> Resp
 
 
 @router.head("/{file_id}", response_class=Response, responses=_errors(404, 416))
-async def describe_file(file_id: str, request: Request, files: FilesDep) -> Response:
+async def describe_file(file_id: str, request: Request, files: FilesDep, owner: OwnerDep) -> Response:
     """Give the headers of a download without its bytes."""
-    with await files.open(file_id) as file:
+    with await files.open(file_id, owner) as file:
         answer = _download(file, request)
         return Response(status_code=answer.status_code, headers=dict(answer.headers))
 
 
 @router.delete("/{file_id}", status_code=204, responses=_errors(404))
-async def delete_file(file_id: str, files: FilesDep) -> None:
+async def delete_file(file_id: str, files: FilesDep, owner: OwnerDep) -> None:
     """Delete a file."""
-    if not await files.delete(file_id):
+    if not await files.delete(file_id, owner):
         raise FileNotFound(file_id)
 
 

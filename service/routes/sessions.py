@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 
 from service import notebook
-from service.dependencies import SessionsDep, SettingsDep, TenantDep
+from service.dependencies import CallerDep, OwnerDep, SessionsDep, SettingsDep
 from service.errors import SessionEnded, SessionNotFound
 from service.event_stream import EVENT_STREAM, EventStream, answer, referring
 from service.images import Images
@@ -39,8 +39,8 @@ router = APIRouter(prefix="/v1/sessions", tags=["sessions"], responses=_errors(4
 _BUSY: Final = _errors(409, 422, 503)
 
 
-async def _session(session_id: str, sessions: SessionsDep) -> Session:
-    session = await sessions.get(session_id)
+async def _session(session_id: str, sessions: SessionsDep, owner: OwnerDep) -> Session:
+    session = await sessions.get(session_id, owner)
     await session.written()
     return session
 
@@ -59,16 +59,16 @@ def _info(session: Session, settings: Settings) -> SessionInfo:
 
 @router.post("", status_code=201, responses=_errors(413, 422, 429, 503))
 async def create_session(
-    request: CreateSessionRequest, sessions: SessionsDep, settings: SettingsDep, tenant: TenantDep
+    request: CreateSessionRequest, sessions: SessionsDep, settings: SettingsDep, caller: CallerDep
 ) -> SessionInfo:
     """Open a session: a kernel of its own, with the files in its working folder."""
-    return _info(await sessions.create(request, tenant), settings)
+    return _info(await sessions.create(request, caller), settings)
 
 
 @router.get("")
-async def list_sessions(sessions: SessionsDep, settings: SettingsDep) -> SessionList:
+async def list_sessions(sessions: SessionsDep, owner: OwnerDep, settings: SettingsDep) -> SessionList:
     """List the open sessions, oldest first."""
-    return SessionList(sessions=[_info(session, settings) for session in sessions.all()])
+    return SessionList(sessions=[_info(session, settings) for session in sessions.all_of(owner)])
 
 
 @router.get("/{session_id}")
@@ -87,10 +87,10 @@ async def extend_session(
 
 
 @router.delete("/{session_id}", status_code=204)
-async def delete_session(session_id: str, sessions: SessionsDep) -> None:
+async def delete_session(session_id: str, sessions: SessionsDep, owner: OwnerDep) -> None:
     """End a session. Files it has given back stay stored until they expire."""
     try:
-        await sessions.delete(await sessions.get(session_id))
+        await sessions.delete(await sessions.get(session_id, owner))
     except SessionEnded as error:
         if error.reason == "deleted":
             raise SessionNotFound(session_id) from error
@@ -113,7 +113,12 @@ async def execute_in_session(session: Session, request: SessionExecuteRequest, i
     return answer(await cell.response(), images)
 
 
-@router.post("/{session_id}/execute/stream", responses=_BUSY | EVENT_STREAM, response_class=EventStream)
+@router.post(
+    "/{session_id}/execute/stream",
+    status_code=200,
+    responses=_BUSY | EVENT_STREAM,
+    response_class=EventStream,
+)
 async def execute_stream(
     request: SessionExecuteRequest, session: SessionDep, images: Images = "inline"
 ) -> EventStream:
@@ -161,19 +166,21 @@ async def restart(session: SessionDep, settings: SettingsDep) -> SessionInfo:
 
 
 @router.get("/{session_id}/cells")
-async def list_cells(session_id: str, sessions: SessionsDep, images: Images = "inline") -> CellList:
+async def list_cells(
+    session_id: str, sessions: SessionsDep, owner: OwnerDep, images: Images = "inline"
+) -> CellList:
     """What ran in the session, and what came of it; also after it has ended."""
-    await sessions.require(session_id)
+    await sessions.require(session_id, owner)
     cells = [CellInfo.of(cell) for cell in await sessions.registry.cells(session_id)]
     return CellList(cells=[_referring(cell, images) for cell in cells])
 
 
 @router.get("/{session_id}/cells/{cell_id}")
 async def get_cell(
-    session_id: str, cell_id: str, sessions: SessionsDep, images: Images = "inline"
+    session_id: str, cell_id: str, sessions: SessionsDep, owner: OwnerDep, images: Images = "inline"
 ) -> CellInfo:
     """One cell of the session."""
-    await sessions.require(session_id)
+    await sessions.require(session_id, owner)
     return _referring(CellInfo.of(await sessions.cell(session_id, cell_id)), images)
 
 
@@ -184,9 +191,9 @@ def _referring(cell: CellInfo, images: str) -> CellInfo:
 
 
 @router.get("/{session_id}/notebook", response_class=Response)
-async def get_notebook(session_id: str, sessions: SessionsDep) -> Response:
+async def get_notebook(session_id: str, sessions: SessionsDep, owner: OwnerDep) -> Response:
     """The session as a notebook that Jupyter opens, outputs included."""
-    await sessions.require(session_id)
+    await sessions.require(session_id, owner)
     document = notebook.to_notebook(await sessions.registry.cells(session_id))
     headers = {"Content-Disposition": f'attachment; filename="{session_id}.ipynb"'}
     return JSONResponse(document, media_type=notebook.MEDIA_TYPE, headers=headers)

@@ -33,8 +33,8 @@ ORDINARY_TIMEOUT_MS = 10_000
 
 
 def problem(response: httpx.Response) -> Body:
-    """The body of a refusal, once it is known to be a 4xx or 503 that says what is wrong."""
-    assert 400 <= response.status_code < 500 or response.status_code == 503, (
+    """The body of a refusal, once it is known to be a 4xx, 503 or 507 that says what is wrong."""
+    assert 400 <= response.status_code < 500 or response.status_code in (503, 507), (
         response.status_code,
         response.text[:500],
     )
@@ -67,10 +67,11 @@ def check_result(result: Body, without: frozenset[str] = frozenset()) -> None:
 
 
 class Api:
-    """One service's API over one HTTP client."""
+    """One service's API over one HTTP client, which may have an API key."""
 
-    def __init__(self, base_url: str) -> None:
-        self.http = httpx.Client(base_url=base_url, timeout=60)
+    def __init__(self, base_url: str, key: str | None = None) -> None:
+        headers = {} if key is None else {"X-API-Key": key}
+        self.http = httpx.Client(base_url=base_url, timeout=60, headers=headers)
         self.last_answer = ""
         """The latest execute response's text, for the report of a test that fails."""
 

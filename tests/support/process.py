@@ -157,9 +157,10 @@ class Service:
         self.process.wait()
         self.api.close()
 
-    def restart(self) -> None:
-        """Start it again, after `stop` or `crash`, with the same storage and settings."""
+    def restart(self, **settings: str) -> None:
+        """Start it again, after `stop` or `crash`, with the same storage; settings change as given."""
         assert not self.running
+        self._settings |= settings
         self._start()
 
     def finish(self) -> None:

@@ -69,8 +69,9 @@ def check_session_result(result: Body, without: frozenset[str] = frozenset()) ->
 class Session:
     """One session of a service, also after the service has been started anew."""
 
-    def __init__(self, service: Service, created: Body) -> None:
+    def __init__(self, service: Service, created: Body, api: Api | None = None) -> None:
         self.service = service
+        self._api = api
         self.created = created
         """What the service answered when it made the session."""
         self.id: str = created["session_id"]
@@ -78,8 +79,8 @@ class Session:
 
     @property
     def api(self) -> Api:
-        """The service's API where it is now."""
-        return self.service.api
+        """The service's API where it is now, or that of the key it was opened with."""
+        return self._api or self.service.api
 
     def call(self, method: str, path: str = "", **options: Any) -> httpx.Response:
         """Any request beneath the session's address, whatever comes of it."""
@@ -231,19 +232,19 @@ class Session:
         return self.ended()
 
 
-def open_session(service: Service, **fields: Any) -> Session:
+def open_session(service: Service, api: Api | None = None, **fields: Any) -> Session:
     """`POST /v1/sessions`, which must succeed. `new_session` also ends it."""
-    response = service.api.http.post("/v1/sessions", json=fields)
+    response = (api or service.api).http.post("/v1/sessions", json=fields)
     assert response.status_code == 201, (response.status_code, response.text[:1000])
     body = strict_json(response.content)
     check_session(body)
-    return Session(service, body)
+    return Session(service, body, api)
 
 
 @contextmanager
-def new_session(service: Service, **fields: Any) -> Iterator[Session]:
+def new_session(service: Service, api: Api | None = None, **fields: Any) -> Iterator[Session]:
     """A session for as long as the block; whatever became of it, it is deleted then."""
-    session = open_session(service, **fields)
+    session = open_session(service, api, **fields)
     try:
         yield session
     finally:

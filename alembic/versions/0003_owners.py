@@ -1,0 +1,23 @@
+"""Files, executions and sessions belong to the name of a key.
+
+What is there already belongs to ``default``: everybody, as long as no keys are set, and then the
+key of that name, if there is one.
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0003"
+down_revision: str | None = "0002"
+branch_labels: Sequence[str] | None = None
+depends_on: Sequence[str] | None = None
+
+
+def upgrade() -> None:
+    """Add the column, and list files by it."""
+    for table in ("files", "executions", "sessions"):
+        op.add_column(table, sa.Column("owner", sa.String(64), nullable=False, server_default="default"))
+    op.drop_index("ix_files_created_at_file_id", "files")
+    op.create_index("ix_files_owner_created_at_file_id", "files", ["owner", "created_at", "file_id"])

@@ -1,0 +1,72 @@
+"""Who comes in: every request is told whose it is, or refused, before a route or a body is looked at.
+
+What is open is listed; a new route is closed until somebody lists it.
+"""
+
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.errors import ErrorResponse, ServiceError, answer_to
+from service.keyring import Caller, Keyring, without_keys
+from service.limits import RequestRate
+
+ALWAYS_OPEN: Final = frozenset({"/health", "/ready"})
+"""For probes and load balancers, which have no key; they tell counts and no names, ids or content."""
+
+PAGES: Final = {"docs": frozenset({"/docs", "/redoc", "/openapi.json"}), "metrics": frozenset({"/metrics"})}
+"""What a setting opens or closes."""
+
+_CALLER = "caller"
+
+
+class Guard:
+    """ASGI middleware: puts the `Caller` where `caller_of` finds it, or answers 401 or 429.
+
+    Without a `keyring` everybody is the same caller, and closed pages are not there.
+    """
+
+    def __init__(
+        self, app: ASGIApp, keyring: Keyring | None, rate: RequestRate, open_pages: tuple[str, ...]
+    ) -> None:
+        self._app = app
+        self._keyring = keyring
+        self._rate = rate
+        self._open = open_paths(open_pages)
+        self._closed = frozenset[str]().union(*PAGES.values()) - self._open
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in self._open:
+            if self._keyring is None and scope["path"] in self._closed:
+                await ErrorResponse(404, "not_found", "Not Found")(scope, receive, send)
+                return
+            try:
+                scope.setdefault("state", {})[_CALLER] = self._admit(scope)
+            except ServiceError as error:
+                await answer_to(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _admit(self, scope: Scope) -> Caller:
+        if self._keyring is None:
+            return without_keys(scope["headers"])
+        caller = self._keyring.find(scope["headers"])
+        self._rate.count(caller.owner)
+        return caller
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Who sent a request that the guard let in by a key. ``KeyError`` on an open path."""
+    caller: Caller = scope["state"][_CALLER]
+    return caller
+
+
+def key_name(scope: Scope) -> str:
+    """The name of a request's key, for the log; ``-`` without one."""
+    caller: Caller | None = scope.get("state", {}).get(_CALLER)
+    return "-" if caller is None else caller.owner
+
+
+def open_paths(open_pages: tuple[str, ...]) -> frozenset[str]:
+    """The paths that need no key."""
+    return ALWAYS_OPEN.union(*(PAGES[page] for page in open_pages))
