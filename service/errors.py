@@ -46,6 +46,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from sessions.errors import (
     EngineUnavailable,
@@ -56,6 +57,8 @@ from sessions.errors import (
     SupervisorFailed,
     WorkspaceFull,
 )
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class ServiceError(Exception):
@@ -385,13 +388,24 @@ async def _answer_invalid(_: Request, error: Exception) -> Response:
     return _invalid([{key: item[key] for key in ("type", "loc", "msg")} for item in error.errors()])
 
 
-async def _answer_http(_: Request, error: Exception) -> Response:
+async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 400 and error.__cause__ is not None:
         return _invalid([_unreadable(error.__cause__)])
     # "Method Not Allowed" becomes method_not_allowed.
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
-    return ErrorResponse(error.status_code, code, error.detail, error.headers)
+    headers = {"Allow": _methods(request)} if error.status_code == 405 else error.headers
+    return ErrorResponse(error.status_code, code, error.detail, headers)
+
+
+def _methods(request: Request) -> str:
+    """All methods of the path that was asked for: each route knows its own only."""
+
+    def is_there(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return ", ".join(method for method in _METHODS if is_there(method))
 
 
 async def _answer_nobody(_: Request, __: Exception) -> Response:
