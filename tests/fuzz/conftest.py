@@ -5,8 +5,17 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.conftest import GENEROUS, OPEN_SERVICES
+from tests.support.api import Api
 from tests.support.process import Service
 from tests.support.session import live_sessions
+
+
+def clear(api: Api) -> None:
+    """Delete every session and file."""
+    for session_id in live_sessions(api):
+        api.http.delete(f"/v1/sessions/{session_id}")
+    for file in api.http.get("/v1/files").json()["files"]:
+        api.http.delete(f"/v1/files/{file['file_id']}")
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +24,6 @@ def target(open_service: Callable[..., Service], request: pytest.FixtureRequest)
     settings = {"CONTAINER_REUSE": "tenant", "MAX_EXEC_TIMEOUT_MS": 2000, "QUEUE_TIMEOUT_SEC": 60}
     service = open_service(**GENEROUS | settings)
     yield service
-    for session_id in live_sessions(service.api):
-        service.api.http.delete(f"/v1/sessions/{session_id}")
+    clear(service.api)
     request.config.stash[OPEN_SERVICES].remove(service)
     service.finish()

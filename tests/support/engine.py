@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,14 @@ class Engine:
         """What `docker inspect` says of one container."""
         found: dict[str, Any] = self._docker.api.inspect_container(container_id)
         return found
+
+    def inspected(self, instance_id: str) -> list[dict[str, Any]]:
+        """What `docker inspect` says of each container of the instance that is not on its way out."""
+        found = []
+        for container_id in self.kernels(instance_id):
+            with suppress(docker.errors.NotFound):
+                found.append(self.inspect(container_id))
+        return [container for container in found if container["State"]["Running"]]
 
     def network(self, container_id: str) -> tuple[str, str, str]:
         """Name of the container's network, address of its gateway, address of the container."""
