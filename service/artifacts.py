@@ -5,6 +5,7 @@ registered: a row always has its bytes, and what a crash leaves behind has no ro
 """
 
 import asyncio
+import logging
 import os
 import re
 import time
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from service.drafts import Draft
-from service.errors import FileNotFound, FileTooLarge, StorageUnavailable
+from service.errors import FileNotFound, FileTooLarge, StorageFailed, StorageUnavailable
 from service.media_types import guess_media_type
 from service.records import FileOrigin, FilePage, StoredFile
 from service.registry import Registry
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -110,6 +113,11 @@ class FileStore:
         except OSError as error:
             raise StorageUnavailable(self._root, error.strerror or str(error)) from error
 
+    def any(self) -> bool:
+        """Whether any file is stored, known to the registry or not."""
+        with os.scandir(self._files) as entries:
+            return any(_FILE_ID.fullmatch(entry.name) for entry in entries)
+
     def close(self) -> None:
         """Let go of the threads; what they are doing is finished first."""
         self._threads.shutdown()
@@ -132,6 +140,7 @@ class FileStore:
         Raises:
             FileTooLarge: there are more than ``max_bytes`` bytes.
             StorageFull: the disk takes no more.
+            StorageFailed: the disk fails.
             RegistryUnavailable: the file could not be registered.
         """
         file_id = str(uuid.uuid4())
@@ -157,7 +166,7 @@ class FileStore:
         except BaseException:
             # Done in place: who has been cancelled cannot wait for a thread.
             draft.discard()
-            self.path(file_id).unlink(missing_ok=True)
+            _unlink(self._files, {file_id})
             raise
         finally:
             self._being_saved.discard(file_id)
@@ -182,6 +191,8 @@ class FileStore:
             file = await self.on_thread(partial(FileIO, self.path(file_id)))
         except FileNotFoundError:
             raise FileNotFound(file_id) from None
+        except OSError as error:
+            raise StorageFailed(error.strerror or str(error)) from error
         return OpenFile(stored, file, self)
 
     async def delete(self, file_id: str) -> bool:
@@ -282,4 +293,8 @@ def _ids_and_dates(folder: Path) -> dict[str, float]:
 
 def _unlink(folder: Path, file_ids: set[str]) -> None:
     for file_id in file_ids:
-        (folder / file_id).unlink(missing_ok=True)
+        try:
+            (folder / file_id).unlink(missing_ok=True)
+        except OSError as error:
+            # Without a row it is nobody's: the next sweep tries again.
+            log.warning("cannot remove %s: %s", folder / file_id, error.strerror)

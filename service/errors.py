@@ -17,12 +17,14 @@
      │   ├─ WorkspaceFileNotFound(path)
      │   ├─ TooManySessions(limit)
      │   ├─ StorageFull(reason)
+     │   ├─ StorageFailed(reason)
      │   └─ RegistryUnavailable(reason)
      ├─ StartError                    the service cannot start; its text is for the operator
      │   ├─ SettingsInvalid(problems)
      │   ├─ AddressUnavailable(host, port, reason)
      │   ├─ StorageUnavailable(folder, reason)
      │   ├─ StorageInUse(folder)
+     │   ├─ RegistryMissing(folder)
      │   ├─ MigrationsMissing(folder)
      │   ├─ MigrationFailed(reason)
      │   └─ RegistryTooNew(revision)
@@ -188,6 +190,14 @@ class StorageFull(ServiceError):
         self.reason = reason
 
 
+class StorageFailed(ServiceError):
+    """The disk under the files does not do what it is asked; ``reason`` is the system's."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The service cannot store or read files: {reason}")
+        self.reason = reason
+
+
 class RegistryUnavailable(ServiceError):
     """The registry's database does not do what it is asked; ``reason`` is for the log."""
 
@@ -237,6 +247,17 @@ class StorageInUse(StartError):
     def __init__(self, folder: Path) -> None:
         super().__init__(
             f"Another service uses FILE_STORAGE_DIR={folder}; stop it, or give this one a folder of its own."
+        )
+        self.folder = folder
+
+
+class RegistryMissing(StartError):
+    """The folder has stored files, of which the registry knows nothing: it is not the one they are in."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"{folder} has stored files, but their registry is missing or empty: put it back where "
+            "DATABASE_URL says, or give the service an empty FILE_STORAGE_DIR."
         )
         self.folder = folder
 
@@ -330,6 +351,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     WorkspaceFileNotFound: Answer(404, "workspace_file_not_found"),
     TooManySessions: Answer(429, "too_many_sessions", headers=lambda _: {"Retry-After": "10"}),
     StorageFull: Answer(507, "storage_full"),
+    StorageFailed: Answer(503, "storage_unavailable"),
     WorkspaceFull: Answer(413, "workspace_full"),
     InvalidPath: Answer(422, "invalid_path"),
     NoCapacity: Answer(503, "no_capacity", headers=_retry_after),

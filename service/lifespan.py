@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from kernel_image import contract
 from service.artifacts import FileStore
+from service.errors import RegistryMissing
 from service.executor import Executor
 from service.housekeeping import keep_house
 from service.readiness import KernelReadiness
@@ -37,6 +38,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.callback(files.close)
         files.prepare()
         await stack.enter_async_context(storage_lock(settings.file_storage_dir))
+        if files.any() and not await registry.exists():
+            # With a new one they would all be swept away as leftovers.
+            raise RegistryMissing(settings.file_storage_dir)
         await registry.migrate()
         instance_id = await registry.instance_id(settings.instance_id)
         await stack.enter_async_context(_running(keep_house(files, registry)))

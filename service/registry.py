@@ -47,6 +47,10 @@ class Registry:
         self._run = self.database.run
         self._write = self.database.write
 
+    async def exists(self) -> bool:
+        """Whether there is anything in the database. Raises ``MigrationFailed`` if it cannot be read."""
+        return await self.database.exists()
+
     async def migrate(self) -> None:
         """Bring the schema up to date; errors as ``migrations.upgrade``."""
         await self.database.migrate()

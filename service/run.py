@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from typing import Final, Literal
 
 from service.artifacts import FileStore
-from service.errors import FileTooLarge, RegistryUnavailable, StorageFull
+from service.errors import FileTooLarge, RegistryUnavailable, StorageFailed, StorageFull
 from service.records import ExecutionRecord, FileOrigin, StoredFile
 from service.registry import Registry
 from service.schemas import ExecuteResult, ExecutionError, SkippedFile, WorkspaceFile
@@ -161,7 +161,7 @@ class Run:
             return await self._stores.files.save(
                 chunks, name, origin=origin, execution_id=self.execution_id, media_type=media_type
             )
-        except (FileTooLarge, StorageFull, RegistryUnavailable) as error:
+        except (FileTooLarge, StorageFull, StorageFailed, RegistryUnavailable) as error:
             return str(error)
 
     def _record_of(self, result: CellResult, files_out: int) -> ExecutionRecord:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _LAUNCHES_AT_ONCE: Final = 2
 _REFILL_DELAY_SEC: Final = 0.05
-_RETRY_SEC: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
+_RETRY_SEC: Final = (1.0, 2.0, 5.0, 10.0)
 _RETRY_AFTER_SEC: Final = 2
 _FIRST_BYTES: Final = 2 << 30
 _IDLE_HEADROOM: Final = 1.1

@@ -2,17 +2,19 @@
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.conftest import GENEROUS, OPEN_SERVICES
+from tests.conftest import GENEROUS, LIGHT, OPEN_SERVICES
 from tests.support.engine import Engine
-from tests.support.process import Service
+from tests.support.process import INHERITED, ROOT, Service
 
 RECOVERY_SECONDS = 30.0
 """How long after a fault calls may be refused; refused they are in order, with a code."""
@@ -99,3 +101,27 @@ def shaken(
     assert service.running and service.process.pid == identity
     request.config.stash[OPEN_SERVICES].remove(service)
     service.finish()
+
+
+def refused(storage: Path, seconds: float = 60, **settings: Any) -> str:
+    """Start a service that must not start; the one line it says why."""
+    environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    environment |= {
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+        "FILE_STORAGE_DIR": str(storage),
+        "LOG_LEVEL": "WARNING",
+    }
+    environment |= {name: str(value) for name, value in (LIGHT | settings).items()}
+    ended = subprocess.run(
+        [sys.executable, "-m", "service.server"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert ended.returncode in (1, 3), ended
+    assert "Traceback" not in ended.stderr, ended.stderr
+    return ended.stderr
