@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import re
-import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Self, TypeVar
 
+from service import clock
 from service.drafts import Draft
 from service.errors import FileNotFound, FileTooLarge, StorageFailed, StorageUnavailable
 from service.media_types import guess_media_type
@@ -149,7 +149,7 @@ class FileStore:
         try:
             rest = await self._write(draft, chunks)
             await self.on_thread(partial(draft.publish, rest, self.path(file_id)))
-            created_at = time.time()
+            created_at = clock.now()
             stored = StoredFile(
                 file_id=file_id,
                 filename=filename,
@@ -176,13 +176,13 @@ class FileStore:
         if not _FILE_ID.fullmatch(file_id):
             raise FileNotFound(file_id)
         stored = await self._registry.get_file(file_id)
-        if stored.expires_at is not None and stored.expires_at <= time.time():
+        if stored.expires_at is not None and stored.expires_at <= clock.now():
             raise FileNotFound(file_id)
         return stored
 
     async def list_files(self, limit: int | None = None, after: str | None = None) -> FilePage:
         """Files that have not expired, oldest first; see ``Registry.list_files``."""
-        return await self._registry.list_files(limit, after, now=time.time())
+        return await self._registry.list_files(limit, after, now=clock.now())
 
     async def open(self, file_id: str) -> OpenFile:
         """Open a file for reading. Raises ``FileNotFound``."""

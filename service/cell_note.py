@@ -1,9 +1,9 @@
 """What the registry knows of a running cell: enough to find it again after a crash, and then its result."""
 
 import asyncio
-import time
 from dataclasses import replace
 
+from service import clock
 from service.records import CellRecord, ExecutionRecord
 from service.session_registry import SessionRegistry
 from sessions.models import JsonObject
@@ -38,7 +38,7 @@ class CellNote:
 
     async def done(self, result: JsonObject, execution: ExecutionRecord) -> None:
         """Note how it ended."""
-        done = replace(self.cell, state="done", finished_at=time.time(), result=result)
+        done = replace(self.cell, state="done", finished_at=clock.now(), result=result)
         async with self._writing:
             await self._registry.keep_result(done, execution, is_new=not self._is_written)
             self._is_written = True
@@ -47,4 +47,4 @@ class CellNote:
     async def lost(self) -> None:
         """Note that nobody knows how it ended."""
         await self.write()
-        await self._registry.finish_cell(self.cell.cell_id, "lost", time.time(), None)
+        await self._registry.finish_cell(self.cell.cell_id, "lost", clock.now(), None)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import CursorResult, Engine, Insert, Result, Update, create_engine, event, inspect
@@ -36,6 +37,13 @@ class Database:
         # SQLite has one writer at a time: a second thread would only wait, and wake up late.
         threads = 1 if self._engine.dialect.name == "sqlite" else 4
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="registry")
+
+    @property
+    def file(self) -> Path | None:
+        """Where SQLite keeps it; None for other databases, and for one in memory."""
+        url = self._engine.url
+        is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+        return Path(str(url.database)) if is_file else None
 
     async def exists(self) -> bool:
         """Whether it has tables. Raises ``MigrationFailed`` if it cannot be read."""

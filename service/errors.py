@@ -24,6 +24,7 @@
      │   ├─ AddressUnavailable(host, port, reason)
      │   ├─ StorageUnavailable(folder, reason)
      │   ├─ StorageInUse(folder)
+     │   ├─ RegistryInUse(file)
      │   ├─ RegistryMissing(folder)
      │   ├─ MigrationsMissing(folder)
      │   ├─ MigrationFailed(reason)
@@ -249,6 +250,16 @@ class StorageInUse(StartError):
             f"Another service uses FILE_STORAGE_DIR={folder}; stop it, or give this one a folder of its own."
         )
         self.folder = folder
+
+
+class RegistryInUse(StartError):
+    """Another service works with this registry, from another folder."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(
+            f"Another service uses the registry {file}; stop it, or give this one a DATABASE_URL of its own."
+        )
+        self.file = file
 
 
 class RegistryMissing(StartError):

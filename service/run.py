@@ -3,12 +3,12 @@
 import asyncio
 import base64
 import binascii
-import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Final, Literal
 
+from service import clock
 from service.artifacts import FileStore
 from service.errors import FileTooLarge, RegistryUnavailable, StorageFailed, StorageFull
 from service.records import ExecutionRecord, FileOrigin, StoredFile
@@ -68,7 +68,7 @@ class Run:
         self.record: ExecutionRecord
         """The row about it, once it has ended: for the caller to write."""
         self._images = 0
-        self._created_at = time.time()
+        self._created_at = clock.now()
 
     async def close(self) -> None:
         """Give the kernel back; also after the events have ended, when it does nothing."""
@@ -168,7 +168,7 @@ class Run:
         return ExecutionRecord(
             execution_id=self.execution_id,
             created_at=self._created_at,
-            finished_at=time.time(),
+            finished_at=clock.now(),
             outcome=_outcome(result),
             exit_code=result.exit_code,
             timed_out=result.timed_out,

@@ -56,6 +56,9 @@ class ContainerLog(Protocol):
     async def rekeyed(self, connection: Connection) -> None:
         """Another kernel is in that container."""
 
+    async def ours(self, container_ids: Collection[str]) -> set[str]:
+        """Those of them that were ever written down here: another's may bear the same label."""
+
     async def only(self, container_ids: Collection[str]) -> None:
         """These are all there are of the instance."""
 
@@ -170,8 +173,12 @@ class Pool:
     # --- launching ------------------------------------------------------------------------------
 
     async def _remove_leftovers(self) -> None:
-        """Remove the instance's containers that no session keeps: on entry those of an earlier crash."""
+        """Remove our containers that no session keeps: on entry those of an earlier crash.
+
+        One that a crash left before it was written down has its lease to end it.
+        """
         found = await self._engine.running(self._settings.instance_id) - self._kept_ids
+        found = await self._containers.ours(found)
         await asyncio.gather(*(self._engine.remove(container_id) for container_id in found))
         await self._containers.only(self._kept_ids)
 
@@ -469,7 +476,7 @@ class Pool:
             return
         running = await self._engine.running(self._settings.instance_id)
         known = {sandbox.container_id for sandbox in (*self._ready, *self._busy)} | self._kept_ids
-        unknown = running - known - self._removing
+        unknown = await self._containers.ours(running - known - self._removing)
         for container_id in unknown & self._suspects:
             log.warning("container %s has no owner and is removed", container_id[:12])
             await self._remove(container_id)
