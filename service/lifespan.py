@@ -49,7 +49,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         instance_id = await registry.instance_id(settings.instance_id)
         await stack.enter_async_context(_running(keep_house(files, registry)))
 
-        engine = DockerEngine()
+        engine = DockerEngine(await registry.instance_id())
         stack.push_async_callback(engine.close)
         context = KernelContext()
         stack.callback(context.close)
@@ -129,9 +129,6 @@ class ContainerRegistry:
     async def rekeyed(self, connection: Connection) -> None:
         container_id = connection.container.container_id
         await self._registry.update_container_key(container_id, connection.kernel_key)
-
-    async def ours(self, container_ids: Collection[str]) -> set[str]:
-        return {id_ for id_ in container_ids if await self._registry.get_container(id_) is not None}
 
     async def only(self, container_ids: Collection[str]) -> None:
         for record in await self._registry.live_containers(self._instance_id):

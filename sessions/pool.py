@@ -56,9 +56,6 @@ class ContainerLog(Protocol):
     async def rekeyed(self, connection: Connection) -> None:
         """Another kernel is in that container."""
 
-    async def ours(self, container_ids: Collection[str]) -> set[str]:
-        """Those of them that were ever written down here: another's may bear the same label."""
-
     async def only(self, container_ids: Collection[str]) -> None:
         """These are all there are of the instance."""
 
@@ -173,12 +170,8 @@ class Pool:
     # --- launching ------------------------------------------------------------------------------
 
     async def _remove_leftovers(self) -> None:
-        """Remove our containers that no session keeps: on entry those of an earlier crash.
-
-        One that a crash left before it was written down has its lease to end it.
-        """
+        """Remove the instance's containers that no session keeps: on entry those of an earlier crash."""
         found = await self._engine.running(self._settings.instance_id) - self._kept_ids
-        found = await self._containers.ours(found)
         await asyncio.gather(*(self._engine.remove(container_id) for container_id in found))
         await self._containers.only(self._kept_ids)
 
@@ -275,7 +268,9 @@ class Pool:
         self._refill()
 
     async def _rest_after(self, error: Exception) -> None:
-        """Wait before the next launch, the longer the more have failed; look for the image anew."""
+        """Wait before the next launch, the longer the more have failed; prepare the engine for it anew."""
+        if isinstance(error, ImageNotFound):
+            error = ImageNotFound(self._settings.image)  # the engine says its id only
         self._problem = str(error)
         pause = _RETRY_SEC[min(self._failures, len(_RETRY_SEC) - 1)]
         self._failures += 1
@@ -283,10 +278,11 @@ class Pool:
         self._resting = True
         try:
             await asyncio.sleep(pause)
-            if isinstance(error, ImageNotFound):
-                with contextlib.suppress(SessionsError):
-                    image = await self._engine.prepare(self._settings.image)
-                    self._spec = replace(self._spec, image=image)
+            # The image may be another one by now, and the network may be gone.
+            image = await self._engine.prepare(self._settings.image)
+            self._spec = replace(self._spec, image=image)
+        except SessionsError as still:
+            self._problem = str(still)
         finally:
             self._resting = False
 
@@ -476,7 +472,7 @@ class Pool:
             return
         running = await self._engine.running(self._settings.instance_id)
         known = {sandbox.container_id for sandbox in (*self._ready, *self._busy)} | self._kept_ids
-        unknown = await self._containers.ours(running - known - self._removing)
+        unknown = running - known - self._removing
         for container_id in unknown & self._suspects:
             log.warning("container %s has no owner and is removed", container_id[:12])
             await self._remove(container_id)

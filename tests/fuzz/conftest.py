@@ -21,7 +21,7 @@ def clear(api: Api) -> None:
 @pytest.fixture(scope="session")
 def target(open_service: Callable[..., Service], request: pytest.FixtureRequest) -> Iterator[Service]:
     """A service for calls of all kinds; its containers are used again, so that most calls are quick."""
-    settings = {"CONTAINER_REUSE": "tenant", "MAX_EXEC_TIMEOUT_MS": 2000, "QUEUE_TIMEOUT_SEC": 60}
+    settings = {"CONTAINER_REUSE": "tenant", "MAX_EXEC_TIMEOUT_MS": 10_000, "QUEUE_TIMEOUT_SEC": 60}
     service = open_service(**GENEROUS | settings)
     yield service
     clear(service.api)

@@ -31,9 +31,10 @@ class Peer:
 class Engine:
     """Looks at, and now and then breaks, the containers of one service instance."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str | None = None) -> None:
+        """`url` is that of another engine than the environment's."""
         try:
-            self._docker = docker.from_env()
+            self._docker = docker.DockerClient(base_url=url) if url else docker.from_env()
             self._docker.ping()
         except docker.errors.DockerException as error:
             raise EngineMissing(
