@@ -53,6 +53,8 @@ def test_a_workspace_path_is_refused_or_comes_back(session: Session, path: str, 
         return  # a client takes these for another address
     address = quote(path, safe="").replace("%2F", "/").replace("/./", "/%2E/").replace("/../", "/%2E%2E/")
     written = session.call("PUT", f"/files/{address}", content=content)
+    if written.is_redirect:
+        return  # and these for that of the folder
     if written.status_code != 201:
         problem(written)
         return
@@ -107,8 +109,14 @@ def test_a_stream_may_be_cut_anywhere(frames: list[str], cuts: list[int]) -> Non
     assert [event.data["data"] for event in events(pieces)] == frames
 
 
+IDS = PATHS.filter(lambda text: text not in ("", ".", ".."))
+"""A client takes the others for another address."""
+
+
 @given(
-    session_id=PATHS, cell_id=NAMES, method=st.sampled_from(["GET", "HEAD", "DELETE", "PATCH", "POST", "PUT"])
+    session_id=IDS,
+    cell_id=IDS,
+    method=st.sampled_from(["GET", "HEAD", "DELETE", "PATCH", "POST", "PUT"]),
 )
 @looked_for(150)
 def test_an_id_that_is_none_is_not_found(target: Service, session_id: str, cell_id: str, method: str) -> None:
