@@ -20,7 +20,10 @@ DOCUMENT: dict[str, Any] = create_app(Settings(), lifespan, _ROUTERS).openapi()
 _config = schemathesis.Config.from_dict(
     {
         "generation": {"deterministic": not EXAMPLES},
-        "checks": {"positive_data_acceptance": {"enabled": False}},  # see test_api
+        "checks": {
+            "positive_data_acceptance": {"enabled": False},  # see test_api
+            "negative_data_rejection": {"expected-statuses": ["4xx"]},
+        },
     }
 )
 calls = schemathesis.openapi.from_dict(DOCUMENT, config=_config)
