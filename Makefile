@@ -24,6 +24,12 @@ run: venv docker image-ready ## set everything up and serve on HOST:PORT (0.0.0.
 test: venv-dev docker image-ready check ## set everything up, check the code, and run every test against real containers
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# How many examples of each kind; they are new each time.
+FUZZ_EXAMPLES ?= 300
+.PHONY: fuzz
+fuzz: venv-dev docker image-ready ## look for requests that are not answered as documented, for long
+	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz $(PYTEST_ARGS)
+
 .PHONY: check
 check: venv-dev ## mypy and ruff, as the pre-commit hooks run them
 	$(BIN)/ruff check .

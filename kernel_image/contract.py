@@ -26,6 +26,8 @@ LEASE_VARIABLE: Final = "CODE_INTERPRETER_LEASE_SEC"
 
 INSTANCE_LABEL: Final = "code-interpreter.instance"
 """Container label: id of the service instance that owns the container."""
+REGISTRY_LABEL: Final = "code-interpreter.registry"
+"""Container label: the registry that knows it. Two instances of one name do not share it."""
 ROLE_LABEL: Final = "code-interpreter.role"
 """Container label; its value is `ROLE`."""
 ROLE: Final = "kernel"

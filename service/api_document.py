@@ -1,9 +1,11 @@
-"""The OpenAPI document, which says where a key is needed and how it is sent."""
+"""The OpenAPI document, which knows the events of a stream, where a key is needed and how it is sent."""
 
 from collections.abc import Collection
 from typing import Any, Final
 
 from fastapi import FastAPI
+
+from service.stream_schemas import COMPONENTS
 
 _SCHEMES: Final = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
@@ -14,7 +16,7 @@ _REFUSALS: Final = {"401": "No key, or none that is valid", "429": "A limit of t
 
 
 class Application(FastAPI):
-    """FastAPI, whose document tells of keys once ``open_paths`` is set: those that need none."""
+    """FastAPI, whose document also tells of keys once ``open_paths`` is set: those that need none."""
 
     open_paths: Collection[str] | None = None
 
@@ -22,6 +24,7 @@ class Application(FastAPI):
         """The document; it is made once."""
         if self.openapi_schema is None:
             document = super().openapi()
+            document.setdefault("components", {}).setdefault("schemas", {}).update(COMPONENTS)
             if self.open_paths is not None:
                 _declare_keys(document, self.open_paths)
         return super().openapi()

@@ -5,9 +5,9 @@ registered: a row always has its bytes, and what a crash leaves behind has no ro
 """
 
 import asyncio
+import logging
 import os
 import re
-import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +17,16 @@ from io import FileIO
 from pathlib import Path
 from typing import Self, TypeVar
 
+from service import clock
 from service.drafts import Draft
-from service.errors import FileNotFound, FileTooLarge, StorageUnavailable
+from service.errors import FileNotFound, FileTooLarge, StorageFailed, StorageUnavailable
 from service.limits import StorageQuota
 from service.media_types import guess_media_type
 from service.records import FileOrigin, FilePage, StoredFile
 from service.registry import Registry
 from service.settle import settle
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -125,6 +128,11 @@ class FileStore:
         """Begin to count from what is there: for the quota, once before the first file."""
         self._quota.load(await self._registry.stored_bytes())
 
+    def any(self) -> bool:
+        """Whether any file is stored, known to the registry or not."""
+        with os.scandir(self._files) as entries:
+            return any(_FILE_ID.fullmatch(entry.name) for entry in entries)
+
     def close(self) -> None:
         """Let go of the threads; what they are doing is finished first."""
         self._threads.shutdown()
@@ -149,6 +157,7 @@ class FileStore:
             FileTooLarge: there are more than ``max_bytes`` bytes.
             StorageQuotaExceeded: the owner may not store so much.
             StorageFull: the disk takes no more.
+            StorageFailed: the disk fails.
             RegistryUnavailable: the file could not be registered.
         """
         file_id = str(uuid.uuid4())
@@ -158,7 +167,7 @@ class FileStore:
             with self._quota.new_file(owner) as count:
                 rest = await self._write(draft, chunks, count)
                 await self.on_thread(partial(draft.publish, rest, self.path(file_id)))
-                created_at = time.time()
+                created_at = clock.now()
                 stored = StoredFile(
                     file_id=file_id,
                     filename=filename,
@@ -176,7 +185,7 @@ class FileStore:
         except BaseException:
             # Done in place: who has been cancelled cannot wait for a thread.
             draft.discard()
-            self.path(file_id).unlink(missing_ok=True)
+            _unlink(self._files, {file_id})
             raise
         finally:
             self._being_saved.discard(file_id)
@@ -186,13 +195,13 @@ class FileStore:
         if not _FILE_ID.fullmatch(file_id):
             raise FileNotFound(file_id)
         stored = await self._registry.get_file(file_id, owner)
-        if stored.expires_at is not None and stored.expires_at <= time.time():
+        if stored.expires_at is not None and stored.expires_at <= clock.now():
             raise FileNotFound(file_id)
         return stored
 
     async def list_files(self, owner: str, limit: int | None = None, after: str | None = None) -> FilePage:
         """The owner's files that have not expired, oldest first; see ``Registry.list_files``."""
-        return await self._registry.list_files(owner, limit, after, now=time.time())
+        return await self._registry.list_files(owner, limit, after, now=clock.now())
 
     async def open(self, file_id: str, owner: str) -> OpenFile:
         """Open a file of the owner's for reading. Raises ``FileNotFound``."""
@@ -201,6 +210,8 @@ class FileStore:
             file = await self.on_thread(partial(FileIO, self.path(file_id)))
         except FileNotFoundError:
             raise FileNotFound(file_id) from None
+        except OSError as error:
+            raise StorageFailed(error.strerror or str(error)) from error
         return OpenFile(stored, file, self)
 
     async def delete(self, file_id: str, owner: str) -> bool:
@@ -294,4 +305,8 @@ def _ids_and_dates(folder: Path) -> dict[str, float]:
 
 def _unlink(folder: Path, file_ids: set[str]) -> None:
     for file_id in file_ids:
-        (folder / file_id).unlink(missing_ok=True)
+        try:
+            (folder / file_id).unlink(missing_ok=True)
+        except OSError as error:
+            # Without a row it is nobody's: the next sweep tries again.
+            log.warning("cannot remove %s: %s", folder / file_id, error.strerror)

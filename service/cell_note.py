@@ -1,9 +1,9 @@
 """What the registry knows of a running cell: enough to find it again after a crash, and then its result."""
 
 import asyncio
-import time
 from dataclasses import replace
 
+from service import clock
 from service.records import CellRecord, ExecutionRecord
 from service.session_registry import SessionRegistry
 from service.settle import settle
@@ -42,7 +42,7 @@ class CellNote:
 
     async def done(self, result: JsonObject, execution: ExecutionRecord) -> None:
         """Note how it ended, also where the session is ended meanwhile."""
-        done = replace(self.cell, state="done", finished_at=time.time(), result=result)
+        done = replace(self.cell, state="done", finished_at=clock.now(), result=result)
         await settle(self._keep_result(done, execution))
 
     async def _keep_result(self, done: CellRecord, execution: ExecutionRecord) -> None:
@@ -54,4 +54,4 @@ class CellNote:
     async def lost(self) -> None:
         """Note that nobody knows how it ended."""
         await self.write()
-        await self._registry.finish_cell(self.cell.cell_id, "lost", time.time(), None)
+        await self._registry.finish_cell(self.cell.cell_id, "lost", clock.now(), None)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import CursorResult, Engine, Insert, Result, Update, create_engine, event
+from sqlalchemy import CursorResult, Engine, Insert, Result, Update, create_engine, event, inspect
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -36,6 +37,24 @@ class Database:
         # SQLite has one writer at a time: a second thread would only wait, and wake up late.
         threads = 1 if self._engine.dialect.name == "sqlite" else 4
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="registry")
+
+    @property
+    def file(self) -> Path | None:
+        """Where SQLite keeps it; None for other databases, and for one in memory."""
+        url = self._engine.url
+        is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+        return Path(str(url.database)) if is_file else None
+
+    async def exists(self) -> bool:
+        """Whether it has tables. Raises ``MigrationFailed`` if it cannot be read."""
+
+        def look() -> bool:
+            try:
+                return bool(inspect(self._engine).get_table_names())
+            except DBAPIError as error:
+                raise MigrationFailed(str(error.orig)) from error
+
+        return await self._on_thread(look)
 
     async def migrate(self) -> None:
         """Bring the schema up to date; errors as ``migrations.upgrade``."""

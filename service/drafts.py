@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from service.errors import StorageFull
+from service.errors import StorageFailed, StorageFull
 
 # EFBIG: a limit of the file system or of the process, which is full for this file too.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -17,7 +17,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class Draft:
     """Bytes under a temporary path, hashed as they are written.
 
-    Raises ``StorageFull`` where the disk takes no more, ``OSError`` for its other failures.
+    Raises ``StorageFull`` where the disk takes no more, ``StorageFailed`` for its other failures.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,8 +34,9 @@ class Draft:
 
     def write(self, block: list[bytes]) -> None:
         """Append the pieces of a block."""
-        with _full_disk():
+        with _disk_errors():
             if self._file is None:
+                _make(self._path.parent)
                 self._file = open(self._path, "xb", opener=_private)  # noqa: SIM115
             for piece in block:
                 self._file.write(piece)
@@ -46,10 +47,11 @@ class Draft:
         """Append the rest, and make the file appear at ``target`` whole and for good."""
         self.write(rest)
         assert self._file is not None
-        with _full_disk():
+        with _disk_errors():
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
+            _make(target.parent)
             self._path.rename(target)
             _sync_folder(target.parent)
 
@@ -59,17 +61,24 @@ class Draft:
             # What is still in the buffer may not fit on the disk either.
             with suppress(OSError):
                 self._file.close()
-            self._path.unlink(missing_ok=True)
+            # On a disk that fails it stays, and is swept one day.
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+
+def _make(folder: Path) -> None:
+    """It is there, unless somebody tidied up."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 @contextmanager
-def _full_disk() -> Iterator[None]:
+def _disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
             raise StorageFull(os.strerror(error.errno)) from error
-        raise
+        raise StorageFailed(error.strerror or str(error)) from error
 
 
 def _private(path: str, flags: int) -> int:

@@ -22,6 +22,7 @@
      │   ├─ KeyInvalid()
      │   ├─ StorageQuotaExceeded(limit_bytes)
      │   ├─ StorageFull(reason)
+     │   ├─ StorageFailed(reason)
      │   └─ RegistryUnavailable(reason)
      ├─ StartError                    the service cannot start; its text is for the operator
      │   ├─ SettingsInvalid(problems)
@@ -29,6 +30,8 @@
      │   ├─ AddressUnavailable(host, port, reason)
      │   ├─ StorageUnavailable(folder, reason)
      │   ├─ StorageInUse(folder)
+     │   ├─ RegistryInUse(file)
+     │   ├─ RegistryMissing(folder)
      │   ├─ MigrationsMissing(folder)
      │   ├─ MigrationFailed(reason)
      │   ├─ RegistryTooNew(revision)
@@ -54,6 +57,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from sessions.errors import (
     EngineUnavailable,
@@ -66,6 +70,8 @@ from sessions.errors import (
     WorkspaceFull,
 )
 from sessions.walls import Check
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class ServiceError(Exception):
@@ -237,6 +243,14 @@ class StorageFull(ServiceError):
         self.reason = reason
 
 
+class StorageFailed(ServiceError):
+    """The disk under the files does not do what it is asked; ``reason`` is the system's."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The service cannot store or read files: {reason}")
+        self.reason = reason
+
+
 class RegistryUnavailable(ServiceError):
     """The registry's database does not do what it is asked; ``reason`` is for the log."""
 
@@ -295,6 +309,27 @@ class StorageInUse(StartError):
     def __init__(self, folder: Path) -> None:
         super().__init__(
             f"Another service uses FILE_STORAGE_DIR={folder}; stop it, or give this one a folder of its own."
+        )
+        self.folder = folder
+
+
+class RegistryInUse(StartError):
+    """Another service works with this registry, from another folder."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(
+            f"Another service uses the registry {file}; stop it, or give this one a DATABASE_URL of its own."
+        )
+        self.file = file
+
+
+class RegistryMissing(StartError):
+    """The folder has stored files, of which the registry knows nothing: it is not the one they are in."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"{folder} has stored files, but their registry is missing or empty: put it back where "
+            "DATABASE_URL says, or give the service an empty FILE_STORAGE_DIR."
         )
         self.folder = folder
 
@@ -413,6 +448,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     TooManyExecutions: Answer(429, "too_many_executions", headers=lambda _: {"Retry-After": "1"}),
     StorageFull: Answer(507, "storage_full"),
     StorageQuotaExceeded: Answer(507, "storage_quota_exceeded"),
+    StorageFailed: Answer(503, "storage_unavailable"),
     WorkspaceFull: Answer(413, "workspace_full"),
     InvalidPath: Answer(422, "invalid_path"),
     NoCapacity: Answer(503, "no_capacity", headers=_retry_after),
@@ -477,13 +513,24 @@ async def _answer_invalid(_: Request, error: Exception) -> Response:
     return _invalid([{key: item[key] for key in ("type", "loc", "msg")} for item in error.errors()])
 
 
-async def _answer_http(_: Request, error: Exception) -> Response:
+async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 400 and error.__cause__ is not None:
         return _invalid([_unreadable(error.__cause__)])
     # "Method Not Allowed" becomes method_not_allowed.
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
-    return ErrorResponse(error.status_code, code, error.detail, error.headers)
+    headers = {"Allow": _methods(request)} if error.status_code == 405 else error.headers
+    return ErrorResponse(error.status_code, code, error.detail, headers)
+
+
+def _methods(request: Request) -> str:
+    """All methods of the path that was asked for: each route knows its own only."""
+
+    def is_there(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return ", ".join(method for method in _METHODS if is_there(method))
 
 
 async def _answer_nobody(_: Request, __: Exception) -> Response:

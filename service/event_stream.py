@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 from service.errors import ServiceError
 from service.images import refer
 from service.run import RunEvent
-from service.schemas import ErrorEvent, ExecuteResult, OutputEvent
+from service.schemas import ExecuteResult
+from service.stream_schemas import EVENT_SCHEMA, Asked, Failed, Printed
 from sessions.models import Display, InputRequest, OutputChunk
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ _KEEP_ALIVE_SEC: Final = 15.0
 EVENT_STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "Server-sent events: `output`, `display`, at last `result`; or `error`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
     }
 }
 
@@ -61,19 +62,19 @@ class EventStream(StreamingResponse):
         except StopAsyncIteration:
             return
         except ServiceError as error:
-            yield _event("error", ErrorEvent(message=str(error)).model_dump())
+            yield _event("error", Failed(message=str(error)).model_dump())
         except Exception:
             log.exception("a run failed after its stream had begun")
-            lost = ErrorEvent(message="the kernel's container was lost; nothing of this run is kept")
+            lost = Failed(message="the kernel's container was lost; nothing of this run is kept")
             yield _event("error", lost.model_dump())
 
 
 def _frame(event: RunEvent, images: str) -> str:
     match event:
         case OutputChunk():
-            return _event("output", OutputEvent(stream=event.stream, data=event.text).model_dump())
+            return _event("output", Printed(stream=event.stream, data=event.text).model_dump())
         case InputRequest():
-            return _event("input_request", {"prompt": event.prompt, "password": event.password})
+            return _event("input_request", Asked(prompt=event.prompt, password=event.password).model_dump())
         case Display():
             return _event("display", _shown(event, images))
         case ExecuteResult():

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import astuple
 from typing import Final
 
+from service import clock
 from service.artifacts import FileStore
 from service.registry import Registry
 
@@ -20,10 +20,10 @@ async def keep_house(files: FileStore, registry: Registry) -> None:
     """Remove expired files and old rows, now and every minute, until cancelled."""
 
     async def tidy() -> None:
-        swept = await files.sweep(time.time())
+        swept = await files.sweep(clock.now())
         if any(astuple(swept)):
             log.info("swept files: %s", swept)
-        await registry.prune(time.time() - _HISTORY_SEC)
+        await registry.prune(clock.now() - _HISTORY_SEC)
 
     await repeat(tidy, "tidying up files and registry", _INTERVAL_SEC)
 

@@ -1,7 +1,6 @@
 """The only wiring: what is opened at start, in order, and closed in reverse."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
@@ -9,7 +8,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from kernel_image import contract
+from service import clock
 from service.artifacts import FileStore
+from service.errors import RegistryInUse, RegistryMissing, StorageInUse
 from service.executor import Executor
 from service.housekeeping import keep_house
 from service.limits import StorageQuota
@@ -20,7 +21,7 @@ from service.run import Stores
 from service.session_registry import SessionRegistry
 from service.sessions import Sessions
 from service.settings import MIB, Settings
-from service.storage_lock import storage_lock
+from service.storage_lock import lock
 from sessions.containers import DockerEngine
 from sessions.kernel import KernelContext
 from sessions.models import Connection, Limits
@@ -43,13 +44,20 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         stack.callback(files.close)
         files.prepare()
-        await stack.enter_async_context(storage_lock(settings.file_storage_dir))
+        folder = settings.file_storage_dir
+        await stack.enter_async_context(lock(folder / "lock", StorageInUse(folder)))
+        if (database := registry.file) is not None:
+            in_use = RegistryInUse(database)
+            await stack.enter_async_context(lock(database.with_name(f"{database.name}.lock"), in_use))
+        if files.any() and not await registry.exists():
+            # With a new one they would all be swept away as leftovers.
+            raise RegistryMissing(folder)
         await registry.migrate()
         await files.count_stored()
         instance_id = await registry.instance_id(settings.instance_id)
         await stack.enter_async_context(_running(keep_house(files, registry)))
 
-        engine = DockerEngine()
+        engine = DockerEngine(await registry.instance_id())
         stack.push_async_callback(engine.close)
         context = KernelContext()
         stack.callback(context.close)
@@ -116,7 +124,7 @@ class ContainerRegistry:
                 name=container.name,
                 instance_id=self._instance_id,
                 state="running",
-                created_at=time.time(),
+                created_at=clock.now(),
                 address=container.host,
                 supervisor_port=container.ports[contract.SUPERVISOR_PORT],
                 shell_port=container.ports[contract.SHELL_PORT],
@@ -127,7 +135,7 @@ class ContainerRegistry:
         )
 
     async def removed(self, container_id: str) -> None:
-        await self._registry.container_removed(container_id, time.time())
+        await self._registry.container_removed(container_id, clock.now())
 
     async def rekeyed(self, connection: Connection) -> None:
         container_id = connection.container.container_id
@@ -136,7 +144,7 @@ class ContainerRegistry:
     async def only(self, container_ids: Collection[str]) -> None:
         for record in await self._registry.live_containers(self._instance_id):
             if record.container_id not in container_ids:
-                await self._registry.container_removed(record.container_id, time.time())
+                await self._registry.container_removed(record.container_id, clock.now())
 
 
 @asynccontextmanager

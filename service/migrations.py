@@ -1,4 +1,7 @@
-"""Brings the registry's schema up to date, whoever else starts at the same moment."""
+"""Brings the registry's schema up to date, whoever else starts at the same moment.
+
+A registry that is damaged or half made is refused, and left as it is.
+"""
 
 import logging
 import threading
@@ -10,10 +13,11 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from service.errors import MigrationFailed, MigrationsMissing, RegistryTooNew
+from service.tables import Base
 
 FOLDER = Path(__file__).resolve().parent.parent / "alembic"
 
@@ -34,7 +38,7 @@ def upgrade(engine: Engine) -> None:
     Raises:
         MigrationsMissing: the folder of migrations is not beside the code.
         RegistryTooNew: the database has a revision that the code does not know.
-        MigrationFailed: the database cannot be reached or changed.
+        MigrationFailed: the database cannot be reached or changed, or is not whole.
     """
     if not (FOLDER / "env.py").is_file():
         raise MigrationsMissing(FOLDER)
@@ -52,15 +56,39 @@ def upgrade(engine: Engine) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
+    _check_pages(connection)
     config = config_for(connection)
     before = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if before is not None and before not in known:
         raise RegistryTooNew(before)
+    if before is None and not Base.metadata.tables.keys().isdisjoint(inspect(connection).get_table_names()):
+        raise MigrationFailed("it has tables but no schema revision, as if it had been copied in part")
     command.upgrade(config, "head")
     after = MigrationContext.configure(connection).get_current_revision()
     if before != after:
         log.info("registry schema: %s -> %s", before or "new", after)
+    _check_columns(connection)
+
+
+def _check_pages(connection: Connection) -> None:
+    """SQLite would find out only when it comes to the damaged page."""
+    if connection.dialect.name == "sqlite":
+        found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        if found != "ok":
+            raise MigrationFailed(f"it is damaged: {' '.join(str(found).split())}")
+
+
+def _check_columns(connection: Connection) -> None:
+    """Whatever the revision says, what the code reads and writes has to be there."""
+    inspector = inspect(connection)
+    present = set(inspector.get_table_names())
+    for table in Base.metadata.tables.values():
+        if table.name not in present:
+            raise MigrationFailed(f"its table {table.name} is missing")
+        missing = set(table.columns.keys()) - {column["name"] for column in inspector.get_columns(table.name)}
+        if missing:
+            raise MigrationFailed(f"its table {table.name} has no column {', '.join(sorted(missing))}")
 
 
 def config_for(connection: Connection) -> Config:

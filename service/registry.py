@@ -9,6 +9,7 @@ import math
 import uuid
 from collections.abc import Collection
 from dataclasses import asdict
+from pathlib import Path
 
 from sqlalchemy import bindparam, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
@@ -46,6 +47,15 @@ class Registry:
         self.database = Database(url)
         self._run = self.database.run
         self._write = self.database.write
+
+    @property
+    def file(self) -> Path | None:
+        """Where it is, if it is a file."""
+        return self.database.file
+
+    async def exists(self) -> bool:
+        """Whether there is anything in the database. Raises ``MigrationFailed`` if it cannot be read."""
+        return await self.database.exists()
 
     async def migrate(self) -> None:
         """Bring the schema up to date; errors as ``migrations.upgrade``."""

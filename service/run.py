@@ -3,14 +3,14 @@
 import asyncio
 import base64
 import binascii
-import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Final, Literal
 
+from service import clock
 from service.artifacts import FileStore
-from service.errors import FileTooLarge, RegistryUnavailable, StorageFull, StorageQuotaExceeded
+from service.errors import FileTooLarge, RegistryUnavailable, StorageFailed, StorageFull, StorageQuotaExceeded
 from service.records import ExecutionRecord, FileOrigin, StoredFile
 from service.registry import Registry
 from service.schemas import ExecuteResult, ExecutionError, SkippedFile, WorkspaceFile
@@ -70,7 +70,7 @@ class Run:
         self.record: ExecutionRecord
         """The row about it, once it has ended: for the caller to write."""
         self._images = 0
-        self._created_at = time.time()
+        self._created_at = clock.now()
 
     async def close(self) -> None:
         """Give the kernel back; also after the events have ended, when it does nothing."""
@@ -168,14 +168,14 @@ class Run:
                 execution_id=self.execution_id,
                 media_type=media_type,
             )
-        except (FileTooLarge, StorageFull, StorageQuotaExceeded, RegistryUnavailable) as error:
+        except (FileTooLarge, StorageFull, StorageFailed, StorageQuotaExceeded, RegistryUnavailable) as error:
             return str(error)
 
     def _record_of(self, result: CellResult, files_out: int) -> ExecutionRecord:
         return ExecutionRecord(
             execution_id=self.execution_id,
             created_at=self._created_at,
-            finished_at=time.time(),
+            finished_at=clock.now(),
             outcome=_outcome(result),
             exit_code=result.exit_code,
             timed_out=result.timed_out,

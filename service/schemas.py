@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StrictInt,
     StrictStr,
     field_validator,
@@ -31,6 +33,14 @@ def _is_text(value: str) -> str:
 
 
 Text = Annotated[StrictStr, AfterValidator(_is_text)]
+
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 2.0 is an integer there."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Integer = Annotated[StrictInt, BeforeValidator(_whole)]
 
 FileId = Annotated[str, Field(description="Id of a stored file.", examples=[_FILE_ID])]
 
@@ -87,13 +97,13 @@ class ExecuteRequest(BaseModel):
         description="What the code reads from standard input, then end of file.",
         examples=["Ada\n"],
     )
-    timeout_ms: StrictInt = Field(
+    timeout_ms: Integer = Field(
         2000,
         ge=1,
         description="Longest run, in milliseconds; at most `MAX_EXEC_TIMEOUT_MS`.",
         examples=[2000],
     )
-    last_line_interactive: bool = Field(
+    last_line_interactive: StrictBool = Field(
         True,
         description="Show the value of the last line, as a notebook does, if it is an expression.",
         examples=[True],
@@ -221,22 +231,6 @@ class PrintedText(BaseModel):
 
 class ExecuteResponse(ExecuteResult, PrintedText):
     """What an execution printed, and how it ended."""
-
-
-# Events of an execution that is streamed
-
-
-class OutputEvent(BaseModel):
-    """Event `output`: text as it is printed."""
-
-    stream: Literal["stdout", "stderr"] = Field(description="Where it was printed.", examples=["stdout"])
-    data: str = Field(description="The text.", examples=["Hello, World!\n"])
-
-
-class ErrorEvent(BaseModel):
-    """Event `error`: the service failed after the stream had begun."""
-
-    message: str = Field(description="What went wrong.", examples=["The kernel's container died"])
 
 
 # Files

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import json
 import logging
-import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, replace
 from typing import Final
 
+from service import clock
 from service.cell_note import CellNote
 from service.errors import NoInputRequest, SessionBusy
 from service.executor import Executor, Input
@@ -111,7 +111,7 @@ class Session:
                     number=self._number + 1,
                     code=request.code,
                     state="running",
-                    started_at=time.time(),
+                    started_at=clock.now(),
                     timeout_ms=request.timeout_ms,
                 )
                 cell = replace(cell, note=json.dumps(asdict(record), ensure_ascii=False))
@@ -211,7 +211,7 @@ class Session:
         response = live.gathered()
         if response.execution_count is not None:
             self.execution_count = response.execution_count
-        self.record = replace(self.record, last_used_at=time.time())
+        self.record = replace(self.record, last_used_at=clock.now())
         await note.done(response.model_dump(), run.record)
 
     async def _conclude(self, result: CellResult, _: ExecutionRecord) -> tuple[State, str]:
@@ -241,7 +241,7 @@ class Session:
         await self._registry.update_container_key(self.sandbox.container_id, key)
 
     async def _touch(self) -> None:
-        now = time.time()
+        now = clock.now()
         self.record = replace(self.record, last_used_at=now)
         await self._sessions.update_session(self.session_id, last_used_at=now)
 
@@ -345,14 +345,14 @@ class Session:
         self.sandbox.reconnect()
         running = [cell for cell in cells if cell.state == "running"]
         for cell in running[:-1]:
-            await self._sessions.finish_cell(cell.cell_id, "lost", time.time(), None)
+            await self._sessions.finish_cell(cell.cell_id, "lost", clock.now(), None)
         if running:
             await self._resume_cell(running[-1])
         else:
             await self._make_sure_of_kernel()
 
     async def _resume_cell(self, cell: CellRecord) -> None:
-        left = max(0.1, cell.started_at + cell.timeout_ms / 1000 - time.time())
+        left = max(0.1, cell.started_at + cell.timeout_ms / 1000 - clock.now())
         await self._turn.acquire()
         async with AsyncExitStack() as stack:
             try:
@@ -361,7 +361,7 @@ class Session:
                 events = await stack.enter_async_context(attached)
             except SupervisorFailed:
                 self._turn.release()
-                await self._sessions.finish_cell(cell.cell_id, "lost", time.time(), None)
+                await self._sessions.finish_cell(cell.cell_id, "lost", clock.now(), None)
                 await self._make_sure_of_kernel()
                 return
             live = LiveCell(cell.cell_id, cell.number)

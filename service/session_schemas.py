@@ -2,10 +2,18 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, StrictInt, field_validator
+from pydantic import BaseModel, Field, StrictBool, field_validator
 
 from service.records import CellRecord, CellState, SessionEnd, SessionRecord
-from service.schemas import MAX_INPUT_FILES, ErrorBody, ExecuteRequest, ExecuteResponse, InputFile, Text
+from service.schemas import (
+    MAX_INPUT_FILES,
+    ErrorBody,
+    ExecuteRequest,
+    ExecuteResponse,
+    InputFile,
+    Integer,
+    Text,
+)
 
 _SESSION_ID = "3f1d2c4b-8a6e-4f07-9b15-7c2d90e1a5f3"
 _CELL_ID = "a41c7d0e92b84f6d8f0b5c3e6a7d1928"
@@ -28,7 +36,7 @@ SizeBytes = Annotated[int, Field(description="Its size, in bytes.", examples=[18
 class CreateSessionRequest(BaseModel):
     """A kernel to keep between calls."""
 
-    ttl_seconds: StrictInt = Field(
+    ttl_seconds: Integer = Field(
         900, ge=1, le=_MAX_TTL_SEC, description="How long it lives, in seconds.", examples=[900]
     )
     files: list[InputFile] = Field(
@@ -42,7 +50,7 @@ class CreateSessionRequest(BaseModel):
 class ExtendSessionRequest(BaseModel):
     """How long a session lives from now on."""
 
-    ttl_seconds: StrictInt = Field(
+    ttl_seconds: Integer = Field(
         ge=1, le=_MAX_TTL_SEC, description="Seconds from now until it ends.", examples=[900]
     )
 
@@ -98,13 +106,13 @@ class SessionEndedBody(ErrorBody):
 class SessionExecuteRequest(ExecuteRequest):
     """Python code to run in a session's kernel."""
 
-    detach: bool = Field(
+    detach: StrictBool = Field(
         False,
         description="Go on when the caller goes away; without streaming, answer at once with the "
         "cell's id. The result is in `cells`.",
         examples=[False],
     )
-    allow_stdin: bool = Field(
+    allow_stdin: StrictBool = Field(
         False,
         description="Only when streaming: `input()` sends an `input_request`, to be answered.",
         examples=[False],
@@ -126,13 +134,6 @@ class Detached(BaseModel):
     execution_id: str = Field(description="Id of this execution.", examples=[_EXECUTION_ID])
 
 
-class InputRequest(BaseModel):
-    """Event `input_request`: the code asks, and waits."""
-
-    prompt: str = Field(description="What to show.", examples=["Your name? "])
-    password: bool = Field(description="Whether the answer should not be shown.", examples=[False])
-
-
 class InputReply(BaseModel):
     """What the code asked for."""
 
@@ -143,9 +144,7 @@ class BashRequest(BaseModel):
     """A shell command to run in a session's working folder."""
 
     cmd: Text = Field(description="What `bash -c` gets.", examples=["ls -l data && wc -l data/*.csv"])
-    timeout_ms: StrictInt = Field(
-        30_000, ge=1, description="Longest run, in milliseconds.", examples=[30_000]
-    )
+    timeout_ms: Integer = Field(30_000, ge=1, description="Longest run, in milliseconds.", examples=[30_000])
 
     @field_validator("cmd")
     @classmethod

@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import logging
-import time
 from collections import Counter
 from dataclasses import replace
 from typing import Final, Self
 
 from kernel_image import contract
+from service import clock
 from service.errors import CellNotFound, SessionEnded, SessionNotFound, TooManySessions
 from service.executor import Executor
 from service.keyring import Caller
@@ -72,7 +72,7 @@ class Sessions:
             SessionEnded: there is none any more.
         """
         session = self._own(session_id, owner)
-        if session is not None and session.record.expires_at > time.time():
+        if session is not None and session.record.expires_at > clock.now():
             return session
         if session is not None:
             await self._end(session, "expired")
@@ -122,7 +122,7 @@ class Sessions:
             try:
                 await sandbox.renew_lease(self._settings.session_lease_sec)
                 await self._executor.stage(sandbox, inputs, caller.owner)
-                now = time.time()
+                now = clock.now()
                 record = SessionRecord(
                     session_id=new_session_id(),
                     container_id=sandbox.container_id,
@@ -154,7 +154,7 @@ class Sessions:
 
     async def extend(self, session: Session, ttl_seconds: int) -> None:
         """Let a session live for that many seconds from now."""
-        expires_at = time.time() + ttl_seconds
+        expires_at = clock.now() + ttl_seconds
         await self.registry.update_session(session.session_id, expires_at=expires_at)
         session.record = replace(session.record, expires_at=expires_at)
 
@@ -165,7 +165,7 @@ class Sessions:
     async def _end(self, session: Session, reason: SessionEnd) -> None:
         if self._open.pop(session.session_id, None) is None:
             return
-        now = time.time()
+        now = clock.now()
         await session.close(SessionEnded(session.session_id, reason, now))
         await self.registry.end_session(session.session_id, reason, now)
         self._pool.drop(session.sandbox)
@@ -182,7 +182,7 @@ class Sessions:
     async def _resume(self, record: SessionRecord) -> None:
         container = await self._containers.get_container(record.container_id)
         if container is None:
-            await self.registry.end_session(record.session_id, "lost", time.time())
+            await self.registry.end_session(record.session_id, "lost", clock.now())
             return
         ports = {
             contract.SUPERVISOR_PORT: container.supervisor_port,
@@ -204,7 +204,7 @@ class Sessions:
     async def _watch_clock(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SEC)
-            now = time.time()
+            now = clock.now()
             idle_sec = self._settings.session_idle_sec
             for session in list(self._open.values()):
                 if session.record.expires_at <= now:

@@ -50,7 +50,9 @@ def _docker_errors() -> Iterator[None]:
 class DockerEngine:
     """`sessions.engine.Engine` on Docker. Calls block, so they run on threads of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry_id: str = "") -> None:
+        """`registry_id` tells its containers from those of another registry's instance of the same name."""
+        self._registry_id = registry_id
         self._threads = ThreadPoolExecutor(_CONCURRENT_CALLS, thread_name_prefix="docker")
         with _docker_errors():
             self._client = docker.from_env(timeout=_CALL_TIMEOUT_SEC, max_pool_size=_CONCURRENT_CALLS)
@@ -110,7 +112,11 @@ class DockerEngine:
                 contract.TOKEN_DIGEST_VARIABLE: hashlib.sha256(spec.token.encode()).hexdigest(),
                 contract.LEASE_VARIABLE: str(spec.limits.lease_sec),
             },
-            labels={contract.INSTANCE_LABEL: spec.instance_id, contract.ROLE_LABEL: contract.ROLE},
+            labels={
+                contract.INSTANCE_LABEL: spec.instance_id,
+                contract.REGISTRY_LABEL: self._registry_id,
+                contract.ROLE_LABEL: contract.ROLE,
+            },
         )
         try:
             api.start(container_id)
@@ -171,8 +177,11 @@ class DockerEngine:
         )
 
     async def running(self, instance_id: str) -> set[str]:
-        label = f"{contract.INSTANCE_LABEL}={instance_id}"
-        found = await self._call(self._client.api.containers, all=True, quiet=True, filters={"label": label})
+        labels = [
+            f"{contract.INSTANCE_LABEL}={instance_id}",
+            f"{contract.REGISTRY_LABEL}={self._registry_id}",
+        ]
+        found = await self._call(self._client.api.containers, all=True, quiet=True, filters={"label": labels})
         return {container["Id"] for container in found}
 
     async def close(self) -> None:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _LAUNCHES_AT_ONCE: Final = 2
 _REFILL_DELAY_SEC: Final = 0.05
-_RETRY_SEC: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
+_RETRY_SEC: Final = (1.0, 2.0, 5.0, 10.0)
 _RETRY_AFTER_SEC: Final = 2
 _FIRST_BYTES: Final = 2 << 30
 _IDLE_HEADROOM: Final = 1.1
@@ -284,7 +284,9 @@ class Pool:
         self._refill()
 
     async def _rest_after(self, error: Exception) -> None:
-        """Wait before the next launch, the longer the more have failed; look for the image anew."""
+        """Wait before the next launch, the longer the more have failed; prepare the engine for it anew."""
+        if isinstance(error, ImageNotFound):
+            error = ImageNotFound(self._settings.image)  # the engine says its id only
         self._problem = str(error)
         pause = _RETRY_SEC[min(self._failures, len(_RETRY_SEC) - 1)]
         self._failures += 1
@@ -292,10 +294,11 @@ class Pool:
         self._resting = True
         try:
             await asyncio.sleep(pause)
-            if isinstance(error, ImageNotFound):
-                with contextlib.suppress(SessionsError):
-                    image = await self._engine.prepare(self._settings.image)
-                    self._spec = replace(self._spec, image=image)
+            # The image may be another one by now, and the network may be gone.
+            image = await self._engine.prepare(self._settings.image)
+            self._spec = replace(self._spec, image=image)
+        except SessionsError as still:
+            self._problem = str(still)
         finally:
             self._resting = False
 

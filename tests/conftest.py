@@ -1,6 +1,6 @@
 """Fixtures for the behaviour tests: the engine, services of several settings, and their logs."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -73,9 +73,10 @@ def open_service(
 ) -> Callable[..., Service]:
     """Start a service and have its log shown under failures."""
 
-    def start(**settings: Any) -> Service:
+    def start(program: Sequence[str] = ("service.server",), **settings: Any) -> Service:
         folder = tmp_path_factory.mktemp("service")
-        service = Service(engine, folder, **{name: str(value) for name, value in settings.items()})
+        environment = {name: str(value) for name, value in settings.items()}
+        service = Service(engine, folder, program, **environment)
         request.config.stash[OPEN_SERVICES].append(service)
         return service
 

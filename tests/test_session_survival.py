@@ -24,10 +24,12 @@ def container_of(session: Session) -> str:
     """Id of the container a session lives in; it costs the session one call."""
     service = session.service
     address = session.printed("import socket; print(socket.gethostbyname(socket.gethostname()))")
-    engine = service.engine
-    matching = [id_ for id_ in engine.kernels(service.instance_id) if engine.network(id_)[2] == address]
-    assert len(matching) == 1
-    return matching[0]
+    (container_id,) = (
+        str(container["Id"])
+        for container in service.engine.inspected(service.instance_id)
+        if address in [network["IPAddress"] for network in container["NetworkSettings"]["Networks"].values()]
+    )
+    return container_id
 
 
 def settled_with(service: Service, containers: set[str], seconds: float = 30) -> None:

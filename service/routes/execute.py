@@ -1,7 +1,6 @@
 """``/v1/execute`` and ``/v1/execute/stream``: run code, answer at once or as it happens."""
 
 from contextlib import aclosing
-from typing import Any, Final
 
 from fastapi import APIRouter, Response
 
@@ -9,18 +8,15 @@ from service.dependencies import CallerDep, ExecutorDep, SessionsDep
 from service.event_stream import EVENT_STREAM, EventStream, answer
 from service.images import Images
 from service.live_cell import gather
-from service.routes.sessions import execute_in_session, stream_in_session
-from service.schemas import ErrorBody, ExecuteResponse
+from service.routes.refusals import refusals
+from service.routes.sessions import DETACHED, execute_in_session, stream_in_session
+from service.schemas import ExecuteResponse
 from service.session_schemas import ExecuteAnywhereRequest
 
-router = APIRouter(prefix="/v1", tags=["execute"])
-
-_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": ErrorBody} for status in (404, 409, 410, 413, 422, 503)
-}
+router = APIRouter(prefix="/v1", tags=["execute"], responses=refusals(404, 409, 410, 413))
 
 
-@router.post("/execute", responses=_ERRORS, response_model=ExecuteResponse)
+@router.post("/execute", responses=DETACHED, response_model=ExecuteResponse)
 async def execute(
     request: ExecuteAnywhereRequest,
     executor: ExecutorDep,
@@ -38,7 +34,7 @@ async def execute(
     return answer(response, images)
 
 
-@router.post("/execute/stream", status_code=200, responses=_ERRORS | EVENT_STREAM, response_class=EventStream)
+@router.post("/execute/stream", status_code=200, responses=EVENT_STREAM, response_class=EventStream)
 async def execute_stream(
     request: ExecuteAnywhereRequest,
     executor: ExecutorDep,

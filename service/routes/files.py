@@ -1,7 +1,7 @@
 """``/v1/files``: upload, list, download, delete."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -10,10 +10,11 @@ from service.dependencies import FilesDep, OwnerDep
 from service.downloads import FileResponse, content_disposition, matches, parse_range
 from service.errors import FileNotFound
 from service.media_types import OCTET_STREAM
-from service.schemas import ErrorBody, FileList, StoredFileInfo
+from service.routes.refusals import refusals
+from service.schemas import FileList, StoredFileInfo
 from service.uploads import FIELD, receive_upload
 
-router = APIRouter(prefix="/v1/files", tags=["files"])
+router = APIRouter(prefix="/v1/files", tags=["files"], responses=refusals())
 
 # Bodies that are streamed to the disk and bounded here, not by the limit for JSON.
 UPLOADS = re.compile(r"/v1/files/?")
@@ -41,11 +42,7 @@ _MULTIPART = {
 _BYTES = {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}}
 
 
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorBody} for status in statuses}
-
-
-@router.post("", status_code=201, openapi_extra=_MULTIPART, responses=_errors(413, 422, 507))
+@router.post("", status_code=201, openapi_extra=_MULTIPART, responses=refusals(413))
 async def upload_file(request: Request, files: FilesDep, owner: OwnerDep) -> StoredFileInfo:
     """Store a file, for executions to use."""
     async with receive_upload(request, files.max_bytes) as upload:
@@ -53,7 +50,7 @@ async def upload_file(request: Request, files: FilesDep, owner: OwnerDep) -> Sto
     return StoredFileInfo.of(stored)
 
 
-@router.get("", responses=_errors(422))
+@router.get("")
 async def list_files(
     files: FilesDep,
     owner: OwnerDep,
@@ -74,7 +71,7 @@ async def list_files(
         200: {"description": "The file's bytes.", "content": _BYTES},
         206: {"description": "The range that was asked for.", "content": _BYTES},
         304: {"description": "The client has the file already."},
-        **_errors(404, 416),
+        **refusals(404, 416),
     },
 )
 async def download_file(file_id: str, request: Request, files: FilesDep, owner: OwnerDep) -> Response:
@@ -87,7 +84,7 @@ async def download_file(file_id: str, request: Request, files: FilesDep, owner: 
         raise
 
 
-@router.head("/{file_id}", response_class=Response, responses=_errors(404, 416))
+@router.head("/{file_id}", response_class=Response, responses=refusals(404, 416))
 async def describe_file(file_id: str, request: Request, files: FilesDep, owner: OwnerDep) -> Response:
     """Give the headers of a download without its bytes."""
     with await files.open(file_id, owner) as file:
@@ -95,7 +92,7 @@ async def describe_file(file_id: str, request: Request, files: FilesDep, owner: 
         return Response(status_code=answer.status_code, headers=dict(answer.headers))
 
 
-@router.delete("/{file_id}", status_code=204, responses=_errors(404))
+@router.delete("/{file_id}", status_code=204, responses=refusals(404))
 async def delete_file(file_id: str, files: FilesDep, owner: OwnerDep) -> None:
     """Delete a file."""
     if not await files.delete(file_id, owner):

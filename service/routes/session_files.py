@@ -3,17 +3,17 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
 
+from service.body_limit import declared_length
 from service.downloads import content_disposition
 from service.errors import FileTooLarge, WorkspaceFileNotFound
 from service.media_types import OCTET_STREAM
+from service.routes.refusals import refusals
 from service.routes.sessions import SessionDep
-from service.schemas import ErrorBody
 from service.session_schemas import RenameRequest, WorkspaceFileInfo, WorkspaceFileList, WrittenFile
 from sessions.errors import InvalidPath, SupervisorFailed, WorkspaceFull
 from sessions.paths import check_path
@@ -21,8 +21,9 @@ from sessions.paths import check_path
 UPLOADS = re.compile(r"/v1/sessions/[^/]+/files/.+")
 """Bodies that are streamed and bounded here, not by the limit for JSON."""
 
-_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (404, 410, 422)}
-router = APIRouter(prefix="/v1/sessions/{session_id}/files", tags=["sessions"], responses=_ERRORS)
+_BYTES = {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}}
+
+router = APIRouter(prefix="/v1/sessions/{session_id}/files", tags=["sessions"], responses=refusals(404, 410))
 
 
 def _told(error: SupervisorFailed, path: str) -> Exception:
@@ -49,7 +50,11 @@ async def list_files(session: SessionDep) -> WorkspaceFileList:
     )
 
 
-@router.get("/{path:path}", response_class=Response)
+@router.get(
+    "/{path:path}",
+    response_class=Response,
+    responses={200: {"description": "The file's bytes.", "content": _BYTES}},
+)
 async def download_file(path: str, session: SessionDep) -> Response:
     """Download a file as it is now."""
     plain = check_path(path)
@@ -94,7 +99,12 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
         yield chunk
 
 
-@router.put("/{path:path}", status_code=201, responses={413: {"model": ErrorBody}})
+@router.put(
+    "/{path:path}",
+    status_code=201,
+    responses=refusals(413),
+    openapi_extra={"requestBody": {"required": True, "content": _BYTES}},
+)
 async def upload_file(path: str, request: Request, session: SessionDep) -> WrittenFile:
     """Put a file there, in place of one that is there: the body is its content."""
     plain = check_path(path)
@@ -109,7 +119,7 @@ async def upload_file(path: str, request: Request, session: SessionDep) -> Writt
                 raise FileTooLarge(limit)
             yield chunk
 
-    if int(request.headers.get("content-length") or 0) > limit:
+    if declared_length(request.scope) > limit:
         raise FileTooLarge(limit)
     try:
         await session.sandbox.put_file(plain, content())

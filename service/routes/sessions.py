@@ -10,7 +10,8 @@ from service.dependencies import CallerDep, OwnerDep, SessionsDep, SettingsDep
 from service.errors import SessionEnded, SessionNotFound
 from service.event_stream import EVENT_STREAM, EventStream, answer, referring
 from service.images import Images
-from service.schemas import ErrorBody, ExecuteResponse
+from service.routes.refusals import refusals
+from service.schemas import ExecuteResponse
 from service.session import Session
 from service.session_schemas import (
     BashRequest,
@@ -21,22 +22,27 @@ from service.session_schemas import (
     Detached,
     ExtendSessionRequest,
     InputReply,
-    SessionEndedBody,
     SessionExecuteRequest,
     SessionInfo,
     SessionList,
 )
 from service.settings import Settings
 
+router = APIRouter(prefix="/v1/sessions", tags=["sessions"], responses=refusals())
 
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    bodies: dict[int, Any] = {410: SessionEndedBody}
-    return {status: {"model": bodies.get(status, ErrorBody)} for status in statuses}
-
-
-router = APIRouter(prefix="/v1/sessions", tags=["sessions"], responses=_errors(404, 410))
-
-_BUSY: Final = _errors(409, 422, 503)
+_ONE: Final = refusals(404, 410)
+_BUSY: Final = refusals(404, 409, 410, 413)
+_EVER: Final = refusals(404)
+"""Of what can be read after the session has ended, too."""
+DETACHED: Final[dict[int | str, dict[str, Any]]] = {
+    202: {"model": Detached, "description": "With `detach`: it runs on its own."}
+}
+_NOTEBOOK: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "Notebook format 4.",
+        "content": {notebook.MEDIA_TYPE: {"schema": {"type": "object"}}},
+    }
+}
 
 
 async def _session(session_id: str, sessions: SessionsDep, owner: OwnerDep) -> Session:
@@ -57,7 +63,7 @@ def _info(session: Session, settings: Settings) -> SessionInfo:
     )
 
 
-@router.post("", status_code=201, responses=_errors(413, 422, 429, 503))
+@router.post("", status_code=201, responses=refusals(404, 413, 429))
 async def create_session(
     request: CreateSessionRequest, sessions: SessionsDep, settings: SettingsDep, caller: CallerDep
 ) -> SessionInfo:
@@ -71,13 +77,13 @@ async def list_sessions(sessions: SessionsDep, owner: OwnerDep, settings: Settin
     return SessionList(sessions=[_info(session, settings) for session in sessions.all_of(owner)])
 
 
-@router.get("/{session_id}")
+@router.get("/{session_id}", responses=_ONE)
 async def get_session(session: SessionDep, settings: SettingsDep) -> SessionInfo:
     """Look at a session."""
     return _info(session, settings)
 
 
-@router.patch("/{session_id}", responses=_errors(422))
+@router.patch("/{session_id}", responses=_ONE)
 async def extend_session(
     request: ExtendSessionRequest, session: SessionDep, sessions: SessionsDep, settings: SettingsDep
 ) -> SessionInfo:
@@ -86,7 +92,7 @@ async def extend_session(
     return _info(session, settings)
 
 
-@router.delete("/{session_id}", status_code=204)
+@router.delete("/{session_id}", status_code=204, responses=_ONE)
 async def delete_session(session_id: str, sessions: SessionsDep, owner: OwnerDep) -> None:
     """End a session. Files it has given back stay stored until they expire."""
     try:
@@ -97,7 +103,7 @@ async def delete_session(session_id: str, sessions: SessionsDep, owner: OwnerDep
         raise
 
 
-@router.post("/{session_id}/execute", responses=_BUSY, response_model=ExecuteResponse)
+@router.post("/{session_id}/execute", responses=_BUSY | DETACHED, response_model=ExecuteResponse)
 async def execute(request: SessionExecuteRequest, session: SessionDep, images: Images = "inline") -> Response:
     """Run code in the session's kernel. With `detach`: 202 and the cell's id, at once."""
     return await execute_in_session(session, request, images)
@@ -140,7 +146,7 @@ async def stream_in_session(session: Session, request: SessionExecuteRequest, im
     return EventStream(cell.follow(), close, images)
 
 
-@router.post("/{session_id}/input", status_code=204, responses=_errors(409, 422))
+@router.post("/{session_id}/input", status_code=204, responses=_BUSY)
 async def answer_input(reply: InputReply, session: SessionDep) -> None:
     """Answer the `input_request` of the running code."""
     await session.answer(reply.value)
@@ -152,7 +158,7 @@ async def run_bash(request: BashRequest, session: SessionDep) -> BashResponse:
     return await session.run_command(request)
 
 
-@router.post("/{session_id}/interrupt", status_code=204)
+@router.post("/{session_id}/interrupt", status_code=204, responses=_ONE)
 async def interrupt(session: SessionDep) -> None:
     """Interrupt what runs, as Ctrl-C does; variables stay."""
     await session.interrupt()
@@ -165,7 +171,7 @@ async def restart(session: SessionDep, settings: SettingsDep) -> SessionInfo:
     return _info(session, settings)
 
 
-@router.get("/{session_id}/cells")
+@router.get("/{session_id}/cells", responses=_EVER)
 async def list_cells(
     session_id: str, sessions: SessionsDep, owner: OwnerDep, images: Images = "inline"
 ) -> CellList:
@@ -175,7 +181,7 @@ async def list_cells(
     return CellList(cells=[_referring(cell, images) for cell in cells])
 
 
-@router.get("/{session_id}/cells/{cell_id}")
+@router.get("/{session_id}/cells/{cell_id}", responses=_EVER)
 async def get_cell(
     session_id: str, cell_id: str, sessions: SessionsDep, owner: OwnerDep, images: Images = "inline"
 ) -> CellInfo:
@@ -190,7 +196,7 @@ def _referring(cell: CellInfo, images: str) -> CellInfo:
     return cell.model_copy(update={"result": referring(cell.result, images)})
 
 
-@router.get("/{session_id}/notebook", response_class=Response)
+@router.get("/{session_id}/notebook", response_class=Response, responses=_NOTEBOOK | _EVER)
 async def get_notebook(session_id: str, sessions: SessionsDep, owner: OwnerDep) -> Response:
     """The session as a notebook that Jupyter opens, outputs included."""
     await sessions.require(session_id, owner)

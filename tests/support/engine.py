@@ -5,7 +5,7 @@ import os
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,10 @@ class Peer:
 class Engine:
     """Looks at, and now and then breaks, the containers of one service instance."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str | None = None) -> None:
+        """`url` is that of another engine than the environment's."""
         try:
-            self._docker = docker.from_env()
+            self._docker = docker.DockerClient(base_url=url) if url else docker.from_env()
             self._docker.ping()
         except docker.errors.DockerException as error:
             raise EngineMissing(
@@ -103,6 +104,14 @@ class Engine:
         """What `docker inspect` says of one container."""
         found: dict[str, Any] = self._docker.api.inspect_container(container_id)
         return found
+
+    def inspected(self, instance_id: str) -> list[dict[str, Any]]:
+        """What `docker inspect` says of each container of the instance that is not on its way out."""
+        found = []
+        for container_id in self.kernels(instance_id):
+            with suppress(docker.errors.NotFound):
+                found.append(self.inspect(container_id))
+        return [container for container in found if container["State"]["Running"]]
 
     def network(self, container_id: str) -> tuple[str, str, str]:
         """Name of the container's network, address of its gateway, address of the container."""

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,15 @@ def free_port() -> int:
 class Service:
     """One service process with its storage, started on construction and ready at return."""
 
-    def __init__(self, engine: Engine, folder: Path, **settings: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        folder: Path,
+        program: Sequence[str] = ("service.server",),
+        **settings: str,
+    ) -> None:
+        """`program` is a module and its arguments, of a program that serves as `service.server` does."""
+        self._program = program
         self.engine = engine
         self.storage = folder / "storage"
         self.log_path = folder / "service.log"
@@ -64,7 +73,7 @@ class Service:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service.server"],
+                [sys.executable, "-m", *self._program],
                 env=environment,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,

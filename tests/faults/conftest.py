@@ -1,0 +1,127 @@
+"""The canary, who is in a container, and disks that are small."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import GENEROUS, LIGHT, OPEN_SERVICES
+from tests.support.engine import Engine
+from tests.support.process import INHERITED, ROOT, Service
+
+RECOVERY_SECONDS = 30.0
+"""How long after a fault calls may be refused; refused they are in order, with a code."""
+
+
+def canary(service: Service, kept: Mapping[str, bytes] | None = None) -> None:
+    """Another call soon answers as if nothing had been, and files that were acknowledged are there.
+
+    Until then it may be told to come back, but no call is a 500 and none hangs.
+
+    Args:
+        kept: file ids and contents.
+    """
+    deadline = time.monotonic() + RECOVERY_SECONDS
+    while True:
+        try:
+            response = service.api.execute("open('made.txt', 'w').write('made')\nprint(6 * 7)")
+        except httpx.TransportError:
+            response = None
+        if response is not None and response.status_code == 200:
+            break
+        assert response is None or response.status_code in (503, 507), response.text
+        assert time.monotonic() < deadline, f"no answer after {RECOVERY_SECONDS} s:\n{service.log_tail()}"
+        time.sleep(0.2)
+    result = response.json()
+    assert (result["stdout"], result["exit_code"]) == ("42\n", 0), result
+    assert service.api.returned(result) == {"made.txt": b"made"}
+    for file_id, content in (kept or {}).items():
+        assert service.api.download(file_id) == content
+
+
+def processes(engine: Engine, container_id: str) -> dict[str, int]:
+    """The process ids, on this machine, of a container's supervisor, zygote and newest kernel."""
+    supervisor = int(engine.inspect(container_id)["State"]["Pid"])
+    (zygote,) = (pid for pid in _children(supervisor) if b"kernel_image.zygote" in _command(pid))
+    return {"supervisor": supervisor, "zygote": zygote, "kernel": max(_children(zygote))}
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of all that a process and its children have started."""
+    children = _children(pid)
+    return children + [below for child in children for below in descendants(child)]
+
+
+@contextmanager
+def mounted(folder: Path, size: str) -> Iterator[Path]:
+    """A disk of that size at the folder, for as long as the block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("this user may not mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def as_root() -> None:
+    """Killing a container's processes from outside takes root."""
+    if os.geteuid():
+        pytest.skip("this user may not kill the processes of a container")
+
+
+@pytest.fixture(scope="session")
+def shaken(
+    open_service: Callable[..., Service], request: pytest.FixtureRequest, as_root: None
+) -> Iterator[Service]:
+    """A service whose containers the tests kill; it stays up through it all."""
+    service = open_service(**GENEROUS, MAX_SESSIONS=32)
+    identity = service.process.pid
+    yield service
+    assert service.running and service.process.pid == identity
+    request.config.stash[OPEN_SERVICES].remove(service)
+    service.finish()
+
+
+def refused(storage: Path, seconds: float = 60, **settings: Any) -> str:
+    """Start a service that must not start; the one line it says why."""
+    environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    environment |= {
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+        "FILE_STORAGE_DIR": str(storage),
+        "LOG_LEVEL": "WARNING",
+    }
+    environment |= {name: str(value) for name, value in (LIGHT | settings).items()}
+    ended = subprocess.run(
+        [sys.executable, "-m", "service.server"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert ended.returncode in (1, 3), ended
+    assert "Traceback" not in ended.stderr, ended.stderr
+    return ended.stderr

@@ -1,0 +1,116 @@
+"""A Docker engine of the tests' own beside the machine's, which may be killed and stopped."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import IMAGE, Engine
+
+UP_SECONDS = 30.0
+
+
+class SecondEngine:
+    """`dockerd` with folders and a socket of its own, and no hand on the machine's firewall."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.url = f"unix://{folder / 'socket'}"
+        self._log = folder / "log"
+        self._process: subprocess.Popen[bytes]
+        # On its own, as system services have it: the engine's death must not be its own.
+        address = folder / "containerd"
+        folders = ("--root", str(folder / "containers"), "--state", str(folder / "state"))
+        self._containerd = self._run("containerd", "--address", str(address), *folders)
+        self._address = address
+
+    def _run(self, *command: str) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def start(self, *options: str) -> None:
+        """Start it and wait until it answers."""
+        self._process = self._run(
+            *("dockerd", "--containerd", str(self._address)),
+            *("--data-root", str(self._folder / "data"), "--exec-root", str(self._folder / "exec")),
+            *("--pidfile", str(self._folder / "pid"), "--host", self.url, "--bridge", _bridge()),
+            *("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"),
+            *options,
+        )
+        deadline = time.monotonic() + UP_SECONDS
+        while self.docker("version", check=False).returncode:
+            assert self._process.poll() is None and time.monotonic() < deadline, self.log_tail()
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM, and wait until it has stopped its containers, or left them to live."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(30)
+
+    def log_tail(self) -> str:
+        """The end of its log."""
+        return self._log.read_text()[-3000:]
+
+    def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """The `docker` command, of this engine."""
+        command = ["docker", "--host", self.url, *arguments]
+        return subprocess.run(command, check=check, capture_output=True, text=True)
+
+    def load(self) -> None:
+        """Copy the kernel image from the machine's engine."""
+        with subprocess.Popen(["docker", "save", IMAGE], stdout=subprocess.PIPE) as saving:
+            command = ["docker", "--host", self.url, "load", "--quiet"]
+            subprocess.run(command, stdin=saving.stdout, check=True, capture_output=True)
+        assert saving.returncode == 0
+
+    def derive(self, tag: str) -> None:
+        """Make an image of its own id that is like the kernel image."""
+        container = self.docker("create", "--network", "none", IMAGE).stdout.strip()
+        self.docker("commit", container, tag)
+        self.docker("rm", container)
+
+    def engine(self) -> Engine:
+        """Look at it from outside."""
+        return Engine(self.url)
+
+    def close(self) -> None:
+        """End it and all that it has started, and remove its folders."""
+        if self._process.poll() is not None:
+            self.start()
+        ids = self.docker("ps", "--all", "--quiet").stdout.split()
+        if ids:
+            self.docker("rm", "--force", *ids)
+        self.docker("network", "prune", "--force")
+        self.stop()
+        self._containerd.terminate()
+        self._containerd.wait(30)
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in sorted((m for m in mounts if m.startswith(f"{self._folder}/")), reverse=True):
+            subprocess.run(["umount", "--lazy", mount], check=True)
+        shutil.rmtree(self._folder)
+
+
+def _bridge() -> str:
+    """The machine's own, which no container here uses: told to have none, an engine removes it."""
+    return "docker0" if Path("/sys/class/net/docker0").exists() else "none"
+
+
+def can_run_engines() -> None:
+    """Skip where a second engine cannot be started."""
+    if os.geteuid() or shutil.which("dockerd") is None:
+        pytest.skip("a second engine takes root and dockerd")

@@ -1,0 +1,65 @@
+"""The machine's clock is set while the service runs, forward and back, and between two lives of it."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LIGHT, OPEN_SERVICES
+from tests.faults.conftest import canary
+from tests.support.process import Service
+from tests.support.session import new_session
+
+YEAR = 365 * 24 * 3600.0
+
+
+@pytest.fixture
+def moved(tmp_path: Path) -> Path:
+    """What says how far the service's clock is off."""
+    path = tmp_path / "moved"
+    path.write_text("0")
+    return path
+
+
+@pytest.fixture
+def service(
+    moved: Path, open_service: Callable[..., Service], request: pytest.FixtureRequest
+) -> Iterator[Service]:
+    """A service by that clock."""
+    found = open_service(program=("tests.faults.moved_clock", str(moved)), **LIGHT, POOL_SIZE=1)
+    yield found
+    request.config.stash[OPEN_SERVICES].remove(found)
+    found.finish()
+
+
+@pytest.mark.parametrize("seconds", [YEAR, -YEAR], ids=["forward", "back"])
+def test_a_jump_of_the_clock_ends_nothing(service: Service, moved: Path, seconds: float) -> None:
+    """Sessions and files live as long as they were said to, no longer and no shorter."""
+    kept = service.api.upload(b"kept")
+    with new_session(service, ttl_seconds=60) as session, new_session(service, ttl_seconds=60) as short:
+        session.run("marker = 'here'")
+        before = session.describe()["expires_at"]
+        moved.write_text(str(seconds))
+        short.extend(3)
+        began = time.monotonic()
+        assert short.wait_until_ended(10)["reason"] == "expired"
+        assert time.monotonic() - began > 1.5
+        assert session.printed("marker") == "'here'"
+        assert session.describe()["expires_at"] == before
+        assert session.extend(60)["expires_at"] == pytest.approx(before, abs=30)
+        result = session.run("import time; time.sleep(60)", timeout_ms=500)
+        assert result["timed_out"] is True and result["duration_ms"] < 5000
+    canary(service, {kept: b"kept"})
+
+
+def test_after_a_jump_a_new_life_goes_by_the_new_time(service: Service, moved: Path) -> None:
+    """A clock set back between two lives ends nothing, and what was stored is still there."""
+    kept = service.api.upload(b"kept")
+    with new_session(service) as session:
+        session.run("marker = 'here'")
+        service.crash()
+        moved.write_text(str(-YEAR))
+        service.restart()
+        assert session.printed("marker") == "'here'"
+        canary(service, {kept: b"kept"})

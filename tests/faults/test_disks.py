@@ -1,0 +1,87 @@
+"""The disk under the stored files is full, read-only or swept empty while the service runs."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LIGHT, OPEN_SERVICES
+from tests.faults.conftest import canary, mounted, refused
+from tests.support.process import Service
+
+MIB = 1 << 20
+WRITES = "with open('{name}', 'wb') as file: _ = file.write(b'x' * {size})"
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small disk."""
+    with mounted(tmp_path_factory.mktemp("disk") / "small", "8m") as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def service(
+    disk: Path, open_service: Callable[..., Service], request: pytest.FixtureRequest
+) -> Iterator[Service]:
+    """A service that stores files there and keeps its registry elsewhere."""
+    registry = disk.parent / "registry.sqlite3"
+    found = open_service(
+        **LIGHT, POOL_SIZE=1, FILE_STORAGE_DIR=disk / "files", DATABASE_URL=f"sqlite:///{registry}"
+    )
+    yield found
+    request.config.stash[OPEN_SERVICES].remove(found)
+    found.finish()
+
+
+def test_a_full_disk_is_507_until_there_is_room(service: Service) -> None:
+    """Uploads are refused, outputs are listed as skipped; nothing half stays, and what was there does."""
+    kept = service.api.upload(b"k" * MIB)
+    filler = [service.api.upload(b"f" * MIB) for _ in range(5)]
+    response = service.api.http.post("/v1/files", files={"file": ("big", b"x" * 4 * MIB)})
+    assert (response.status_code, response.json()["code"]) == (507, "storage_full")
+    result = service.api.run(WRITES.format(name="big.bin", size=4 * MIB))
+    assert (result["exit_code"], result["files"]) == (0, [])
+    (skipped,) = result["skipped_files"]
+    assert skipped["path"] == "big.bin" and "no space left" in skipped["reason"]
+    canary(service, {kept: b"k" * MIB})
+    for file_id in filler:
+        assert service.api.http.delete(f"/v1/files/{file_id}").status_code == 204
+    assert len(service.api.run(WRITES.format(name="big.bin", size=4 * MIB))["files"]) == 1
+    canary(service, {kept: b"k" * MIB})
+    for file in service.api.http.get("/v1/files").json()["files"]:
+        service.api.http.delete(f"/v1/files/{file['file_id']}")
+
+
+def test_a_disk_that_turns_read_only_is_told(service: Service, disk: Path) -> None:
+    """What is there can be read; what cannot be stored is refused with a code."""
+    kept = service.api.upload(b"kept")
+    subprocess.run(["mount", "--bind", str(disk), str(disk)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(disk)], check=True)
+        response = service.api.http.post("/v1/files", files={"file": ("late", b"late")})
+        assert (response.status_code, response.json()["code"]) == (503, "storage_unavailable")
+        result = service.api.run(WRITES.format(name="late.txt", size=4))
+        (skipped,) = result["skipped_files"]
+        assert (result["files"], skipped["path"]) == ([], "late.txt")
+        assert service.api.download(kept) == b"kept"
+        assert "Cannot store files" in refused(disk / "another")
+        assert service.api.http.delete(f"/v1/files/{kept}").status_code in (204, 503)
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    canary(service)
+
+
+def test_files_swept_away_from_outside_are_not_found(service: Service, disk: Path) -> None:
+    """A cleaner of temporary files takes the folders too: they are made anew, and what is gone is 404."""
+    gone = service.api.upload(b"gone")
+    for folder in (disk / "files").iterdir():
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    assert service.api.http.get(f"/v1/files/{gone}").status_code == 404
+    stage = {"path": "in.txt", "file_id": gone}
+    assert service.api.execute("1", files=[stage]).status_code == 404
+    kept = service.api.upload(b"kept")
+    canary(service, {kept: b"kept"})

@@ -1,0 +1,131 @@
+"""The container engine is killed, stopped and started again, and loses its image and its network."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import LIGHT
+from tests.faults.conftest import RECOVERY_SECONDS, canary, refused
+from tests.faults.second_engine import SecondEngine, can_run_engines
+from tests.support.process import Service
+from tests.support.session import Session, open_session
+from tests.test_session_survival import container_of
+
+pytestmark = pytest.mark.timeout(240)
+
+NETWORK = "code-interpreter"
+OWN_IMAGE = "localhost:1/kernels:own"
+"""Nobody serves images there: the service tries to pull what is missing."""
+
+
+@pytest.fixture(scope="module")
+def second() -> Iterator[SecondEngine]:
+    """An engine of our own, with the kernel image."""
+    can_run_engines()
+    engine = SecondEngine(Path(tempfile.mkdtemp(prefix="engine-", dir="/tmp")))
+    engine.start()
+    try:
+        engine.load()
+        yield engine
+    finally:
+        engine.close()
+
+
+@pytest.fixture
+def service_on(second: SecondEngine, tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Start a service on that engine; at the end it stops and has left nothing."""
+    engine = second.engine()
+    mine: list[Service] = []
+
+    def start(**settings: object) -> Service:
+        environment = LIGHT | {"DOCKER_HOST": second.url, "POOL_SIZE": 1, "QUEUE_TIMEOUT_SEC": 3} | settings
+        service = Service(engine, tmp_path, **{name: str(value) for name, value in environment.items()})
+        mine.append(service)
+        return service
+
+    yield start
+    for service in mine:
+        service.finish()
+    engine.close()
+
+
+def wait_for(session: Session, status: int) -> httpx.Response:
+    """Look at the session until it answers with that status."""
+    deadline = time.monotonic() + RECOVERY_SECONDS
+    while (response := session.call("GET")).status_code != status:
+        assert time.monotonic() < deadline, response.text
+        time.sleep(0.2)
+    return response
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+@pytest.mark.parametrize("live_restore", [False, True], ids=["plain", "live-restore"])
+def test_the_engine_goes_and_comes_back(
+    second: SecondEngine, service_on: Callable[..., Service], how: str, live_restore: bool
+) -> None:
+    """Meanwhile calls are refused and `/health` says why; then the service mends itself.
+
+    Files are kept. A session lives on where its container did, and otherwise says that it is lost. Engines
+    differ in that: with live-restore, too, some remove containers that remove themselves at their end.
+    """
+    options = ["--live-restore"] if live_restore else []
+    second.stop()
+    second.start(*options)
+    service = service_on()
+    kept = service.api.upload(b"kept")
+    session = open_session(service)
+    session.run("marker = 'here'")
+    container = container_of(session)
+
+    second.kill() if how == "killed" else second.stop()
+    assert service.api.http.get("/health").json()["status"] == "error"
+    response = service.api.execute("print(1)")
+    assert response.status_code in (200, 503), response.text
+    assert service.api.download(kept) == b"kept"
+
+    second.start(*options)
+    canary(service, {kept: b"kept"})
+    assert service.api.http.get("/health").json()["status"] == "ok"
+    if container in service.engine.kernels(service.instance_id):
+        wait_for(session, 200)
+        assert session.printed("marker") == "'here'"
+        session.delete()
+    else:
+        assert wait_for(session, 410).json()["reason"] == "lost"
+
+
+def test_without_an_engine_the_service_does_not_start(second: SecondEngine, tmp_path: Path) -> None:
+    """It says so in a sentence."""
+    second.stop()
+    try:
+        assert "engine does not answer" in refused(tmp_path, DOCKER_HOST=second.url)
+    finally:
+        second.start()
+
+
+def test_the_image_is_removed_and_comes_back(
+    second: SecondEngine, service_on: Callable[..., Service]
+) -> None:
+    """Calls are refused with the reason until there is an image of that name again, whatever its id."""
+    second.derive(OWN_IMAGE)
+    service = service_on(POOL_SIZE=0, PYTHON_EXECUTOR_DOCKER_IMAGE=OWN_IMAGE)
+    canary(service)
+    service.engine.wait_for_none(service.instance_id, 10)
+    second.docker("image", "rm", "--force", OWN_IMAGE)
+    response = service.api.execute("print(1)")
+    assert response.status_code == 503 and OWN_IMAGE in response.json()["detail"], response.text
+    second.derive(OWN_IMAGE)
+    canary(service)
+
+
+def test_the_network_is_removed(second: SecondEngine, service_on: Callable[..., Service]) -> None:
+    """It is made again."""
+    service = service_on(POOL_SIZE=0)
+    canary(service)
+    service.engine.wait_for_none(service.instance_id, 10)
+    second.docker("network", "rm", NETWORK)
+    canary(service)
