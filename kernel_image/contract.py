@@ -41,6 +41,8 @@ FRAME_STDOUT: Final = 1
 FRAME_STDERR: Final = 2
 FRAME_EVENT: Final = 4
 """What the kernel says of a cell beside its text: a JSON object, see `kernel_image.journal`."""
+RECORD_PREFIX: Final = b'{"type": "record"'
+"""How the event begins by which the kernel ends its cell."""
 FRAME_END: Final = 3
 """Last frame: a JSON object, see `kernel_image.cell.Cell.end`."""
 
