@@ -30,7 +30,7 @@ def main() -> None:
     )
     try:
         with bind(settings.host, settings.port) as sock:
-            serve(app, settings.host, sock)
+            serve(app, settings.host, sock, settings.client_timeout_sec)
     except StartError as error:
         sys.exit(_complain(error, 1))
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from service.dependencies import ExecutorDep, SessionsDep, TenantDep
 from service.event_stream import EVENT_STREAM, EventStream, answer
 from service.images import Images
-from service.live_cell import gather
+from service.live_cell import LiveRun, gather
 from service.routes.sessions import execute_in_session, stream_in_session
 from service.schemas import ErrorBody, ExecuteResponse
 from service.session_schemas import ExecuteAnywhereRequest
@@ -49,4 +49,5 @@ async def execute_stream(
     if request.session_id is not None:
         return await stream_in_session(await sessions.get(request.session_id), request, images)
     run = await executor.begin(request, tenant)
-    return EventStream(run.events(), run.close, images)
+    live = LiveRun(run)
+    return EventStream(live.events(), live.close, images)
