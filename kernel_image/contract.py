@@ -48,6 +48,10 @@ FRAME_END: Final = 3
 
 RESERVED_PATHS: Final = frozenset({"__main__.py"})
 """Workspace paths a caller may not stage: the original keeps its entry point there."""
+TMPFS_INODES: Final = 32768
+"""Files and folders in each of the four writable file systems."""
+INODE_BYTES: Final = 1024
+"""What one takes of the container's memory, empty as it may be; 930 were measured."""
 MAX_PATH_BYTES: Final = 1024
 MAX_NAME_BYTES: Final = 255
 MAX_DEPTH: Final = 64

@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 
 import aiohttp
 
+from kernel_image import contract
 from sessions.demand import Demand
 from sessions.engine import Engine
 from sessions.errors import ImageNotFound, NoCapacity, SessionsError
@@ -186,7 +187,9 @@ class Pool:
         first = await self._launch(spec)
         try:
             idle = int(await first.memory_bytes() * _IDLE_HEADROOM)
-            total = idle + limits.memory_bytes + limits.workspace_bytes + 3 * limits.tmp_bytes
+            disks = limits.workspace_bytes + 3 * limits.tmp_bytes
+            disks += 4 * contract.TMPFS_INODES * contract.INODE_BYTES
+            total = idle + limits.memory_bytes + disks
             self._spec = replace(spec, limits=replace(limits, memory_bytes=total))
             is_wanted = self._demand.target and len(self._kept_ids) < self._settings.max_containers
             if is_wanted:

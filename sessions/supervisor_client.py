@@ -52,7 +52,8 @@ def _aiohttp_errors() -> Iterator[None]:
         ValueError,
         asyncio.IncompleteReadError,
     ) as error:
-        raise SupervisorFailed(f"{type(error).__name__}: {error}") from error
+        # Some of aiohttp's errors quote what they could not read.
+        raise SupervisorFailed(f"{type(error).__name__}: {error!s:.200}") from error
 
 
 def _failure(status: int, reason: str) -> SupervisorFailed:

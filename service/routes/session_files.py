@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from service.downloads import content_disposition
 from service.errors import FileTooLarge, WorkspaceFileNotFound
@@ -18,8 +19,17 @@ from service.session_schemas import RenameRequest, WorkspaceFileInfo, WorkspaceF
 from sessions.errors import InvalidPath, SupervisorFailed, WorkspaceFull
 from sessions.paths import check_path
 
-UPLOADS = re.compile(r"/v1/sessions/[^/]+/files/.+")
+UPLOADS = re.compile(r"/v1/sessions/[^/]+/files/.+", re.DOTALL)
 """Bodies that are streamed and bounded here, not by the limit for JSON."""
+
+
+class _AnyPath(PathConvertor):
+    """Starlette's own stops at a new line, which a file's name may have."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("any", _AnyPath())
 
 _ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (404, 410, 422)}
 router = APIRouter(prefix="/v1/sessions/{session_id}/files", tags=["sessions"], responses=_ERRORS)
@@ -49,7 +59,7 @@ async def list_files(session: SessionDep) -> WorkspaceFileList:
     )
 
 
-@router.get("/{path:path}", response_class=Response)
+@router.get("/{path:any}", response_class=Response)
 async def download_file(path: str, session: SessionDep) -> Response:
     """Download a file as it is now."""
     plain = check_path(path)
@@ -68,7 +78,7 @@ async def download_file(path: str, session: SessionDep) -> Response:
     raise AssertionError("unreachable")
 
 
-@router.head("/{path:path}", response_class=Response)
+@router.head("/{path:any}", response_class=Response)
 async def describe_file(path: str, session: SessionDep) -> Response:
     """Give the size of a file without its bytes."""
     plain = check_path(path)
@@ -94,7 +104,7 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
         yield chunk
 
 
-@router.put("/{path:path}", status_code=201, responses={413: {"model": ErrorBody}})
+@router.put("/{path:any}", status_code=201, responses={413: {"model": ErrorBody}})
 async def upload_file(path: str, request: Request, session: SessionDep) -> WrittenFile:
     """Put a file there, in place of one that is there: the body is its content."""
     plain = check_path(path)
@@ -120,7 +130,7 @@ async def upload_file(path: str, request: Request, session: SessionDep) -> Writt
     return WrittenFile(path=plain, size_bytes=size)
 
 
-@router.delete("/{path:path}", status_code=204)
+@router.delete("/{path:any}", status_code=204)
 async def delete_file(path: str, session: SessionDep) -> None:
     """Delete a file."""
     try:
@@ -129,7 +139,7 @@ async def delete_file(path: str, session: SessionDep) -> None:
         raise _told(error, path) from error
 
 
-@router.patch("/{path:path}")
+@router.patch("/{path:any}")
 async def rename_file(path: str, request: RenameRequest, session: SessionDep) -> WorkspaceFileInfo:
     """Move a file to a path that is free."""
     to = check_path(request.path)

@@ -1,0 +1,1 @@
+"""Code, callers and containers that mean harm, each followed by the canary of `conftest`."""
