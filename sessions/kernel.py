@@ -85,10 +85,10 @@ class KernelClient:
 
     async def _answers(self) -> bool:
         try:
+            for channel in (self._shell, self._iopub):
+                if not channel.is_open:
+                    await channel.open()
             async with asyncio.timeout(_RESEND_SEC):
-                for channel in (self._shell, self._iopub):
-                    if not channel.is_open:
-                        await channel.open()
                 request = self._send("kernel_info_request", {})
                 async for message in self.outputs(request):
                     if message.is_idle:

@@ -9,7 +9,7 @@ import json
 import math
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -28,6 +28,7 @@ _STOPPING_SEC: Final = 1.0
 _UNTHROTTLED_SEC: Final = 30.0
 _TRANSFER_SEC: Final = 600.0
 _CHUNK_BYTES: Final = 1 << 16
+_CLOSE_SEC: Final = 1.5
 _SILENCE_SEC: Final = 30.0
 """Between two pieces of a file."""
 _FRAME_LIMIT: Final = 1 << 26
@@ -78,7 +79,7 @@ class SupervisorClient:
         self._headers = {"Authorization": f"Bearer {token}"}
         self._cells: aiohttp.ClientWebSocketResponse | None = None
         self._has_unread_frames = False
-        self._closing: asyncio.Future[bool] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def _request(
@@ -203,7 +204,7 @@ class SupervisorClient:
             if self._has_unread_frames:
                 # They would be taken for those of the next cell. Closing waits for the other end.
                 self._cells = None
-                self._closing = asyncio.ensure_future(channel.close())
+                self._closing = asyncio.create_task(_hang_up(channel))
 
     def _look_for_refusal(self, answer: JsonObject) -> None:
         if "error" in answer:
@@ -230,7 +231,7 @@ class SupervisorClient:
     async def close(self) -> None:
         """Close the standing connection; another one is made when it is needed."""
         if self._cells is not None:
-            await self._cells.close()
+            await _hang_up(self._cells)
             self._cells = None
 
     async def _cells_channel(self) -> aiohttp.ClientWebSocketResponse:
@@ -320,6 +321,13 @@ def _not_as_agreed() -> Iterator[None]:
         yield
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise SupervisorFailed(f"an answer that is none: {error!r:.200}") from error
+
+
+async def _hang_up(channel: aiohttp.ClientWebSocketResponse) -> None:
+    """Close it, also where the other end talks on: aiohttp would wait for a pause."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_SEC):
+            await channel.close()
 
 
 async def _chunks(reader: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -312,6 +312,18 @@ def test_many_who_begin_and_do_not_go_on(target: Service, bird: Canary, sent: by
                 client.close()
 
 
+def test_a_file_that_stops_on_its_way_into_a_session_leaves_nothing(
+    target: Service, session: Session
+) -> None:
+    """Half a file is neither a file of the session nor room that is taken there."""
+    head = b"PUT %s/files/half HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n"
+    with connection(target) as client:
+        client.sendall(head % session.url.encode() + b"x" * 2_000_000)
+        assert is_closed(client)
+    assert soon(lambda: session.printed("import os; print(os.listdir())") == "[]", 10)
+    assert session.files() == {}
+
+
 def test_who_sends_a_byte_at_a_time_does_not_have_for_ever(target: Service) -> None:
     """A head that comes byte by byte has to be whole in time, however steadily they come."""
     with connection(target) as client:

@@ -50,10 +50,17 @@ async def lying(talk: Talk) -> AsyncIterator[SupervisorClient]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     container = Container("0", "liar", "127.0.0.1", dict.fromkeys(contract.PORTS, port))
-    async with aiohttp.ClientSession() as http:
-        client = SupervisorClient(http, container, "token", _no_engine)
-        yield client
-    server.close()
+    try:
+        async with aiohttp.ClientSession() as http:
+            client = SupervisorClient(http, container, "token", _no_engine)
+            try:
+                yield client
+            finally:
+                await client.close()
+                if client._closing is not None:
+                    await asyncio.wait_for(client._closing, 5)
+    finally:
+        server.close()
 
 
 def saying(*pieces: bytes, endless: bytes = b"") -> Talk:
@@ -243,7 +250,8 @@ def cell(*pieces: bytes, taken: bytes = message(b"{}", 1), endless: bytes = b"")
         while endless:
             writer.write(endless)
             await writer.drain()
-        await reader.read()
+        while (data := await reader.read(1000)) and not data.startswith(b"\x88"):
+            pass
 
     return talk
 
