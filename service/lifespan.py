@@ -21,7 +21,6 @@ from service.sessions import Sessions
 from service.settings import MIB, Settings
 from service.storage_lock import storage_lock
 from sessions.containers import DockerEngine
-from sessions.kernel import KernelContext
 from sessions.models import Connection, Limits
 from sessions.pool import Pool, PoolSettings
 
@@ -43,15 +42,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
         engine = DockerEngine()
         stack.push_async_callback(engine.close)
-        context = KernelContext()
-        stack.callback(context.close)
         session_registry = SessionRegistry(registry)
         kept = [record.container_id for record in await session_registry.live_sessions(instance_id)]
         pool = Pool(
             engine,
             _pool_settings(settings, instance_id),
             ContainerRegistry(registry, instance_id),
-            context,
             kept,
         )
         await stack.enter_async_context(pool)

@@ -49,13 +49,6 @@ class Message:
         return self.kind == "status" and self.content.get("execution_state") == "idle"
 
 
-class KernelContext:
-    """Nothing any more."""
-
-    def close(self) -> None:
-        """Nothing."""
-
-
 class KernelClient:
     """The shell and iopub channels of one kernel."""
 

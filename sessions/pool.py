@@ -24,7 +24,6 @@ from kernel_image import contract
 from sessions.demand import Demand
 from sessions.engine import Engine
 from sessions.errors import ImageNotFound, NoCapacity, SessionsError
-from sessions.kernel import KernelContext
 from sessions.models import Connection, ContainerSpec, Limits
 from sessions.sandbox import Sandbox
 
@@ -112,14 +111,12 @@ class Pool:
         engine: Engine,
         settings: PoolSettings,
         containers: ContainerLog,
-        context: KernelContext,
         kept: Collection[str] = (),
     ) -> None:
         """`kept` are the ids of containers that belong to sessions of an earlier life of the service."""
         self._engine = engine
         self._settings = settings
         self._containers = containers
-        self._context = context
         self._http: aiohttp.ClientSession
         self._spec: ContainerSpec
         self._ready: deque[Sandbox] = deque()
@@ -211,9 +208,7 @@ class Pool:
         await self._remove(sandbox.container_id)
 
     async def _launch(self, spec: ContainerSpec) -> Sandbox:
-        sandbox = await Sandbox.launch(
-            self._engine, replace(spec, token=secrets.token_hex(32)), self._http, self._context
-        )
+        sandbox = await Sandbox.launch(self._engine, replace(spec, token=secrets.token_hex(32)), self._http)
         try:
             await self._containers.launched(sandbox.connection)
         except BaseException:
@@ -365,7 +360,7 @@ class Pool:
 
     def adopt(self, connection: Connection) -> Sandbox:
         """A kept container of an earlier life of the service, as `keep` gave it then; not connected."""
-        sandbox = Sandbox(self._engine, connection, self._http, self._context)
+        sandbox = Sandbox(self._engine, connection, self._http)
         self._add_kept(sandbox)
         return sandbox
 

@@ -14,7 +14,7 @@ import aiohttp
 from sessions.engine import Engine
 from sessions.errors import SupervisorFailed
 from sessions.execution import Execution
-from sessions.kernel import KernelClient, KernelContext
+from sessions.kernel import KernelClient
 from sessions.models import Budget, Cell, CellEvent, Command, Connection, ContainerSpec, WorkspaceEntry
 from sessions.supervisor_client import SupervisorClient
 
@@ -31,9 +31,7 @@ _WARM_UP_BUDGET = Budget(cpu_sec=10, memory_bytes=1 << 30, output_bytes=1000, di
 class Sandbox:
     """One ready kernel in its container."""
 
-    def __init__(
-        self, engine: Engine, connection: Connection, http: aiohttp.ClientSession, context: KernelContext
-    ) -> None:
+    def __init__(self, engine: Engine, connection: Connection, http: aiohttp.ClientSession) -> None:
         self.connection = connection
         self.tenant: str | None = None
         """Whom it has served, and may serve again; None: nobody yet."""
@@ -42,7 +40,6 @@ class Sandbox:
         self.uses = 0
         """How often it has been made as new."""
         self._made_at = self._idle_since = time.monotonic()
-        self._context = context
         unthrottled = partial(engine.unthrottled, connection.container.container_id)
         self._supervisor = SupervisorClient(http, connection.container, connection.token, unthrottled)
         self._kernel: KernelClient | None = None
@@ -70,7 +67,6 @@ class Sandbox:
         engine: Engine,
         spec: ContainerSpec,
         http: aiohttp.ClientSession,
-        context: KernelContext,
     ) -> "Sandbox":
         """Start a container and a kernel in it, and wait until the kernel answers.
 
@@ -78,7 +74,7 @@ class Sandbox:
             EngineUnavailable, LaunchFailed, SupervisorFailed: nothing is left behind.
         """
         container = await engine.launch(spec)
-        sandbox = cls(engine, Connection(container, spec.token, kernel_key=""), http, context)
+        sandbox = cls(engine, Connection(container, spec.token, kernel_key=""), http)
         try:
             await sandbox._supervisor.wait_until_up(_UP_SEC)
             await sandbox.start_kernel()
