@@ -17,7 +17,6 @@ from bench.engine import Engine
 from bench.progress import say
 from service.settings import MIB, Settings
 from sessions.containers import DockerEngine
-from sessions.kernel import KernelContext
 from sessions.models import Budget, Cell, CellResult, ContainerSpec, Limits, OutputChunk
 from sessions.sandbox import Sandbox
 
@@ -78,11 +77,9 @@ class Launcher:
     async def open(self) -> AsyncIterator[None]:
         """Connections to the engine, for as long as the block lasts."""
         self._engine = DockerEngine()
-        self._context = KernelContext()
         async with aiohttp.ClientSession() as self._http:
             await self._engine.prepare(self._image)
             yield
-        self._context.close()
         await self._engine.close()
 
     @asynccontextmanager
@@ -90,7 +87,7 @@ class Launcher:
         """A ready kernel, gone at the end of the block."""
         spec = ContainerSpec(self._image, self._instance_id, secrets.token_hex(32), tuple(preload), _LIMITS)
         started = time.perf_counter()
-        sandbox = await Sandbox.launch(self._engine, spec, self._http, self._context)
+        sandbox = await Sandbox.launch(self._engine, spec, self._http)
         self.ready_seconds = time.perf_counter() - started
         try:
             yield sandbox

@@ -41,11 +41,17 @@ FRAME_STDOUT: Final = 1
 FRAME_STDERR: Final = 2
 FRAME_EVENT: Final = 4
 """What the kernel says of a cell beside its text: a JSON object, see `kernel_image.journal`."""
+RECORD_PREFIX: Final = b'{"type": "record"'
+"""How the event begins by which the kernel ends its cell."""
 FRAME_END: Final = 3
 """Last frame: a JSON object, see `kernel_image.cell.Cell.end`."""
 
 RESERVED_PATHS: Final = frozenset({"__main__.py"})
 """Workspace paths a caller may not stage: the original keeps its entry point there."""
+TMPFS_INODES: Final = 32768
+"""Files and folders in each of the four writable file systems."""
+INODE_BYTES: Final = 1024
+"""What one takes of the container's memory, empty as it may be; 930 were measured."""
 MAX_PATH_BYTES: Final = 1024
 MAX_NAME_BYTES: Final = 255
 MAX_DEPTH: Final = 64

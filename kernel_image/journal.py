@@ -24,7 +24,6 @@ from typing import Any, Final
 
 _RECORD_CHARACTERS: Final = 1 << 24
 _ANSWER_BYTES: Final = 1 << 16
-RECORD_PREFIX: Final = b'{"type": "record"'
 _SHOWN: Final = frozenset({"display_data", "execute_result", "update_display_data", "clear_output"})
 
 

@@ -36,7 +36,6 @@ import json
 import os
 import signal
 from collections.abc import Awaitable
-from dataclasses import asdict
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -47,7 +46,6 @@ from tornado.iostream import StreamClosedError
 from kernel_image import cgroup, contract
 from kernel_image.cell import Cell
 from kernel_image.forks import ForkFailed, Forks
-from kernel_image.journal import RECORD_PREFIX
 from kernel_image.kernel_process import KernelFailed, KernelProcess, UserProcess
 from kernel_image.scrub import NotClean
 from kernel_image.workspace import Changes, NotRegular, Workspace
@@ -116,7 +114,7 @@ class Supervisor:
             except Exception as error:
                 changes = Changes()
                 changes.skip(".", f"the workspace can't be read: {error}")
-            self.cell.end(asdict(changes))
+            self.cell.end(changes.told())
 
     async def scrub(self) -> None:
         """Forget all that ran and end all that runs. Raises `NotClean`."""
@@ -138,7 +136,7 @@ class Supervisor:
     def _event(self, payload: bytes) -> None:
         if self.cell is not None and self._running:
             self.cell.event(payload)
-            if payload.startswith(RECORD_PREFIX):
+            if payload.startswith(contract.RECORD_PREFIX):
                 self.settle()
 
     def _kernel_exited(self, status: int) -> None:

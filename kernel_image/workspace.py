@@ -7,23 +7,27 @@ with the file rights of the user (`lockdown.use_file_access_of`).
 
 import errno
 import hashlib
+import itertools
 import os
 import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from kernel_image import contract
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _PART_PREFIX = ".upload-part-"
-"""Names of files that are still on their way in."""
+"""Names of files that are still on their way in; the code may have files of such names, too."""
 _SCAN_LIMIT = 100_000
 """Directory entries looked at in one scan."""
 _LIST_LIMIT = 10_000
 """Changed and skipped files reported, each; the rest is counted."""
+_LIST_CHARACTERS: Final = 1 << 22
+"""Of all paths in a report together: what is reported has to fit into one frame."""
 
 
 class NotRegular(OSError):
@@ -51,19 +55,27 @@ class Changes:
     changed: list[dict[str, str | int]] = field(default_factory=list)
     skipped: list[dict[str, str | int]] = field(default_factory=list)
     left_out: int = 0
+    _characters: int = 0
 
     def add(self, path: str, size: int) -> None:
-        if len(self.changed) < _LIST_LIMIT:
-            self.changed.append({"path": path, "size_bytes": size})
+        self._report(self.changed, {"path": path, "size_bytes": size}, path)
+
+    def skip(self, path: str, reason: str, size: int = 0) -> None:
+        name = path.encode("utf-8", "backslashreplace").decode()
+        if len(name) > contract.MAX_PATH_BYTES:
+            name = name[: contract.MAX_PATH_BYTES] + "…"
+        self._report(self.skipped, {"path": name, "size_bytes": size, "reason": reason}, name)
+
+    def _report(self, listed: list[dict[str, str | int]], item: dict[str, str | int], path: str) -> None:
+        self._characters += len(path)
+        if len(listed) < _LIST_LIMIT and self._characters <= _LIST_CHARACTERS:
+            listed.append(item)
         else:
             self.left_out += 1
 
-    def skip(self, path: str, reason: str, size: int = 0) -> None:
-        if len(self.skipped) < _LIST_LIMIT:
-            name = path.encode("utf-8", "backslashreplace").decode()
-            self.skipped.append({"path": name, "size_bytes": size, "reason": reason})
-        else:
-            self.left_out += 1
+    def told(self) -> dict[str, object]:
+        """As the last frame of a cell tells it."""
+        return {"changed": self.changed, "skipped": self.skipped, "left_out": self.left_out}
 
 
 @contextmanager
@@ -90,6 +102,8 @@ class Workspace:
         self._root = root
         self._stamps: dict[str, Stamp] = {}
         self._digests: dict[str, bytes] = {}
+        self._parts: set[str] = set()
+        """Paths of files that are on their way in."""
 
     def create(self, path: str) -> tuple[int, str]:
         """Open a new file that is to be `path` once it is whole, see `put_in_place`; makes the folders.
@@ -101,9 +115,12 @@ class Workspace:
         """
         *folders, _ = path.split("/")
         name = _PART_PREFIX + secrets.token_hex(8)
+        part = "/".join([*folders, name])
         with _folder(self._root, folders, make=True) as handle:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE_FLAGS
-            return os.open(name, flags, 0o644, dir_fd=handle), "/".join([*folders, name])
+            descriptor = os.open(name, flags, 0o644, dir_fd=handle)
+        self._parts.add(part)
+        return descriptor, part
 
     def put_in_place(self, part: str, path: str) -> None:
         """Give a whole file its path, in place of a file that is there.
@@ -114,6 +131,7 @@ class Workspace:
         *folders, name = path.split("/")
         with _folder(self._root, folders) as handle:
             os.rename(part.rpartition("/")[2], name, src_dir_fd=handle, dst_dir_fd=handle)
+        self._parts.discard(part)
 
     def delete(self, path: str) -> None:
         """Delete the file, not folder, at the relative `path`; of a link, the link.
@@ -122,6 +140,7 @@ class Workspace:
             OSError: there is none, or it is a folder.
         """
         *folders, name = path.split("/")
+        self._parts.discard(path)
         with _folder(self._root, folders) as handle:
             os.unlink(name, dir_fd=handle)
 
@@ -145,11 +164,13 @@ class Workspace:
 
     def listing(self) -> list[dict[str, str | int | float]]:
         """Regular files with their sizes in bytes and when they were last modified, by path."""
-        found: list[dict[str, str | int | float]] = [
-            {"path": path, "size_bytes": status.st_size, "modified_at": status.st_mtime}
-            for path, status in self._files(Changes())
-        ]
-        return sorted(found, key=lambda item: item["path"])[:_LIST_LIMIT]
+        found = Changes()
+        modified_at: dict[str, float] = {}
+        for path, status in self._files(Changes()):
+            found.add(path, status.st_size)
+            modified_at[path] = status.st_mtime
+        listed = sorted(found.changed, key=lambda item: item["path"])
+        return [{**item, "modified_at": modified_at[str(item["path"])]} for item in listed]
 
     def staged(self, path: str, descriptor: int, digest: bytes) -> None:
         """Remember an input (sha256 `digest`) so that, left as it is, it does not come back as an output."""
@@ -210,59 +231,75 @@ class Workspace:
 
     def _files(self, report: Changes) -> Iterator[tuple[str, os.stat_result]]:
         """Regular files beneath the root, depth first; what can't be returned goes to `report`."""
-        seen = 0
         try:
-            pending = [(os.open(self._root, _FOLDER_FLAGS), "", 1)]
+            root = os.open(self._root, _FOLDER_FLAGS)
         except OSError as error:
             report.skip(".", error.strerror or "unreadable")
             return
         try:
-            while pending:
-                handle, prefix, depth = pending.pop()
-                try:
-                    with os.scandir(handle) as entries:
-                        for entry in entries:
-                            if entry.name.startswith(_PART_PREFIX):
-                                continue
-                            seen += 1
-                            if seen > _SCAN_LIMIT:
-                                report.skip(
-                                    prefix or ".",
-                                    f"more than {_SCAN_LIMIT} entries: the rest was not looked at",
-                                )
-                                return
-                            yield from self._visit(handle, prefix + entry.name, entry, depth, pending, report)
-                finally:
-                    os.close(handle)
-        finally:
-            for handle, _, _ in pending:
-                os.close(handle)
+            yield from self._files_below(root, "", 1, itertools.count(1), report)
+        except _TooManyEntries as error:
+            report.skip(str(error) or ".", f"more than {_SCAN_LIMIT} entries: the rest was not looked at")
 
-    def _visit(
-        self,
-        folder: int,
-        path: str,
-        entry: "os.DirEntry[str]",
-        depth: int,
-        pending: list[tuple[int, str, int]],
-        report: Changes,
+    def _files_below(
+        self, folder: int, prefix: str, depth: int, seen: Iterator[int], report: Changes
     ) -> Iterator[tuple[str, os.stat_result]]:
+        """Files in a folder, whose descriptor is closed at the end, and then in the folders in it.
+
+        One descriptor is open for each level, however many folders there are.
+        """
+        below: list[str] = []
         try:
-            status = os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                if depth >= contract.MAX_DEPTH:
-                    report.skip(path, f"deeper than {contract.MAX_DEPTH} folders")
+            for name, status in self._entries(folder, prefix, seen, report):
+                reason = _objection(prefix + name, status, depth)
+                if reason is not None:
+                    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+                    report.skip(prefix + name, reason, size)
+                elif stat.S_ISDIR(status.st_mode):
+                    below.append(name)
                 else:
-                    pending.append((os.open(entry.name, _FOLDER_FLAGS, dir_fd=folder), path + "/", depth + 1))
-            elif not stat.S_ISREG(status.st_mode):
-                report.skip(path, "not a regular file")
-            elif not _is_text(path):
-                report.skip(path, "name is not UTF-8", status.st_size)
-            else:
-                yield path, status
+                    yield prefix + name, status
+            for name in below:
+                try:
+                    handle = os.open(name, _FOLDER_FLAGS, dir_fd=folder)
+                except OSError as error:
+                    report.skip(prefix + name, error.strerror or "unreadable")
+                else:
+                    yield from self._files_below(handle, f"{prefix}{name}/", depth + 1, seen, report)
+        finally:
+            os.close(folder)
+
+    def _entries(
+        self, folder: int, prefix: str, seen: Iterator[int], report: Changes
+    ) -> Iterator[tuple[str, os.stat_result]]:
+        """What is in a folder. Raises `_TooManyEntries`."""
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if prefix + entry.name in self._parts:
+                        continue
+                    if next(seen) > _SCAN_LIMIT:
+                        raise _TooManyEntries(prefix)
+                    with suppress(FileNotFoundError):
+                        yield entry.name, os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
         except OSError as error:
-            if error.errno != errno.ENOENT:
-                report.skip(path, error.strerror or "unreadable")
+            report.skip(prefix or ".", error.strerror or "unreadable")
+
+
+class _TooManyEntries(Exception):
+    """There is more in the workspace than is looked at."""
+
+
+def _objection(path: str, status: os.stat_result, depth: int) -> str | None:
+    """Why what is there can't be returned; None for files that can, and for folders to look into."""
+    if len(os.fsencode(path)) > contract.MAX_PATH_BYTES:
+        return f"path of more than {contract.MAX_PATH_BYTES} bytes"
+    if stat.S_ISDIR(status.st_mode):
+        too_deep = depth >= contract.MAX_DEPTH
+        return f"deeper than {contract.MAX_DEPTH} folders" if too_deep else None
+    if not stat.S_ISREG(status.st_mode):
+        return "not a regular file"
+    return None if _is_text(path) else "name is not UTF-8"
 
 
 def _is_text(path: str) -> bool:

@@ -23,7 +23,6 @@ from service.sessions import Sessions
 from service.settings import MIB, Settings
 from service.storage_lock import lock
 from sessions.containers import DockerEngine
-from sessions.kernel import KernelContext
 from sessions.models import Connection, Limits
 from sessions.pool import Pool, PoolSettings
 
@@ -59,8 +58,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
         engine = DockerEngine(await registry.instance_id())
         stack.push_async_callback(engine.close)
-        context = KernelContext()
-        stack.callback(context.close)
         session_registry = SessionRegistry(registry)
         kept = [record.container_id for record in await session_registry.live_sessions(instance_id)]
         self_test = SelfTest(engine, app.state.socket)
@@ -68,7 +65,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             engine,
             _pool_settings(settings, instance_id),
             ContainerRegistry(registry, instance_id),
-            context,
             kept,
             self_test,
         )

@@ -1,9 +1,10 @@
-"""A cell of a session while it runs: whoever wants follows it, and nobody has to."""
+"""Code while it runs: whoever wants follows it, and nobody has to."""
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
-from service.run import RunEvent
+from service.run import Run, RunEvent
 from service.schemas import ExecuteResponse, ExecuteResult
 from sessions.models import InputRequest, OutputChunk
 
@@ -71,6 +72,34 @@ class LiveCell:
     def gathered(self) -> ExecuteResponse:
         """The answer of a cell that has ended well."""
         return gather(self._events)
+
+
+class LiveRun:
+    """A run that does not wait for its reader: a slow one holds some text, and no kernel."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._live = LiveCell("", 0)
+        self._task = asyncio.create_task(self._go())
+
+    async def _go(self) -> None:
+        try:
+            async with aclosing(self._run.events()) as events:
+                async for event in events:
+                    self._live.add(event)
+        except Exception as error:
+            self._live.end(error)
+        self._live.end()
+
+    def events(self) -> AsyncGenerator[RunEvent]:
+        """As `Run.events`."""
+        return self._live.follow()
+
+    async def close(self) -> None:
+        """End it, if it has not ended, and give the kernel back."""
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        await self._run.close()
 
 
 def gather(events: list[RunEvent]) -> ExecuteResponse:

@@ -14,7 +14,7 @@ from service.errors import FileTooLarge, RegistryUnavailable, StorageFailed, Sto
 from service.records import ExecutionRecord, FileOrigin, StoredFile
 from service.registry import Registry
 from service.schemas import ExecuteResult, ExecutionError, SkippedFile, WorkspaceFile
-from service.settings import Settings
+from service.settings import MIB, Settings
 from sessions.errors import SupervisorFailed
 from sessions.models import CellEvent, CellResult, ChangedFile, Display, InputRequest, JsonObject, OutputChunk
 from sessions.sandbox import Sandbox
@@ -41,6 +41,10 @@ class Stores:
         self.settings = settings
         self.files = files
         self.registry = registry
+
+
+class _NoRoom(Exception):
+    """The files of a run are more bytes than its workspace has."""
 
 
 class Run:
@@ -70,6 +74,8 @@ class Run:
         self.record: ExecutionRecord
         """The row about it, once it has ended: for the caller to write."""
         self._images = 0
+        self._room = 0
+        """Bytes that its files may still have."""
         self._created_at = clock.now()
 
     async def close(self) -> None:
@@ -89,7 +95,13 @@ class Run:
                     yield event
 
     async def _store_images(self, output: JsonObject) -> None:
-        """Give each image in `output` a file id, next to what its metadata says already."""
+        """Give each image in `output` a file id, next to what its metadata says already.
+
+        Ids that the code gives are taken out: they would be somebody else's files.
+        """
+        for described in output["metadata"].values():
+            if isinstance(described, dict):
+                described.pop("file_id", None)
         for mime, suffix in _IMAGE_SUFFIXES.items():
             data = _image_bytes(mime, output["data"].get(mime))
             if data is None or self._images >= self._stores.settings.max_output_files:
@@ -109,6 +121,7 @@ class Run:
             async with places:
                 return await self._fetch(file)
 
+        self._room = self._stores.settings.workspace_size_mb * MIB
         fetched = await asyncio.gather(*(fetch(file) for file in result.changed[:limit]))
         skipped = [SkippedFile(path=s.path, size_bytes=s.size_bytes, reason=s.reason) for s in result.skipped]
         skipped += [file for file in fetched if isinstance(file, SkippedFile)]
@@ -147,13 +160,30 @@ class Run:
         if file.size_bytes > self._stores.settings.max_file_bytes:
             return skip(str(FileTooLarge(self._stores.settings.max_file_bytes)))
         try:
+            self._take_room(file.size_bytes)
             async with self._sandbox.open_file(file.path) as chunks:
-                stored = await self._save(chunks, file.path, "output", None)
+                content = self._within_room(chunks, file.size_bytes)
+                stored = await self._save(content, file.path, "output", None)
         except SupervisorFailed as error:
             return skip(f"could not be read: {error.reason}")
+        except _NoRoom:
+            return skip(f"with the others over WORKSPACE_SIZE_MB={self._stores.settings.workspace_size_mb}")
         if isinstance(stored, str):
             return skip(stored)
         return WorkspaceFile(path=file.path, file_id=stored.file_id, size_bytes=stored.size_bytes)
+
+    def _take_room(self, size_bytes: int) -> None:
+        """Files with holes, or with many names, would be more here than the workspace can hold."""
+        if size_bytes > self._room:
+            raise _NoRoom
+        self._room -= size_bytes
+
+    async def _within_room(self, chunks: AsyncIterable[bytes], taken: int) -> AsyncIterator[bytes]:
+        """The content of a file; what it has grown by since takes room as well."""
+        async for chunk in chunks:
+            self._take_room(max(0, len(chunk) - taken))
+            taken = max(0, taken - len(chunk))
+            yield chunk
 
     async def _save(
         self, chunks: AsyncIterable[bytes], name: str, origin: FileOrigin, media_type: str | None

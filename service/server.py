@@ -35,7 +35,8 @@ def main() -> None:
         _warn_of_missing_keys(settings)
         with bind(settings.host, settings.port) as sock:
             app.state.socket = sock
-            serve(app, settings.host, sock, needs_key=settings.needs_key)
+            timeout_sec = settings.client_timeout_sec
+            serve(app, settings.host, sock, timeout_sec, needs_key=settings.needs_key)
     except StartError as error:
         sys.exit(_complain(error, 1))
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import gc
 import logging.config
+import resource
 import socket
 import sys
 
@@ -10,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access_log import AccessLog
 from service.banner import banner
+from service.connection import patient_for
 from service.errors import ANSWERS, AddressUnavailable, StartError
 
 # Time that requests under way get to end when the server stops, in seconds.
@@ -37,21 +39,35 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def serve(app: ASGIApp, host: str, sock: socket.socket, *, needs_key: bool = False) -> None:
+def serve(
+    app: ASGIApp,
+    host: str,
+    sock: socket.socket,
+    client_timeout_sec: float = 30,
+    *,
+    needs_key: bool = False,
+) -> None:
     """Run a server on a bound socket until SIGTERM or SIGINT, which it sends itself at the end.
 
     Calls ``sys.exit`` with 1 or 3 when the application cannot start.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_SEC)
-    make_server(app, host, needs_key=needs_key).run(sockets=[sock])
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    make_server(app, host, client_timeout_sec, needs_key=needs_key).run(sockets=[sock])
 
 
-def make_server(app: ASGIApp, host: str, *, needs_key: bool = False) -> uvicorn.Server:
-    """A server that is yet to run; ``host`` and ``needs_key`` are for the banner."""
+def make_server(
+    app: ASGIApp, host: str, client_timeout_sec: float = 30, *, needs_key: bool = False
+) -> uvicorn.Server:
+    """A server that is yet to run; ``host`` and ``needs_key`` are for the banner.
+
+    It hangs up on clients that keep it waiting for ``client_timeout_sec``: see ``Connection``.
+    """
     config = uvicorn.Config(
         AccessLog(_PlainStartErrors(app)),
         loop="uvloop",
-        http="httptools",
+        http=patient_for(client_timeout_sec),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -50,6 +50,13 @@ class Settings(BaseSettings):
     max_request_bytes: int = Field(
         4 * MIB, ge=1024, description="Largest body of a JSON request, in bytes; over it 413."
     )
+    client_timeout_sec: float = Field(
+        30,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds a client may keep a connection waiting: with half a request, or with an answer "
+        "that it does not take.",
+    )
 
     # API keys
     api_keys: SecretStr | None = Field(

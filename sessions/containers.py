@@ -28,7 +28,6 @@ _NETWORK: Final = "code-interpreter"
 _CAPABILITIES: Final = ["NET_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL"]
 """PID 1 gives up NET_ADMIN once the network is closed; the user's code has none."""
 _OPEN_FILES: Final = 4096
-_TMPFS_INODES: Final = 65536
 _CPU_PERIOD_USEC: Final = 100_000
 _NO_QUOTA: Final = -1
 _CONCURRENT_CALLS: Final = 8
@@ -197,7 +196,7 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
 
     def tmpfs(size: int, mode: str) -> str:
         owner = f"uid={contract.USER_ID},gid={contract.USER_ID}"
-        return f"rw,nosuid,nodev,exec,size={size},nr_inodes={_TMPFS_INODES},mode={mode},{owner}"
+        return f"rw,nosuid,nodev,exec,size={size},nr_inodes={contract.TMPFS_INODES},mode={mode},{owner}"
 
     return {
         "network_mode": _NETWORK,

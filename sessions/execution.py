@@ -12,30 +12,31 @@ command has no kernel: it is over when its process is.
 import asyncio
 import codecs
 import contextlib
-import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from kernel_image import contract
 from sessions import verdict
+from sessions.cell_end import CellEnd, Death
+from sessions.channel import ChannelBroken
 from sessions.errors import SupervisorFailed
-from sessions.kernel import KernelClient
+from sessions.kernel import KernelClient, Message
 from sessions.models import (
     Budget,
     Cell,
     CellError,
     CellEvent,
     CellResult,
-    ChangedFile,
     Display,
     InputRequest,
     JsonObject,
     OutputChunk,
-    SkippedFile,
     Stream,
 )
-from sessions.outputs import OutputFold, clean_text
+from sessions.outputs import OutputFold, is_shown, whole_number
+from sessions.plain_json import parse
 from sessions.supervisor_client import Frames, SupervisorClient
 
 _INTERRUPT_GRACE_SEC: Final = 1.0
@@ -44,6 +45,12 @@ _IDLE_SEC: Final = 1.0
 _END_SEC: Final = 0.25
 _REPLY_SEC: Final = 5.0
 _SETTLE_SEC: Final = 30.0
+_PROMPTS: Final = 1000
+"""Questions of one cell that are passed on, and in all as many characters as follow."""
+_PROMPT_CHARACTERS: Final = 1 << 18
+_CHUNKS: Final = 20_000
+"""Pieces of text that are passed on as they come; after that they are gathered to larger ones."""
+_GATHERED_CHARACTERS: Final = 1 << 14
 _STREAMS: Final[dict[int, Stream]] = {contract.FRAME_STDOUT: "stdout", contract.FRAME_STDERR: "stderr"}
 
 
@@ -59,14 +66,21 @@ class Execution:
         self._kill: Callable[[], Awaitable[None]] = supervisor.kill_kernel
         self._settles = True
         """Whether the supervisor has to be told that the cell is over; else it knows."""
+        self._is_deaf = False
+        """Whether the kernel hung up: it has ended, or the code has cut its own voice off."""
         self._asks = False
+        self._reads_record = False
         self._fold = OutputFold(budget.display_bytes)
         self._events: asyncio.Queue[CellEvent | None] = asyncio.Queue()
         self._decoders = {kind: codecs.getincrementaldecoder("utf-8")("replace") for kind in _STREAMS}
         self._received = dict.fromkeys(_STREAMS, 0)
         self._record: asyncio.Future[JsonObject] = asyncio.get_running_loop().create_future()
+        self._chunks = 0
+        self._gathered: dict[int, str] = dict.fromkeys(_STREAMS, "")
+        self._prompts = 0
+        self._prompt_characters = 0
         self._reply: JsonObject = {}
-        self._end: JsonObject = {}
+        self._end: CellEnd
         self._ended = asyncio.Event()
         self._timed_out = False
         self._killed = False
@@ -91,7 +105,7 @@ class Execution:
         """A cell that runs already, or has ended unseen; `timeout_sec` is what is left of its time."""
         self = cls(supervisor, budget, timeout_sec)
         self._over = self._read_record
-        self._asks = True
+        self._asks = self._reads_record = True
         return self
 
     @classmethod
@@ -131,7 +145,7 @@ class Execution:
             await asyncio.wait({driving, reading}, return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 await reading
-                if self._end["exit"] is None:
+                if self._end.death is None:
                     await self._reply_has_to_follow(driving)
             else:
                 await driving
@@ -152,7 +166,7 @@ class Execution:
             await driving
         else:
             await self._supervisor.kill_kernel()
-            self._end["exit"] = {"status": 137, "out_of_memory": False, "over_cpu_limit": False}
+            self._end = replace(self._end, death=Death(status=137))
 
     # --- the code ---------------------------------------------------------------------------------
 
@@ -198,23 +212,42 @@ class Execution:
         publishing = asyncio.ensure_future(self._publish(kernel, request_id, idle))
         try:
             self._reply = await kernel.reply(request_id)
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(_IDLE_SEC):
                     await idle.wait()
+            except TimeoutError:
+                self._leave_out()
         finally:
             publishing.cancel()
 
     async def _publish(self, kernel: KernelClient, request_id: str, idle: asyncio.Event) -> None:
         """Read on after `idle`, which the code can say itself: what is not read here piles up."""
-        async for message in kernel.outputs(request_id):
-            if message.is_idle:
-                idle.set()
-            self._show(message.kind, message.content, message.size_bytes)
+        try:
+            async for message in kernel.outputs(request_id):
+                if message.is_idle:
+                    idle.set()
+                self._take(message)
+        except ChannelBroken:
+            self._is_deaf = True
+        else:
+            self._leave_out()
 
-    def _show(self, kind: str, content: JsonObject, size_bytes: int) -> None:
-        shown = self._fold.add(kind, content, size_bytes)
+    def _take(self, message: Message) -> None:
+        if not message.too_large:
+            self._show(message.kind, message.content, message.weight)
+        elif not message.kind or is_shown(message.kind):
+            self._leave_out()
+
+    def _show(self, kind: str, content: JsonObject, weight: int) -> None:
+        shown = self._fold.add(kind, content, weight)
         if shown is not None:
             self._events.put_nowait(Display(shown.output, shown.display_id, shown.replaces))
+
+    def _leave_out(self) -> None:
+        """What was shown is not all here: say so."""
+        shown = self._fold.leave_out()
+        if shown is not None:
+            self._events.put_nowait(Display(shown.output))
 
     async def _read_record(self) -> None:
         """Take what the kernel kept of a cell, in place of the messages nobody heard."""
@@ -232,12 +265,14 @@ class Execution:
     async def _read(self, frames: Frames) -> None:
         async for kind, payload in frames:
             if kind == contract.FRAME_END:
-                self._end = json.loads(payload)
+                self._end = CellEnd.parse(payload)
                 self._ended.set()
             elif kind == contract.FRAME_EVENT:
                 self._hear(payload)
             elif kind in _STREAMS:
                 self._received[kind] += len(payload)
+                if self._received[kind] > self._budget.output_bytes:
+                    raise SupervisorFailed("more text than it was told to pass on")
                 self._emit_text(kind, self._decoders[kind].decode(payload))
         for kind in _STREAMS:
             if self._is_cut(kind):
@@ -246,38 +281,63 @@ class Execution:
             else:
                 self._emit_text(kind, self._decoders[kind].decode(b"", final=True))
         self._tell_of_death()
+        self._emit_gathered()
 
     def _hear(self, payload: bytes) -> None:
         """What the kernel says of the cell; the user's code can say it too, so nothing is believed."""
-        try:
-            entry: Any = json.loads(payload)
-        except (ValueError, RecursionError):
+        is_record = payload.startswith(contract.RECORD_PREFIX)
+        if not (self._reads_record if is_record else self._asks):
             return
+        try:
+            entry: Any = parse(payload).value
+        except (ValueError, RecursionError):
+            entry = {}
+        if is_record and not self._record.done():
+            self._record.set_result(entry)
         match entry:
             case {"type": "input_request", "prompt": str(prompt), "password": bool(password)}:
-                if self._asks:
-                    self._events.put_nowait(InputRequest(clean_text(prompt), password))
-            case {"type": "record"} if not self._record.done():
-                self._record.set_result(entry)
+                self._ask(prompt, password)
+
+    def _ask(self, prompt: str, password: bool) -> None:
+        self._prompts += 1
+        self._prompt_characters += len(prompt)
+        if self._prompts <= _PROMPTS and self._prompt_characters <= _PROMPT_CHARACTERS:
+            self._events.put_nowait(InputRequest(prompt, password))
 
     def _tell_of_death(self) -> None:
         """Say on stderr too what ended the process from outside: some clients read nothing else."""
-        if self._end["exit"] is not None and not self._timed_out:
-            exit_code, error = verdict.of_death(self._end["exit"], self._budget)
+        if self._end.death is not None and not self._timed_out:
+            exit_code, error = verdict.of_death(self._end.death, self._budget)
             if error is not None and exit_code > 128:
                 self._emit_text(contract.FRAME_STDERR, f"[{error.name}: {error.value}]\n")
 
     def _is_cut(self, kind: int) -> bool:
-        return int(self._end[f"{_STREAMS[kind]}_bytes"]) > self._received[kind]
+        return self._end.written(_STREAMS[kind]) > self._received[kind]
 
     def _emit_text(self, kind: int, text: str) -> None:
-        if text:
+        """Pass on text; of a program that writes letter by letter, some hundred letters at a time."""
+        if not text:
+            return
+        if self._chunks < _CHUNKS:
+            self._chunks += 1
             self._events.put_nowait(OutputChunk(_STREAMS[kind], text))
+            return
+        self._gathered[kind] += text
+        if len(self._gathered[kind]) >= _GATHERED_CHARACTERS:
+            self._emit_gathered()
+
+    def _emit_gathered(self) -> None:
+        for kind, text in self._gathered.items():
+            if text:
+                self._events.put_nowait(OutputChunk(_STREAMS[kind], text))
+                self._gathered[kind] = ""
 
     # --- the result -------------------------------------------------------------------------------
 
     def _result(self) -> CellResult:
         exit_code, error = self._verdict()
+        if self._is_deaf and self._end.death is None:
+            self._fold.leave_out()
         truncated: list[str] = [stream for kind, stream in _STREAMS.items() if self._is_cut(kind)]
         if self._fold.truncated:
             truncated.append("outputs")
@@ -286,28 +346,20 @@ class Execution:
             timed_out=self._timed_out,
             duration_ms=round(self._duration * 1000),
             error=error,
-            kernel_alive=self._end["exit"] is None and not self._killed,
+            kernel_alive=self._end.death is None and not self._killed,
             outputs=tuple(self._fold.outputs),
-            execution_count=verdict.execution_count(self._reply),
-            changed=tuple(ChangedFile(item["path"], item["size_bytes"]) for item in self._end["changed"]),
-            skipped=self._skipped(),
+            execution_count=whole_number(self._reply.get("execution_count")),
+            changed=self._end.changed,
+            skipped=self._end.skipped,
             truncated=tuple(truncated),
-            stdout_bytes=int(self._end["stdout_bytes"]),
-            stderr_bytes=int(self._end["stderr_bytes"]),
-            cpu_sec=float(self._end["cpu_seconds"]),
+            stdout_bytes=self._end.stdout_bytes,
+            stderr_bytes=self._end.stderr_bytes,
+            cpu_sec=self._end.cpu_sec,
         )
 
     def _verdict(self) -> tuple[int | None, CellError | None]:
         if self._timed_out:
             return verdict.of_timeout(self._timeout_sec)
-        if self._end["exit"] is not None:
-            return verdict.of_death(self._end["exit"], self._budget)
+        if self._end.death is not None:
+            return verdict.of_death(self._end.death, self._budget)
         return verdict.of_reply(self._reply)
-
-    def _skipped(self) -> tuple[SkippedFile, ...]:
-        skipped = [
-            SkippedFile(item["path"], item["size_bytes"], item["reason"]) for item in self._end["skipped"]
-        ]
-        if self._end["left_out"]:
-            skipped.append(SkippedFile("...", 0, f"{self._end['left_out']} more files are not even listed"))
-        return tuple(skipped)

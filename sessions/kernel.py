@@ -1,41 +1,47 @@
 """Speaking to a kernel over its mapped ports. The one module that imports `jupyter_client`.
 
-The user's code owns the kernel's key, so nothing a message says is believed: frames are capped on
-our own sockets, and what can't be read is counted and passed over.
+The user's code owns the kernel's key, so nothing a message says is believed: messages are bounded one
+by one (`sessions.channel`) and all together, and what can't be read is passed over.
 """
 
 import asyncio
-import contextlib
 import hmac
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import zmq
-import zmq.asyncio
-from jupyter_client.asynchronous.client import AsyncKernelClient
-from jupyter_client.channels import AsyncZMQSocketChannel
+from jupyter_client.session import DELIM, Session
 
 from kernel_image import contract
+from sessions.channel import Channel, ChannelBroken, Received
 from sessions.errors import SupervisorFailed
 from sessions.models import Cell, Connection, JsonObject
+from sessions.plain_json import Plain, TooManyValues, parse
 
-_MAX_FRAME_BYTES: Final = 1 << 24
-_QUEUED_MESSAGES: Final = 8
-"""Of one kernel, that wait here to be read; the rest waits in its container."""
-_MALFORMED_LIMIT: Final = 1000
-"""Unreadable messages in one execution, after which the rest is not waited for."""
-_RECONNECT_MS: Final = 20
+_MESSAGES: Final = 100_000
+_BYTES: Final = 1 << 28
+"""Messages of one channel, and their bytes, that are read for one request."""
+_HEADER_BYTES: Final = 1 << 16
+_LARGE_BYTES: Final = 1 << 18
+"""Content that is read on a thread, so that others have their turn."""
+_MESSAGE_WEIGHT: Final = 512
+_VALUE_WEIGHT: Final = 16
 _RESEND_SEC: Final = 0.2
+_RETRY_SEC: Final = 0.02
 
 
 @dataclass(frozen=True)
 class Message:
-    """A kernel message of the running request; `size_bytes` is an estimate of its weight."""
+    """A kernel message of the running request; `weight` is about the bytes it takes to keep it.
+
+    One that is `too_large` has no content, and where nothing of it was read, no kind.
+    """
 
     kind: str
     content: JsonObject
-    size_bytes: int
+    weight: int
+    too_large: bool = False
 
     @property
     def is_idle(self) -> bool:
@@ -43,37 +49,19 @@ class Message:
         return self.kind == "status" and self.content.get("execution_state") == "idle"
 
 
-class KernelContext:
-    """Sockets' shared settings; one for the service."""
-
-    def __init__(self) -> None:
-        self.zmq = zmq.asyncio.Context()
-        self.zmq.setsockopt(zmq.MAXMSGSIZE, _MAX_FRAME_BYTES)
-        self.zmq.setsockopt(zmq.RCVHWM, _QUEUED_MESSAGES)
-        self.zmq.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
-        self.zmq.setsockopt(zmq.LINGER, 0)
-
-    def close(self) -> None:
-        self.zmq.destroy(linger=0)
-
-
 class KernelClient:
     """The shell and iopub channels of one kernel."""
 
-    def __init__(self, context: KernelContext, connection: Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         container = connection.container
-        self._client: Any = AsyncKernelClient(context=context.zmq)
-        self._client.load_connection_info(
-            {
-                "transport": "tcp",
-                "ip": container.host,
-                "shell_port": container.ports[contract.SHELL_PORT],
-                "iopub_port": container.ports[contract.IOPUB_PORT],
-                "key": connection.kernel_key,
-                "signature_scheme": "hmac-sha256",
-            }
-        )
-        self._client.start_channels(shell=True, iopub=True, stdin=False, hb=False, control=False)
+        self._session = Session(key=connection.kernel_key.encode(), signature_scheme="hmac-sha256")
+        self._shell = Channel(container.host, container.ports[contract.SHELL_PORT], b"DEALER")
+        self._iopub = Channel(container.host, container.ports[contract.IOPUB_PORT], b"SUB")
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether both channels are open, as far as is known here."""
+        return self._shell.is_open and self._iopub.is_open
 
     async def wait_until_ready(self, timeout_sec: float) -> None:
         """Return once the kernel has answered on both channels, so that no output is missed.
@@ -83,15 +71,24 @@ class KernelClient:
         """
         try:
             async with asyncio.timeout(timeout_sec):
-                while True:
-                    request = self._client.kernel_info()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(_RESEND_SEC):
-                            async for message in self.outputs(request):
-                                if message.is_idle:
-                                    return
+                while not await self._answers():  # noqa: ASYNC110
+                    await asyncio.sleep(_RETRY_SEC)
         except TimeoutError as error:
             raise SupervisorFailed("the kernel does not answer on its ports") from error
+
+    async def _answers(self) -> bool:
+        try:
+            for channel in (self._shell, self._iopub):
+                if not channel.is_open:
+                    await channel.open()
+            async with asyncio.timeout(_RESEND_SEC):
+                request = self._send("kernel_info_request", {})
+                async for message in self.outputs(request):
+                    if message.is_idle:
+                        return True
+        except (TimeoutError, ChannelBroken):
+            pass
+        return False
 
     def request(self, cell: Cell) -> str:
         """Send an execute_request; returns its id."""
@@ -110,53 +107,82 @@ class KernelClient:
             "allow_stdin": cell.allow_stdin,
             "stop_on_error": False,
         }
-        message = self._client.session.msg(
-            "execute_request", content, metadata={contract.CELL_METADATA: options}
-        )
-        self._client.shell_channel.send(message)
-        request_id: str = message["header"]["msg_id"]
+        return self._send("execute_request", content, {contract.CELL_METADATA: options})
+
+    def _send(self, kind: str, content: JsonObject, metadata: JsonObject | None = None) -> str:
+        message = self._session.msg(kind, content, metadata=metadata)
+        # The session would count: code could answer a request that is yet to come.
+        request_id = message["header"]["msg_id"] = message["msg_id"] = uuid.uuid4().hex
+        self._shell.send(self._session.serialize(message))
         return request_id
 
     async def reply(self, request_id: str) -> JsonObject:
-        """The content of the execute_reply to `request_id`."""
-        async for message in self._messages(self._client.shell_channel, request_id):
-            if message.kind == "execute_reply":
-                return message.content
-        raise SupervisorFailed("the kernel sent nothing but unreadable messages")
+        """The content of the execute_reply to `request_id`.
+
+        A kernel that breaks the protocol has none: this then waits for good, up to the caller's deadline.
+        """
+        try:
+            async for message in self._messages(self._shell, request_id):
+                if message.kind == "execute_reply":
+                    return message.content
+        except ChannelBroken:
+            pass
+        await asyncio.sleep(float("inf"))
+        raise AssertionError("unreachable")
 
     def outputs(self, request_id: str) -> AsyncIterator[Message]:
-        """What is published for `request_id`, for as long as it is read: see `Message.is_idle`."""
-        return self._messages(self._client.iopub_channel, request_id)
+        """What is published for `request_id`, for as long as it is read: see `Message.is_idle`.
 
-    async def _messages(self, channel: AsyncZMQSocketChannel, request_id: str) -> AsyncIterator[Message]:
-        session = self._client.session
-        malformed = 0
-        while malformed < _MALFORMED_LIMIT:
-            frames = await channel.socket.recv_multipart()
-            try:
-                kind, content, answers = _read(session, frames)
-            except Exception:
-                malformed += 1
-                continue
-            if answers == request_id:
-                yield Message(kind, content, sum(map(len, frames)))
+        Ends early when there is too much of it. Raises `ChannelBroken`.
+        """
+        return self._messages(self._iopub, request_id)
+
+    async def _messages(self, channel: Channel, request_id: str) -> AsyncIterator[Message]:
+        size = 0
+        for _ in range(_MESSAGES):
+            received = await channel.receive()
+            size += received.size_bytes
+            if size > _BYTES:
+                return
+            message = await self._read(received, request_id)
+            if message is not None:
+                yield message
+
+    async def _read(self, received: Received, request_id: str) -> Message | None:
+        """A message that answers `request_id`; None if it does not, or makes no sense.
+
+        `Session.deserialize` does the same, and spends half of its time on dates that nobody reads.
+        Layout: jupyter-client.readthedocs.io/en/stable/messaging.html#the-wire-protocol
+        """
+        if not received.frames:
+            return Message("", {}, received.size_bytes, too_large=True)
+        try:
+            after = received.frames.index(DELIM) + 1
+            signature, header, parent, metadata, content, *_ = received.frames[after:]
+            signed = self._session.sign([header, parent, metadata, content])
+            if not hmac.compare_digest(signed, signature) or len(header) + len(parent) > _HEADER_BYTES:
+                return None
+            kind = parse(header).value["msg_type"]
+            if parse(parent).value["msg_id"] != request_id or not isinstance(kind, str):
+                return None
+        except (ValueError, RecursionError, KeyError, TypeError):
+            return None
+        try:
+            data = await _parse_content(content)
+        except (TooManyValues, RecursionError):
+            return Message(kind, {}, received.size_bytes, too_large=True)
+        except ValueError:
+            return None
+        if not isinstance(data.value, dict):
+            return None
+        return Message(kind, data.value, received.size_bytes + _MESSAGE_WEIGHT + _VALUE_WEIGHT * data.count)
 
     def close(self) -> None:
-        # Its own stop_channels() opens the channels that are not there to close them.
-        self._client.shell_channel.stop()
-        self._client.iopub_channel.stop()
+        self._shell.close()
+        self._iopub.close()
 
 
-def _read(session: Any, frames: list[bytes]) -> tuple[str, JsonObject, str]:
-    """Type and content of a message, and the id of the request it answers.
-
-    `Session.deserialize` does the same, and spends half of its time on dates that nobody reads.
-    Layout: jupyter-client.readthedocs.io/en/stable/messaging.html#the-wire-protocol
-    """
-    _, (signature, header, parent, metadata, content, *_) = session.feed_identities(frames)
-    if not hmac.compare_digest(session.sign([header, parent, metadata, content]), signature):
-        raise ValueError("a wrong signature")
-    kind, data = session.unpack(header)["msg_type"], session.unpack(content)
-    if not (isinstance(kind, str) and isinstance(data, dict)):
-        raise TypeError("not a message")
-    return kind, data, session.unpack(parent)["msg_id"]
+async def _parse_content(content: bytes) -> Plain:
+    if len(content) < _LARGE_BYTES:
+        return parse(content)
+    return await asyncio.to_thread(parse, content)

@@ -1,39 +1,19 @@
 """From a kernel's messages to what a notebook would show. Pure: no I/O.
 
-Shapes are nbformat 4's `display_data` and `execute_result`. Content comes from the user's code, so
-whatever is not of the agreed type is made so or left out.
+Shapes are nbformat 4's `display_data` and `execute_result`. Content comes from the user's code by way
+of `sessions.plain_json`, and whatever is not of the agreed type is made so or left out.
 """
 
-import math
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from sessions.models import JsonObject
 
-_MAX_DEPTH: Final = 64
 _TRAFFIC: Final = 5
 """How many times the budget may come in all, what was cleared or updated since included."""
+_SHOWN: Final = frozenset({"display_data", "execute_result", "update_display_data"})
+_MAX_COUNT: Final = 1 << 53
 _LEFT_OUT: Final = "[output left out: over the limit of {limit} bytes]"
-
-
-def clean_text(text: str) -> str:
-    """`text` as it can be encoded: lone surrogates become '?'."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _clean_json(value: Any, depth: int = 0) -> Any:
-    """`value` as any JSON reader takes it: NaN and infinities are null, deep nesting is cut off."""
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict | list) and depth >= _MAX_DEPTH:
-        return "..."
-    if isinstance(value, dict):
-        return {clean_text(name): _clean_json(item, depth + 1) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_clean_json(item, depth + 1) for item in value]
-    return value
 
 
 def _is_json_type(mime: str) -> bool:
@@ -44,16 +24,18 @@ def _clean_bundle(data: object) -> JsonObject:
     bundle: JsonObject = {}
     for mime, value in data.items() if isinstance(data, dict) else ():
         if _is_json_type(mime):
-            bundle[clean_text(mime)] = _clean_json(value)
+            bundle[mime] = value
         elif isinstance(value, list) and all(isinstance(line, str) for line in value):
-            bundle[clean_text(mime)] = clean_text("".join(value))
+            bundle[mime] = "".join(value)
         else:
-            bundle[clean_text(mime)] = clean_text(value if isinstance(value, str) else str(value))
+            bundle[mime] = value if isinstance(value, str) else str(value)
     return bundle
 
 
-def _clean_metadata(metadata: object) -> JsonObject:
-    return _clean_json(metadata) if isinstance(metadata, dict) else {}
+def whole_number(value: object) -> int | None:
+    """A count as it can be: not negative, and no larger than every reader takes."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_COUNT
+    return value if is_count and isinstance(value, int) else None
 
 
 def _display_id(content: JsonObject) -> str | None:
@@ -83,6 +65,8 @@ class OutputFold:
     truncated: bool = False
     _sizes: dict[int, int] = field(default_factory=dict)
     """Bytes of each output shown, by identity."""
+    _held: int = 0
+    """Bytes of all of them."""
     _traffic: int = 0
     _clear_next: bool = False
     _by_display_id: dict[str, list[JsonObject]] = field(default_factory=dict)
@@ -92,42 +76,44 @@ class OutputFold:
         if kind == "clear_output":
             self._clear(wait=bool(content.get("wait")))
             return None
-        if kind not in ("display_data", "execute_result", "update_display_data"):
+        if kind not in _SHOWN:
             return None
         display_id = _display_id(content)
-        self._traffic += size_bytes
-        fits = self._held(kind, display_id) + size_bytes <= self.limit_bytes
-        if not fits or self._traffic > _TRAFFIC * self.limit_bytes:
-            return self._leave_out()
+        earlier = self._by_display_id.get(display_id or "", []) if kind == "update_display_data" else []
+        # An update is worth as much as what it changes.
+        size = size_bytes * max(1, len(earlier))
+        self._traffic += size
+        if self._kept_beside(kind, earlier) + size > self.limit_bytes or self._traffic > (
+            _TRAFFIC * self.limit_bytes
+        ):
+            return self.leave_out()
+        metadata = content.get("metadata")
         output: JsonObject = {
             "output_type": "execute_result" if kind == "execute_result" else "display_data",
             "data": _clean_bundle(content.get("data")),
-            "metadata": _clean_metadata(content.get("metadata")),
+            "metadata": metadata if isinstance(metadata, dict) else {},
         }
         if kind == "execute_result":
-            count = content.get("execution_count")
-            output["execution_count"] = (
-                count if isinstance(count, int) and not isinstance(count, bool) else None
-            )
+            output["execution_count"] = whole_number(content.get("execution_count"))
         if kind == "update_display_data":
-            return self._update(output, display_id, size_bytes)
-        self._append(output)
-        self._sizes[id(output)] = size_bytes
+            return self._update(output, display_id, earlier, size_bytes)
+        self._append(output, size_bytes)
         if display_id is not None:
             self._by_display_id.setdefault(display_id, []).append(output)
         return Shown(output, display_id)
 
-    def _held(self, kind: str, display_id: str | None) -> int:
+    def _kept_beside(self, kind: str, replaced: list[JsonObject]) -> int:
         """Bytes of the outputs that stay when a message of this kind is taken in."""
         if kind == "update_display_data":
-            replaced = {id(output) for output in self._by_display_id.get(display_id or "", ())}
-            return sum(size for output, size in self._sizes.items() if output not in replaced)
-        return 0 if self._clear_next else sum(self._sizes.values())
+            return self._held - sum(self._sizes[id(output)] for output in replaced)
+        return 0 if self._clear_next else self._held
 
-    def _append(self, output: JsonObject) -> None:
+    def _append(self, output: JsonObject, size_bytes: int) -> None:
         if self._clear_next:
             self._clear(wait=False)
         self.outputs.append(output)
+        self._sizes[id(output)] = size_bytes
+        self._held += size_bytes
 
     def _clear(self, *, wait: bool) -> None:
         self._clear_next = wait
@@ -135,17 +121,21 @@ class OutputFold:
             self.outputs.clear()
             self._sizes.clear()
             self._by_display_id.clear()
+            self._held = 0
 
-    def _update(self, output: JsonObject, display_id: str | None, size_bytes: int) -> Shown | None:
-        earlier = self._by_display_id.get(display_id or "")
+    def _update(
+        self, output: JsonObject, display_id: str | None, earlier: list[JsonObject], size_bytes: int
+    ) -> Shown | None:
         if not earlier:
             return None
         for shown in earlier:
             shown["data"], shown["metadata"] = output["data"], output["metadata"]
+            self._held += size_bytes - self._sizes[id(shown)]
             self._sizes[id(shown)] = size_bytes
         return Shown(output, display_id, replaces=True)
 
-    def _leave_out(self) -> Shown | None:
+    def leave_out(self) -> Shown | None:
+        """Something was shown that can't be: say so, once."""
         if self.truncated:
             return None
         self.truncated = True
@@ -155,5 +145,10 @@ class OutputFold:
             "data": {"text/plain": note},
             "metadata": {},
         }
-        self._append(output)
+        self._append(output, len(note))
         return Shown(output)
+
+
+def is_shown(kind: str) -> bool:
+    """Whether messages of this kind are outputs."""
+    return kind in _SHOWN

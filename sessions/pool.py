@@ -20,10 +20,10 @@ from typing import Any, Final, Protocol
 
 import aiohttp
 
+from kernel_image import contract
 from sessions.demand import Demand
 from sessions.engine import Engine
 from sessions.errors import ImageNotFound, NoCapacity, SessionsError
-from sessions.kernel import KernelContext
 from sessions.models import Connection, ContainerSpec, Limits
 from sessions.sandbox import Sandbox
 
@@ -115,7 +115,6 @@ class Pool:
         engine: Engine,
         settings: PoolSettings,
         containers: ContainerLog,
-        context: KernelContext,
         kept: Collection[str] = (),
         examine: Examine | None = None,
     ) -> None:
@@ -126,7 +125,6 @@ class Pool:
         self._engine = engine
         self._settings = settings
         self._containers = containers
-        self._context = context
         self._examine = examine
         self._http: aiohttp.ClientSession
         self._spec: ContainerSpec
@@ -198,7 +196,9 @@ class Pool:
         try:
             held = await first.memory_bytes()
             idle = int(held * _IDLE_HEADROOM)
-            total = idle + limits.memory_bytes + limits.workspace_bytes + 3 * limits.tmp_bytes
+            disks = limits.workspace_bytes + 3 * limits.tmp_bytes
+            disks += 4 * contract.TMPFS_INODES * contract.INODE_BYTES
+            total = idle + limits.memory_bytes + disks
             self._spec = replace(spec, limits=replace(limits, memory_bytes=total), idle_bytes=held)
             await self._engine.limit_memory(first.container_id, total)
             if self._examine is not None:
@@ -221,7 +221,7 @@ class Pool:
 
     async def _launch(self, spec: ContainerSpec) -> Sandbox:
         sandbox = await Sandbox.launch(
-            self._engine, replace(spec, token=secrets.token_hex(32)), self._http, self._context, self._hurried
+            self._engine, replace(spec, token=secrets.token_hex(32)), self._http, self._hurried
         )
         try:
             await self._containers.launched(sandbox.connection)
@@ -381,7 +381,7 @@ class Pool:
 
     def adopt(self, connection: Connection) -> Sandbox:
         """A kept container of an earlier life of the service, as `keep` gave it then; not connected."""
-        sandbox = Sandbox(self._engine, connection, self._http, self._context)
+        sandbox = Sandbox(self._engine, connection, self._http)
         self._add_kept(sandbox)
         return sandbox
 

@@ -1,6 +1,7 @@
 """A container with its supervisor and its kernel: made ready, given files, run, read, removed."""
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -11,8 +12,9 @@ from functools import partial
 import aiohttp
 
 from sessions.engine import Engine
+from sessions.errors import SupervisorFailed
 from sessions.execution import Execution
-from sessions.kernel import KernelClient, KernelContext
+from sessions.kernel import KernelClient
 from sessions.models import Budget, Cell, CellEvent, Command, Connection, ContainerSpec, WorkspaceEntry
 from sessions.supervisor_client import SupervisorClient
 
@@ -21,6 +23,7 @@ CellEvents = AsyncGenerator[CellEvent]
 _UP_SEC = 30.0
 _KERNEL_SEC = 90.0
 _CONNECT_SEC = 10.0
+_AGAIN_SEC = 1.0
 _WARM_UP = Cell("1", stdin=None, timeout_sec=10, last_line_interactive=True, final=False, counted=False)
 _WARM_UP_BUDGET = Budget(cpu_sec=10, memory_bytes=1 << 30, output_bytes=1000, display_bytes=10_000)
 
@@ -28,9 +31,7 @@ _WARM_UP_BUDGET = Budget(cpu_sec=10, memory_bytes=1 << 30, output_bytes=1000, di
 class Sandbox:
     """One ready kernel in its container."""
 
-    def __init__(
-        self, engine: Engine, connection: Connection, http: aiohttp.ClientSession, context: KernelContext
-    ) -> None:
+    def __init__(self, engine: Engine, connection: Connection, http: aiohttp.ClientSession) -> None:
         self.connection = connection
         self.tenant: str | None = None
         """Whom it has served, and may serve again; None: nobody yet."""
@@ -41,7 +42,6 @@ class Sandbox:
         self.is_complete = True
         """Whether its kernel has all preloaded that it was to have."""
         self._made_at = self._idle_since = time.monotonic()
-        self._context = context
         unthrottled = partial(engine.unthrottled, connection.container.container_id)
         self._supervisor = SupervisorClient(http, connection.container, connection.token, unthrottled)
         self._kernel: KernelClient | None = None
@@ -69,7 +69,6 @@ class Sandbox:
         engine: Engine,
         spec: ContainerSpec,
         http: aiohttp.ClientSession,
-        context: KernelContext,
         hurried: Callable[[], bool] = lambda: False,
     ) -> "Sandbox":
         """Start a container and a kernel in it, and wait until the kernel answers.
@@ -81,7 +80,7 @@ class Sandbox:
             EngineUnavailable, LaunchFailed, SupervisorFailed: nothing is left behind.
         """
         container = await engine.launch(spec)
-        sandbox = cls(engine, Connection(container, spec.token, kernel_key=""), http, context)
+        sandbox = cls(engine, Connection(container, spec.token, kernel_key=""), http)
         try:
             await sandbox._supervisor.wait_until_up(_UP_SEC)
             sandbox.is_complete = not (spec.preload and hurried())
@@ -127,7 +126,7 @@ class Sandbox:
     def reconnect(self) -> None:
         """Open the channels to the kernel anew."""
         self.disconnect()
-        self._kernel = KernelClient(self._context, self.connection)
+        self._kernel = KernelClient(self.connection)
 
     async def wait_until_ready(self) -> None:
         """Return once the kernel answers; it does not while it runs a cell."""
@@ -193,6 +192,10 @@ class Sandbox:
         Raises:
             SupervisorFailed: on entry, the container did not take it, and no code has run.
         """
+        if not self._channels.is_connected:
+            # The code may have hung up, and may never answer again: the cell's time limit says so.
+            with contextlib.suppress(SupervisorFailed):
+                await self._channels.wait_until_ready(_AGAIN_SEC)
         execution = Execution.of_cell(self._supervisor, self._channels, cell, budget)
         begun = self._supervisor.begin_cell(cell.cell_id, budget, note=cell.note)
         async with begun as frames, aclosing(execution.events(frames)) as events:

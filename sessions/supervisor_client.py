@@ -1,15 +1,16 @@
 """HTTP to a container's supervisor, see `kernel_image.supervisor` for the other end.
 
 What comes back is not taken on trust: the user's code can't reach the supervisor, but a limit costs
-nothing.
+nothing. Whatever is not as agreed is a `SupervisorFailed`, within bounded time and memory.
 """
 
 import asyncio
 import json
+import math
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
-from typing import Final
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, suppress
+from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
@@ -17,6 +18,7 @@ import aiohttp
 from kernel_image import contract
 from sessions.errors import EngineUnavailable, KernelEnded, LaunchFailed, SupervisorFailed
 from sessions.models import Budget, Container, JsonObject, WorkspaceEntry
+from sessions.plain_json import parse
 
 Frames = AsyncGenerator[tuple[int, bytes]]
 """(kind, payload), the last of kind `contract.FRAME_END`."""
@@ -26,7 +28,11 @@ _STOPPING_SEC: Final = 1.0
 _UNTHROTTLED_SEC: Final = 30.0
 _TRANSFER_SEC: Final = 600.0
 _CHUNK_BYTES: Final = 1 << 16
+_CLOSE_SEC: Final = 1.5
+_SILENCE_SEC: Final = 30.0
+"""Between two pieces of a file."""
 _FRAME_LIMIT: Final = 1 << 26
+_LISTING_BYTES: Final = 1 << 26
 _HEADER_BYTES: Final = struct.calcsize(contract.FRAME_HEADER)
 _POLL_SEC: Final = 0.02
 _KERNEL_ENDED: Final = 410
@@ -47,7 +53,8 @@ def _aiohttp_errors() -> Iterator[None]:
         ValueError,
         asyncio.IncompleteReadError,
     ) as error:
-        raise SupervisorFailed(f"{type(error).__name__}: {error}") from error
+        # Some of aiohttp's errors quote what they could not read.
+        raise SupervisorFailed(f"{type(error).__name__}: {error!s:.200}") from error
 
 
 def _failure(status: int, reason: str) -> SupervisorFailed:
@@ -72,7 +79,7 @@ class SupervisorClient:
         self._headers = {"Authorization": f"Bearer {token}"}
         self._cells: aiohttp.ClientWebSocketResponse | None = None
         self._has_unread_frames = False
-        self._closing: asyncio.Future[bool] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def _request(
@@ -81,10 +88,11 @@ class SupervisorClient:
         path: str,
         *,
         timeout_sec: float | None = _CALL_SEC,
+        silence_sec: float | None = None,
         json_body: JsonObject | None = None,
         data: AsyncIterator[bytes] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        timeout = aiohttp.ClientTimeout(total=timeout_sec, sock_connect=_CALL_SEC)
+        timeout = aiohttp.ClientTimeout(total=timeout_sec, sock_connect=_CALL_SEC, sock_read=silence_sec)
         with _aiohttp_errors():
             async with self._http.request(
                 method,
@@ -93,8 +101,10 @@ class SupervisorClient:
                 json=json_body,
                 data=data,
                 timeout=timeout,
+                allow_redirects=False,
+                auto_decompress=False,
             ) as response:
-                if response.status >= 400:
+                if response.status >= 300:
                     detail = (await response.content.read(2000)).decode("utf-8", "replace")
                     raise _failure(response.status, f"{method} {path}: {response.status} {detail}")
                 yield response
@@ -103,8 +113,7 @@ class SupervisorClient:
         self, method: str, path: str, body: JsonObject | None = None, timeout_sec: float = _CALL_SEC
     ) -> JsonObject:
         async with self._request(method, path, json_body=body, timeout_sec=timeout_sec) as response:
-            answer: JsonObject = json.loads(await response.content.read(_CHUNK_BYTES))
-            return answer
+            return _object(await _read(response, _CHUNK_BYTES))
 
     async def _stopping_call(self, method: str, path: str, body: JsonObject | None = None) -> None:
         """A call that ends what runs.
@@ -137,7 +146,9 @@ class SupervisorClient:
 
     async def memory_bytes(self) -> int:
         """What the container's processes and files hold now."""
-        return int((await self._call("GET", "/status"))["memory_bytes"])
+        status = await self._call("GET", "/status")
+        with _not_as_agreed():
+            return int(status["memory_bytes"])
 
     async def start_kernel(
         self, key: str, timeout_sec: float, preload: Sequence[str] = (), idle_bytes: int = 0
@@ -189,19 +200,25 @@ class SupervisorClient:
             request["command"] = command
         with _aiohttp_errors():
             channel = await self._cells_channel()
-            await channel.send_str(json.dumps(request, ensure_ascii=False))
-            answer: JsonObject = await channel.receive_json(timeout=_CALL_SEC)
-            if "error" in answer:
-                raise _failure(answer["status"], f"cell: {answer['error']}")
         self._has_unread_frames = True
         try:
+            with _aiohttp_errors():
+                await channel.send_str(json.dumps(request, ensure_ascii=False))
+                self._look_for_refusal(_object((await channel.receive_str(timeout=_CALL_SEC)).encode()))
             async with aclosing(self._frames_of_cell(channel)) as frames:
                 yield frames
         finally:
             if self._has_unread_frames:
                 # They would be taken for those of the next cell. Closing waits for the other end.
                 self._cells = None
-                self._closing = asyncio.ensure_future(channel.close())
+                self._closing = asyncio.create_task(_hang_up(channel))
+
+    def _look_for_refusal(self, answer: JsonObject) -> None:
+        if "error" in answer:
+            with _not_as_agreed():
+                status, reason = int(answer["status"]), str(answer["error"])[:2000]
+            self._has_unread_frames = False
+            raise _failure(status, f"cell: {reason}")
 
     async def _frames_of_cell(self, channel: aiohttp.ClientWebSocketResponse) -> Frames:
         """The frames of the cell that was begun last."""
@@ -210,14 +227,18 @@ class SupervisorClient:
                 message = memoryview(await channel.receive_bytes())
                 while message:
                     kind, length = struct.unpack_from(contract.FRAME_HEADER, message)
+                    payload, message = message[_HEADER_BYTES:][:length], message[_HEADER_BYTES + length :]
+                    if len(payload) != length:
+                        raise ValueError("a frame that is shorter than it says")
                     self._has_unread_frames = kind != contract.FRAME_END
-                    yield kind, bytes(message[_HEADER_BYTES : _HEADER_BYTES + length])
-                    message = message[_HEADER_BYTES + length :]
+                    yield kind, bytes(payload)
+                    if kind == contract.FRAME_END:
+                        return
 
     async def close(self) -> None:
         """Close the standing connection; another one is made when it is needed."""
         if self._cells is not None:
-            await self._cells.close()
+            await _hang_up(self._cells)
             self._cells = None
 
     async def _cells_channel(self) -> aiohttp.ClientWebSocketResponse:
@@ -242,20 +263,22 @@ class SupervisorClient:
         """The note of the cell that was begun last."""
         try:
             async with self._request("GET", "/cell") as response:
-                note: str = json.loads(await response.read())["note"]
+                with _not_as_agreed():
+                    return str(_object(await _read(response, _LISTING_BYTES))["note"])
         except SupervisorFailed as error:
             if error.status != _NOT_FOUND:
                 raise
             return None
-        return note
 
     async def list_files(self) -> list[WorkspaceEntry]:
         """All regular files in the workspace."""
         async with self._request("GET", "/files") as response:
-            listing = json.loads(await response.read())
-        return [
-            WorkspaceEntry(item["path"], item["size_bytes"], item["modified_at"]) for item in listing["files"]
-        ]
+            listing = _object(await _read(response, _LISTING_BYTES))
+        with _not_as_agreed():
+            return [
+                WorkspaceEntry(str(item["path"]), int(item["size_bytes"]), float(item["modified_at"]))
+                for item in listing["files"]
+            ]
 
     async def put_file(self, path: str, content: AsyncIterator[bytes]) -> None:
         """Write a file; it is an output of a cell only if the code changes it."""
@@ -273,8 +296,45 @@ class SupervisorClient:
     @asynccontextmanager
     async def open_file(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """Read a file of the workspace in chunks."""
-        async with self._request("GET", f"/files/{quote(path)}", timeout_sec=_TRANSFER_SEC) as response:
+        address = f"/files/{quote(path)}"
+        async with self._request(
+            "GET", address, timeout_sec=_TRANSFER_SEC, silence_sec=_SILENCE_SEC
+        ) as response:
             yield _chunks(response.content)
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The whole body. Raises `SupervisorFailed`: it has more than `most` bytes."""
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > most:
+            raise SupervisorFailed(f"an answer of more than {most} bytes")
+    return bytes(body)
+
+
+def _object(text: bytes) -> JsonObject:
+    """A JSON object. Raises `SupervisorFailed`: it is none."""
+    with _not_as_agreed():
+        value: Any = parse(text, max_values=math.inf).value
+        if not isinstance(value, dict):
+            raise TypeError("no object")
+        return value
+
+
+@contextmanager
+def _not_as_agreed() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise SupervisorFailed(f"an answer that is none: {error!r:.200}") from error
+
+
+async def _hang_up(channel: aiohttp.ClientWebSocketResponse) -> None:
+    """Close it, also where the other end talks on: aiohttp would wait for a pause."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_SEC):
+            await channel.close()
 
 
 async def _chunks(reader: aiohttp.StreamReader) -> AsyncIterator[bytes]:

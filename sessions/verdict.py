@@ -3,14 +3,17 @@
 What stopped the cell from outside comes before what the code says of itself.
 """
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from kernel_image import contract
+from sessions.cell_end import Death
 from sessions.models import Budget, CellError, JsonObject
-from sessions.outputs import clean_text
 
-_TEXT_LIMIT: Final = 65536
-"""Characters of an error's value, and of each line of its traceback."""
+_TEXT_LIMIT: Final = 1 << 16
+"""Characters of an error's name and of its value."""
+_TRACEBACK_LIMIT: Final = 1 << 19
+"""Characters of all lines of a traceback together."""
 
 
 def of_timeout(timeout_sec: float) -> tuple[None, CellError]:
@@ -18,12 +21,12 @@ def of_timeout(timeout_sec: float) -> tuple[None, CellError]:
     return None, CellError("TimeoutExceeded", f"stopped after timeout_ms={timeout_sec * 1000:.0f}")
 
 
-def of_death(death: JsonObject, budget: Budget) -> tuple[int, CellError | None]:
-    """The verdict on a cell whose process ended; `death` is the last frame's `exit`."""
-    status = int(death["status"])
-    if death["out_of_memory"]:
+def of_death(death: Death, budget: Budget) -> tuple[int, CellError | None]:
+    """The verdict on a cell whose process ended."""
+    status = death.status
+    if death.out_of_memory:
         return status, CellError("MemoryLimitExceeded", "the code needed more memory than MEMORY_LIMIT_MB")
-    if death["over_cpu_limit"]:
+    if death.over_cpu_limit:
         limit = f"the code used more CPU time than CPU_TIME_LIMIT_SEC={budget.cpu_sec:g} allows"
         return 152, CellError("CpuTimeLimitExceeded", limit)
     if status > 128:
@@ -39,16 +42,10 @@ def of_reply(reply: JsonObject) -> tuple[int, CellError | None]:
     if exit_code == 0 or reply.get("status") == "ok":
         return exit_code, None
     return exit_code, CellError(
-        name=_text(reply.get("ename")),
+        name=_text(reply.get("ename")) or "KernelFailed",
         value=_text(reply.get("evalue")),
-        traceback=tuple(_text(line) for line in _list(reply.get("traceback"))),
+        traceback=tuple(_lines(reply.get("traceback"))),
     )
-
-
-def execution_count(reply: JsonObject) -> int | None:
-    """The number of the cell in its kernel."""
-    count = reply.get("execution_count")
-    return count if isinstance(count, int) and not isinstance(count, bool) else None
 
 
 def _exit_code(reply: JsonObject) -> int:
@@ -57,9 +54,13 @@ def _exit_code(reply: JsonObject) -> int:
     return code & 0xFF if isinstance(code, int) else 1
 
 
-def _list(value: object) -> list[object]:
-    return value[:1000] if isinstance(value, list) else []
+def _lines(value: object) -> Iterator[str]:
+    left = _TRACEBACK_LIMIT
+    for line in value if isinstance(value, list) else ():
+        if isinstance(line, str) and left > 0:
+            yield line[:left]
+            left -= len(line) + 1
 
 
 def _text(value: object) -> str:
-    return clean_text(value[:_TEXT_LIMIT]) if isinstance(value, str) else ""
+    return value[:_TEXT_LIMIT] if isinstance(value, str) else ""

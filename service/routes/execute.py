@@ -2,12 +2,15 @@
 
 from contextlib import aclosing
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
+from service.caller import while_connected
 from service.dependencies import CallerDep, ExecutorDep, SessionsDep
 from service.event_stream import EVENT_STREAM, EventStream, answer
+from service.executor import Executor
 from service.images import Images
-from service.live_cell import gather
+from service.keyring import Caller
+from service.live_cell import LiveRun, gather
 from service.routes.refusals import refusals
 from service.routes.sessions import DETACHED, execute_in_session, stream_in_session
 from service.schemas import ExecuteResponse
@@ -19,6 +22,7 @@ router = APIRouter(prefix="/v1", tags=["execute"], responses=refusals(404, 409, 
 @router.post("/execute", responses=DETACHED, response_model=ExecuteResponse)
 async def execute(
     request: ExecuteAnywhereRequest,
+    http: Request,
     executor: ExecutorDep,
     sessions: SessionsDep,
     caller: CallerDep,
@@ -28,15 +32,19 @@ async def execute(
     if request.session_id is not None:
         session = await sessions.get(request.session_id, caller.owner)
         return await execute_in_session(session, request, images)
+    return answer(await while_connected(http, _run(executor, request, caller)), images)
+
+
+async def _run(executor: Executor, request: ExecuteAnywhereRequest, caller: Caller) -> ExecuteResponse:
     run = await executor.begin(request, caller)
     async with aclosing(run.events()) as events:
-        response = gather([event async for event in events])
-    return answer(response, images)
+        return gather([event async for event in events])
 
 
 @router.post("/execute/stream", status_code=200, responses=EVENT_STREAM, response_class=EventStream)
 async def execute_stream(
     request: ExecuteAnywhereRequest,
+    http: Request,
     executor: ExecutorDep,
     sessions: SessionsDep,
     caller: CallerDep,
@@ -46,5 +54,6 @@ async def execute_stream(
     if request.session_id is not None:
         session = await sessions.get(request.session_id, caller.owner)
         return await stream_in_session(session, request, images)
-    run = await executor.begin(request, caller)
-    return EventStream(run.events(), run.close, images)
+    run = await while_connected(http, executor.begin(request, caller))
+    live = LiveRun(run)
+    return EventStream(live.events(), live.close, images)

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from service.body_limit import declared_length
 from service.downloads import content_disposition
@@ -18,10 +19,19 @@ from service.session_schemas import RenameRequest, WorkspaceFileInfo, WorkspaceF
 from sessions.errors import InvalidPath, SupervisorFailed, WorkspaceFull
 from sessions.paths import check_path
 
-UPLOADS = re.compile(r"/v1/sessions/[^/]+/files/.+")
+UPLOADS = re.compile(r"/v1/sessions/[^/]+/files/.+", re.DOTALL)
 """Bodies that are streamed and bounded here, not by the limit for JSON."""
 
 _BYTES = {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}}
+
+
+class _AnyPath(PathConvertor):
+    """Starlette's own stops at a new line, which a file's name may have."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("any", _AnyPath())
 
 router = APIRouter(prefix="/v1/sessions/{session_id}/files", tags=["sessions"], responses=refusals(404, 410))
 
@@ -51,7 +61,7 @@ async def list_files(session: SessionDep) -> WorkspaceFileList:
 
 
 @router.get(
-    "/{path:path}",
+    "/{path:any}",
     response_class=Response,
     responses={200: {"description": "The file's bytes.", "content": _BYTES}},
 )
@@ -73,7 +83,7 @@ async def download_file(path: str, session: SessionDep) -> Response:
     raise AssertionError("unreachable")
 
 
-@router.head("/{path:path}", response_class=Response)
+@router.head("/{path:any}", response_class=Response)
 async def describe_file(path: str, session: SessionDep) -> Response:
     """Give the size of a file without its bytes."""
     plain = check_path(path)
@@ -100,7 +110,7 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
 
 
 @router.put(
-    "/{path:path}",
+    "/{path:any}",
     status_code=201,
     responses=refusals(413),
     openapi_extra={"requestBody": {"required": True, "content": _BYTES}},
@@ -130,7 +140,7 @@ async def upload_file(path: str, request: Request, session: SessionDep) -> Writt
     return WrittenFile(path=plain, size_bytes=size)
 
 
-@router.delete("/{path:path}", status_code=204)
+@router.delete("/{path:any}", status_code=204)
 async def delete_file(path: str, session: SessionDep) -> None:
     """Delete a file."""
     try:
@@ -139,7 +149,7 @@ async def delete_file(path: str, session: SessionDep) -> None:
         raise _told(error, path) from error
 
 
-@router.patch("/{path:path}")
+@router.patch("/{path:any}")
 async def rename_file(path: str, request: RenameRequest, session: SessionDep) -> WorkspaceFileInfo:
     """Move a file to a path that is free."""
     to = check_path(request.path)

@@ -1,1 +1,1 @@
-"""Attacks: from inside a kernel, by what a kernel sends, and by callers."""
+"""Code, callers and containers that mean harm, each followed by the canary of `conftest`."""
