@@ -8,7 +8,6 @@ is called whenever either changes.
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import secrets
 import time
@@ -25,6 +24,7 @@ from sessions.demand import Demand
 from sessions.engine import Engine
 from sessions.errors import ImageNotFound, NoCapacity, SessionsError
 from sessions.models import Connection, ContainerSpec, Limits
+from sessions.queue import Queue
 from sessions.sandbox import Sandbox
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,6 @@ _IDLE_HEADROOM: Final = 1.1
 _MIB: Final = 1 << 20
 _REMOVE_SEC: Final = 30.0
 _ANSWER_SEC: Final = 5.0
-_TENANTS_REMEMBERED: Final = 10_000
 _SURPLUS_SEC: Final = 30.0
 _ROUND_SEC: Final = 5.0
 """Between two looks after leases and orphans."""
@@ -99,14 +98,6 @@ class PoolStatus:
     problem: str | None
 
 
-@dataclass(frozen=True, eq=False)
-class _Waiter:
-    """A caller in the queue."""
-
-    tenant: str
-    sandbox: asyncio.Future[Sandbox]
-
-
 class Pool:
     """Use as `async with Pool(...)`; leaving removes every container that no session keeps."""
 
@@ -130,9 +121,7 @@ class Pool:
         self._spec: ContainerSpec
         self._ready: deque[Sandbox] = deque()
         self._demand = Demand(settings.least_ready, settings.most_ready)
-        self._waiting: list[_Waiter] = []
-        self._turns = itertools.count(1)
-        self._last_turn: dict[str, int] = {}
+        self._queue = Queue()
         self._busy: set[Sandbox] = set()
         self._kept: set[Sandbox] = set()
         self._kept_ids = set(kept)
@@ -162,9 +151,7 @@ class Pool:
 
     async def __aexit__(self, *_: object) -> None:
         self._closed = True
-        while self._waiting:
-            stopping = NoCapacity("the service is stopping", _RETRY_AFTER_SEC)
-            self._waiting.pop().sandbox.set_exception(stopping)
+        self._queue.refuse_all(NoCapacity("the service is stopping", _RETRY_AFTER_SEC))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -233,7 +220,7 @@ class Pool:
 
     def _hurried(self) -> bool:
         """Whether somebody waits for the very next kernel, which will serve nobody after that."""
-        return bool(self._waiting) and not self._settings.reuse
+        return bool(self._queue) and not self._settings.reuse
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -246,7 +233,7 @@ class Pool:
             not self._closed
             and not self._resting
             and self._starting < _LAUNCHES_AT_ONCE
-            and len(self._ready) + self._starting < self._demand.target + len(self._waiting)
+            and len(self._ready) + self._starting < self._demand.target + len(self._queue)
             and (self._total() < self._settings.max_containers or self._gives_way())
         ):
             self._starting += 1
@@ -254,7 +241,7 @@ class Pool:
 
     def _gives_way(self) -> bool:
         """Destroy an idle container of one tenant where others wait; False if there is none."""
-        if not self._waiting or not self._ready:
+        if not self._queue or not self._ready:
             return False
         self._discard(self._ready.popleft())
         return True
@@ -303,25 +290,17 @@ class Pool:
             self._resting = False
 
     def _offer(self, sandbox: Sandbox) -> None:
-        waiter = self._next_waiter(sandbox)
+        waiter = self._queue.next_for(sandbox)
         if waiter is None:
             self._ready.append(sandbox)
         else:
-            self._waiting.remove(waiter)
             self._hand_out(sandbox, waiter.tenant)
             waiter.sandbox.set_result(sandbox)
-
-    def _next_waiter(self, sandbox: Sandbox) -> _Waiter | None:
-        """Of those it may serve, the first of the tenant that has had nothing for longest."""
-        fitting = [waiter for waiter in self._waiting if sandbox.serves(waiter.tenant)]
-        return min(fitting, key=lambda waiter: self._last_turn.get(waiter.tenant, 0), default=None)
 
     def _hand_out(self, sandbox: Sandbox, tenant: str) -> None:
         self._busy.add(sandbox)
         sandbox.tenant = tenant
-        if len(self._last_turn) > _TENANTS_REMEMBERED:
-            self._last_turn.clear()
-        self._last_turn[tenant] = next(self._turns)
+        self._queue.had_turn(tenant)
 
     # --- handing out ----------------------------------------------------------------------------
 
@@ -409,13 +388,12 @@ class Pool:
             self._hand_out(sandbox, tenant)
             self._refill_soon()
             return sandbox
-        if len(self._waiting) >= self._settings.queue_size:
-            raise NoCapacity(f"{len(self._waiting)} callers are waiting", self._retry_after())
+        if len(self._queue) >= self._settings.queue_size:
+            raise NoCapacity(f"{len(self._queue)} callers are waiting", self._retry_after())
         return await self._wait(tenant)
 
     async def _wait(self, tenant: str) -> Sandbox:
-        waiter = _Waiter(tenant, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiter)
+        waiter = self._queue.join(tenant)
         self._refill()
         try:
             await asyncio.wait({waiter.sandbox}, timeout=self._settings.queue_timeout_sec)
@@ -423,16 +401,16 @@ class Pool:
             if waiter.sandbox.done():
                 self._discard(waiter.sandbox.result())
             else:
-                self._waiting.remove(waiter)
+                self._queue.leave(waiter)
             raise
         if waiter.sandbox.done():
             return waiter.sandbox.result()
-        self._waiting.remove(waiter)
+        self._queue.leave(waiter)
         reason = self._problem or f"none within {self._settings.queue_timeout_sec:g} s"
         raise NoCapacity(reason, self._retry_after())
 
     def _retry_after(self) -> int:
-        return _RETRY_AFTER_SEC + len(self._waiting) // max(1, self._settings.max_containers)
+        return _RETRY_AFTER_SEC + len(self._queue) // max(1, self._settings.max_containers)
 
     async def _answers(self, sandbox: Sandbox) -> bool:
         try:
@@ -507,7 +485,7 @@ class Pool:
         """Destroy what a busy time has left and nobody has used since: too many, or made in a hurry."""
         for sandbox in list(self._ready):
             too_many = len(self._ready) > self._demand.target and sandbox.idle_sec > _SURPLUS_SEC
-            if too_many or not (sandbox.is_complete or self._waiting):
+            if too_many or not (sandbox.is_complete or self._queue):
                 self._ready.remove(sandbox)
                 self._discard(sandbox)
 
@@ -517,7 +495,7 @@ class Pool:
             ready=len(self._ready),
             starting=self._starting,
             busy=len(self._busy),
-            waiting=len(self._waiting),
+            waiting=len(self._queue),
             target=self._demand.target,
             served=self._served,
             problem=self._problem,
