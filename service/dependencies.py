@@ -50,8 +50,8 @@ class Kernels(Protocol):
         Quick, and never raises.
         """
 
-    def not_ready(self) -> str | None:
-        """Why the first kernel is not ready yet; None once one was."""
+    async def not_ready(self) -> str | None:
+        """Why nothing can be run now; None if a kernel is ready or can be made."""
 
     def counts(self) -> KernelCounts:
         """How many kernels there are now."""

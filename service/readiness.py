@@ -76,11 +76,8 @@ class KernelReadiness:
             return str(error)
         return self._pool.status().problem
 
-    def not_ready(self) -> str | None:
-        status = self._pool.status()
-        if status.served:
-            return None
-        return status.problem or "the first kernel is starting"
+    async def not_ready(self) -> str | None:
+        return None if self._pool.status().ready else await self.problem()
 
     def counts(self) -> PoolStatus:
         return self._pool.status()

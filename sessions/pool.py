@@ -93,8 +93,6 @@ class PoolStatus:
     busy: int
     waiting: int
     target: int
-    served: bool
-    """Whether there has ever been a ready kernel."""
     problem: str | None
 
 
@@ -131,7 +129,6 @@ class Pool:
         self._failures = 0
         self._problem: str | None = None
         self._resting = False
-        self._served = False
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -200,7 +197,6 @@ class Pool:
             self._ready.append(first)
         else:
             await self._remove_now(first)
-        self._served = True
 
     async def _remove_now(self, sandbox: Sandbox) -> None:
         await sandbox.close()
@@ -497,6 +493,5 @@ class Pool:
             busy=len(self._busy),
             waiting=len(self._queue),
             target=self._demand.target,
-            served=self._served,
             problem=self._problem,
         )

@@ -19,9 +19,9 @@ async def health(kernels: KernelsDep) -> Health:
 
 @router.get("/ready", response_model=Readiness, responses={503: {"model": NotReadyBody}})
 async def ready(kernels: KernelsDep) -> Readiness | ErrorResponse:
-    """Tell whether executions are served: 503 until the first kernel is ready."""
+    """Tell whether executions are served: 503 while no kernel is ready and none can be made."""
     pool = PoolCounts.model_validate(kernels.counts())
-    reason = kernels.not_ready()
+    reason = await kernels.not_ready()
     if reason is not None:
         facts = {"instance_id": kernels.instance_id, "pool": pool.model_dump()}
         return ErrorResponse(503, "not_ready", reason, facts=facts)

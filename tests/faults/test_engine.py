@@ -86,6 +86,9 @@ def test_the_engine_goes_and_comes_back(
     response = service.api.execute("print(1)")
     assert response.status_code in (200, 503), response.text
     assert service.api.download(kept) == b"kept"
+    while service.api.http.get("/ready").status_code == 200:  # Kernels that wait outlive a killed engine.
+        service.api.execute("print(1)")
+    assert service.api.http.get("/ready").json()["code"] == "not_ready"
 
     second.start(*options)
     canary(service, {kept: b"kept"})
