@@ -12,7 +12,7 @@ _PAUSE_SEC = 0.2
 
 @dataclass
 class Load:
-    """What `clients` callers met who each sent one request after the other for `seconds`."""
+    """What `clients` callers met who each sent one request, and then others until `seconds` were over."""
 
     clients: int
     seconds: float
@@ -30,7 +30,7 @@ class Load:
 
 async def _client(session: aiohttp.ClientSession, url: str, code: str, expected: str, load: Load) -> None:
     until = time.perf_counter() + load.seconds
-    while time.perf_counter() < until:
+    while True:
         started = time.perf_counter()
         async with session.post(url, json={"code": code}) as response:
             answer = await response.json()
@@ -41,6 +41,8 @@ async def _client(session: aiohttp.ClientSession, url: str, code: str, expected:
             await asyncio.sleep(_PAUSE_SEC)
         else:
             load.failed += 1
+        if time.perf_counter() >= until:
+            return
 
 
 async def _drive(base_url: str, code: str, expected: str, load: Load) -> None:

@@ -27,6 +27,14 @@ class Process:
         """The most resident memory since the start or the last `reset_peak`."""
         return self._status("VmHWM")
 
+    def threads(self) -> int:
+        """How many threads it has now."""
+        return len(list((self._folder / "task").iterdir()))
+
+    def descriptors(self) -> int:
+        """How many descriptors it has open now."""
+        return len(list((self._folder / "fd").iterdir()))
+
     def reset_peak(self) -> None:
         """Let the peak be what is resident now."""
         (self._folder / "clear_refs").write_text(_RESET_PEAK)

@@ -8,7 +8,7 @@ from typing import Any
 from bench.latency import Latency
 from bench.preload import FirstImport, Preload
 from bench.server_load import Flood, ServerCpu
-from bench.statistics import median, percentile_90
+from bench.statistics import median, percentile_99
 
 _MIB = 1 << 20
 _GROWTH_TARGET_MIB = 50
@@ -65,13 +65,13 @@ class Results:
             return [
                 latency.name,
                 f"{typical * 1000:.1f}",
-                f"{percentile_90(latency.seconds) * 1000:.1f}",
+                f"{percentile_99(latency.seconds) * 1000:.1f}",
                 ratio,
                 target,
                 str(len(latency.seconds)),
             ]
 
-        head = ["request", "median, ms", "p90, ms", "of `docker run`", "target", "runs"]
+        head = ["request", "median, ms", "p99, ms", "of `docker run`", "target", "runs"]
         return table(head, map(row, self.latencies))
 
     def _servertable(self) -> str:

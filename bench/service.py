@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,6 +47,8 @@ class Service:
         self._log = Path(self._folder.name) / "service.log"
         self.storage = Path(self._folder.name) / "storage"
         self.instance_id = ""
+        self.started = 0.0
+        """When its process was started, by `time.perf_counter`."""
 
     def __enter__(self) -> Self:
         with socket.socket() as probe:
@@ -59,6 +62,7 @@ class Service:
             "PYTHON_EXECUTOR_DOCKER_IMAGE": self._engine.image,
             **self._settings,
         }
+        self.started = time.perf_counter()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "service.server"],
@@ -71,7 +75,7 @@ class Service:
         self.process = Process(self._process.pid)
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=None)
         try:
-            self.settle()
+            self._wait_until(self._is_up)
         except BaseException:
             self._stop()
             raise
@@ -101,25 +105,27 @@ class Service:
         Raises:
             ServiceFailed: the service ended, or takes too long.
         """
-        deadline = time.monotonic() + _READY_SEC
-        while not self._is_settled():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise ServiceFailed(f"the service is not ready:\n{self._log.read_text()[-3000:]}")
-            time.sleep(0.1)
+        self._wait_until(self._is_settled)
         time.sleep(_QUIET_SEC)
 
-    def _is_settled(self) -> bool:
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _READY_SEC
+        while not condition():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise ServiceFailed(f"the service is not ready:\n{self._log.read_text()[-3000:]}")
+            time.sleep(0.05)
+
+    def _is_up(self) -> bool:
         try:
             answer = self.http.get("/ready")
         except httpx.TransportError:
             return False
-        pool = answer.json()["pool"]
         self.instance_id = answer.json()["instance_id"]
-        return bool(
-            answer.status_code == 200
-            and pool["ready"] >= pool["target"]
-            and pool["starting"] == pool["busy"] == 0
-        )
+        return answer.status_code == 200
+
+    def _is_settled(self) -> bool:
+        pool = self.http.get("/ready").json()["pool"]
+        return bool(pool["ready"] >= pool["target"] and pool["starting"] == pool["busy"] == 0)
 
     def execute(self, code: str, **fields: Any) -> dict[str, Any]:
         """`POST /v1/execute`; the result of an execution that ended well.

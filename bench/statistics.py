@@ -9,13 +9,6 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-def percentile_90(values: Sequence[float]) -> float:
-    """The value that nine of ten do not exceed, interpolated."""
-    if len(values) < 2:
-        return values[0]
-    return statistics.quantiles(values, n=10, method="inclusive")[8]
-
-
 def percentile_99(values: Sequence[float]) -> float:
     """The value that ninety-nine of a hundred do not exceed, interpolated."""
     if len(values) < 2:

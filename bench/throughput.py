@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench import chart, machine
+from bench import chart, held, machine
 from bench.engine import Engine
 from bench.latency import PANDAS
 from bench.load import Load, drive
@@ -24,12 +24,15 @@ from bench.progress import say
 from bench.report import table
 from bench.service import Service
 from bench.statistics import median, percentile_99
-from service.settings import Settings
+from service.settings import MIB, Settings
 
 _CLIENTS = (1, 4, 16, 64)
 _CORES = os.cpu_count() or 1
+_POOL = 2 * _CORES
+_EXECUTIONS = 5000
+_COLD_STARTS = 3
 _ROOM = {
-    "POOL_SIZE": str(2 * _CORES),
+    "POOL_SIZE": str(_POOL),
     "MAX_CONTAINERS": str(3 * _CORES),
     "QUEUE_SIZE": "256",
     "QUEUE_TIMEOUT_SEC": "120",
@@ -99,6 +102,25 @@ def _alone(name: str, service: Service, code: str, turns: int) -> Row:
     return Row(name, 1, 0, latencies, 0)
 
 
+def _cold(engine: Engine, turns: int) -> Row:
+    """From the start of the service's process to its first answer, the image being there."""
+    latencies = []
+    for _ in range(turns):
+        with Service(engine) as service:
+            service.execute("1+1")
+            latencies.append(time.perf_counter() - service.started)
+    say(f"cold start: {median(latencies):.2f} s")
+    return Row("cold start to the first answer", 1, 0, latencies, 0)
+
+
+def _burst(name: str, service: Service) -> Row:
+    """Twice as many callers at once as there are kernels ready, each with one call."""
+    service.settle()
+    load = drive(str(service.http.base_url), 2 * _POOL, 0)
+    say(f"{name}: {median(load.answered) * 1000:.0f} ms")
+    return Row(name, 2 * _POOL, 0, load.answered, 0, load.refused, load.failed)
+
+
 def measure(engine: Engine, seconds: float, turns: int, others: dict[str, str]) -> list[Row]:
     """All rows, in one go."""
     rows = [_repeated("create, exec, remove", engine.create_exec_remove, _CORES * 2, seconds)]
@@ -108,10 +130,12 @@ def measure(engine: Engine, seconds: float, turns: int, others: dict[str, str]) 
         rows.append(_repeated("docker exec", container, 1, seconds))
     with LocalKernel() as kernel:
         rows.append(_repeated("a local ipykernel, bare", kernel.execute, 1, seconds))
+    rows.append(_cold(engine, _COLD_STARTS))
     for mode in ("never", "tenant"):
         with Service(engine, CONTAINER_REUSE=mode, **_ROOM) as service:
             for name, code in (("1+1", "1+1"), ("pandas", PANDAS)):
                 rows.append(_alone(f"{mode}, {name}, alone", service, code, turns))
+            rows.append(_burst(f"{mode}, a burst", service))
             base_url = str(service.http.base_url)
             rows += [_served(mode, base_url, clients, seconds) for clients in _CLIENTS]
             service.settle()
@@ -140,6 +164,17 @@ def as_markdown(rows: list[Row]) -> str:
     return table(head, lines)
 
 
+def held_as_markdown(kernels: held.Kernels, growth: held.Growth) -> str:
+    """A kernel's memory, and the server before and after many executions."""
+    moments = [("before", growth.before), ("at most", growth.most), ("after", growth.after)]
+    lines = [["kernel, ready", f"{kernels.ready_bytes / MIB:.0f} MiB", "", ""]]
+    lines.append(["kernel, at work on a DataFrame", f"{kernels.busy_bytes / MIB:.0f} MiB", "", ""])
+    for name, look in moments:
+        text = f"server, {name}" + (f" {growth.executions} executions" if name != "at most" else "")
+        lines.append([text, f"{look.resident_bytes / MIB:.0f} MiB", str(look.threads), str(look.descriptors)])
+    return table(["what", "memory", "threads", "descriptors"], lines)
+
+
 def main() -> None:
     """Read the arguments, measure, print."""
     arguments = argparse.ArgumentParser(prog="python -m bench.throughput", description=__doc__)
@@ -152,6 +187,9 @@ def main() -> None:
     engine = Engine(Settings().python_executor_docker_image)
     try:
         rows = measure(engine, 4 if given.quick else 15, 5 if given.quick else 30, others)
+        kernels = held.kernels(engine)
+        with Service(engine, CONTAINER_REUSE="tenant", **_ROOM) as service:
+            growth = held.growth(service, _EXECUTIONS // 10 if given.quick else _EXECUTIONS)
         if given.chart:
             bars = [(row.name, row.clients, row.per_second) for row in rows if row.per_second]
             chart.draw(engine, bars, given.chart)
@@ -160,8 +198,10 @@ def main() -> None:
     finally:
         engine.close()
     if given.json:
-        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    print(f"{machine.processor()}, {engine.describe()}\n\n{as_markdown(rows)}")
+        results = {"rows": list(map(asdict, rows)), "kernels": asdict(kernels), "growth": asdict(growth)}
+        given.json.write_text(json.dumps(results, indent=1) + "\n")
+    where = f"{machine.processor()}, {engine.describe()}"
+    print(where, as_markdown(rows), held_as_markdown(kernels, growth), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -136,7 +136,8 @@ class Supervisor:
     def _event(self, payload: bytes) -> None:
         if self.cell is not None and self._running:
             self.cell.event(payload)
-            if payload.startswith(contract.RECORD_PREFIX):
+            # A short cell ends before anybody has looked at its memory.
+            if payload.startswith(contract.RECORD_PREFIX) and not self._stopped_for_memory(self.cell):
                 self.settle()
 
     def _kernel_exited(self, status: int) -> None:
@@ -156,14 +157,18 @@ class Supervisor:
             }
             self.settle()
 
+    def _stopped_for_memory(self, cell: Cell) -> bool:
+        """Whether it holds too much and so is killed; its end follows."""
+        if cell.over_memory_limit:
+            cell.stopped_for_memory = True
+            self.interrupt(signal.SIGKILL)
+        return cell.stopped_for_memory
+
     def _check_limits(self, cell: Cell) -> None:
         """Memory: SIGKILL. CPU: SIGXCPU, as `ulimit -t` does it, then SIGKILL for who ignores it."""
         if cell is not self.cell or not self._running:
             return
-        if cell.over_memory_limit:
-            cell.stopped_for_memory = True
-            self.interrupt(signal.SIGKILL)
-        elif cell.over_cpu_limit:
+        if not self._stopped_for_memory(cell) and cell.over_cpu_limit:
             first = cell.cpu_used < cell.cpu_seconds + 5 * _CHECK_SEC
             self.interrupt(signal.SIGXCPU if first else signal.SIGKILL)
         asyncio.get_running_loop().call_later(_CHECK_SEC, self._check_limits, cell)

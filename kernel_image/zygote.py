@@ -18,6 +18,7 @@ to `ready` once it answers.
 import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -57,6 +58,14 @@ def _preload(names: Iterable[str]) -> None:
         except Exception:
             print(f"zygote: preloading {name} failed", file=sys.stderr)
             traceback.print_exc()
+
+
+def _draw() -> None:
+    """Draw a figure if Matplotlib is there: the first one in a process costs far more than the next."""
+    if "matplotlib.pyplot" in sys.modules:
+        figure = sys.modules["matplotlib.figure"].Figure()
+        figure.subplots().plot([0, 1])
+        figure.savefig(io.BytesIO(), format="png", bbox_inches="tight")
 
 
 @contextlib.contextmanager
@@ -176,6 +185,7 @@ def main() -> None:
         if not request:
             return
         _preload(json.loads(request)["preload"])
+        _draw()
         app = sys.modules["kernel_image.kernel"].build()
     gc.collect()
     gc.freeze()
