@@ -32,6 +32,7 @@ from zmq.eventloop.zmqstream import ZMQStream
 from kernel_image import contract, nested_asyncio
 from kernel_image.journal import Journal
 from kernel_image.program import ProgramEnd
+from kernel_image.publisher import Publisher
 from kernel_image.shell import Shell, exit_status, told
 from kernel_image.streams import StandardStreams
 
@@ -186,11 +187,11 @@ class KernelApp(IPKernelApp):
         self._bind_socket(self.shell_socket, contract.SHELL_PORT)
         # A flood must not lose the message that says it is over: all that is published is queued.
         self.context.setsockopt(zmq.SNDHWM, 0)
-        self.init_iopub(self.context)
+        iopub = self.context.socket(zmq.PUB)
+        self._bind_socket(iopub, contract.IOPUB_PORT)
         self.init_signal()
-        self.publish_to(self.iopub_socket)
+        self.publish_to(Publisher(iopub))
         self.kernel.shell_stream = ZMQStream(self.shell_socket)
-        self.kernel.iopub_thread = self.iopub_thread
 
     def publish_to(self, socket: object) -> None:
         """Have all that publishes use that socket."""
@@ -213,7 +214,6 @@ def _config() -> Config:
     # It waits for streams to be sent before a reply is, and ours are pipes.
     config.Kernel._execute_sleep = 0.0
     config.KernelApp.ip = "0.0.0.0"
-    config.KernelApp.iopub_port = contract.IOPUB_PORT
     config.KernelApp.log_level = "CRITICAL"
     config.InteractiveShell.colors = "nocolor"
     config.InteractiveShell.xmode = "Plain"

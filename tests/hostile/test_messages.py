@@ -415,7 +415,9 @@ def test_a_call_of_its_own_is_not_fooled_either(target: Service) -> None:
         result = target.api.run(f"{FORGE}\nprint('began')\n{attack}", timeout_ms=4000)
         assert time.monotonic() - began < 14, name
         assert result["stdout"] == "began\n"
-        assert name != "idle" or valid_outputs(result)[-1]["data"]["text/plain"] == "'after'"
+        # Who says too early that all is published may lose what follows.
+        shown = [output["data"]["text/plain"] for output in valid_outputs(result)]
+        assert name != "idle" or shown in ([], ["'after'"])
 
 
 def test_a_broken_voice_does_not_outlive_its_session(target: Service) -> None:
