@@ -60,8 +60,12 @@ def _preload(names: Iterable[str]) -> None:
             traceback.print_exc()
 
 
-def _draw() -> None:
-    """Draw a figure if Matplotlib is there: the first one in a process costs far more than the next."""
+def _show_once() -> None:
+    """Show a table and draw a figure: the first of each in a process costs far more than the next."""
+    if "pandas" in sys.modules:
+        table = sys.modules["pandas"].DataFrame({"a": [1]})
+        repr(table)
+        table._repr_html_()
     if "matplotlib.pyplot" in sys.modules:
         figure = sys.modules["matplotlib.figure"].Figure()
         figure.subplots().plot([0, 1])
@@ -185,7 +189,7 @@ def main() -> None:
         if not request:
             return
         _preload(json.loads(request)["preload"])
-        _draw()
+        _show_once()
         app = sys.modules["kernel_image.kernel"].build()
     gc.collect()
     gc.freeze()
