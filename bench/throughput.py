@@ -145,8 +145,8 @@ def measure(engine: Engine, seconds: float, turns: int, others: dict[str, str]) 
 
 
 def as_markdown(rows: list[Row]) -> str:
-    """The table; each row also as a ratio to the first."""
-    base = rows[0]
+    """The table; each row also as a ratio: executions a second to the first, times to the second, alone."""
+    base, cycle = rows[0], median(rows[1].latencies)
     lines = [
         [
             row.name,
@@ -155,12 +155,23 @@ def as_markdown(rows: list[Row]) -> str:
             f"{row.per_second / base.per_second:.2f}" if row.per_second else "",
             f"{median(row.latencies) * 1000:.1f}",
             f"{percentile_99(row.latencies) * 1000:.1f}",
+            f"1/{cycle / p50:.1f}" if (p50 := median(row.latencies)) < cycle else f"{p50 / cycle:.1f}",
             f"{row.cpu_seconds * 1000:.0f}" if row.cpu_seconds else "",
             f"{row.refused}/{row.failed}" if row.refused or row.failed else "",
         ]
         for row in rows
     ]
-    head = ["what", "at once", "a second", "of the first", "p50, ms", "p99, ms", "CPU, ms", "refused/failed"]
+    head = [
+        "what",
+        "at once",
+        "a second",
+        "of the first",
+        "p50, ms",
+        "p99, ms",
+        "p50, cycles",
+        "CPU, ms",
+        "refused/failed",
+    ]
     return table(head, lines)
 
 
