@@ -25,7 +25,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
-_PR_SET_NO_NEW_PRIVS = 38
+PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -36,6 +36,11 @@ def _check(result: int, what: str) -> None:
     if result != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def control(what: str, option: int, *arguments: object) -> None:
+    """Call prctl(2) for this thread. Raises `OSError`, which says `what`, where the kernel refuses."""
+    _check(_libc.prctl(option, *arguments), what)
 
 
 def keep_capabilities(kept: Iterable[int]) -> None:
@@ -56,7 +61,7 @@ def empty_bounding_set() -> None:
     """Make sure that no process started from here gains a capability by execve. Needs SETPCAP."""
     number = 0
     while _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) >= 0:
-        _check(_libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0), "drop from the bounding set")
+        control("drop from the bounding set", _PR_CAPBSET_DROP, number, 0, 0, 0)
         number += 1
 
 
@@ -69,8 +74,8 @@ def become(uid: int) -> None:
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     keep_capabilities(())
-    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-    _check(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "dumpable")
+    control("no_new_privs", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    control("dumpable", _PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def become_in_this_thread(uid: int) -> None:

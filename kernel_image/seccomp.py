@@ -7,10 +7,11 @@ have come from. The program is classic BPF, see seccomp(2), linux/filter.h and l
 
 import ctypes
 import errno
-import os
 import platform
 import struct
 from typing import Final
+
+from kernel_image import lockdown
 
 _MACHINES: Final = ("x86_64", "aarch64")
 
@@ -153,7 +154,6 @@ class _Filter(ctypes.Structure):
 
 
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
-_PR_SET_NO_NEW_PRIVS = 38
 
 
 def install() -> None:
@@ -164,15 +164,9 @@ def install() -> None:
         ValueError: on a machine whose system calls are not known here.
     """
     program = b"".join(struct.pack("=HBBI", *step) for step in _program(platform.machine()))
-    libc = ctypes.CDLL(None, use_errno=True)
     header = _Filter(len(program) // 8, program)
-    for arguments in (
-        (_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
-        (_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(header), 0, 0),
-    ):
-        if libc.prctl(*arguments) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, f"system call filter: {os.strerror(code)}")
+    lockdown.control("no_new_privs", lockdown.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    lockdown.control("system call filter", _PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(header), 0, 0)
 
 
 def number(numbers: _Numbers) -> int | None:

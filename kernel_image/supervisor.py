@@ -182,8 +182,9 @@ class Handler(tornado.web.RequestHandler):
         self._token_digest = token_digest
 
     def prepare(self) -> Awaitable[None] | None:
-        given = self.request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(hashlib.sha256(given.encode()).hexdigest(), self._token_digest):
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        if scheme != "Bearer" or not hmac.compare_digest(digest, self._token_digest):
             raise tornado.web.HTTPError(401)
         with contextlib.suppress(OSError, AttributeError):
             self.request.connection.stream.set_nodelay(True)  # type: ignore[union-attr]

@@ -50,6 +50,8 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         for service in item.config.stash[OPEN_SERVICES]:
+            if service.finished:
+                continue
             answer = service.api.last_answer[:3000]
             report.sections.append((f"latest answer of {service.base_url}", answer))
             report.sections.append((f"log of {service.base_url}", service.log_tail()))
@@ -83,42 +85,35 @@ def open_service(
     return start
 
 
-def _shared(
-    request: pytest.FixtureRequest, start: Callable[..., Service], **settings: Any
-) -> Iterator[Service]:
+def serving(start: Callable[..., Service], **settings: Any) -> Iterator[Service]:
+    """The life of a service that several tests use: for `yield from` in a fixture."""
     service = start(**settings)
     yield service
-    request.config.stash[OPEN_SERVICES].remove(service)
     service.finish()
 
 
 @pytest.fixture(scope="session")
-def service(open_service: Callable[..., Service], request: pytest.FixtureRequest) -> Iterator[Service]:
+def service(open_service: Callable[..., Service]) -> Iterator[Service]:
     """The service most tests share. It is generous, so that a slow machine fails no test."""
-    yield from _shared(request, open_service, **GENEROUS)
+    yield from serving(open_service, **GENEROUS)
 
 
 @pytest.fixture(scope="session")
-def reusing_service(
-    open_service: Callable[..., Service], request: pytest.FixtureRequest
-) -> Iterator[Service]:
+def reusing_service(open_service: Callable[..., Service]) -> Iterator[Service]:
     """A generous service that uses its containers again: what code finds and does must be the same."""
-    yield from _shared(request, open_service, **GENEROUS, CONTAINER_REUSE="tenant")
+    yield from serving(open_service, **GENEROUS, CONTAINER_REUSE="tenant")
 
 
 @pytest.fixture(scope="session")
-def default_service(
-    open_service: Callable[..., Service], request: pytest.FixtureRequest
-) -> Iterator[Service]:
+def default_service(open_service: Callable[..., Service]) -> Iterator[Service]:
     """A service with nothing set but where it listens and stores: the defaults."""
-    yield from _shared(request, open_service)
+    yield from serving(open_service)
 
 
 @pytest.fixture(scope="session")
-def tight_service(open_service: Callable[..., Service], request: pytest.FixtureRequest) -> Iterator[Service]:
+def tight_service(open_service: Callable[..., Service]) -> Iterator[Service]:
     """A service whose every limit is small, to run into them fast."""
-    yield from _shared(
-        request,
+    yield from serving(
         open_service,
         **LIGHT,
         POOL_SIZE=1,
@@ -136,21 +131,17 @@ def tight_service(open_service: Callable[..., Service], request: pytest.FixtureR
 
 
 @pytest.fixture(scope="module")
-def beside(
-    open_service: Callable[..., Service], request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Future[None]]]:
+def beside(open_service: Callable[..., Service]) -> Iterator[Callable[..., Future[None]]]:
     """Start a story with a service of its own that mostly waits, beside the other tests of a module.
 
     `beside(story, SETTING=value, ...)` calls `story(service)`; the test asks for the future's result.
     """
-    open_services = request.config.stash[OPEN_SERVICES]
 
     def tell(story: Callable[[Service], None], settings: dict[str, Any]) -> None:
         service = open_service(**LIGHT | settings)
         try:
             story(service)
         finally:
-            open_services.remove(service)
             service.finish()
 
     with ThreadPoolExecutor() as threads:
@@ -158,9 +149,7 @@ def beside(
 
 
 @pytest.fixture
-def start_service(
-    open_service: Callable[..., Service], request: pytest.FixtureRequest
-) -> Iterator[StartService]:
+def start_service(open_service: Callable[..., Service]) -> Iterator[StartService]:
     """Start services for one test; at its end they stop and must have left no container."""
     mine: list[Service] = []
 
@@ -172,7 +161,6 @@ def start_service(
     yield start
     failures = []
     for service in mine:
-        request.config.stash[OPEN_SERVICES].remove(service)
         try:
             service.finish()
         except AssertionError as failure:

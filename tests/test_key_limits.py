@@ -15,7 +15,7 @@ import pytest
 from service.errors import FileTooLarge, StorageQuotaExceeded, TooManyExecutions, TooManyRequests
 from service.limits import FILE_OVERHEAD_BYTES, Executions, RequestRate, StorageQuota
 from service.settings import MIB
-from tests.conftest import OPEN_SERVICES, StartService
+from tests.conftest import StartService
 from tests.files_support import file_store, make_settings
 from tests.support.api import Api, problem
 from tests.support.keys import KeyedService, make_key
@@ -123,7 +123,6 @@ async def test_stored_bytes_are_counted_as_they_come_and_go(tmp_path: Path) -> N
 @pytest.fixture(scope="module")
 def limited(
     open_service: Callable[..., Service],
-    request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[KeyedService]:
     """A service with small limits for each key; each test has keys of its own."""
@@ -147,7 +146,6 @@ def limited(
     keyed = KeyedService(service, file)
     yield keyed
     keyed.close()
-    request.config.stash[OPEN_SERVICES].remove(service)
     service.finish()
 
 

@@ -29,7 +29,7 @@ from service.guard import ALWAYS_OPEN, PAGES
 from service.keyring import digest
 from service.lifespan import lifespan
 from service.server import ROUTERS
-from tests.conftest import GENEROUS, OPEN_SERVICES
+from tests.conftest import GENEROUS
 from tests.files_support import make_settings, serve_app
 from tests.support.api import Api, Body, problem
 from tests.support.keys import KeyedService, key_command, make_key
@@ -99,7 +99,6 @@ def routes(app: FastAPI) -> set[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def keyed(
     open_service: Callable[..., Service],
-    request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[KeyedService]:
     """A service with keys of both kinds, which logs as much as it can."""
@@ -115,7 +114,6 @@ def keyed(
     keyed = KeyedService(service, file)
     yield keyed
     keyed.close()
-    request.config.stash[OPEN_SERVICES].remove(service)
     service.finish()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import OPEN_SERVICES
+from tests.conftest import serving
 from tests.support.api import problem
 from tests.support.process import Service
 from tests.support.session import Session, StandingSession
@@ -20,12 +20,11 @@ MEGABYTE = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def roomy(open_service: Callable[..., Service], request: pytest.FixtureRequest) -> Iterator[Service]:
+def roomy(open_service: Callable[..., Service]) -> Iterator[Service]:
     """A service that takes files of 20 MB into workspaces of 50."""
-    opened = open_service(POOL_SIZE=1, MAX_FILE_SIZE_MB=20, WORKSPACE_SIZE_MB=50, MAX_EXEC_TIMEOUT_MS=30_000)
-    yield opened
-    request.config.stash[OPEN_SERVICES].remove(opened)
-    opened.finish()
+    yield from serving(
+        open_service, POOL_SIZE=1, MAX_FILE_SIZE_MB=20, WORKSPACE_SIZE_MB=50, MAX_EXEC_TIMEOUT_MS=30_000
+    )
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import OPEN_SERVICES
+from tests.conftest import serving
 from tests.support.api import Body, problem
 from tests.support.process import Service
 from tests.support.session import Session, check_session_result, live_sessions, new_session
@@ -52,17 +52,15 @@ def session(service: Service) -> Iterator[Session]:
 
 
 @pytest.fixture(scope="module")
-def small(open_service: Callable[..., Service], request: pytest.FixtureRequest) -> Iterator[Service]:
+def small(open_service: Callable[..., Service]) -> Iterator[Service]:
     """A service with room for two sessions, and for one call that waits in each."""
-    opened = open_service(
+    yield from serving(
+        open_service,
         POOL_SIZE=1,
         MAX_SESSIONS=2,
         SESSION_QUEUE_SIZE=1,
         SESSION_QUEUE_TIMEOUT_SEC=2,
     )
-    yield opened
-    request.config.stash[OPEN_SERVICES].remove(opened)
-    opened.finish()
 
 
 @pytest.fixture(scope="module")

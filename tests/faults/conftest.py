@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import GENEROUS, LIGHT, OPEN_SERVICES
+from tests.conftest import GENEROUS, LIGHT
 from tests.support.engine import Engine
 from tests.support.process import INHERITED, ROOT, Service
 
@@ -91,15 +91,12 @@ def as_root() -> None:
 
 
 @pytest.fixture(scope="session")
-def shaken(
-    open_service: Callable[..., Service], request: pytest.FixtureRequest, as_root: None
-) -> Iterator[Service]:
+def shaken(open_service: Callable[..., Service], as_root: None) -> Iterator[Service]:
     """A service whose containers the tests kill; it stays up through it all."""
     service = open_service(**GENEROUS, MAX_SESSIONS=32)
     identity = service.process.pid
     yield service
     assert service.running and service.process.pid == identity
-    request.config.stash[OPEN_SERVICES].remove(service)
     service.finish()
 
 

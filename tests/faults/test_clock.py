@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LIGHT, OPEN_SERVICES
+from tests.conftest import LIGHT, serving
 from tests.faults.conftest import canary
 from tests.support.process import Service
 from tests.support.session import new_session
@@ -23,14 +23,9 @@ def moved(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def service(
-    moved: Path, open_service: Callable[..., Service], request: pytest.FixtureRequest
-) -> Iterator[Service]:
+def service(moved: Path, open_service: Callable[..., Service]) -> Iterator[Service]:
     """A service by that clock."""
-    found = open_service(program=("tests.faults.moved_clock", str(moved)), **LIGHT, POOL_SIZE=1)
-    yield found
-    request.config.stash[OPEN_SERVICES].remove(found)
-    found.finish()
+    yield from serving(open_service, program=("tests.faults.moved_clock", str(moved)), **LIGHT, POOL_SIZE=1)
 
 
 @pytest.mark.parametrize("seconds", [YEAR, -YEAR], ids=["forward", "back"])

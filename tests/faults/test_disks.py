@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LIGHT, OPEN_SERVICES
+from tests.conftest import LIGHT, serving
 from tests.faults.conftest import canary, mounted, refused
 from tests.support.process import Service
 
@@ -23,17 +23,16 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def service(
-    disk: Path, open_service: Callable[..., Service], request: pytest.FixtureRequest
-) -> Iterator[Service]:
+def service(disk: Path, open_service: Callable[..., Service]) -> Iterator[Service]:
     """A service that stores files there and keeps its registry elsewhere."""
     registry = disk.parent / "registry.sqlite3"
-    found = open_service(
-        **LIGHT, POOL_SIZE=1, FILE_STORAGE_DIR=disk / "files", DATABASE_URL=f"sqlite:///{registry}"
+    yield from serving(
+        open_service,
+        **LIGHT,
+        POOL_SIZE=1,
+        FILE_STORAGE_DIR=disk / "files",
+        DATABASE_URL=f"sqlite:///{registry}",
     )
-    yield found
-    request.config.stash[OPEN_SERVICES].remove(found)
-    found.finish()
 
 
 def test_a_full_disk_is_507_until_there_is_room(service: Service) -> None:

@@ -8,19 +8,16 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from tests.conftest import LIGHT, OPEN_SERVICES
+from tests.conftest import LIGHT, serving
 from tests.faults.conftest import canary
 from tests.support.process import Service
 from tests.support.session import live_sessions
 
 
 @pytest.fixture(scope="module")
-def mortal(open_service: Callable[..., Service], request: pytest.FixtureRequest) -> Iterator[Service]:
+def mortal(open_service: Callable[..., Service]) -> Iterator[Service]:
     """A service that is killed again and again."""
-    service = open_service(**LIGHT, POOL_SIZE=1)
-    yield service
-    request.config.stash[OPEN_SERVICES].remove(service)
-    service.finish()
+    yield from serving(open_service, **LIGHT, POOL_SIZE=1)
 
 
 def uploading(service: Service) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conftest import GENEROUS, OPEN_SERVICES
+from tests.conftest import GENEROUS
 from tests.support.api import Api
 from tests.support.process import Service
 from tests.support.session import live_sessions
@@ -19,11 +19,10 @@ def clear(api: Api) -> None:
 
 
 @pytest.fixture(scope="session")
-def target(open_service: Callable[..., Service], request: pytest.FixtureRequest) -> Iterator[Service]:
+def target(open_service: Callable[..., Service]) -> Iterator[Service]:
     """A service for calls of all kinds; its containers are used again, so that most calls are quick."""
     settings = {"CONTAINER_REUSE": "tenant", "MAX_EXEC_TIMEOUT_MS": 10_000, "QUEUE_TIMEOUT_SEC": 60}
     service = open_service(**GENEROUS | settings)
     yield service
     clear(service.api)
-    request.config.stash[OPEN_SERVICES].remove(service)
     service.finish()

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.conftest import LIGHT, OPEN_SERVICES
+from tests.conftest import LIGHT, serving
 from tests.support.process import Service
 from tests.support.session import Session, StandingSession, live_sessions, open_session
 
@@ -27,9 +27,10 @@ _GROWTH_KB: Final = 96 * 1024
 
 
 @pytest.fixture(scope="session")
-def target(open_service: Callable[..., Service], request: pytest.FixtureRequest) -> Iterator[Service]:
+def target(open_service: Callable[..., Service]) -> Iterator[Service]:
     """The service that is attacked: ordinary limits, small enough to run into them fast."""
-    service = open_service(
+    yield from serving(
+        open_service,
         **LIGHT,
         POOL_SIZE=2,
         MAX_CONTAINERS=8,
@@ -43,9 +44,6 @@ def target(open_service: Callable[..., Service], request: pytest.FixtureRequest)
         MAX_OUTPUT_FILES=64,
         CLIENT_TIMEOUT_SEC=PATIENCE_SEC,
     )
-    yield service
-    request.config.stash[OPEN_SERVICES].remove(service)
-    service.finish()
 
 
 def _pace() -> float:

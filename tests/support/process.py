@@ -54,6 +54,7 @@ class Service:
         self.storage = folder / "storage"
         self.log_path = folder / "service.log"
         self.instance_id = ""
+        self.finished = False
         self._settings = settings
         self._start()
 
@@ -174,6 +175,7 @@ class Service:
 
     def finish(self) -> None:
         """Stop it if it runs, and fail if the engine still has a container or network of its."""
+        self.finished = True
         try:
             if self.running:
                 self.stop()
