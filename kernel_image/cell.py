@@ -95,6 +95,7 @@ class Cell:
         self._event_bytes = 0
         self._changed = asyncio.Event()
         self._over = asyncio.Event()
+        self._began = time.monotonic()
         self._cpu_before = self._user_cpu()
         self._kills_before = cgroup.out_of_memory_kills()
 
@@ -146,6 +147,7 @@ class Cell:
                 "stderr_bytes": self.seen[contract.FRAME_STDERR],
                 "exit": self.exit,
                 "cpu_seconds": round(self.cpu_used, 3),
+                "wall_seconds": round(time.monotonic() - self._began, 6),
             }
             self._put(contract.FRAME_END, json.dumps(result | report).encode())
             self._over.set()

@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import uuid
 from typing import Any
 
@@ -90,6 +91,7 @@ class Kernel(IPythonKernel):
         finished_badly = False
         self.journal.begin(options.get("cell_id"), keep=not options.get("final"))
         self.program_end.begin()
+        began = time.monotonic()
         shell.ast_node_interactivity = "last_expr" if options.get("last_line_interactive", True) else "none"
         try:
             with self.streams.stdin(options.get("stdin")):
@@ -117,7 +119,12 @@ class Kernel(IPythonKernel):
             self.streams.restore()
         failed = reply["status"] == "error" or finished_badly
         reply = told(reply, shell.error)
-        reply |= {contract.CELL_METADATA: {"exit_code": shell.exit_code if failed else 0}}
+        reply |= {
+            contract.CELL_METADATA: {
+                "exit_code": shell.exit_code if failed else 0,
+                "wall_seconds": round(time.monotonic() - began, 6),
+            }
+        }
         self.journal.end(reply)
         return reply
 

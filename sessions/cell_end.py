@@ -28,6 +28,8 @@ class CellEnd:
     death: Death | None
     changed: tuple[ChangedFile, ...]
     skipped: tuple[SkippedFile, ...]
+    wall_sec: float | None = None
+    """How long it took; None: a session's container may be older than this field."""
 
     def written(self, stream: Stream) -> int:
         """Bytes the code wrote there, those that were cut off included."""
@@ -48,9 +50,10 @@ class CellEnd:
                     ChangedFile(_text(item["path"]), _size(item["size_bytes"])) for item in end["changed"]
                 ),
                 skipped=_skipped(end),
+                wall_sec=_seconds(end.get("wall_seconds")),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise SupervisorFailed(f"a cell's end that is none: {error!r:.200}") from error
+            raise SupervisorFailed("a cell's end that is none", quoted=f"{error!r:.200}") from error
 
 
 def _death(value: JsonObject) -> Death:
@@ -65,6 +68,14 @@ def _skipped(end: JsonObject) -> tuple[SkippedFile, ...]:
     if left_out := _size(end["left_out"]):
         skipped.append(SkippedFile("...", 0, f"{left_out} more files are not even listed"))
     return tuple(skipped)
+
+
+def _seconds(value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"{value!r:.50} is no time")
+    return float(value)
 
 
 def _size(value: object) -> int:

@@ -52,12 +52,25 @@ class LaunchFailed(SessionsError):
 
 
 class SupervisorFailed(SessionsError):
-    """The supervisor refused or did not answer; `status` is its HTTP status, if there was one."""
+    """The supervisor refused or did not answer; `status` is its HTTP status, if there was one.
 
-    def __init__(self, reason: str, status: int | None = None) -> None:
-        super().__init__(f"the kernel container failed: {reason}")
-        self.reason = reason
+    `quoted` is what may have come from the caller or the code, such as a file's name: it is for the
+    caller, and not for a log.
+    """
+
+    def __init__(self, summary: str, status: int | None = None, quoted: str = "") -> None:
+        self.summary = summary
+        self.reason = f"{summary}: {quoted}" if quoted else summary
+        super().__init__(f"the kernel container failed: {self.reason}")
         self.status = status
+
+
+def told(error: Exception) -> str:
+    """An error for a log: nothing that a caller or the code has said."""
+    if isinstance(error, SupervisorFailed):
+        return f"the kernel container failed: {error.summary}"
+    plain = isinstance(error, SessionsError) and not isinstance(error, InvalidPath)
+    return str(error) if plain else type(error).__name__
 
 
 class KernelEnded(SupervisorFailed):

@@ -85,6 +85,7 @@ class Execution:
         self._timed_out = False
         self._killed = False
         """Whether the kernel was killed, also where it was dead already and could not tell."""
+        self._started = time.monotonic()
         self._duration = 0.0
 
     @classmethod
@@ -172,7 +173,7 @@ class Execution:
 
     async def _drive(self) -> None:
         """Wait for the code's end, stop it at the timeout, then settle."""
-        started = time.monotonic()
+        self._started = started = time.monotonic()
         over = asyncio.ensure_future(self._over())
         try:
             done, _ = await asyncio.wait({over}, timeout=self._timeout_sec)
@@ -355,6 +356,10 @@ class Execution:
             stdout_bytes=self._end.stdout_bytes,
             stderr_bytes=self._end.stderr_bytes,
             cpu_sec=self._end.cpu_sec,
+            display_bytes=self._fold.held_bytes,
+            gather_sec=max(0.0, time.monotonic() - self._started - self._duration),
+            supervisor_sec=self._end.wall_sec,
+            kernel_sec=verdict.kernel_seconds(self._reply),
         )
 
     def _verdict(self) -> tuple[int | None, CellError | None]:

@@ -188,6 +188,14 @@ class CellResult:
     stdout_bytes: int
     stderr_bytes: int
     cpu_sec: float
+    display_bytes: int = 0
+    """About what `outputs` take."""
+    gather_sec: float = 0.0
+    """From the code's end to this result."""
+    supervisor_sec: float | None = None
+    """From the cell's beginning to its end as the supervisor saw it; None where it did not say."""
+    kernel_sec: float | None = None
+    """How long the code ran, as the kernel says: the code may have made it say so."""
 
 
 CellEvent = OutputChunk | Display | InputRequest | CellResult

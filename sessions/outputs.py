@@ -71,6 +71,11 @@ class OutputFold:
     _clear_next: bool = False
     _by_display_id: dict[str, list[JsonObject]] = field(default_factory=dict)
 
+    @property
+    def held_bytes(self) -> int:
+        """About what the outputs take that are shown."""
+        return self._held
+
     def add(self, kind: str, content: JsonObject, size_bytes: int) -> Shown | None:
         """Take in a message; returns what a client that follows along should show now."""
         if kind == "clear_output":

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
+from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -22,8 +23,9 @@ import aiohttp
 from kernel_image import contract
 from sessions.demand import Demand
 from sessions.engine import Engine
-from sessions.errors import ImageNotFound, NoCapacity, SessionsError
+from sessions.errors import ImageNotFound, NoCapacity, SessionsError, told
 from sessions.models import Connection, ContainerSpec, Limits
+from sessions.observer import NoObserver, PoolObserver, Removal, Scrub
 from sessions.queue import Queue
 from sessions.sandbox import Sandbox
 
@@ -39,6 +41,8 @@ _MIB: Final = 1 << 20
 _REMOVE_SEC: Final = 30.0
 _ANSWER_SEC: Final = 5.0
 _SURPLUS_SEC: Final = 30.0
+_NOT_CLEAN: Final = 409
+"""What a supervisor answers that can't make its container as new."""
 _ROUND_SEC: Final = 5.0
 """Between two looks after leases and orphans."""
 
@@ -92,6 +96,7 @@ class PoolStatus:
     starting: int
     busy: int
     waiting: int
+    kept: int
     target: int
     problem: str | None
 
@@ -106,6 +111,7 @@ class Pool:
         containers: ContainerLog,
         kept: Collection[str] = (),
         examine: Examine | None = None,
+        observer: PoolObserver | None = None,
     ) -> None:
         """`kept` are the ids of containers that belong to sessions of an earlier life of the service.
 
@@ -115,6 +121,7 @@ class Pool:
         self._settings = settings
         self._containers = containers
         self._examine = examine
+        self._observer = observer or NoObserver()
         self._http: aiohttp.ClientSession
         self._spec: ContainerSpec
         self._ready: deque[Sandbox] = deque()
@@ -164,6 +171,8 @@ class Pool:
         """Remove the instance's containers that no session keeps: on entry those of an earlier crash."""
         found = await self._engine.running(self._settings.instance_id) - self._kept_ids
         await asyncio.gather(*(self._engine.remove(container_id) for container_id in found))
+        for _ in found:
+            self._observer.removed(Removal.STOPPING if self._closed else Removal.LEFTOVER)
         await self._containers.only(self._kept_ids)
 
     async def _launch_first(self, image: str) -> None:
@@ -188,7 +197,7 @@ class Pool:
             if self._examine is not None:
                 await self._examine(first, self._spec)
         except BaseException:
-            await self._remove_now(first)
+            await self._remove_now(first, Removal.STOPPING)
             raise
         log.info(
             "an idle kernel holds %d MiB; a container may use %d MiB in all", idle // _MIB, total // _MIB
@@ -196,11 +205,11 @@ class Pool:
         if self._demand.target and len(self._kept_ids) < settings.max_containers:
             self._ready.append(first)
         else:
-            await self._remove_now(first)
+            await self._remove_now(first, Removal.SURPLUS)
 
-    async def _remove_now(self, sandbox: Sandbox) -> None:
+    async def _remove_now(self, sandbox: Sandbox, why: Removal) -> None:
         await sandbox.close()
-        await self._remove(sandbox.container_id)
+        await self._remove(sandbox.container_id, why)
 
     async def _launch(self, spec: ContainerSpec) -> Sandbox:
         sandbox = await Sandbox.launch(
@@ -212,14 +221,16 @@ class Pool:
             await sandbox.close()
             await asyncio.shield(self._engine.remove(sandbox.container_id))
             raise
+        if (launch := sandbox.launched) is not None:
+            self._observer.launched(launch.container_up - launch.began, launch.ended - launch.container_up)
         return sandbox
 
     def _hurried(self) -> bool:
         """Whether somebody waits for the very next kernel, which will serve nobody after that."""
         return bool(self._queue) and not self._settings.reuse
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    def _keep(self, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
+        task = asyncio.create_task(work, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -233,13 +244,14 @@ class Pool:
             and (self._total() < self._settings.max_containers or self._gives_way())
         ):
             self._starting += 1
-            self._keep(self._add_one())
+            # It is made for whoever comes: nothing of the call that happens to be under way belongs to it.
+            self._keep(self._add_one(), Context())
 
     def _gives_way(self) -> bool:
         """Destroy an idle container of one tenant where others wait; False if there is none."""
         if not self._queue or not self._ready:
             return False
-        self._discard(self._ready.popleft())
+        self._discard(self._ready.popleft(), Removal.GAVE_WAY)
         return True
 
     def _total(self) -> int:
@@ -255,6 +267,7 @@ class Pool:
             sandbox = await self._launch(self._spec)
         except Exception as error:
             self._starting -= 1
+            self._observer.launch_failed()
             await self._rest_after(error)
         except BaseException:
             self._starting -= 1
@@ -317,7 +330,7 @@ class Pool:
             if self._may_be_reused(sandbox):
                 self._keep(self._reuse(sandbox))
             else:
-                self._discard(sandbox)
+                self._discard(sandbox, Removal.USED)
 
     def _may_be_reused(self, sandbox: Sandbox) -> bool:
         settings = self._settings
@@ -331,12 +344,18 @@ class Pool:
 
     async def _reuse(self, sandbox: Sandbox) -> None:
         """Make a container as new; where there is any doubt, destroy it."""
+        began = time.monotonic()
         try:
             await sandbox.scrub()
         except SessionsError as error:
-            log.warning("container %s is not used again: %s", sandbox.connection.container.name, error)
-            self._discard(sandbox)
+            doubtful = getattr(error, "status", None) == _NOT_CLEAN
+            result = Scrub.DOUBTFUL if doubtful else Scrub.FAILED
+            self._observer.scrubbed(result, time.monotonic() - began)
+            name = sandbox.connection.container.name
+            log.warning("container %s is not used again (%s): %s", name, result, told(error))
+            self._discard(sandbox, Removal.NOT_CLEAN)
         else:
+            self._observer.scrubbed(Scrub.CLEAN, time.monotonic() - began)
             self._busy.discard(sandbox)
             self._offer(sandbox)
             self._refill()
@@ -372,7 +391,7 @@ class Pool:
         """Destroy the container of a session that has ended, in the background."""
         self._kept.discard(sandbox)
         self._kept_ids.discard(sandbox.container_id)
-        self._discard(sandbox)
+        self._discard(sandbox, Removal.SESSION_ENDED)
 
     async def _take(self, tenant: str) -> Sandbox:
         self._demand.arrived()
@@ -395,7 +414,7 @@ class Pool:
             await asyncio.wait({waiter.sandbox}, timeout=self._settings.queue_timeout_sec)
         except asyncio.CancelledError:
             if waiter.sandbox.done():
-                self._discard(waiter.sandbox.result())
+                self._discard(waiter.sandbox.result(), Removal.USED)
             else:
                 self._queue.leave(waiter)
             raise
@@ -413,32 +432,33 @@ class Pool:
             async with asyncio.timeout(_ANSWER_SEC):
                 await sandbox.renew_lease(self._settings.limits.lease_sec)
         except (SessionsError, TimeoutError) as error:
-            log.warning("container %s is lost: %s", sandbox.connection.container.name, error)
+            log.warning("container %s is lost: %s", sandbox.connection.container.name, told(error))
             return False
         return True
 
-    def _discard(self, sandbox: Sandbox) -> None:
+    def _discard(self, sandbox: Sandbox, why: Removal) -> None:
         self._busy.discard(sandbox)
         if self._closed:
             sandbox.disconnect()
         else:
-            self._keep(self._remove_soon(sandbox))
+            self._keep(self._remove_soon(sandbox, why))
             self._refill_soon()
 
-    async def _remove_soon(self, sandbox: Sandbox) -> None:
+    async def _remove_soon(self, sandbox: Sandbox, why: Removal) -> None:
         """Remove a container once the answer that it gave has left."""
         self._removing.add(sandbox.container_id)
         try:
             await asyncio.sleep(_REFILL_DELAY_SEC)
         finally:
             await sandbox.close()
-        await self._remove(sandbox.container_id)
+        await self._remove(sandbox.container_id, why)
 
-    async def _remove(self, container_id: str) -> None:
+    async def _remove(self, container_id: str, why: Removal) -> None:
         self._removing.add(container_id)
         try:
             async with asyncio.timeout(_REMOVE_SEC):
                 await self._engine.remove(container_id)
+            self._observer.removed(why)
             await self._containers.removed(container_id)
         except Exception as error:
             log.warning("removing a container failed, its lease will end it: %s", error)
@@ -465,7 +485,7 @@ class Pool:
         unknown = running - known - self._removing
         for container_id in unknown & self._suspects:
             log.warning("container %s has no owner and is removed", container_id[:12])
-            await self._remove(container_id)
+            await self._remove(container_id, Removal.LEFTOVER)
         self._suspects = unknown
 
     async def drop_dead(self) -> None:
@@ -475,7 +495,7 @@ class Pool:
         for sandbox, answered in zip(idle, answers, strict=True):
             if not answered and sandbox in self._ready:
                 self._ready.remove(sandbox)
-                self._discard(sandbox)
+                self._discard(sandbox, Removal.LOST)
 
     def _drop_surplus(self) -> None:
         """Destroy what a busy time has left and nobody has used since: too many, or made in a hurry."""
@@ -483,7 +503,7 @@ class Pool:
             too_many = len(self._ready) > self._demand.target and sandbox.idle_sec > _SURPLUS_SEC
             if too_many or not (sandbox.is_complete or self._queue):
                 self._ready.remove(sandbox)
-                self._discard(sandbox)
+                self._discard(sandbox, Removal.SURPLUS)
 
     def status(self) -> PoolStatus:
         """Counts, for people and for `/ready`."""
@@ -492,6 +512,7 @@ class Pool:
             starting=self._starting,
             busy=len(self._busy),
             waiting=len(self._queue),
+            kept=len(self._kept),
             target=self._demand.target,
             problem=self._problem,
         )

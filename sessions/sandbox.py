@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import aiohttp
@@ -28,6 +28,15 @@ _WARM_UP = Cell("1", stdin=None, timeout_sec=10, last_line_interactive=True, fin
 _WARM_UP_BUDGET = Budget(cpu_sec=10, memory_bytes=1 << 30, output_bytes=1000, display_bytes=10_000)
 
 
+@dataclass(frozen=True)
+class Launch:
+    """When a container and its first kernel were started: `time.monotonic()` seconds."""
+
+    began: float
+    container_up: float
+    ended: float
+
+
 class Sandbox:
     """One ready kernel in its container."""
 
@@ -41,6 +50,8 @@ class Sandbox:
         """How often it has been made as new."""
         self.is_complete = True
         """Whether its kernel has all preloaded that it was to have."""
+        self.launched: Launch | None = None
+        """None: it was, by an earlier life of the service."""
         self._made_at = self._idle_since = time.monotonic()
         unthrottled = partial(engine.unthrottled, connection.container.container_id)
         self._supervisor = SupervisorClient(http, connection.container, connection.token, unthrottled)
@@ -79,7 +90,9 @@ class Sandbox:
         Raises:
             EngineUnavailable, LaunchFailed, SupervisorFailed: nothing is left behind.
         """
+        began = time.monotonic()
         container = await engine.launch(spec)
+        container_up = time.monotonic()
         sandbox = cls(engine, Connection(container, spec.token, kernel_key=""), http)
         try:
             await sandbox._supervisor.wait_until_up(_UP_SEC)
@@ -91,6 +104,7 @@ class Sandbox:
             await sandbox.close()
             await asyncio.shield(engine.remove(container.container_id))
             raise
+        sandbox.launched = Launch(began, container_up, time.monotonic())
         return sandbox
 
     async def start_kernel(self) -> None:

@@ -54,12 +54,12 @@ def _aiohttp_errors() -> Iterator[None]:
         asyncio.IncompleteReadError,
     ) as error:
         # Some of aiohttp's errors quote what they could not read.
-        raise SupervisorFailed(f"{type(error).__name__}: {error!s:.200}") from error
+        raise SupervisorFailed(type(error).__name__, quoted=f"{error!s:.200}") from error
 
 
-def _failure(status: int, reason: str) -> SupervisorFailed:
+def _failure(status: int, what: str, quoted: str) -> SupervisorFailed:
     kind = KernelEnded if status == _KERNEL_ENDED else SupervisorFailed
-    return kind(reason, status)
+    return kind(f"{what}: {status}", status, quoted)
 
 
 class SupervisorClient:
@@ -106,7 +106,8 @@ class SupervisorClient:
             ) as response:
                 if response.status >= 300:
                     detail = (await response.content.read(2000)).decode("utf-8", "replace")
-                    raise _failure(response.status, f"{method} {path}: {response.status} {detail}")
+                    call = f"{method} /{path.split('/')[1]}"
+                    raise _failure(response.status, call, f"{path}: {detail}")
                 yield response
 
     async def _call(
@@ -218,7 +219,7 @@ class SupervisorClient:
             with _not_as_agreed():
                 status, reason = int(answer["status"]), str(answer["error"])[:2000]
             self._has_unread_frames = False
-            raise _failure(status, f"cell: {reason}")
+            raise _failure(status, "cell", reason)
 
     async def _frames_of_cell(self, channel: aiohttp.ClientWebSocketResponse) -> Frames:
         """The frames of the cell that was begun last."""
@@ -327,7 +328,7 @@ def _not_as_agreed() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise SupervisorFailed(f"an answer that is none: {error!r:.200}") from error
+        raise SupervisorFailed("an answer that is none", quoted=f"{error!r:.200}") from error
 
 
 async def _hang_up(channel: aiohttp.ClientWebSocketResponse) -> None:

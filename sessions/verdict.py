@@ -10,6 +10,7 @@ from kernel_image import contract
 from sessions.cell_end import Death
 from sessions.models import Budget, CellError, JsonObject
 
+_LONGEST_SEC: Final = 1e9
 _TEXT_LIMIT: Final = 1 << 16
 """Characters of an error's name and of its value."""
 _TRACEBACK_LIMIT: Final = 1 << 19
@@ -48,10 +49,21 @@ def of_reply(reply: JsonObject) -> tuple[int, CellError | None]:
     )
 
 
+def kernel_seconds(reply: JsonObject) -> float | None:
+    """How long the code ran, as the kernel says; None if it says nothing that could be true."""
+    seconds = _of_ours(reply, "wall_seconds")
+    return float(seconds) if isinstance(seconds, float) and 0 <= seconds < _LONGEST_SEC else None
+
+
 def _exit_code(reply: JsonObject) -> int:
-    ours: Any = reply.get(contract.CELL_METADATA)
-    code = ours.get("exit_code") if isinstance(ours, dict) else None
+    code = _of_ours(reply, "exit_code")
     return code & 0xFF if isinstance(code, int) else 1
+
+
+def _of_ours(reply: JsonObject, name: str) -> object:
+    """What our kernel adds to the protocol's reply."""
+    ours: Any = reply.get(contract.CELL_METADATA)
+    return ours.get(name) if isinstance(ours, dict) else None
 
 
 def _lines(value: object) -> Iterator[str]:
