@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 
 from fastapi import APIRouter, FastAPI
+from starlette.routing import Route
 
 import service
 from service.api_document import Application
@@ -13,8 +14,10 @@ from service.errors import install_error_handlers
 from service.guard import Guard, open_paths
 from service.keyring import Keyring
 from service.limits import RequestRate
+from service.metrics import Metrics
 from service.routes import files, session_files
 from service.settings import Settings
+from service.traces import open_traces
 
 _STREAMED = re.compile(f"{files.UPLOADS.pattern}|{session_files.UPLOADS.pattern}")
 """Paths whose bodies are streamed and bounded by their routes."""
@@ -32,6 +35,7 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
 
     Raises:
         KeyFileInvalid: the file with the API keys cannot be used.
+        OtlpMissing: traces are asked for and OpenTelemetry is not installed.
     """
     app = Application(
         title="Code Interpreter",
@@ -40,10 +44,16 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
         license_info={"name": "MIT"},
         lifespan=lifespan,
         swagger_ui_oauth2_redirect_url=None,
+        # Its own would send what callers ask for, with their queries and their errors' words.
+        telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings
+    app.state.metrics = Metrics()
+    app.state.traces = open_traces(settings, app.state.metrics)
+    app.state.served = [route for route in app.routes if isinstance(route, Route)]
     for router in routers:
         app.include_router(router)
+        app.state.served += [route for route in router.routes if isinstance(route, Route)]
     app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes, exempt=_STREAMED)
     keyring = None
     if settings.needs_key:

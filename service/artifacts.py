@@ -110,6 +110,7 @@ class FileStore:
         self._registry = registry
         self._ttl_sec = ttl_sec
         self._quota = quota or StorageQuota()
+        self._stored_files = self._stored_bytes = 0
         self._being_saved: set[str] = set()
         self._threads = ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="files")
 
@@ -125,8 +126,15 @@ class FileStore:
             raise StorageUnavailable(self._root, error.strerror or str(error)) from error
 
     async def count_stored(self) -> None:
-        """Begin to count from what is there: for the quota, once before the first file."""
-        self._quota.load(await self._registry.stored_bytes())
+        """Begin to count from what is there, once before the first file."""
+        stored = await self._registry.stored_bytes()
+        self._quota.load(stored)
+        self._stored_files = sum(files for files, _ in stored.values())
+        self._stored_bytes = sum(size for _, size in stored.values())
+
+    def stored(self) -> tuple[int, int]:
+        """How many files there are, and their bytes, all owners' together."""
+        return self._stored_files, self._stored_bytes
 
     def any(self) -> bool:
         """Whether any file is stored, known to the registry or not."""
@@ -181,6 +189,8 @@ class FileStore:
                     owner=owner,
                 )
                 await self._register(stored)
+                self._stored_files += 1
+                self._stored_bytes += stored.size_bytes
                 return stored
         except BaseException:
             # Done in place: who has been cancelled cannot wait for a thread.
@@ -287,6 +297,8 @@ class FileStore:
         stored = await self._registry.delete_file(file_id)
         if stored is not None:
             self._quota.forget(stored.owner, stored.size_bytes)
+            self._stored_files -= 1
+            self._stored_bytes -= stored.size_bytes
         return stored is not None
 
 

@@ -6,6 +6,8 @@ its request has taken, for good.
 """
 
 import asyncio
+import json
+import uuid
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -13,12 +15,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _HEAD_BYTES: Final = 1 << 16
 _BODY_SEC: Final = 600.0
 """Longest time for a body, however steadily it comes."""
-_TOO_LARGE_HEAD: Final = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
-    b"content-length: 92\r\nconnection: close\r\n\r\n"
-    b'{"detail":"The head of a request has at most 65536 bytes",'
-    b'"code":"request_header_too_large"}'
-)
+
+
+def _refusal(status: str, detail: str, code: str) -> bytes:
+    """An answer to what does not become a request: it looks as every other refusal."""
+    body = json.dumps({"detail": detail, "code": code}, separators=(",", ":"))
+    return (
+        f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        f"x-request-id: {uuid.uuid4().hex}\r\nconnection: close\r\n\r\n{body}"
+    ).encode("ascii")
 
 
 class Connection(HttpToolsProtocol):
@@ -54,11 +59,18 @@ class Connection(HttpToolsProtocol):
                 if self.transport.is_closing():
                     return
                 if self._heads == heads:
-                    self.transport.write(_TOO_LARGE_HEAD)
-                    self.transport.close()
+                    detail = f"The head of a request has at most {_HEAD_BYTES} bytes"
+                    self._refuse("431 Request Header Fields Too Large", detail, "request_header_too_large")
                     return
                 data = data[room:]
         super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse("400 Bad Request", msg, "bad_request")
+
+    def _refuse(self, status: str, detail: str, code: str) -> None:
+        self.transport.write(_refusal(status, detail, code))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -113,7 +113,8 @@ def as_record(record_type: type[R], row: DeclarativeBase) -> R:
 def make_engine(url: str) -> Engine:
     """An engine for SQLAlchemy's ``url``; it connects later. Raises ``MigrationFailed``."""
     try:
-        engine = create_engine(url)
+        # Its errors are logged, and parameters are what callers have sent.
+        engine = create_engine(url, hide_parameters=True)
     except (ArgumentError, ImportError, ValueError) as error:
         raise MigrationFailed(str(error)) from error
     if engine.dialect.name == "sqlite":

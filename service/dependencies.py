@@ -1,7 +1,7 @@
 """What routes may ask for. The lifespan puts it into ``app.state``; nothing is a global.
 
-``app.state.settings`` is set by ``create_app``, ``files``, ``kernels`` and ``executor`` by the
-lifespan.
+``app.state.settings``, ``metrics`` and ``traces`` are set by ``create_app``; ``files``, ``kernels``,
+``executor``, ``executions`` and ``sessions`` by the lifespan.
 """
 
 from collections.abc import Sequence
@@ -10,27 +10,14 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from service.artifacts import FileStore
+from service.execution_log import ExecutionLog
 from service.executor import Executor
 from service.guard import caller_of
 from service.keyring import Caller
+from service.metrics import KernelCounts, Metrics
 from service.sessions import Sessions
 from service.settings import Settings
 from sessions.walls import Check
-
-
-class KernelCounts(Protocol):
-    """How many kernels there are, by what they do; ``sessions.pool.PoolStatus`` is one."""
-
-    @property
-    def ready(self) -> int: ...
-    @property
-    def starting(self) -> int: ...
-    @property
-    def busy(self) -> int: ...
-    @property
-    def waiting(self) -> int: ...
-    @property
-    def target(self) -> int: ...
 
 
 class Kernels(Protocol):
@@ -77,6 +64,16 @@ async def _executor(request: Request) -> Executor:
     return executor
 
 
+async def _executions(request: Request) -> ExecutionLog:
+    executions: ExecutionLog = request.app.state.executions
+    return executions
+
+
+async def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
 async def _sessions(request: Request) -> Sessions:
     sessions: Sessions = request.app.state.sessions
     return sessions
@@ -97,4 +94,6 @@ SettingsDep = Annotated[Settings, Depends(_settings)]
 FilesDep = Annotated[FileStore, Depends(_files)]
 KernelsDep = Annotated[Kernels, Depends(_kernels)]
 SessionsDep = Annotated[Sessions, Depends(_sessions)]
+ExecutionsDep = Annotated[ExecutionLog, Depends(_executions)]
+MetricsDep = Annotated[Metrics, Depends(_metrics)]
 ExecutorDep = Annotated[Executor, Depends(_executor)]

@@ -13,6 +13,7 @@
      │   ├─ SessionEnded(session_id, reason, ended_at)
      │   ├─ SessionBusy(session_id)
      │   ├─ CellNotFound(cell_id)
+     │   ├─ ExecutionNotFound(execution_id)
      │   ├─ NoInputRequest(session_id)
      │   ├─ WorkspaceFileNotFound(path)
      │   ├─ TooManySessions(limit, setting)
@@ -35,6 +36,7 @@
      │   ├─ MigrationsMissing(folder)
      │   ├─ MigrationFailed(reason)
      │   ├─ RegistryTooNew(revision)
+     │   ├─ OtlpMissing()
      │   └─ SelfTestFailed(failures)
      └─ HTTPException (Starlette's)
          └─ RequestTooLarge(limit_bytes)
@@ -167,6 +169,14 @@ class CellNotFound(ServiceError):
     def __init__(self, cell_id: str) -> None:
         super().__init__(f"Cell '{cell_id}' not found")
         self.cell_id = cell_id
+
+
+class ExecutionNotFound(ServiceError):
+    """No execution of the caller's has this id."""
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(f"Execution with ID '{execution_id}' not found")
+        self.execution_id = execution_id
 
 
 class NoInputRequest(ServiceError):
@@ -364,6 +374,16 @@ class RegistryTooNew(StartError):
         self.revision = revision
 
 
+class OtlpMissing(StartError):
+    """Traces are to be sent, but OpenTelemetry is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: "
+            "pip install 'code-interpreter[otlp]'."
+        )
+
+
 class SelfTestFailed(StartError):
     """Code that runs in a kernel could do what it must not; ``failures`` are the checks that say so."""
 
@@ -444,6 +464,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     SessionEnded: Answer(410, "session_ended", facts=_end),
     SessionBusy: Answer(409, "session_busy"),
     CellNotFound: Answer(404, "cell_not_found"),
+    ExecutionNotFound: Answer(404, "execution_not_found"),
     NoInputRequest: Answer(409, "no_input_request"),
     WorkspaceFileNotFound: Answer(404, "workspace_file_not_found"),
     TooManySessions: Answer(429, "too_many_sessions", headers=lambda _: {"Retry-After": "10"}),

@@ -1,27 +1,25 @@
 """The one use case: lease a kernel, stage the inputs, run the code, store what came of it, record it."""
 
-import asyncio
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from service.errors import FileNotFound, InputNotFound, ServiceError, TimeoutTooLong
+from service import clock
+from service.errors import FileNotFound, InputNotFound, TimeoutTooLong
+from service.execution_log import Entry
 from service.keyring import Caller
 from service.limits import Executions
 from service.records import ExecutionRecord
 from service.run import Run, State, Stores
 from service.schemas import ExecuteRequest, InputFile
 from service.settings import MIB
-from sessions.errors import SupervisorFailed, WorkspaceFull
+from sessions.errors import InvalidPath, SupervisorFailed, WorkspaceFull
 from sessions.models import Budget, Cell, CellEvent, CellResult
 from sessions.paths import check_paths
 from sessions.pool import Pool
 from sessions.sandbox import Sandbox
-
-log = logging.getLogger(__name__)
 
 _ATTEMPTS: Final = 3
 """Containers tried until one takes the inputs: no code has run by then, so nothing is done twice."""
@@ -33,6 +31,7 @@ class Input:
 
     path: str
     file_id: str
+    size_bytes: int
 
 
 class Executor:
@@ -41,7 +40,7 @@ class Executor:
     def __init__(self, stores: Stores, pool: Pool) -> None:
         self.stores = stores
         self._pool = pool
-        self._writing: set[asyncio.Task[None]] = set()
+        self.executions = stores.executions
         settings = stores.settings
         self.running = Executions(settings.key_limits.executions)
         self.budget = Budget(
@@ -58,33 +57,31 @@ class Executor:
             TimeoutTooLong, InvalidPath, InputNotFound, WorkspaceFull: the request is at fault.
             TooManyExecutions, NoCapacity, SupervisorFailed, EngineUnavailable: it may work later.
         """
-        cell = self.cell_of(request, final=True)
-        inputs = await self.check_inputs(request.files, caller.owner)
         async with AsyncExitStack() as held:
-            held.enter_context(self.running.one_of(caller.owner))
-            sandbox, events = await self._begin_in_a_sandbox(cell, inputs, caller, held)
-            return Run(
-                self.stores,
-                sandbox,
-                events,
-                held.pop_all(),
-                partial(self._conclude, sandbox),
-                files_in=len(inputs),
-                owner=caller.owner,
-            )
+            with self.executions.begin("execute", caller.owner, request.code) as entry:
+                cell = self.cell_of(request, entry, final=True)
+                inputs = await self.check_inputs(request.files, entry)
+                held.enter_context(self.running.one_of(caller.owner))
+                sandbox, events = await self._begin_in_a_sandbox(cell, inputs, caller, entry, held)
+            conclude = partial(self._conclude, sandbox)
+            return Run(self.stores, sandbox, events, held.pop_all(), conclude, entry)
         raise AssertionError("unreachable")
 
     async def _begin_in_a_sandbox(
-        self, cell: Cell, inputs: list[Input], caller: Caller, held: AsyncExitStack
+        self, cell: Cell, inputs: list[Input], caller: Caller, entry: Entry, held: AsyncExitStack
     ) -> tuple[Sandbox, AsyncGenerator[CellEvent]]:
         """Lease a sandbox, which is given back when `held` is closed, and begin the cell in it."""
         for attempt in range(1, _ATTEMPTS + 1):
             async with AsyncExitStack() as stack:
+                waiting_since = clock.now()
                 sandbox = await stack.enter_async_context(self._pool.lease(caller.tenant))
+                entry.timeline.waited(waiting_since, sandbox.launched)
                 try:
-                    await self.stage(sandbox, inputs, caller.owner)
+                    await self.stage(sandbox, inputs, entry)
+                    entry.began()
                     events = await stack.enter_async_context(sandbox.begin(cell, self.budget))
                 except SupervisorFailed:
+                    entry.run_began = None
                     if attempt == _ATTEMPTS:
                         raise
                     await self._pool.drop_dead()
@@ -98,23 +95,13 @@ class Executor:
     ) -> tuple[State, str]:
         """Have the row written while the caller reads the answer."""
         sandbox.ended_well = result.kernel_alive and not result.timed_out
-        writing = asyncio.create_task(self._write(record))
-        self._writing.add(writing)
-        writing.add_done_callback(self._writing.discard)
+        self.executions.write_soon(record)
         return "lost", "a call without a session has a kernel of its own, which is gone now"
 
-    async def _write(self, record: ExecutionRecord) -> None:
-        try:
-            await self.stores.registry.add_execution(record)
-        except ServiceError as error:
-            log.error("execution %s is not in the registry: %s", record.execution_id, error)
-
-    async def close(self) -> None:
-        """Return once every row is written."""
-        await asyncio.gather(*self._writing)
-
-    def cell_of(self, request: ExecuteRequest, *, final: bool, allow_stdin: bool = False) -> Cell:
-        """The cell a request asks for. Raises `TimeoutTooLong`."""
+    def cell_of(
+        self, request: ExecuteRequest, entry: Entry, *, final: bool, allow_stdin: bool = False
+    ) -> Cell:
+        """The cell a request asks for, which has the id of its execution. Raises `TimeoutTooLong`."""
         if request.timeout_ms > self.stores.settings.max_exec_timeout_ms:
             raise TimeoutTooLong(self.stores.settings.max_exec_timeout_ms)
         return Cell(
@@ -124,21 +111,39 @@ class Executor:
             last_line_interactive=request.last_line_interactive,
             final=final,
             allow_stdin=allow_stdin and request.stdin is None,
+            cell_id=entry.execution_id,
         )
 
-    async def check_inputs(self, files: list[InputFile], owner: str) -> list[Input]:
-        """The inputs, the owner's files, under their plain paths. Raises `InvalidPath` or `InputNotFound`."""
-        paths = check_paths(file.path for file in files)
-        inputs = [Input(path, file.file_id) for path, file in zip(paths, files, strict=True)]
-        for given in inputs:
-            try:
-                await self.stores.files.get(given.file_id, owner)
-            except FileNotFound as error:
-                raise InputNotFound(given.file_id, given.path) from error
+    async def check_inputs(self, files: list[InputFile], entry: Entry) -> list[Input]:
+        """As `find_inputs`, of an execution."""
+        inputs = await self.find_inputs(files, entry.owner)
+        entry.files_in, entry.files_in_bytes = len(inputs), sum(given.size_bytes for given in inputs)
         return inputs
 
-    async def stage(self, sandbox: Sandbox, inputs: list[Input], owner: str) -> None:
-        """Put the inputs into the workspace. Raises `WorkspaceFull`, `InputNotFound`, `SupervisorFailed`."""
+    async def find_inputs(self, files: list[InputFile], owner: str) -> list[Input]:
+        """The inputs, the owner's files, under their plain paths. Raises `InvalidPath` or `InputNotFound`."""
+        inputs = []
+        for path, file in zip(check_paths(file.path for file in files), files, strict=True):
+            try:
+                stored = await self.stores.files.get(file.file_id, owner)
+            except FileNotFound as error:
+                raise InputNotFound(file.file_id, path) from error
+            inputs.append(Input(path, file.file_id, stored.size_bytes))
+        return inputs
+
+    async def stage(self, sandbox: Sandbox, inputs: list[Input], entry: Entry) -> None:
+        """As `put_inputs`, as a stage of an execution."""
+        if inputs:
+            with entry.timeline.during("stage"):
+                await self.put_inputs(sandbox, inputs, entry.owner)
+
+    async def put_inputs(self, sandbox: Sandbox, inputs: list[Input], owner: str) -> None:
+        """Put the inputs into the workspace.
+
+        Raises:
+            InvalidPath, WorkspaceFull, InputNotFound: the request is at fault.
+            SupervisorFailed: the container is.
+        """
         for given in inputs:
             try:
                 file = await self.stores.files.open(given.file_id, owner)
@@ -150,4 +155,7 @@ class Executor:
             except SupervisorFailed as error:
                 if error.status == 507:
                     raise WorkspaceFull from error
+                if error.status is not None and 400 <= error.status < 500:
+                    reason = "can't be used: it is taken, or needs a file to be a folder"
+                    raise InvalidPath(given.path, reason) from error
                 raise

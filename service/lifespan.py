@@ -11,9 +11,13 @@ from kernel_image import contract
 from service import clock
 from service.artifacts import FileStore
 from service.errors import RegistryInUse, RegistryMissing, StorageInUse
+from service.execution_log import ExecutionLog
+from service.execution_registry import ExecutionRegistry
 from service.executor import Executor
 from service.housekeeping import keep_house
 from service.limits import StorageQuota
+from service.logs import loop_failed
+from service.metrics import Metrics
 from service.readiness import KernelReadiness, SelfTest
 from service.records import ContainerRecord
 from service.registry import Registry
@@ -22,6 +26,7 @@ from service.session_registry import SessionRegistry
 from service.sessions import Sessions
 from service.settings import MIB, Settings
 from service.storage_lock import lock
+from service.traces import Traces
 from sessions.containers import DockerEngine
 from sessions.models import Connection, Limits
 from sessions.pool import Pool, PoolSettings
@@ -54,6 +59,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await registry.migrate()
         await files.count_stored()
         instance_id = await registry.instance_id(settings.instance_id)
+        asyncio.get_running_loop().set_exception_handler(loop_failed)
+        metrics: Metrics = app.state.metrics
+        traces: Traces = app.state.traces
+        stack.push_async_callback(traces.close)
+        executions = ExecutionLog(ExecutionRegistry(registry), metrics, traces, keeps_code=settings.keep_code)
         await stack.enter_async_context(_running(keep_house(files, registry)))
 
         engine = DockerEngine(await registry.instance_id())
@@ -67,13 +77,15 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             ContainerRegistry(registry, instance_id),
             kept,
             self_test,
+            metrics,
         )
         await stack.enter_async_context(pool)
 
         app.state.files = files
         app.state.kernels = KernelReadiness(engine, pool, instance_id, self_test)
-        app.state.executor = executor = Executor(Stores(settings, files, registry), pool)
-        stack.push_async_callback(executor.close)
+        app.state.executor = executor = Executor(Stores(settings, files, executions), pool)
+        app.state.executions = executions
+        stack.push_async_callback(executions.close)
         sessions = Sessions(executor, pool, registry, session_registry, instance_id)
         app.state.sessions = await stack.enter_async_context(sessions)
         yield

@@ -11,6 +11,19 @@ from sessions.models import JsonObject
 FileOrigin = Literal["upload", "output", "display"]
 CellState = Literal["running", "done", "lost"]
 """``lost``: it began, and what became of it is not known."""
+ExecutionKind = Literal["execute", "session", "bash"]
+"""Without a session; a cell of one; a shell command in one."""
+Outcome = Literal["ok", "error", "timeout", "memory", "cpu", "died", "lost", "cancelled", "failed", "running"]
+"""
+error: an exception, or an exit status other than 0
+timeout, memory, cpu: a limit ended it
+died: its process was ended, or ended itself
+lost: its container was lost
+cancelled: whoever asked for it went away, or its session was ended
+failed: the service could not go on
+running: it has not ended; in no row
+"""
+RUNNING: Final = "running"
 SessionEnd = Literal["expired", "idle", "deleted", "lost"]
 
 ONE_TENANT: Final = "default"
@@ -48,7 +61,11 @@ class FilePage:
 
 @dataclass(frozen=True)
 class ExecutionRecord:
-    """That code ran and how it ended. The code itself is not kept."""
+    """That code ran and how it ended.
+
+    Milliseconds of its stages are those of `service.timeline`. None where it was not measured, as
+    before there were such columns, and of what was lost.
+    """
 
     execution_id: str
     created_at: float
@@ -62,6 +79,30 @@ class ExecutionRecord:
     files_in: int
     files_out: int
     owner: str = ONE_TENANT
+    kind: ExecutionKind = "execute"
+    session_id: str | None = None
+    queue_ms: float | None = None
+    start_ms: float | None = None
+    stage_ms: float | None = None
+    run_ms: float | None = None
+    gather_ms: float | None = None
+    store_ms: float | None = None
+    cpu_ms: float | None = None
+    code_bytes: int | None = None
+    display_bytes: int | None = None
+    """About what its rich outputs take."""
+    files_in_bytes: int | None = None
+    files_out_bytes: int | None = None
+    code: str | None = None
+    """None unless KEEP_CODE is set."""
+
+
+@dataclass(frozen=True)
+class ExecutionPage:
+    """Executions, newest first, and where the next page begins (None: no more)."""
+
+    executions: tuple[ExecutionRecord, ...]
+    next: str | None
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""The registry: what the service must still know after a restart. Sessions: ``session_registry``.
+"""The registry: what the service must still know after a restart.
+
+Sessions: ``session_registry``; executions: ``execution_registry``.
 
 Every method is one transaction, done on a thread so that the event loop never waits for the
 database.
 """
 
-import base64
-import math
 import uuid
 from collections.abc import Collection
 from dataclasses import asdict
@@ -15,16 +15,16 @@ from sqlalchemy import bindparam, delete, func, insert, or_, select, tuple_, upd
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from service.cursor import make_cursor, read_cursor
 from service.database import Database, as_record, count, make_engine
-from service.errors import FileNotFound, InvalidCursor, RegistryUnavailable
-from service.records import ContainerRecord, ExecutionRecord, FilePage, StoredFile
+from service.errors import FileNotFound, RegistryUnavailable
+from service.records import ContainerRecord, FilePage, StoredFile
 from service.tables import ContainerRow, ExecutionRow, FileRow, InstanceRow, SessionRow, table_of
 
 __all__ = ["Registry", "make_engine"]
 
 _INSTANCE_ID = "instance_id"
 _ADD_FILE = insert(table_of(FileRow))
-ADD_EXECUTION = insert(table_of(ExecutionRow))
 _ADD_CONTAINER = insert(table_of(ContainerRow))
 _CONTAINER_REMOVED = (
     update(table_of(ContainerRow))
@@ -36,7 +36,7 @@ _IDS_PER_QUERY = 500
 
 
 class Registry:
-    """A database of files, executions and containers; ``SessionRegistry`` is its other half.
+    """A database of files and containers; ``SessionRegistry`` and ``ExecutionRegistry`` are its other parts.
 
     Every method raises ``RegistryUnavailable`` when the database fails, and ``StorageFull`` when
     its disk is full.
@@ -114,13 +114,14 @@ class Registry:
             FileRow.owner == owner, or_(FileRow.expires_at.is_(None), FileRow.expires_at > now)
         )
         if after is not None:
-            query = query.where(position > _read_cursor(after))
+            created_at, identifier = read_cursor(after)
+            query = query.where(position > (created_at, str(identifier)))
         if limit is not None:
             query = query.limit(limit + 1)
         rows = await self._run(lambda session: session.scalars(query).all())
         more = limit is not None and len(rows) > limit
         files = tuple(as_record(StoredFile, row) for row in rows[:limit])
-        return FilePage(files, _make_cursor(files[-1]) if more else None)
+        return FilePage(files, make_cursor(files[-1].created_at, files[-1].file_id) if more else None)
 
     async def delete_file(self, file_id: str) -> StoredFile | None:
         """Forget a file and return it; None if it was not known."""
@@ -154,11 +155,7 @@ class Registry:
 
         return await self._run(look_up)
 
-    # Executions and containers
-
-    async def add_execution(self, execution: ExecutionRecord) -> None:
-        """Remember how an execution ended."""
-        await self._write((ADD_EXECUTION, asdict(execution)))
+    # Containers
 
     async def add_container(self, container: ContainerRecord) -> None:
         """Remember a container, so that a later process can find or remove it."""
@@ -211,22 +208,3 @@ def _delete_file(session: Session, file_id: str) -> StoredFile | None:
     if row is None or not count(session.execute(delete(FileRow).where(FileRow.file_id == file_id))):
         return None
     return as_record(StoredFile, row)
-
-
-def _make_cursor(last: StoredFile) -> str:
-    """Where the page after ``last`` begins; callers should see nothing in it."""
-    text = f"{last.created_at!r} {last.file_id}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[float, str]:
-    try:
-        padding = "=" * (-len(cursor) % 4)
-        text = base64.b64decode(cursor + padding, altchars="-_", validate=True).decode("ascii")
-        created_at, file_id = text.split(" ")
-        position = (float(created_at), str(uuid.UUID(file_id)))
-    except ValueError:
-        raise InvalidCursor(cursor) from None
-    if not math.isfinite(position[0]):
-        raise InvalidCursor(cursor)
-    return position

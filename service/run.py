@@ -3,16 +3,14 @@
 import asyncio
 import base64
 import binascii
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Final, Literal
 
-from service import clock
 from service.artifacts import FileStore
 from service.errors import FileTooLarge, RegistryUnavailable, StorageFailed, StorageFull, StorageQuotaExceeded
+from service.execution_log import Entry, ExecutionLog
 from service.records import ExecutionRecord, FileOrigin, StoredFile
-from service.registry import Registry
 from service.schemas import ExecuteResult, ExecutionError, SkippedFile, WorkspaceFile
 from service.settings import MIB, Settings
 from sessions.errors import SupervisorFailed
@@ -37,10 +35,10 @@ _DOWNLOADS_AT_ONCE: Final = 4
 class Stores:
     """Where a run puts what it makes."""
 
-    def __init__(self, settings: Settings, files: FileStore, registry: Registry) -> None:
+    def __init__(self, settings: Settings, files: FileStore, executions: ExecutionLog) -> None:
         self.settings = settings
         self.files = files
-        self.registry = registry
+        self.executions = executions
 
 
 class _NoRoom(Exception):
@@ -57,18 +55,15 @@ class Run:
         events: AsyncGenerator[CellEvent],
         lease: AsyncExitStack,
         conclude: Conclude,
-        *,
-        files_in: int,
-        owner: str,
+        entry: Entry,
         cell_id: str | None = None,
     ) -> None:
-        self.execution_id = uuid.uuid4().hex
+        self.entry = entry
+        self.execution_id = entry.execution_id
         self._stores = stores
         self._sandbox = sandbox
         self._events = events
         self._conclude = conclude
-        self._files_in = files_in
-        self._owner = owner
         self._cell_id = cell_id
         self._lease = lease
         self.record: ExecutionRecord
@@ -76,23 +71,29 @@ class Run:
         self._images = 0
         self._room = 0
         """Bytes that its files may still have."""
-        self._created_at = clock.now()
 
     async def close(self) -> None:
         """Give the kernel back; also after the events have ended, when it does nothing."""
+        self.entry.cancelled()
         await self._lease.aclose()
 
     async def events(self) -> AsyncGenerator[RunEvent]:
         """Text and rich outputs as they come, then the result."""
         async with self._lease:
-            async for event in self._events:
-                if isinstance(event, Display):
-                    await self._store_images(event.output)
-                    yield event
-                elif isinstance(event, CellResult):
-                    yield await self._finish(event)
-                else:
-                    yield event
+            try:
+                async for event in self._events:
+                    if isinstance(event, Display):
+                        await self._store_images(event.output)
+                        yield event
+                    elif isinstance(event, CellResult):
+                        yield await self._finish(event)
+                    else:
+                        yield event
+            except BaseException as error:
+                # A session's cell goes on where only this life of the service ends.
+                if isinstance(error, Exception) or self._cell_id is None:
+                    self.entry.broke(error)
+                raise
 
     async def _store_images(self, output: JsonObject) -> None:
         """Give each image in `output` a file id, next to what its metadata says already.
@@ -107,13 +108,15 @@ class Run:
             if data is None or self._images >= self._stores.settings.max_output_files:
                 continue
             self._images += 1
-            stored = await self._save(_once(data), f"output-{self._images}.{suffix}", "display", mime)
+            with self.entry.timeline.during("store"):
+                stored = await self._save(_once(data), f"output-{self._images}.{suffix}", "display", mime)
             if isinstance(stored, StoredFile):
                 described = output["metadata"].get(mime)
                 facts = described if isinstance(described, dict) else {}
                 output["metadata"][mime] = {**facts, "file_id": stored.file_id}
 
     async def _finish(self, result: CellResult) -> ExecuteResult:
+        self.entry.ran(result)
         limit = self._stores.settings.max_output_files
         places = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
 
@@ -122,7 +125,8 @@ class Run:
                 return await self._fetch(file)
 
         self._room = self._stores.settings.workspace_size_mb * MIB
-        fetched = await asyncio.gather(*(fetch(file) for file in result.changed[:limit]))
+        with self.entry.timeline.during("store"):
+            fetched = await asyncio.gather(*(fetch(file) for file in result.changed[:limit]))
         skipped = [SkippedFile(path=s.path, size_bytes=s.size_bytes, reason=s.reason) for s in result.skipped]
         skipped += [file for file in fetched if isinstance(file, SkippedFile)]
         too_many = f"more than MAX_OUTPUT_FILES={limit} files"
@@ -131,7 +135,8 @@ class Run:
             for file in result.changed[limit:]
         ]
         files = [file for file in fetched if isinstance(file, WorkspaceFile)]
-        self.record = self._record_of(result, len(files))
+        self.entry.files_out, self.entry.files_out_bytes = len(files), sum(file.size_bytes for file in files)
+        self.record = self.entry.ended(result)
         state, state_reason = await self._conclude(result, self.record)
         error = result.error
         return ExecuteResult(
@@ -190,42 +195,18 @@ class Run:
     ) -> StoredFile | str:
         """Store a file; if that can't be, the reason why."""
         try:
-            return await self._stores.files.save(
+            stored = await self._stores.files.save(
                 chunks,
                 name,
-                owner=self._owner,
+                owner=self.entry.owner,
                 origin=origin,
                 execution_id=self.execution_id,
                 media_type=media_type,
             )
         except (FileTooLarge, StorageFull, StorageFailed, StorageQuotaExceeded, RegistryUnavailable) as error:
             return str(error)
-
-    def _record_of(self, result: CellResult, files_out: int) -> ExecutionRecord:
-        return ExecutionRecord(
-            execution_id=self.execution_id,
-            created_at=self._created_at,
-            finished_at=clock.now(),
-            outcome=_outcome(result),
-            exit_code=result.exit_code,
-            timed_out=result.timed_out,
-            duration_ms=result.duration_ms,
-            stdout_bytes=result.stdout_bytes,
-            stderr_bytes=result.stderr_bytes,
-            files_in=self._files_in,
-            files_out=files_out,
-            owner=self._owner,
-        )
-
-
-def _outcome(result: CellResult) -> str:
-    """One word for the registry: ok, error, timeout, or the limit or death that ended it."""
-    if result.timed_out:
-        return "timeout"
-    names = {"MemoryLimitExceeded": "memory", "CpuTimeLimitExceeded": "cpu", "KernelDied": "died"}
-    if result.error is not None:
-        return names.get(result.error.name, "error")
-    return "ok" if result.exit_code == 0 else "error"
+        self._stores.executions.metrics.file_stored(origin, stored.size_bytes)
+        return stored
 
 
 def _image_bytes(mime: str, value: object) -> bytes | None:

@@ -17,7 +17,7 @@ from pydantic import (
 from service.records import StoredFile
 
 FILE_ID = "9b2f6c1e-3d55-4d0b-8a49-0c1f5b7a2e64"
-_EXECUTION_ID = "5f0c8a3e7d1b4c52a6e9d3f0b1c2d4e5"
+EXECUTION_ID = "5f0c8a3e7d1b4c52a6e9d3f0b1c2d4e5"
 _SHA256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
 
 MAX_INPUT_FILES = 1000
@@ -206,7 +206,7 @@ class ExecuteResult(BaseModel):
     cell_id: str | None = Field(
         None, description="Id of the cell in its session; null without a session.", examples=[None]
     )
-    execution_id: str = Field(description="Id of this execution.", examples=[_EXECUTION_ID])
+    execution_id: str = Field(description="Id of this execution.", examples=[EXECUTION_ID])
     truncated: list[Literal["stdout", "stderr", "outputs"]] = Field(
         default_factory=list,
         description="What was cut because it was over its limit.",
@@ -326,7 +326,7 @@ class Readiness(BaseModel):
 
     status: Literal["ready"] = Field("ready", description="Always `ready`.", examples=["ready"])
     instance_id: str = Field(
-        description="What this service's containers are labelled with.", examples=[_EXECUTION_ID]
+        description="What this service's containers are labelled with.", examples=[EXECUTION_ID]
     )
     pool: PoolCounts = Field(
         description="The kernels there are.",
@@ -342,6 +342,6 @@ class NotReadyBody(ErrorBody):
     """Why executions are not served yet."""
 
     instance_id: str = Field(
-        description="What this service's containers are labelled with.", examples=[_EXECUTION_ID]
+        description="What this service's containers are labelled with.", examples=[EXECUTION_ID]
     )
     pool: PoolCounts = Field(description="The kernels there are.")

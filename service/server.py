@@ -9,11 +9,20 @@ from service.app import create_app
 from service.errors import StartError
 from service.keyring import SHORT_KEY
 from service.lifespan import lifespan
-from service.routes import execute, files, health, session_files, sessions
-from service.serving import bind, configure_logging, serve
+from service.logs import configure_logging, say
+from service.routes import execute, executions, files, health, metrics, session_files, sessions
+from service.serving import bind, serve
 from service.settings import Settings, load_settings
 
-ROUTERS: Final = (health.router, execute.router, files.router, session_files.router, sessions.router)
+ROUTERS: Final = (
+    health.router,
+    metrics.router,
+    execute.router,
+    executions.router,
+    files.router,
+    session_files.router,
+    sessions.router,
+)
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +38,7 @@ def main() -> None:
         settings = load_settings()
     except StartError as error:
         sys.exit(_complain(error, 2))
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     try:
         app = create_app(settings, lifespan, ROUTERS)
         _warn_of_missing_keys(settings)
@@ -57,7 +66,7 @@ def _warn_of_missing_keys(settings: Settings) -> None:
 
 
 def _complain(error: StartError, exit_code: int) -> int:
-    sys.stderr.write(f"{error}\n")
+    say(str(error), fatal=True)
     return exit_code
 
 

@@ -1,18 +1,19 @@
 """An HTTP server for an application: takes the port, logs, shows the banner, stops in order."""
 
 import gc
-import logging.config
 import resource
 import socket
 import sys
 
 import uvicorn
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.access_log import AccessLog
+from service import logs
 from service.banner import banner
 from service.connection import patient_for
 from service.errors import ANSWERS, AddressUnavailable, StartError
+from service.ingress import Ingress
 
 # Time that requests under way get to end when the server stops, in seconds.
 _GRACE_SEC = 5
@@ -40,7 +41,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    app: ASGIApp,
+    app: FastAPI,
     host: str,
     sock: socket.socket,
     client_timeout_sec: float = 30,
@@ -58,14 +59,14 @@ def serve(
 
 
 def make_server(
-    app: ASGIApp, host: str, client_timeout_sec: float = 30, *, needs_key: bool = False
+    app: FastAPI, host: str, client_timeout_sec: float = 30, *, needs_key: bool = False
 ) -> uvicorn.Server:
     """A server that is yet to run; ``host`` and ``needs_key`` are for the banner.
 
     It hangs up on clients that keep it waiting for ``client_timeout_sec``: see ``Connection``.
     """
     config = uvicorn.Config(
-        AccessLog(_PlainStartErrors(app)),
+        Ingress(_PlainStartErrors(app), app),
         loop="uvloop",
         http=patient_for(client_timeout_sec),
         ws="none",
@@ -99,11 +100,10 @@ class _Server(uvicorn.Server):
             # Someone else began to listen while this service was starting.
             reason = error.strerror or str(error)
             await self.lifespan.shutdown()
-            sys.stderr.write(f"{AddressUnavailable(self._host, port, reason)}\n")
+            logs.say(str(AddressUnavailable(self._host, port, reason)), fatal=True)
             sys.exit(1)
         if not self.should_exit:
-            sys.stdout.write(f"{banner(self._host, port, needs_key=self._needs_key)}\n")
-            sys.stdout.flush()
+            logs.say(banner(self._host, port, needs_key=self._needs_key))
             # What there is by now stays: the collector need not look at it again and again.
             gc.collect()
             gc.freeze()
@@ -127,23 +127,3 @@ class _PlainStartErrors:
             await send(message)
 
         await self._app(scope, receive, say if scope["type"] == "lifespan" else send)
-
-
-def configure_logging(level: str) -> None:
-    """One line for each event, to standard error: time, level, logger, message."""
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-            "root": {"handlers": ["stderr"], "level": level},
-            "loggers": {
-                # They report each of their steps, or what a client sent, as news.
-                "alembic": {"level": "WARNING"},
-                "python_multipart": {"level": "ERROR"},
-                "urllib3": {"level": "WARNING"},
-                "docker": {"level": "WARNING"},
-            },
-        }
-    )

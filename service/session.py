@@ -6,21 +6,23 @@ import json
 import logging
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, replace
 from typing import Final
 
 from service import clock
 from service.cell_note import CellNote
-from service.errors import NoInputRequest, SessionBusy
+from service.errors import NoInputRequest, SessionBusy, SessionEnded
+from service.execution_log import Entry
 from service.executor import Executor, Input
 from service.live_cell import LiveCell
-from service.records import CellRecord, ExecutionRecord, SessionRecord
+from service.records import CellRecord, ExecutionKind, ExecutionRecord, SessionRecord
 from service.registry import Registry
 from service.run import Conclude, Run, State
 from service.session_registry import SessionRegistry
 from service.session_schemas import BashRequest, BashResponse, SessionExecuteRequest
-from sessions.errors import KernelEnded, SupervisorFailed
+from service.settle import settle
+from sessions.errors import KernelEnded, SupervisorFailed, told
 from sessions.models import Cell, CellEvent, CellResult, Command, OutputChunk
 from sessions.sandbox import Sandbox
 
@@ -91,16 +93,26 @@ class Session:
             TooManyExecutions, SessionBusy: nothing has run.
             SupervisorFailed: the container is lost.
         """
-        cell = self._executor.cell_of(request, final=False, allow_stdin=request.allow_stdin)
-        inputs = await self._executor.check_inputs(request.files, self.record.owner)
         async with AsyncExitStack() as counted:
-            counted.enter_context(self._executor.running.one_of(self.record.owner))
-            await self._take_turn()
-            return await self._execute(request, cell, inputs, counted.pop_all())
+            with self._entry("session", request.code) as entry:
+                cell = self._executor.cell_of(request, entry, final=False, allow_stdin=request.allow_stdin)
+                inputs = await self._executor.check_inputs(request.files, entry)
+                counted.enter_context(self._executor.running.one_of(self.record.owner))
+                with entry.timeline.during("queue"):
+                    await self._take_turn()
+                return await self._execute(request, cell, inputs, entry, counted.pop_all())
         raise AssertionError("unreachable")
 
+    def _entry(self, kind: ExecutionKind, code: str) -> Entry:
+        return self._executor.executions.begin(kind, self.record.owner, code, self.session_id)
+
     async def _execute(
-        self, request: SessionExecuteRequest, cell: Cell, inputs: list[Input], held: AsyncExitStack
+        self,
+        request: SessionExecuteRequest,
+        cell: Cell,
+        inputs: list[Input],
+        entry: Entry,
+        held: AsyncExitStack,
     ) -> LiveCell:
         """Begin a cell, whose turn it is; `held` is closed when it is over."""
         try:
@@ -116,15 +128,15 @@ class Session:
                 )
                 cell = replace(cell, note=json.dumps(asdict(record), ensure_ascii=False))
                 try:
-                    await self._executor.stage(self.sandbox, inputs, self.record.owner)
-                    events, in_new_kernel = await self._begin(stack, cell)
+                    await self._executor.stage(self.sandbox, inputs, entry)
+                    events, in_new_kernel = await self._begin(stack, cell, entry)
                 except SupervisorFailed as error:
                     raise await self._recover(error) from error
                 self._number += 1
                 live = LiveCell(cell.cell_id, self._number)
                 note = CellNote(self._sessions, record)
                 conclude = self._tell_of_new_kernel if in_new_kernel else self._conclude
-                self._follow(live, events, stack.pop_all(), conclude, note, files_in=len(inputs))
+                self._follow(live, events, stack.pop_all(), conclude, note, entry)
         except BaseException:
             self._turn.release()
             raise
@@ -132,13 +144,18 @@ class Session:
             await note.write()
         return live
 
-    async def _begin(self, stack: AsyncExitStack, cell: Cell) -> tuple[AsyncGenerator[CellEvent], bool]:
+    async def _begin(
+        self, stack: AsyncExitStack, cell: Cell, entry: Entry
+    ) -> tuple[AsyncGenerator[CellEvent], bool]:
         """Begin a cell; also gives whether it is in a new kernel, the old one having ended meanwhile."""
         budget = self._executor.budget
+        entry.began()
         try:
             return await stack.enter_async_context(self.sandbox.begin(cell, budget)), False
         except KernelEnded:
-            await self._start_kernel()
+            with entry.timeline.during("start"):
+                await self._start_kernel()
+            entry.began()
             return await stack.enter_async_context(self.sandbox.begin(cell, budget)), True
 
     def _follow(
@@ -148,8 +165,7 @@ class Session:
         lease: AsyncExitStack,
         conclude: Conclude,
         note: CellNote,
-        *,
-        files_in: int,
+        entry: Entry,
     ) -> None:
         """Run a begun cell to its end in the background; then the next one has its turn."""
         run = Run(
@@ -158,8 +174,7 @@ class Session:
             events,
             lease,
             conclude,
-            files_in=files_in,
-            owner=self.record.owner,
+            entry,
             cell_id=live.cell_id,
         )
         live.execution_id = run.execution_id
@@ -182,6 +197,9 @@ class Session:
             await self._keep_result(live, run, note)
         except asyncio.CancelledError:
             await note.write()
+            if isinstance(self._closed, SessionEnded):
+                run.entry.cancelled()
+                self._executor.executions.forget(live.execution_id)
             raise
         except SupervisorFailed as error:
             failure = await self._recover(error)
@@ -192,6 +210,7 @@ class Session:
             live.end(failure or self._closed)
             self._turn.release()
         if failure is not None:
+            run.entry.not_kept()
             await note.lost()
 
     async def _recover(self, failure: SupervisorFailed) -> SupervisorFailed:
@@ -199,7 +218,7 @@ class Session:
 
         Returns what to tell the caller.
         """
-        log.warning("session %s: %s", self.session_id, failure)
+        log.warning("session %s: %s", self.session_id, told(failure))
         try:
             await self._start_kernel()
         except SupervisorFailed:
@@ -213,6 +232,7 @@ class Session:
             self.execution_count = response.execution_count
         self.record = replace(self.record, last_used_at=clock.now())
         await note.done(response.model_dump(), run.record)
+        self._executor.executions.forget(run.execution_id)
 
     async def _conclude(self, result: CellResult, _: ExecutionRecord) -> tuple[State, str]:
         """See to it that the next call finds a kernel."""
@@ -300,26 +320,44 @@ class Session:
 
     async def run_command(self, request: BashRequest) -> BashResponse:
         """Run a shell command in the workspace, when it is its turn."""
-        command = Command(request.cmd, request.timeout_ms / 1000)
+        with (
+            self._entry("bash", request.cmd) as entry,
+            self._executor.running.one_of(self.record.owner),
+        ):
+            with entry.timeline.during("queue"):
+                await self._take_turn()
+            try:
+                return await self._run_command(request, entry)
+            finally:
+                self._turn.release()
+
+    async def _run_command(self, request: BashRequest, entry: Entry) -> BashResponse:
+        command = Command(request.cmd, request.timeout_ms / 1000, entry.execution_id)
         text: dict[str, list[str]] = {"stdout": [], "stderr": []}
-        with self._executor.running.one_of(self.record.owner):
-            async with self._own_turn(), self._begun_command(command) as events:
-                async for event in events:
-                    if isinstance(event, OutputChunk):
-                        text[event.stream].append(event.text)
-                    elif isinstance(event, CellResult):
-                        await self._touch()
-                        return BashResponse(
-                            stdout="".join(text["stdout"]),
-                            stderr="".join(text["stderr"]),
-                            exit_code=event.exit_code,
-                            timed_out=event.timed_out,
-                            duration_ms=event.duration_ms,
-                        )
+        entry.began()
+        async with self.sandbox.begin_command(command, self._executor.budget) as events:
+            async for event in events:
+                if isinstance(event, OutputChunk):
+                    text[event.stream].append(event.text)
+                elif isinstance(event, CellResult):
+                    entry.ran(event)
+                    await self._keep_command(entry.ended(event))
+                    return BashResponse(
+                        stdout="".join(text["stdout"]),
+                        stderr="".join(text["stderr"]),
+                        exit_code=event.exit_code,
+                        timed_out=event.timed_out,
+                        duration_ms=event.duration_ms,
+                        execution_id=entry.execution_id,
+                    )
         raise AssertionError("a command ended without a result")
 
-    def _begun_command(self, command: Command) -> AbstractAsyncContextManager[AsyncGenerator[CellEvent]]:
-        return self.sandbox.begin_command(command, self._executor.budget)
+    async def _keep_command(self, execution: ExecutionRecord) -> None:
+        self.record = replace(self.record, last_used_at=execution.finished_at)
+        try:
+            await settle(self._sessions.add_command(self.session_id, execution))
+        finally:
+            self._executor.executions.forget(execution.execution_id)
 
     # --- a new life of the service ------------------------------------------------------------------
 
@@ -366,7 +404,10 @@ class Session:
                 return
             live = LiveCell(cell.cell_id, cell.number)
             note = CellNote(self._sessions, cell, is_written=True)
-            self._follow(live, events, stack.pop_all(), self._conclude, note, files_in=0)
+            entry = self._executor.executions.resume(
+                cell.cell_id, self.record.owner, cell.code, self.session_id, cell.started_at
+            )
+            self._follow(live, events, stack.pop_all(), self._conclude, note, entry)
 
     async def _make_sure_of_kernel(self) -> None:
         """The kernel answers, or is interrupted in what it does for nobody, or is replaced."""

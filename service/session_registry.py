@@ -6,8 +6,9 @@ from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from service.database import Change, as_record, count
+from service.execution_registry import ADD_EXECUTION
 from service.records import CellRecord, CellState, ExecutionRecord, SessionEnd, SessionRecord
-from service.registry import ADD_EXECUTION, Registry
+from service.registry import Registry
 from service.tables import CellRow, SessionRow, table_of
 from sessions.models import JsonObject
 
@@ -16,6 +17,12 @@ _CELL_DONE = (
     update(table_of(CellRow))
     .where(CellRow.cell_id == bindparam("id"))
     .values(state="done", finished_at=bindparam("at"), result=bindparam("answer"))
+)
+
+_USED = (
+    update(table_of(SessionRow))
+    .where(SessionRow.session_id == bindparam("id"), SessionRow.ended_at.is_(None))
+    .values(last_used_at=bindparam("at"))
 )
 
 
@@ -111,7 +118,12 @@ class SessionRegistry:
         """Note that a cell is done, and the execution it was. `is_new`: it has no row yet."""
         end = {"id": cell.cell_id, "at": cell.finished_at, "answer": cell.result}
         change: Change = (_ADD_CELL, asdict(cell)) if is_new else (_CELL_DONE, end)
-        await self._write(change, (ADD_EXECUTION, asdict(execution)))
+        await self._write(change, (ADD_EXECUTION, vars(execution)))
+
+    async def add_command(self, session_id: str, execution: ExecutionRecord) -> None:
+        """Remember a shell command that ran in a session, which was used by that."""
+        used = {"id": session_id, "at": execution.finished_at}
+        await self._write((_USED, used), (ADD_EXECUTION, vars(execution)))
 
     async def get_cell(self, session_id: str, cell_id: str) -> CellRecord | None:
         """The cell of this id if it is one of this session's."""

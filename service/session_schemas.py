@@ -164,6 +164,7 @@ class BashResponse(BaseModel):
     )
     timed_out: bool = Field(description="Whether `timeout_ms` ended it.", examples=[False])
     duration_ms: int = Field(description="How long it took, in milliseconds.", examples=[8])
+    execution_id: str = Field(description="Id of this execution.", examples=[_EXECUTION_ID])
 
 
 # Its files

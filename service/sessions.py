@@ -17,7 +17,9 @@ from service.registry import Registry
 from service.session import Session, new_session_id
 from service.session_registry import SessionRegistry
 from service.session_schemas import CreateSessionRequest
-from sessions.errors import SessionsError, SupervisorFailed
+from service.timeline import Timeline
+from service.trail import current
+from sessions.errors import SessionsError, SupervisorFailed, told
 from sessions.models import Connection, Container
 from sessions.pool import Pool
 from sessions.sandbox import Sandbox
@@ -100,6 +102,11 @@ class Sessions:
             raise CellNotFound(cell_id)
         return cell
 
+    def counts(self) -> tuple[int, int]:
+        """How many sessions are ready, and how many busy."""
+        busy = sum(session.busy for session in self._open.values())
+        return len(self._open) - busy, busy
+
     def all_of(self, owner: str) -> list[Session]:
         """The owner's open sessions, oldest first."""
         own = (session for session in self._open.values() if session.record.owner == owner)
@@ -114,14 +121,19 @@ class Sessions:
             InvalidPath, InputNotFound, WorkspaceFull: the request is at fault.
             TooManySessions, NoCapacity, SupervisorFailed: it may work later.
         """
-        inputs = await self._executor.check_inputs(request.files, caller.owner)
+        inputs = await self._executor.find_inputs(request.files, caller.owner)
         self._check_room(caller.owner)
+        executions = self._executor.executions
         self._creating[caller.owner] += 1
         try:
+            waiting_since, timeline = clock.now(), Timeline()
             sandbox = await self._pool.keep(caller.tenant)
+            timeline.waited(waiting_since, sandbox.launched)
+            executions.metrics.waited("open", timeline)
+            executions.traces.waited(current(), timeline)
             try:
                 await sandbox.renew_lease(self._settings.session_lease_sec)
-                await self._executor.stage(sandbox, inputs, caller.owner)
+                await self._executor.put_inputs(sandbox, inputs, caller.owner)
                 now = clock.now()
                 record = SessionRecord(
                     session_id=new_session_id(),
@@ -140,6 +152,7 @@ class Sessions:
             self._creating[caller.owner] -= 1
         session = self._session(record, sandbox)
         self._open[record.session_id] = session
+        executions.metrics.session_opened()
         return session
 
     def _check_room(self, owner: str) -> None:
@@ -169,6 +182,7 @@ class Sessions:
         await session.close(SessionEnded(session.session_id, reason, now))
         await self.registry.end_session(session.session_id, reason, now)
         self._pool.drop(session.sandbox)
+        self._executor.executions.metrics.session_ended(reason)
         log.info("session %s ended: %s", session.session_id, reason)
 
     def _lose(self, session: Session) -> None:
@@ -196,7 +210,7 @@ class Sessions:
         try:
             await session.resume()
         except SessionsError as error:
-            log.warning("session %s did not survive: %s", record.session_id, error)
+            log.warning("session %s did not survive: %s", record.session_id, told(error))
             await self._end(session, "lost")
         else:
             log.info("session %s goes on", record.session_id)
@@ -223,7 +237,7 @@ class Sessions:
                 await session.sandbox.renew_lease(self._settings.session_lease_sec)
         except SupervisorFailed as error:
             if await self._is_gone(session):
-                log.warning("session %s: %s", session.session_id, error)
+                log.warning("session %s: %s", session.session_id, told(error))
                 await self._end(session, "lost")
         except TimeoutError:
             log.warning("session %s: its container is slow to answer", session.session_id)

@@ -30,6 +30,10 @@ def _split(value: object) -> object:
     return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
 def _upper(value: object) -> object:
     return value.strip().upper() if isinstance(value, str) else value
 
@@ -47,6 +51,9 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
     ] = Field("INFO", description="How much is logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`.")
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
+        "console", description="`console`: lines for people; `json`: an object a line, see observability.md."
+    )
     max_request_bytes: int = Field(
         4 * MIB, ge=1024, description="Largest body of a JSON request, in bytes; over it 413."
     )
@@ -103,6 +110,21 @@ class Settings(BaseSettings):
     max_output_files: int = Field(
         256, ge=0, description="Most files one execution may hand back; the rest are skipped."
     )
+
+    keep_code: bool = Field(
+        False, description="`1`: `GET /v1/executions/{id}` also has the code, which is kept for 30 days."
+    )
+
+    # Traces
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None,
+        description="URL of an OpenTelemetry collector (OTLP over HTTP) that traces are sent to; unset means "
+        "none. The other `OTEL_*` variables mean what they mean elsewhere, see observability.md.",
+    )
+    otel_exporter_otlp_traces_endpoint: str | None = Field(
+        None, description="The same, the whole URL for traces with its path."
+    )
+    otel_sdk_disabled: bool = Field(False, description="`true`: no traces, whatever else is set.")
 
     # Files
     max_file_size_mb: int = Field(10, ge=1, description="Largest file, up or down, in MiB.")
@@ -241,6 +263,12 @@ class Settings(BaseSettings):
     def most_ready(self) -> int:
         """Most kernels kept ready."""
         return max(self.pool_size, self.least_ready) if self.pool_max is None else self.pool_max
+
+    @property
+    def traces(self) -> bool:
+        """Whether traces are to be sent."""
+        endpoint = self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint
+        return endpoint is not None and not self.otel_sdk_disabled
 
     @property
     def needs_key(self) -> bool:

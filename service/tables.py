@@ -55,7 +55,7 @@ class ExecutionRow(Base):
     """An execution that has ended; see ``records.ExecutionRecord``."""
 
     __tablename__ = "executions"
-    __table_args__ = (Index(None, "created_at"),)
+    __table_args__ = (Index(None, "owner", "created_at", "execution_id"),)
 
     execution_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     created_at: Mapped[float]
@@ -69,6 +69,20 @@ class ExecutionRow(Base):
     files_in: Mapped[int]
     files_out: Mapped[int]
     owner: Mapped[str] = _owner()
+    kind: Mapped[str] = mapped_column(String(16), server_default="execute")
+    session_id: Mapped[str | None] = mapped_column(String(36))
+    queue_ms: Mapped[float | None]
+    start_ms: Mapped[float | None]
+    stage_ms: Mapped[float | None]
+    run_ms: Mapped[float | None]
+    gather_ms: Mapped[float | None]
+    store_ms: Mapped[float | None]
+    cpu_ms: Mapped[float | None]
+    code_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    display_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    files_in_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    files_out_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    code: Mapped[str | None] = mapped_column(Text)
 
 
 class ContainerRow(Base):

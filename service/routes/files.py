@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from service.artifacts import OpenFile
-from service.dependencies import FilesDep, OwnerDep
+from service.dependencies import FilesDep, MetricsDep, OwnerDep
 from service.downloads import FileResponse, content_disposition, matches, parse_range
 from service.errors import (
     FileNotFound,
@@ -56,10 +56,14 @@ _BYTES = {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}}
     openapi_extra=_MULTIPART,
     responses=refusals(FileTooLarge, InvalidFilename, StorageQuotaExceeded),
 )
-async def upload_file(request: Request, files: FilesDep, owner: OwnerDep) -> StoredFileInfo:
+async def upload_file(
+    request: Request, files: FilesDep, owner: OwnerDep, metrics: MetricsDep
+) -> StoredFileInfo:
     """Store a file, for executions to use."""
     async with receive_upload(request, files.max_bytes) as upload:
         stored = await files.save(upload.chunks(), upload.filename, owner=owner, media_type=upload.media_type)
+    metrics.uploaded("store", stored.size_bytes)
+    metrics.file_stored("upload", stored.size_bytes)
     return StoredFileInfo.of(stored)
 
 

@@ -11,6 +11,7 @@ from starlette.background import BackgroundTask
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from service.body_limit import declared_length
+from service.dependencies import MetricsDep
 from service.downloads import content_disposition
 from service.errors import FileTooLarge, RequestTooLarge, WorkspaceFileNotFound
 from service.media_types import OCTET_STREAM
@@ -120,7 +121,9 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
     responses=refusals(*_FILE, FileTooLarge, WorkspaceFull),
     openapi_extra={"requestBody": {"required": True, "content": _BYTES}},
 )
-async def upload_file(path: FilePath, request: Request, session: SessionDep) -> WrittenFile:
+async def upload_file(
+    path: FilePath, request: Request, session: SessionDep, metrics: MetricsDep
+) -> WrittenFile:
     """Put a file there, in place of one that is there: the body is its content."""
     plain = check_path(path)
     limit = session.max_file_bytes
@@ -142,6 +145,7 @@ async def upload_file(path: FilePath, request: Request, session: SessionDep) -> 
         if size > limit:
             raise FileTooLarge(limit) from error
         raise _told(error, path) from error
+    metrics.uploaded("session", size)
     return WrittenFile(path=plain, size_bytes=size)
 
 

@@ -1,0 +1,79 @@
+"""What every request gets on its way in and out: ids, a line in the log, a count, a span."""
+
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.access_log import AccessLog
+from service.metrics import NO_ROUTE, Metrics
+from service.traces import Traces
+from service.trail import REQUEST_ID_HEADER, TRAIL, Trail, request_id_of
+
+_EXECUTION_ID_HEADER: Final = b"x-execution-id"
+_TRACED: Final = "/v1/"
+_DOWNLOADS: Final = {
+    ("GET", "/v1/files/{file_id}"): "store",
+    ("GET", "/v1/sessions/{session_id}/files/{path}"): "session",
+}
+
+
+class Ingress:
+    """ASGI middleware, around all others, so that no answer and no error passes it by."""
+
+    def __init__(self, app: ASGIApp, application: FastAPI) -> None:
+        """`application` is what `service.app.create_app` made, at the heart of `app`."""
+        self._app = app
+        self._routes: Iterable[Route] = application.state.served
+        self._metrics: Metrics = application.state.metrics
+        self._traces: Traces = application.state.traces
+        self._access_log = AccessLog(route.path_format for route in self._routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        trail = Trail(request_id_of(scope["headers"]))
+        # It stays set: the server logs what it catches, in the request's own task.
+        TRAIL.set(trail)
+        if scope["path"].startswith(_TRACED):
+            self._traces.request_began(trail, scope["headers"])
+        status, sent = 500, 0
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status, sent
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message["headers"], *_headers(trail)]}
+            else:
+                sent += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        finally:
+            seconds = time.perf_counter() - began
+            method, route = scope["method"], self._route_of(scope)
+            self._metrics.request(route, method, status, seconds)
+            if status < 400 and (source := _DOWNLOADS.get((method, route))) is not None:
+                self._metrics.downloaded(source, sent)
+            self._traces.request_ended(trail, method, route, status)
+            self._access_log.note(scope, status, seconds)
+
+    def _route_of(self, scope: Scope) -> str:
+        """The template of the request's path, also where it was refused before it came to a route."""
+        route = scope.get("route")
+        if isinstance(route, Route):
+            return route.path_format
+        path = scope["path"]
+        return next((route.path_format for route in self._routes if route.path_regex.match(path)), NO_ROUTE)
+
+
+def _headers(trail: Trail) -> Iterable[tuple[bytes, bytes]]:
+    yield REQUEST_ID_HEADER, trail.request_id.encode()
+    if trail.execution_id is not None:
+        yield _EXECUTION_ID_HEADER, trail.execution_id.encode()

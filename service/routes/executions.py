@@ -1,0 +1,31 @@
+"""``/v1/executions``: what ran when, how long each stage of it took, and how it ended."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from service.dependencies import ExecutionsDep, OwnerDep
+from service.errors import ExecutionNotFound, InvalidCursor
+from service.execution_schemas import ExecutionInfo, ExecutionList
+from service.routes.path_parameters import ExecutionIdPath
+from service.routes.refusals import refusals
+
+router = APIRouter(prefix="/v1/executions", tags=["executions"], responses=refusals())
+
+
+@router.get("", responses=refusals(InvalidCursor))
+async def list_executions(
+    executions: ExecutionsDep,
+    owner: OwnerDep,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Most executions in a page.")] = 100,
+    after: Annotated[str | None, Query(description="`next` of the page before.", max_length=200)] = None,
+) -> ExecutionList:
+    """List executions, newest first, those that run included."""
+    page = await executions.page(owner, limit, after)
+    return ExecutionList(executions=[ExecutionInfo.of(record) for record in page.executions], next=page.next)
+
+
+@router.get("/{execution_id}", responses=refusals(ExecutionNotFound))
+async def get_execution(execution_id: ExecutionIdPath, executions: ExecutionsDep, owner: OwnerDep) -> ExecutionInfo:
+    """One execution, with or without a session, also while it runs: by the id its answer had."""
+    return ExecutionInfo.of(await executions.get(execution_id, owner))
