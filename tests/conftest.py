@@ -7,7 +7,9 @@ from typing import Any, Protocol
 import pytest
 
 from tests.support.api import Body
+from tests.support.collector import Collector
 from tests.support.engine import Engine, EngineMissing
+from tests.support.keys import KeyedService, make_key
 from tests.support.process import Service
 
 LIGHT: dict[str, Any] = {"KERNEL_PRELOAD": "none"}
@@ -108,6 +110,40 @@ def reusing_service(open_service: Callable[..., Service]) -> Iterator[Service]:
 def default_service(open_service: Callable[..., Service]) -> Iterator[Service]:
     """A service with nothing set but where it listens and stores: the defaults."""
     yield from serving(open_service)
+
+
+@pytest.fixture(scope="session")
+def collector() -> Iterator[Collector]:
+    """A collector of traces."""
+    collector = Collector()
+    yield collector
+    collector.close()
+
+
+@pytest.fixture(scope="session")
+def watched(
+    open_service: Callable[..., Service], collector: Collector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KeyedService]:
+    """A service that tells all it can of itself: JSON logs of every level, traces, metrics."""
+    file = tmp_path_factory.mktemp("watched") / "keys"
+    make_key(file, "somebody")
+    service = open_service(
+        **LIGHT,
+        API_KEYS_FILE=file,
+        KEY_REQUESTS_PER_MINUTE=0,
+        CONTAINER_REUSE="tenant",
+        MAX_EXEC_TIMEOUT_MS=60_000,
+        CPU_TIME_LIMIT_SEC=1,
+        MEMORY_LIMIT_MB=64,
+        LOG_FORMAT="json",
+        LOG_LEVEL="DEBUG",
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        OTEL_BSP_SCHEDULE_DELAY=100,
+    )
+    keyed = KeyedService(service, file)
+    yield keyed
+    keyed.close()
+    service.finish()
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,7 @@ CALLS: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/v1/sessions/{session_id}/cells"): {},
     ("GET", "/v1/sessions/{session_id}/cells/{cell_id}"): {},
     ("GET", "/v1/sessions/{session_id}/notebook"): {},
+    ("GET", "/v1/executions/{execution_id}"): {},
     ("POST", "/v1/sessions/{session_id}/restart"): {},
     ("DELETE", "/v1/sessions/{session_id}/files/{path}"): {},
     ("DELETE", "/v1/sessions/{session_id}"): {},
@@ -117,6 +118,16 @@ def keyed(
     service.finish()
 
 
+def of_cell(cell_id: str) -> dict[str, str]:
+    """The ids of a cell, which has that of its execution."""
+    return {"cell_id": cell_id, "execution_id": cell_id}
+
+
+def lasting(response: httpx.Response) -> dict[str, str]:
+    """The headers of an answer but those that are new each time."""
+    return {name: value for name, value in response.headers.items() if name not in ("date", "x-request-id")}
+
+
 @dataclass(frozen=True)
 class Things:
     """What one key has: ids, and the secret that is in all of it."""
@@ -129,7 +140,7 @@ class Things:
     @property
     def ids(self) -> dict[str, str]:
         """Ids by the names of the parameters of paths."""
-        return {"file_id": self.file_id, "session_id": self.session.id, "cell_id": self.cell_id}
+        return {"file_id": self.file_id, "session_id": self.session.id, **of_cell(self.cell_id)}
 
     def unchanged(self) -> dict[str, Any]:
         """All that somebody else could have changed."""
@@ -165,7 +176,7 @@ def filled(path: str, ids: dict[str, str]) -> str:
 
 def shown(response: httpx.Response, ids: dict[str, str]) -> tuple[int, dict[str, str], str]:
     """All of an answer but the time and the ids it was asked about."""
-    headers = {name: value for name, value in response.headers.items() if name != "date"}
+    headers = lasting(response)
     text = response.text
     for name, value in ids.items():
         text = text.replace(value, f"<{name}>")
@@ -201,8 +212,12 @@ def test_someone_elses_id_is_an_unknown_one(app: FastAPI, keyed: KeyedService, a
     ended.delete()
     deleted = keyed.api("alice").upload(b"x")
     keyed.api("alice").http.delete(f"/v1/files/{deleted}")
-    gone = {"file_id": deleted, "session_id": ended.id, "cell_id": ended_cell}
-    unknown = {"file_id": str(uuid.uuid4()), "session_id": str(uuid.uuid4()), "cell_id": uuid.uuid4().hex}
+    gone = {"file_id": deleted, "session_id": ended.id, **of_cell(ended_cell)}
+    unknown = {
+        "file_id": str(uuid.uuid4()),
+        "session_id": str(uuid.uuid4()),
+        **of_cell(uuid.uuid4().hex),
+    }
     before = alices.unchanged()
 
     refusals: dict[str, int] = {}
@@ -356,8 +371,7 @@ def test_without_a_key_nothing_is_there(app: FastAPI, keyed: KeyedService, alice
                     assert response.content == b""
                     continue
                 assert problem(response)["code"] == code, (verb, path)
-                headers = {name: value for name, value in response.headers.items() if name != "date"}
-                shapes[code].add(f"{headers} {response.text}")
+                shapes[code].add(f"{lasting(response)} {response.text}")
     assert {code: len(answers) for code, answers in shapes.items()} == {"key_missing": 1, "key_invalid": 1}
     assert 'Bearer realm="code-interpreter"' in shapes["key_missing"].pop()
     assert 'error="invalid_token"' in shapes["key_invalid"].pop()
@@ -528,7 +542,7 @@ def test_no_key_is_in_the_log_or_the_registry(keyed: KeyedService, alices: Thing
     assert re.search(rb'service.access_log \S+ alice "GET /v1/files" 200', written)
     assert re.search(rb'service.access_log \S+ - "GET /v1/files" 401', written)
     assert b"wrong-key" not in written
-    for key in (*keyed.keys(), ENV_KEY):
+    for key in (*keyed.every_key(), ENV_KEY):
         assert key.encode() not in written
         assert digest(key).hex().encode() not in written
         assert digest(key) not in written

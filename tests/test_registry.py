@@ -22,6 +22,7 @@ from service.errors import (
     RegistryTooNew,
     RegistryUnavailable,
 )
+from service.execution_registry import ExecutionRegistry
 from service.records import ONE_TENANT, ContainerRecord, ExecutionRecord, StoredFile
 from service.registry import Registry, make_engine
 
@@ -194,7 +195,7 @@ async def test_old_history_is_forgotten(registry: Registry, tmp_path: Path) -> N
         await registry.add_container(record)
     await registry.container_removed(gone.container_id, 50.0)
     for finished_at in (50.0, 150.0):
-        await registry.add_execution(execution(finished_at))
+        await ExecutionRegistry(registry).add(execution(finished_at))
     await registry.add_file(stored_file(1.0))
     assert await registry.prune(before=100.0) == 2
     assert await registry.prune(before=100.0) == 0

@@ -27,7 +27,8 @@ from pathlib import Path
 from fastapi import APIRouter
 from service.app import create_app
 from service.errors import RegistryTooNew
-from service.serving import bind, configure_logging, serve
+from service.logs import configure_logging
+from service.serving import bind, serve
 from tests.files_support import file_store, make_settings
 
 folder, port, start = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from alembic import command
+from sqlalchemy import inspect
 
 from service import migrations
 from service.errors import RegistryUnavailable
+from service.execution_registry import ExecutionRegistry
 from service.records import (
     ONE_TENANT,
     CellRecord,
@@ -335,16 +337,18 @@ async def test_a_registry_of_the_first_revision_keeps_what_it_has(url: str) -> N
             ("containers", asdict(container)),
             ("instance", {"key": "instance_id", "value": "its name"}),
         ):
-            values.pop("owner", None)
-            columns, places = ", ".join(values), ", ".join("?" * len(values))
+            first = inspect(connection).get_columns(table)
+            row = {column["name"]: values[column["name"]] for column in first}
+            columns, places = ", ".join(row), ", ".join("?" * len(row))
             connection.exec_driver_sql(
-                f"INSERT INTO {table} ({columns}) VALUES ({places})", tuple(values.values())
+                f"INSERT INTO {table} ({columns}) VALUES ({places})", tuple(row.values())
             )
     engine.dispose()
 
     registry, sessions = await reopened(url)
     await registry.migrate()
     assert await registry.get_file(file.file_id, ONE_TENANT) == file
+    assert await ExecutionRegistry(registry).get(execution.execution_id, ONE_TENANT) == execution
     assert await registry.live_containers("one") == [container]
     assert await registry.instance_id() == "its name"
     record = a_session(container_id=container.container_id)

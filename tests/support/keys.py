@@ -45,7 +45,7 @@ class KeyedService:
             self._keys[name] = make_key(self.file, name)
         return self._keys[name]
 
-    def keys(self) -> list[str]:
+    def every_key(self) -> list[str]:
         """All keys that were made by `key`."""
         return list(self._keys.values())
 

@@ -1,0 +1,287 @@
+"""``/v1/executions``: every execution can be looked up by its id, whatever became of it."""
+
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import StartService
+from tests.support.api import Api, Body, problem
+from tests.support.keys import KeyedService
+from tests.support.process import Service
+from tests.support.session import Session, new_session
+from tests.support.sse import events
+
+STAGES = ("queue_ms", "start_ms", "stage_ms", "run_ms", "gather_ms", "store_ms")
+SIZES = {"code_bytes", "stdout_bytes", "stderr_bytes", "display_bytes"} | {
+    f"files_{way}{unit}" for way in ("in", "out") for unit in ("", "_bytes")
+}
+UNTIL_TOLD = "import os, time\nwhile not os.path.exists('go.txt'): time.sleep(0.02)"
+WHERE = "import socket\nprint(socket.gethostbyname(socket.gethostname()), flush=True)\n"
+
+
+@pytest.fixture
+def api(watched: KeyedService) -> Api:
+    """Alice's."""
+    return watched.api("alice")
+
+
+@pytest.fixture(scope="module")
+def session(watched: KeyedService) -> Iterator[Session]:
+    """A session of alice's."""
+    with new_session(watched.service, watched.api("alice")) as session:
+        yield session
+
+
+def looked_up(api: Api, execution_id: str) -> Body:
+    """`GET /v1/executions/{id}` of one that is there, with what each of them must have."""
+    response = api.http.get(f"/v1/executions/{execution_id}")
+    assert response.status_code == 200, response.text
+    body: Body = response.json()
+    assert body["execution_id"] == execution_id
+    assert set(body["stages"]) == set(STAGES)
+    assert set(body["sizes"]) == SIZES
+    running = body["state"] == "running"
+    assert (body["outcome"] is None) is (body["finished_at"] is None) is running
+    assert running or body["finished_at"] >= body["created_at"]
+    assert all(body["stages"][name] is None or body["stages"][name] >= 0 for name in STAGES)
+    return body
+
+
+def finished(api: Api, execution_id: str, seconds: float = 20) -> Body:
+    """As `looked_up`, once it runs no more."""
+    deadline = time.monotonic() + seconds
+    while (body := looked_up(api, execution_id))["state"] == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return body
+
+
+def remove_container(service: Service, address: str) -> None:
+    """`docker rm -f` of the kernel with that address."""
+    for container in service.engine.inspected(service.instance_id):
+        if service.engine.network(container["Id"])[2] == address:
+            return service.engine.remove(container["Id"])
+    raise AssertionError(f"no kernel at {address}")
+
+
+def test_an_execution_tells_what_it_took(api: Api) -> None:
+    """Times of the stages within the whole, and sizes of all that went in and came out."""
+    code = "data = open('in.txt').read()\nopen('out.txt', 'w').write(data * 2)\nprint('é')\ndata"
+    result = api.run(code, files=api.stage_at({"in.txt": b"12345"}))
+    body = looked_up(api, result["execution_id"])
+    assert (body["kind"], body["session_id"], body["outcome"]) == ("execute", None, "ok")
+    assert (body["exit_code"], body["timed_out"]) == (0, False)
+    assert body["duration_ms"] == result["duration_ms"]
+    assert body["code"] is None
+    stages, sizes = body["stages"], body["sizes"]
+    whole = 1000 * (body["finished_at"] - body["created_at"])
+    assert sum(stages.values()) <= whole + 1
+    assert min(stages[name] for name in ("stage_ms", "run_ms", "store_ms")) > 0
+    assert stages["run_ms"] >= result["duration_ms"] - 1
+    assert (sizes["code_bytes"], sizes["stdout_bytes"], sizes["stderr_bytes"]) == (len(code) + 1, 3 + 8, 0)
+    assert (sizes["files_in"], sizes["files_in_bytes"]) == (1, 5)
+    assert (sizes["files_out"], sizes["files_out_bytes"]) == (1, 10)
+    assert sizes["display_bytes"] > 0
+    assert abs(body["created_at"] - time.time()) < 60
+
+
+ENDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ok": ("1 + 1", {}),
+    "error": ("1 / 0", {}),
+    "timeout": ("import time\ntime.sleep(9)", {"timeout_ms": 100}),
+    "memory": ("hoard = []\nwhile True: hoard.append(bytearray(b'x') * 10_000_000)", {}),
+    "cpu": ("while True: pass", {"timeout_ms": 60_000}),
+    "died": ("import os\nos.kill(os.getpid(), 9)", {}),
+}
+
+
+@pytest.mark.parametrize("outcome", ENDS)
+def test_how_an_execution_ended_can_be_looked_up(api: Api, session: Session, outcome: str) -> None:
+    """Without a session, streamed, and in a session: the same outcome, by the id of the answer."""
+    code, fields = ENDS[outcome]
+    answers = [(api.run(code, **fields), "execute")]
+    if outcome != "cpu":  # which takes its time
+        answers += [
+            (api.stream(code, **fields)[-1].data, "execute"),
+            (session.run(code, **fields), "session"),
+        ]
+    for answer, kind in answers:
+        body = finished(api, answer["execution_id"])
+        assert (body["outcome"], body["kind"]) == (outcome, kind)
+        assert (body["exit_code"], body["timed_out"]) == (answer["exit_code"], answer["timed_out"])
+        assert body["session_id"] == (session.id if kind == "session" else None)
+
+
+def test_a_command_is_an_execution(api: Api, session: Session) -> None:
+    """A shell command's answer has an id, too."""
+    for cmd, outcome in (("printf abc", "ok"), ("exit 3", "error")):
+        answer = session.bash(cmd)
+        body = looked_up(api, answer["execution_id"])
+        assert (body["kind"], body["outcome"], body["session_id"]) == ("bash", outcome, session.id)
+        assert body["exit_code"] == answer["exit_code"]
+        assert body["sizes"]["code_bytes"] == len(cmd)
+        assert body["sizes"]["stdout_bytes"] == len(answer["stdout"])
+
+
+def test_what_runs_can_be_looked_up(api: Api, session: Session) -> None:
+    """A stream has its id before its first event; a detached cell has it in its answer."""
+    body = {"code": "print('begun', flush=True)\ninput()", "timeout_ms": 9000, "allow_stdin": True}
+    with api.http.stream("POST", f"{session.url}/execute/stream", json=body) as response:
+        execution_id = response.headers["x-execution-id"]
+        next(response.iter_raw())
+        assert looked_up(api, execution_id)["state"] == "running"
+        assert execution_id in [one["execution_id"] for one in listed(api, limit=1)[0]]
+    assert finished(api, execution_id)["kind"] == "session"
+
+    detached = session.execute("import time\ntime.sleep(0.5)", detach=True).json()
+    assert looked_up(api, detached["execution_id"])["state"] == "running"
+    assert finished(api, detached["execution_id"])["outcome"] == "ok"
+
+
+def test_an_input_that_cannot_be_put_there_is_refused(api: Api, session: Session) -> None:
+    """The path leads through a file of the session's: nothing has run, and the kernel is the same."""
+    session.run("kept = 1")
+    session.put("taken", b"")
+    response = session.execute("1", files=api.stage_at({"taken/in.txt": b"x"}))
+    assert (response.status_code, problem(response)["code"]) == (422, "invalid_path")
+    assert "x-execution-id" not in response.headers
+    assert session.printed("kept") == "1"
+
+
+def test_who_goes_away_leaves_a_cancelled_execution(api: Api) -> None:
+    """The stream's head had the id."""
+    body = {"code": "print(1, flush=True)\nimport time\ntime.sleep(9)", "timeout_ms": 9000}
+    with api.http.stream("POST", "/v1/execute/stream", json=body) as response:
+        execution_id = response.headers["x-execution-id"]
+        next(response.iter_raw())
+    assert finished(api, execution_id)["outcome"] == "cancelled"
+
+
+def test_a_lost_container_leaves_a_lost_execution(watched: KeyedService, api: Api, session: Session) -> None:
+    """Refused midway: the answer's head has the id, and so had the stream's."""
+    service = watched.service
+    with new_session(service, api) as other:
+        for url in ("/v1/execute/stream", f"{other.url}/execute/stream"):
+            body = {"code": WHERE + "import time\ntime.sleep(9)", "timeout_ms": 9000}
+            with api.http.stream("POST", url, json=body) as response:
+                execution_id = response.headers["x-execution-id"]
+                received = events(response.iter_raw())
+                remove_container(service, next(received).data["data"].strip())
+                assert [event.type for event in received if event.type != ":"] == ["error"]
+            assert finished(api, execution_id)["outcome"] == "lost"
+    with new_session(service, api) as third, ThreadPoolExecutor() as threads:
+        address = third.printed(WHERE)
+        answer = threads.submit(third.execute, "import time\ntime.sleep(9)")
+        wait_until(lambda: any(one["state"] == "running" for one in listed(api)[0]))
+        remove_container(service, address)
+        refused = answer.result()
+        assert refused.status_code == 503, refused.text
+        body = looked_up(api, refused.headers["x-execution-id"])
+        assert (body["outcome"], body["state"], body["exit_code"]) == ("lost", "done", None)
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 10) -> None:
+    """Return once it is so."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def listed(api: Api, **params: Any) -> tuple[list[Body], str | None]:
+    """A page of `GET /v1/executions`, and where the next one begins."""
+    response = api.http.get("/v1/executions", params=params)
+    assert response.status_code == 200, response.text
+    return response.json()["executions"], response.json()["next"]
+
+
+def test_the_list_is_newest_first_in_pages(watched: KeyedService) -> None:
+    """Each execution once, whatever the size of the pages."""
+    api = watched.api("lister")
+    ids = [api.run(str(number))["execution_id"] for number in range(5)]
+    assert [one["execution_id"] for one in listed(api)[0]] == ids[::-1]
+    for limit in (1, 2, 5):
+        seen: list[str] = []
+        after: str | None = None
+        while True:
+            page, after = listed(api, limit=limit, **({"after": after} if after else {}))
+            seen += [one["execution_id"] for one in page]
+            if after is None:
+                break
+            assert len(page) == limit
+        assert seen == ids[::-1]
+    assert problem(api.http.get("/v1/executions", params={"after": "x"}))["code"] == "invalid_cursor"
+    assert problem(api.http.get("/v1/executions", params={"limit": 0}))["code"] == "invalid_request"
+
+
+def test_someone_elses_execution_is_an_unknown_one(watched: KeyedService, api: Api, session: Session) -> None:
+    """Also one that runs, and in no list but its owner's."""
+    done = api.run("1")["execution_id"]
+    running = session.execute("import time\ntime.sleep(1)", detach=True).json()["execution_id"]
+    bob = watched.api("bob")
+    answers = {}
+    for execution_id in (done, running, uuid.uuid4().hex, "no-id"):
+        response = bob.http.get(f"/v1/executions/{execution_id}")
+        assert (response.status_code, problem(response)["code"]) == (404, "execution_not_found")
+        assert "x-execution-id" not in response.headers
+        answers[response.text.replace(execution_id, "ID")] = True
+    assert len(answers) == 1
+    assert listed(bob) == ([], None)
+    finished(api, running)
+
+
+def test_what_was_refused_is_not_kept(watched: KeyedService) -> None:
+    """It has no id, and is in no list."""
+    api = watched.api("refused")
+    for fields in ({"timeout_ms": 10**6}, {"files": [{"path": "../x", "file_id": "x"}]}):
+        response = api.execute("1", **fields)
+        assert response.status_code == 422
+        assert "x-execution-id" not in response.headers
+    assert listed(api) == ([], None)
+
+
+def test_code_is_kept_where_that_is_set_and_cells_outlive_the_service(start_service: StartService) -> None:
+    """A cell that ran when the service was killed is found by its id afterwards, running and done."""
+    service = start_service(KEEP_CODE="1", POOL_SIZE=1, MAX_EXEC_TIMEOUT_MS=60_000)
+    kept = service.api.run("1 + 1")["execution_id"]
+    assert looked_up(service.api, kept)["code"] == "1 + 1"
+    with new_session(service) as session:
+        command = session.bash("echo kept")["execution_id"]
+        assert looked_up(service.api, command)["code"] == "echo kept"
+        cell = session.execute(UNTIL_TOLD, detach=True, timeout_ms=60_000).json()
+        execution_id = cell["execution_id"]
+        service.crash()
+        service.restart(KEEP_CODE="0")
+        assert looked_up(service.api, execution_id)["state"] == "running"
+        session.put("go.txt", b"")
+        body = finished(service.api, execution_id)
+        assert (body["outcome"], body["kind"], body["session_id"]) == ("ok", "session", session.id)
+        assert body["code"] is None
+        assert looked_up(service.api, kept)["code"] == "1 + 1", "what was kept stays"
+
+        lost = session.execute("while True: time.sleep(1)", detach=True, timeout_ms=60_000).json()
+        service.crash()
+        for container in service.engine.kernels(service.instance_id):
+            service.engine.remove(container)
+        service.restart()
+        assert looked_up(service.api, lost["execution_id"])["outcome"] == "lost"
+    with sqlite3.connect(service.storage / "registry.sqlite3") as database:
+        ids = [row[0] for row in database.execute("SELECT execution_id FROM executions")]
+    assert len(ids) == len(set(ids)) == 3
+
+
+def test_every_answer_of_an_execution_has_its_id(api: Api, session: Session) -> None:
+    """In its head as in its body."""
+    answers: list[httpx.Response] = [
+        api.execute("1"),
+        session.execute("1"),
+        session.call("POST", "/bash", json={"cmd": "true"}),
+    ]
+    for answer in answers:
+        assert answer.headers["x-execution-id"] == answer.json()["execution_id"]
