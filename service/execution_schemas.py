@@ -21,12 +21,17 @@ class Stages(BaseModel):
         description="Waiting for a kernel, or for its turn in a session, in milliseconds.", examples=[0.02]
     )
     start_ms: float | None = Field(
-        description="Waiting for a container or a kernel to start, where none was ready, in milliseconds.", examples=[0.0]
+        description="Waiting for a container or a kernel to start, where none was ready, in milliseconds.",
+        examples=[0.0],
     )
-    stage_ms: float | None = Field(description="Putting the inputs into the working folder, in milliseconds.", examples=[2.4])
+    stage_ms: float | None = Field(
+        description="Putting the inputs into the working folder, in milliseconds.", examples=[2.4]
+    )
     run_ms: float | None = Field(description="The code in its kernel, in milliseconds.", examples=[11.9])
     gather_ms: float | None = Field(
-        description="From the code's end until all text, outputs and changed files are known, in milliseconds.", examples=[0.6]
+        description="From the code's end until all text, outputs and changed files are known, in "
+        "milliseconds.",
+        examples=[0.6],
     )
     store_ms: float | None = Field(description="Storing images and files, in milliseconds.", examples=[1.8])
 
@@ -39,7 +44,9 @@ class Sizes(BaseModel):
     code_bytes: int | None = Field(description="The code, in bytes.", examples=[52])
     stdout_bytes: int = Field(description="Standard output, what was cut included, in bytes.", examples=[14])
     stderr_bytes: int = Field(description="Standard error, what was cut included, in bytes.", examples=[0])
-    display_bytes: int | None = Field(description="About what its rich outputs take, in bytes.", examples=[1290])
+    display_bytes: int | None = Field(
+        description="About what its rich outputs take, in bytes.", examples=[1290]
+    )
     files_in: int = Field(description="Input files.", examples=[1])
     files_in_bytes: int | None = Field(description="Their size together, in bytes.", examples=[18_204])
     files_out: int = Field(description="Files that were given back.", examples=[0])
@@ -68,7 +75,9 @@ class ExecutionInfo(BaseModel):
     finished_at: float | None = Field(description="When it ended; null: not yet.", examples=[_TIME + 0.013])
     exit_code: int | None = Field(description="As in its answer.", examples=[0])
     timed_out: bool = Field(description="Whether `timeout_ms` ended it.", examples=[False])
-    duration_ms: int = Field(description="As in its answer, in milliseconds; so far, while it runs.", examples=[12])
+    duration_ms: int = Field(
+        description="As in its answer, in milliseconds; so far, while it runs.", examples=[12]
+    )
     cpu_ms: float | None = Field(description="CPU time of the code, in milliseconds.", examples=[9.0])
     stages: Stages = Field(description="How long each stage took, in milliseconds.")
     sizes: Sizes = Field(description="How much went in and came out.")

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from service.errors import ANSWERS
-from service.schemas import FILE_ID
+from service.schemas import EXECUTION_ID, FILE_ID
 from service.session_schemas import CELL_ID, SESSION_ID
 from tests.fuzz.document import DOCUMENT
 from tests.support.process import Service
@@ -73,7 +73,7 @@ def real(service: Service) -> Iterator[dict[str, str]]:
     stored = http.post("/v1/files", files={"file": ("sales.csv", b"n\n1\n")}).json()["file_id"]
     session = http.post("/v1/sessions", json={}).json()["session_id"]
     cell = http.post(f"/v1/sessions/{session}/execute", json={"code": "2 + 2"}).json()["cell_id"]
-    yield {FILE_ID: stored, SESSION_ID: session, CELL_ID: cell}
+    yield {FILE_ID: stored, SESSION_ID: session, CELL_ID: cell, EXECUTION_ID: cell}
     http.delete(f"/v1/sessions/{session}")
 
 

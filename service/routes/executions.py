@@ -26,6 +26,8 @@ async def list_executions(
 
 
 @router.get("/{execution_id}", responses=refusals(ExecutionNotFound))
-async def get_execution(execution_id: ExecutionIdPath, executions: ExecutionsDep, owner: OwnerDep) -> ExecutionInfo:
+async def get_execution(
+    execution_id: ExecutionIdPath, executions: ExecutionsDep, owner: OwnerDep
+) -> ExecutionInfo:
     """One execution, with or without a session, also while it runs: by the id its answer had."""
     return ExecutionInfo.of(await executions.get(execution_id, owner))
