@@ -240,12 +240,17 @@ class Pool:
             not self._closed
             and not self._resting
             and self._starting < _LAUNCHES_AT_ONCE
-            and len(self._ready) + self._starting < self._demand.target + len(self._queue)
+            and self._wants_more()
             and (self._total() < self._settings.max_containers or self._gives_way())
         ):
             self._starting += 1
             # It is made for whoever comes: nothing of the call that happens to be under way belongs to it.
             self._keep(self._add_one(), Context())
+
+    def _wants_more(self) -> bool:
+        """Whoever waits, waits because nothing that is ready may serve them."""
+        waiting = len(self._queue)
+        return self._starting < waiting or (len(self._ready) + self._starting < self._demand.target + waiting)
 
     def _gives_way(self) -> bool:
         """Destroy an idle container of one tenant where others wait; False if there is none."""

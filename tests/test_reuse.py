@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import StartService
+from tests.support.keys import KeyedService
 from tests.support.process import Service
 
 pytestmark = pytest.mark.timeout(300)
@@ -91,6 +92,17 @@ def test_a_container_is_never_used_across_keys(start_service: StartService, keys
             assert response.status_code == 200, response.text
             used[key] |= service.settle()
     assert not used["one"] & used["two"]
+
+
+def test_idle_containers_of_others_keep_nobody_waiting(watched: KeyedService) -> None:
+    """However many are ready for other keys, one is made for the key that has none."""
+    for number in range(5):
+        response = watched.api(f"one-of-many-{number}").execute("1")
+        assert response.status_code == 200, response.text
+        deadline = time.monotonic() + 30
+        while watched.service.pool()["busy"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_a_container_is_used_so_often_and_no_more(start_service: StartService) -> None:
