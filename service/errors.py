@@ -35,6 +35,7 @@
      │   ├─ MigrationsMissing(folder)
      │   ├─ MigrationFailed(reason)
      │   ├─ RegistryTooNew(revision)
+     │   ├─ EngineUnusable(reason)
      │   └─ SelfTestFailed(failures)
      └─ HTTPException (Starlette's)
          └─ RequestTooLarge(limit_bytes)
@@ -362,6 +363,14 @@ class RegistryTooNew(StartError):
             "does not know: a newer one wrote it. Upgrade the service or use another DATABASE_URL."
         )
         self.revision = revision
+
+
+class EngineUnusable(StartError):
+    """There is no container engine, or none that the service can use; the reason says what to do."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Cannot run kernels: {reason}.")
+        self.reason = reason
 
 
 class SelfTestFailed(StartError):

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from kernel_image import contract
 from service import clock
 from service.artifacts import FileStore
+from service.engine import open_engine
 from service.errors import RegistryInUse, RegistryMissing, StorageInUse
 from service.executor import Executor
 from service.housekeeping import keep_house
@@ -22,7 +23,6 @@ from service.session_registry import SessionRegistry
 from service.sessions import Sessions
 from service.settings import MIB, Settings
 from service.storage_lock import lock
-from sessions.containers import DockerEngine
 from sessions.models import Connection, Limits
 from sessions.pool import Pool, PoolSettings
 
@@ -56,7 +56,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         instance_id = await registry.instance_id(settings.instance_id)
         await stack.enter_async_context(_running(keep_house(files, registry)))
 
-        engine = DockerEngine(await registry.instance_id())
+        engine = open_engine(settings, await registry.instance_id())
         stack.push_async_callback(engine.close)
         session_registry = SessionRegistry(registry)
         kept = [record.container_id for record in await session_registry.live_sessions(instance_id)]
