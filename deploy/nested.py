@@ -15,9 +15,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from deploy import embedded
 from deploy.engine_api import EngineApi
 from deploy.user import STORAGE_VARIABLE, USER_ID
 
+IMAGE_VARIABLE: Final = "PYTHON_EXECUTOR_DOCKER_IMAGE"
 _FOLDER: Final = Path("/run/code-interpreter")
 _SOCKET: Final = _FOLDER / "docker.sock"
 _LOG: Final = Path("/var/log/dockerd.log")
@@ -83,8 +85,7 @@ class _Nested:
             _delegate_cgroups()
             _choose_iptables()
             self._start_engine()
-            _bring_image(self._api)
-        except (_EngineFailed, OSError) as error:
+        except (_EngineFailed, OSError, subprocess.CalledProcessError) as error:
             say(str(error))
             return _FAILED
         code = self._run_service(command)
@@ -120,6 +121,7 @@ class _Nested:
                 )
             time.sleep(0.05)
         say(f"the container's own Docker engine is up after {time.monotonic() - began:.1f} s")
+        _bring_image(self._api)
 
     def _stop_engine(self) -> None:
         if not self._ended(self._engine):
@@ -141,7 +143,7 @@ class _Nested:
         say(f"{ended} and is started again")
         try:
             self._start_engine()
-        except _EngineFailed as error:
+        except (_EngineFailed, OSError, subprocess.CalledProcessError) as error:
             say(str(error))
             return False
         return True
@@ -216,14 +218,18 @@ def _choose_iptables() -> None:
 
 
 def _bring_image(engine: EngineApi) -> None:
-    image = os.environ.get("PYTHON_EXECUTOR_DOCKER_IMAGE", "")
-    if engine.has_image(image):
+    """After each start of the engine: the kernel image, if it is in the service's image or beside it."""
+    image = os.environ.get(IMAGE_VARIABLE, "")
+    began = time.monotonic()
+    if done := embedded.bring(engine, image):
+        say(f"the embedded image {image} was {done} in {time.monotonic() - began:.1f} s")
+    if engine.image(image) is not None:
         return
     for archive in sorted(Path("/").glob("kernel-image.tar*")):
         began = time.monotonic()
         engine.load(archive)
         say(f"loaded {archive} in {time.monotonic() - began:.1f} s")
-    if not engine.has_image(image):
+    if engine.image(image) is None:
         say(
             f"the container's own Docker engine has no image {image} and none was brought along, so it will "
             f"be pulled; where no registry is reached, mount what `docker save {image}` writes at "
