@@ -78,7 +78,7 @@ def _placeholder(image_id: str) -> bytes:
 
 
 def _overlays_work() -> bool:
-    """Whether a container's files can be laid over the folder: the kernel stacks no more than two overlays."""
+    """Whether files can be laid over the folder: the kernel stacks two overlays and no more."""
     upper, work, merged = (_TRIAL / name for name in ("upper", "work", "merged"))
     for folder in (upper, work, merged):
         folder.mkdir(parents=True, exist_ok=True)
