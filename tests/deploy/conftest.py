@@ -3,11 +3,13 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.deploy.container import PRELOADED_IMAGE, SERVICE_IMAGE, ServiceContainer, docker
 from tests.support.engine import Engine
+from tests.test_examples import run_example
 
 GONE_SECONDS = 20.0
 
@@ -46,6 +48,17 @@ def finished(container: ServiceContainer, engine: Engine | None = None) -> Itera
             for container_id in left:
                 engine.remove(container_id)
             assert not left, "kernels were left behind"
+
+
+def analyse(container: ServiceContainer, folder: Path) -> str:
+    """What the README's example prints, run through the container; a busy machine gets three tries."""
+    for _ in range(3):
+        ended = run_example("analyse.py", container.base_url, folder)
+        if ended.returncode == 0:
+            break
+    assert (ended.returncode, ended.stderr) == (0, ""), container.log()
+    assert {path.name for path in (folder / "out").iterdir()} == {"wine.png", "wine.xlsx"}
+    return ended.stdout
 
 
 def wait_for(text: str, container: ServiceContainer, seconds: float = 30.0) -> str:

@@ -83,11 +83,11 @@ def docker(*arguments: str, check: bool = True, seconds: float = 60) -> subproce
     return ended
 
 
-def readme_command(option: str) -> list[str]:
-    """The arguments of the README's one `docker run` command that has this option."""
+def readme_command(end: str) -> list[str]:
+    """The arguments of the README's one `docker run` command that ends so."""
     lines = re.findall(r"^docker run .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    (line,) = (line for line in lines if option in line)
-    return shlex.split(line.partition("#")[0])[2:]
+    (line,) = (line for line in lines if line.endswith(end))
+    return shlex.split(line)[2:]
 
 
 class ServiceContainer:
@@ -113,12 +113,12 @@ class ServiceContainer:
                 raise
 
     @classmethod
-    def as_typed(cls, option: str, *more: str, image: str, wait: bool = True) -> "ServiceContainer":
-        """The README's command with that option, in the background and on a port of its own.
+    def as_typed(cls, end: str, *more: str, image: str, wait: bool = True) -> "ServiceContainer":
+        """The README's command that ends so, in the background and on a port of its own.
 
         `more` goes before the image; it takes the place of `--privileged`, see `PRIVILEGED`.
         """
-        typed = readme_command(option)
+        typed = readme_command(end)
         assert typed[-1].partition(":")[0] == README_NAME and {"--rm", "-it"} <= set(typed)
         kept = [word for word in typed[:-1] if word not in ("--rm", "-it", "--privileged")]
         port = free_port()
