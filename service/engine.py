@@ -2,11 +2,11 @@
 
 import logging
 
-from service.errors import EngineUnusable
+from service.errors import CannotRunKernels
 from service.settings import Settings
 from sessions.containers import DockerEngine
 from sessions.deployment import KernelAddress, find_engine
-from sessions.errors import EngineForbidden, EngineMissing, EngineUnsupported, NoWayToKernels
+from sessions.errors import EngineUnusable
 
 log = logging.getLogger(__name__)
 
@@ -15,7 +15,7 @@ def open_engine(settings: Settings, registry_id: str) -> DockerEngine:
     """Connect to the engine that the settings name, or that is found.
 
     Raises:
-        EngineUnusable: there is none, or none that kernels could be reached on.
+        CannotRunKernels: there is none, or none that kernels could be reached on.
         EngineUnavailable: it does not answer.
     """
     given = None
@@ -30,8 +30,8 @@ def open_engine(settings: Settings, registry_id: str) -> DockerEngine:
             settings.xdg_runtime_dir,
         )
         engine = DockerEngine(address, registry_id, given)
-    except (EngineMissing, EngineUnsupported, EngineForbidden, NoWayToKernels) as error:
-        raise EngineUnusable(str(error)) from error
+    except EngineUnusable as error:
+        raise CannotRunKernels(str(error)) from error
     found = engine.deployment
     log.info("mode: %s, since %s; kernels are reached at %s", found.mode, found.why, found.dial)
     return engine

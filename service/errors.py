@@ -35,7 +35,7 @@
      │   ├─ MigrationsMissing(folder)
      │   ├─ MigrationFailed(reason)
      │   ├─ RegistryTooNew(revision)
-     │   ├─ EngineUnusable(reason)
+     │   ├─ CannotRunKernels(reason)
      │   └─ SelfTestFailed(failures)
      └─ HTTPException (Starlette's)
          └─ RequestTooLarge(limit_bytes)
@@ -365,8 +365,8 @@ class RegistryTooNew(StartError):
         self.revision = revision
 
 
-class EngineUnusable(StartError):
-    """There is no container engine, or none that the service can use; the reason says what to do."""
+class CannotRunKernels(StartError):
+    """There is no container engine, or none that will do; the reason says what to do."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Cannot run kernels: {reason}.")

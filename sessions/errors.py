@@ -2,10 +2,11 @@
 
 SessionsError
 ├── EngineUnavailable      the container engine does not answer
-├── EngineMissing          there is no engine anywhere
-├── EngineUnsupported      an engine that cannot be used by that kind of URL
-├── EngineForbidden        this user may not use the engine
-├── NoWayToKernels         the kernels' published ports could not be reached
+│   └── EngineUnusable     it never will: found out at the start
+│       ├── EngineMissing      there is none anywhere
+│       ├── EngineUnsupported  its URL is of a kind by which kernels cannot be reached
+│       ├── EngineForbidden    this user may not use it
+│       └── NoWayToKernels     the kernels' published ports could not be reached
 ├── ImageNotFound          the engine has no such image
 ├── RuntimeNotFound        the engine has no such OCI runtime
 ├── LaunchFailed           a container did not come up
@@ -29,7 +30,15 @@ class EngineUnavailable(SessionsError):
         self.reason = reason
 
 
-class EngineMissing(SessionsError):
+class EngineUnusable(EngineUnavailable):
+    """No engine, or none that will do; the text says what to do."""
+
+    def __init__(self, text: str) -> None:
+        SessionsError.__init__(self, text)
+        self.reason = text
+
+
+class EngineMissing(EngineUnusable):
     """There is no engine; `looked_at` are the sockets that are not there."""
 
     def __init__(self, looked_at: tuple[str, ...]) -> None:
@@ -41,7 +50,7 @@ class EngineMissing(SessionsError):
         self.looked_at = looked_at
 
 
-class EngineUnsupported(SessionsError):
+class EngineUnsupported(EngineUnusable):
     """The URL of the engine is of a kind by which kernels cannot be reached."""
 
     def __init__(self, url: str) -> None:
@@ -53,7 +62,7 @@ class EngineUnsupported(SessionsError):
         self.url = url
 
 
-class EngineForbidden(SessionsError):
+class EngineForbidden(EngineUnusable):
     """This user may not use the engine's socket, which belongs to the group `group_id`."""
 
     def __init__(self, socket: str, group_id: int) -> None:
@@ -65,7 +74,7 @@ class EngineForbidden(SessionsError):
         self.group_id = group_id
 
 
-class NoWayToKernels(SessionsError):
+class NoWayToKernels(EngineUnusable):
     """Nothing is known by which the service would reach the ports that kernels are published on."""
 
     def __init__(self, reason: str) -> None:

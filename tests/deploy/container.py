@@ -129,6 +129,16 @@ class ServiceContainer:
             made.wait_until_ready_or_remove()
         return made
 
+    @classmethod
+    def running(cls, name: str) -> "ServiceContainer":
+        """One that somebody else has started, at the port of this machine that it is published on."""
+        found = cls.__new__(cls)
+        found.name = name
+        found.api = Api("http://127.0.0.1")
+        (binding,) = found.inspect()["NetworkSettings"]["Ports"]["8000/tcp"]
+        found.at(f"http://127.0.0.1:{binding['HostPort']}")
+        return found
+
     def at(self, url: str) -> None:
         """Say where it is."""
         self.api.close()
