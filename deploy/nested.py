@@ -72,7 +72,7 @@ def say(text: str) -> None:
 
 class _Nested:
     def __init__(self) -> None:
-        self._engine: subprocess.Popen[bytes]
+        self._engine: subprocess.Popen[bytes] | None = None
         self._service: subprocess.Popen[bytes] | None = None
         self._stopping = False
         self._deaths: list[float] = []
@@ -85,16 +85,18 @@ class _Nested:
             _delegate_cgroups()
             _choose_iptables()
             self._start_engine()
+            return self._run_service(command)
         except (_EngineFailed, OSError, subprocess.CalledProcessError) as error:
             say(str(error))
             return _FAILED
-        code = self._run_service(command)
-        self._stop_engine()
-        return code
+        finally:
+            self._stop_engine()
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
         self._stopping = True
-        if self._service is not None and self._service.returncode is None:
+        if self._service is None:
+            sys.exit(128 + number)
+        if self._service.returncode is None:
             self._service.send_signal(number)
 
     # --- the engine -------------------------------------------------------------------------------
@@ -110,11 +112,7 @@ class _Nested:
                 _ENGINE, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         while not self._api.answers():
-            if self._stopping and self._service is None:
-                self._stop_engine()
-                sys.exit(0)
-            if self._ended(self._engine) or time.monotonic() - began > _START_SEC:
-                self._stop_engine()
+            if self._ended() or time.monotonic() - began > _START_SEC:
                 raise _EngineFailed(
                     f"the container's own Docker engine did not start (is it run with --privileged, and "
                     f"/var/lib/docker a volume?); the end of {_LOG}:\n{_log_tail()}"
@@ -124,18 +122,23 @@ class _Nested:
         _bring_image(self._api)
 
     def _stop_engine(self) -> None:
-        if not self._ended(self._engine):
-            self._engine.terminate()
-            deadline = time.monotonic() + _STOP_SEC
-            while not self._ended(self._engine) and time.monotonic() < deadline:
-                time.sleep(0.05)
-        if not self._ended(self._engine):
-            self._engine.kill()
+        """Let it stop what it runs; for long enough, and no longer."""
+        if self._ended():
+            return
+        assert self._engine is not None
+        self._engine.terminate()
+        deadline = time.monotonic() + _STOP_SEC
+        while not self._ended():
+            if time.monotonic() > deadline:
+                self._engine.kill()
+                return
+            time.sleep(0.05)
 
     def _revive_engine(self) -> bool:
         """Start it again after its death; whether that makes sense, and went well."""
         now = time.monotonic()
         self._deaths = [*(death for death in self._deaths if now - death < _LIVES_SEC), now]
+        assert self._engine is not None
         ended = f"the container's own Docker engine ended with {self._engine.returncode}"
         if len(self._deaths) >= _LIVES:
             say(f"{ended}, again and again; the end of {_LOG}:\n{_log_tail()}")
@@ -163,12 +166,10 @@ class _Nested:
             env=environment,
             start_new_session=True,
         )
-        if self._stopping:
-            service.terminate()
         failed = False
         while service.returncode is None:
             self._collect()
-            if self._engine.returncode is not None and not failed and not self._stopping:
+            if self._ended() and not failed and not self._stopping:
                 failed = not self._revive_engine()
                 if failed:
                     service.terminate()
@@ -182,8 +183,9 @@ class _Nested:
             if process is not None and process.pid == pid:
                 process.returncode = code
 
-    def _ended(self, process: subprocess.Popen[bytes]) -> bool:
-        return process.poll() is not None
+    def _ended(self) -> bool:
+        """Whether there is no engine any more."""
+        return self._engine is None or self._engine.poll() is not None
 
 
 def _shell_code(code: int) -> int:
