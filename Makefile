@@ -23,7 +23,7 @@ run: venv docker image-ready ## set everything up and serve on HOST:PORT (0.0.0.
 	@exec $(BIN)/code-interpreter-api
 
 .PHONY: test
-test: venv-dev docker image-ready check ## set everything up, check the code, and run every test against real containers
+test: venv-dev docker image-ready deploy-ready check ## set everything up, check the code, and run every test against real containers
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # How many examples of each kind; they are new each time.
@@ -53,23 +53,27 @@ bench: venv-dev docker image-ready ## measure speed and memory beside `docker ru
 image: venv docker ## build the kernel image
 	@kernel_image/build
 
+.PHONY: service-image
+service-image: docker ## build the service's image, code-interpreter (SKIP_NESTED_DOCKER=1: without an engine inside)
+	@deploy/build
+
 .PHONY: lock
 lock: ## pin the newest versions of everything into the lock files
 	@scripts/lock
 
 .PHONY: clean
 clean: ## remove the virtual environment, the caches and the build folders
-	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info deploy/packages/*
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 .PHONY: clean-image
-clean-image: ## remove the kernel image, the base made for it, and what their builds left
-	-docker image rm code-interpreter-kernel:latest
+clean-image: ## remove the images, the base made for it, and what their builds left
+	-docker image rm code-interpreter:preloaded code-interpreter:latest code-interpreter-kernel:latest
 	-docker image ls --quiet --filter label=code-interpreter.stage=build | sort -u | xargs -r docker image rm
 	-docker image rm code-interpreter-base:bookworm
 
 # What the others stand on. Each has nothing to do, and says nothing, the second time.
-.PHONY: venv venv-dev docker image-ready
+.PHONY: venv venv-dev docker image-ready deploy-ready
 venv:
 	@scripts/setup-venv runtime
 venv-dev:
@@ -78,3 +82,8 @@ docker:
 	@scripts/setup-docker
 image-ready: docker
 	@scripts/setup-image
+# What the tests of the containers want.
+deploy-ready: docker image-ready
+	@deploy/build --if-changed
+	@./build-preloaded.sh code-interpreter:preloaded
+	@scripts/setup-compose

@@ -15,8 +15,8 @@ import aiohttp
 
 from bench.engine import Engine
 from bench.progress import say
+from service.engine import open_engine
 from service.settings import MIB, Settings
-from sessions.containers import DockerEngine
 from sessions.models import Budget, Cell, CellResult, ContainerSpec, Limits, OutputChunk
 from sessions.sandbox import Sandbox
 
@@ -76,7 +76,7 @@ class Launcher:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Connections to the engine, for as long as the block lasts."""
-        self._engine = DockerEngine()
+        self._engine = open_engine(Settings(), "")
         async with aiohttp.ClientSession() as self._http:
             await self._engine.prepare(self._image)
             yield

@@ -37,6 +37,7 @@
      │   ├─ MigrationFailed(reason)
      │   ├─ RegistryTooNew(revision)
      │   ├─ OtlpMissing()
+     │   ├─ CannotRunKernels(reason)
      │   └─ SelfTestFailed(failures)
      └─ HTTPException (Starlette's)
          └─ RequestTooLarge(limit_bytes)
@@ -382,6 +383,14 @@ class OtlpMissing(StartError):
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: "
             "pip install 'code-interpreter[otlp]'."
         )
+
+
+class CannotRunKernels(StartError):
+    """There is no container engine, or none that will do; the reason says what to do."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Cannot run kernels: {reason}.")
+        self.reason = reason
 
 
 class SelfTestFailed(StartError):

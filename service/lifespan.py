@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from kernel_image import contract
 from service import clock
 from service.artifacts import FileStore
+from service.engine import open_engine
 from service.errors import RegistryInUse, RegistryMissing, StorageInUse
 from service.execution_log import ExecutionLog
 from service.execution_registry import ExecutionRegistry
@@ -27,7 +28,6 @@ from service.sessions import Sessions
 from service.settings import MIB, Settings
 from service.storage_lock import lock
 from service.traces import Traces
-from sessions.containers import DockerEngine
 from sessions.models import Connection, Limits
 from sessions.pool import Pool, PoolSettings
 
@@ -66,7 +66,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         executions = ExecutionLog(ExecutionRegistry(registry), metrics, traces, keeps_code=settings.keep_code)
         await stack.enter_async_context(_running(keep_house(files, registry)))
 
-        engine = DockerEngine(await registry.instance_id())
+        engine = open_engine(settings, await registry.instance_id())
         stack.push_async_callback(engine.close)
         session_registry = SessionRegistry(registry)
         kept = [record.container_id for record in await session_registry.live_sessions(instance_id)]

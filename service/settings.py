@@ -17,6 +17,7 @@ from service.limits import KeyLimits
 
 _MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _NOTHING = "none"
+_HOST_NAME = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$"
 
 MIB = 1024 * 1024
 
@@ -140,6 +141,32 @@ class Settings(BaseSettings):
         description="SQLAlchemy URL of the registry; unset means `registry.sqlite3` in `FILE_STORAGE_DIR`.",
     )
 
+    # The engine
+    docker_host: str | None = Field(
+        None,
+        description="URL of the engine, `unix://…` or `tcp://…`; unset means the socket where engines have "
+        "theirs, a rootless one included, see deployment.md.",
+    )
+    docker_tls_verify: str | None = Field(
+        None, description="`1`: speak TLS with the engine, and check who it is."
+    )
+    docker_cert_path: str | None = Field(
+        None, description="Folder of `ca.pem`, `cert.pem` and `key.pem` for that; unset means `~/.docker`."
+    )
+    xdg_runtime_dir: Path | None = Field(None, description="Where a rootless engine has its socket.")
+    kernel_address: str | None = Field(
+        None,
+        pattern=_HOST_NAME,
+        description="IPv4 address, or name, of the engine's machine at which kernels' ports are published "
+        "and reached; unset means that it is found out.",
+    )
+    kernel_publish_address: str | None = Field(
+        None,
+        pattern=_HOST_NAME,
+        description="Where they are published, if that machine knows itself by another address than that, "
+        "such as `0.0.0.0`.",
+    )
+
     # Containers
     python_executor_docker_image: str = Field(
         "code-interpreter-kernel:latest", description="Image the kernels run in."
@@ -251,6 +278,14 @@ class Settings(BaseSettings):
             name = "POOL_SIZE" if self.pool_max is None else "POOL_MAX"
             raise ValueError(
                 f"{name} ({self.most_ready}) must not be larger than MAX_CONTAINERS ({self.max_containers})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _published_where_dialled(self) -> Self:
+        if self.kernel_publish_address is not None and self.kernel_address is None:
+            raise ValueError(
+                "KERNEL_PUBLISH_ADDRESS needs KERNEL_ADDRESS, where the service reaches those ports"
             )
         return self
 

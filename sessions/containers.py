@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import hashlib
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +17,20 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.errors import ImageNotFound as DockerImageNotFound
 
 from kernel_image import contract
-from sessions.errors import EngineUnavailable, ImageNotFound, LaunchFailed, RuntimeNotFound, SessionsError
+from sessions.deployment import Deployment, EngineAddress, KernelAddress, find_deployment
+from sessions.errors import (
+    EngineForbidden,
+    EngineUnavailable,
+    ImageNotFound,
+    LaunchFailed,
+    RuntimeNotFound,
+    SessionsError,
+)
 from sessions.models import Container, ContainerSpec, Surroundings
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_HOST: Final = "127.0.0.1"
 _NETWORK: Final = "code-interpreter"
 """One bridge for all instances of a daemon, which has few to give; containers on it can't see each other."""
 _CAPABILITIES: Final = ["NET_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL"]
@@ -46,15 +54,63 @@ def _docker_errors() -> Iterator[None]:
         raise EngineUnavailable(str(error)) from error
 
 
+class _Facts:
+    """`sessions.deployment.EngineFacts` of a Docker engine. Calls block."""
+
+    def __init__(self, api: docker.APIClient) -> None:
+        self._api = api
+
+    def container(self, name: str) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = self._api.inspect_container(name)
+        except NotFound:
+            return None
+        return found
+
+    def is_bridge(self, network: str) -> bool:
+        return bool(self._api.inspect_network(network)["Driver"] == "bridge")
+
+    def machine(self) -> str:
+        return str(self._api.info()["Name"])
+
+    def is_rootless(self) -> bool:
+        return "name=rootless" in (self._api.info().get("SecurityOptions") or ())
+
+
 class DockerEngine:
     """`sessions.engine.Engine` on Docker. Calls block, so they run on threads of their own."""
 
-    def __init__(self, registry_id: str = "") -> None:
-        """`registry_id` tells its containers from those of another registry's instance of the same name."""
+    def __init__(
+        self, address: EngineAddress, registry_id: str = "", kernel_address: KernelAddress | None = None
+    ) -> None:
+        """Connect, and find out how this service stands to the engine.
+
+        Args:
+            registry_id: tells its containers from those of another registry's instance of the same name.
+            kernel_address: where kernels' ports are published and dialled, if that is not to be found out.
+
+        Raises:
+            EngineUnavailable, EngineForbidden, NoWayToKernels: it cannot be used.
+        """
         self._registry_id = registry_id
         self._threads = ThreadPoolExecutor(_CONCURRENT_CALLS, thread_name_prefix="docker")
         with _docker_errors():
-            self._client = docker.from_env(timeout=_CALL_TIMEOUT_SEC, max_pool_size=_CONCURRENT_CALLS)
+            try:
+                self._client = docker.from_env(
+                    timeout=_CALL_TIMEOUT_SEC,
+                    max_pool_size=_CONCURRENT_CALLS,
+                    environment={
+                        "DOCKER_HOST": address.url,
+                        "DOCKER_TLS_VERIFY": address.tls_verify,
+                        "DOCKER_CERT_PATH": address.cert_path,
+                    },
+                )
+            except DockerException:
+                place = address.socket
+                if place is not None and place.exists() and not os.access(place, os.R_OK | os.W_OK):
+                    raise EngineForbidden(str(place), place.stat().st_gid) from None
+                raise
+            self.deployment: Deployment = find_deployment(address, _Facts(self._client.api), kernel_address)
 
     async def _call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
@@ -127,11 +183,12 @@ class DockerEngine:
         except BaseException:
             self._remove(container_id)
             raise
-        return Container(container_id, name, _HOST, ports)
+        return Container(container_id, name, self.deployment.dial, ports)
 
     def _create(self, spec: ContainerSpec, **options: Any) -> str:
         api = self._client.api
-        host_config = api.create_host_config(**_host_config(spec))
+        bindings: dict[int | str, Any] = dict.fromkeys(contract.PORTS, (self.deployment.publish,))
+        host_config = api.create_host_config(port_bindings=bindings, **_host_config(spec))
         try:
             created = api.create_container(spec.image, host_config=host_config, **options)
         except APIError as error:
@@ -173,6 +230,8 @@ class DockerEngine:
         return Surroundings(
             gateway=own["Networks"][_NETWORK]["Gateway"],
             peers=tuple(found["IPv4Address"].partition("/")[0] for found in others if found["IPv4Address"]),
+            host=self.deployment.dial,
+            doors=self.deployment.doors,
         )
 
     async def running(self, instance_id: str) -> set[str]:
@@ -200,7 +259,6 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
 
     return {
         "network_mode": _NETWORK,
-        "port_bindings": dict.fromkeys(contract.PORTS, (_HOST,)),
         "auto_remove": True,
         "read_only": True,
         "cap_drop": ["ALL"],

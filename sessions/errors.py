@@ -2,6 +2,11 @@
 
 SessionsError
 ├── EngineUnavailable      the container engine does not answer
+│   └── EngineUnusable     it never will: found out at the start
+│       ├── EngineMissing      there is none anywhere
+│       ├── EngineUnsupported  its URL is of a kind by which kernels cannot be reached
+│       ├── EngineForbidden    this user may not use it
+│       └── NoWayToKernels     the kernels' published ports could not be reached
 ├── ImageNotFound          the engine has no such image
 ├── RuntimeNotFound        the engine has no such OCI runtime
 ├── LaunchFailed           a container did not come up
@@ -25,11 +30,70 @@ class EngineUnavailable(SessionsError):
         self.reason = reason
 
 
+class EngineUnusable(EngineUnavailable):
+    """No engine, or none that will do; the text says what to do."""
+
+    def __init__(self, text: str) -> None:
+        SessionsError.__init__(self, text)
+        self.reason = text
+
+
+class EngineMissing(EngineUnusable):
+    """There is no engine; `looked_at` are the sockets that are not there."""
+
+    def __init__(self, looked_at: tuple[str, ...]) -> None:
+        super().__init__(
+            f"there is no Docker engine (DOCKER_HOST is unset, and no socket at {', '.join(looked_at)}): "
+            "start one, or set DOCKER_HOST; a container needs -v /var/run/docker.sock:/var/run/docker.sock, "
+            "or --privileged for an engine of its own"
+        )
+        self.looked_at = looked_at
+
+
+class EngineUnsupported(EngineUnusable):
+    """The URL of the engine is of a kind by which kernels cannot be reached."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"DOCKER_HOST={url} cannot be used: it has to be unix://, or tcp:// with DOCKER_TLS_VERIFY=1 and "
+            "DOCKER_CERT_PATH, since the kernels' ports have to be reached there, too, and ssh:// does not "
+            "carry them"
+        )
+        self.url = url
+
+
+class EngineForbidden(EngineUnusable):
+    """This user may not use the engine's socket, which belongs to the group `group_id`."""
+
+    def __init__(self, socket: str, group_id: int) -> None:
+        super().__init__(
+            f"this user may not use the Docker engine at {socket}: add it to the group {group_id} (a "
+            f"container: --group-add {group_id}, or --user root, which gives way to a user of that group)"
+        )
+        self.socket = socket
+        self.group_id = group_id
+
+
+class NoWayToKernels(EngineUnusable):
+    """Nothing is known by which the service would reach the ports that kernels are published on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the kernels could not be reached: {reason}; put this service on a bridge network of the engine "
+            "(docker network connect) or on --network host, or say in KERNEL_ADDRESS where the engine's "
+            "machine is reached from here"
+        )
+        self.reason = reason
+
+
 class ImageNotFound(SessionsError):
     """The engine has no such image."""
 
     def __init__(self, image: str) -> None:
-        super().__init__(f"the kernel image {image!r} is not there; `make image` builds it")
+        super().__init__(
+            f"the kernel image {image!r} is not there; `make image` builds it, and ./build-preloaded.sh "
+            "makes an image of the service that has it inside"
+        )
         self.image = image
 
 

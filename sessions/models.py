@@ -51,10 +51,15 @@ class Container:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Addresses around a container: the host on the containers' network, and other containers there."""
+    """Addresses around a container: the host on the containers' network, and other containers there.
+
+    `host` is where this service reaches published ports; `doors` are the ports there that lead back to it.
+    """
 
     gateway: str
     peers: tuple[str, ...]
+    host: str
+    doors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

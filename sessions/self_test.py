@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from kernel_image import contract
+from sessions.deployment import LOOPBACK
 from sessions.engine import Engine
 from sessions.models import Budget, Cell, CellResult, ContainerSpec, OutputChunk
 from sessions.sandbox import Sandbox
@@ -53,17 +54,19 @@ async def examine(
     """
     around = await engine.surroundings(sandbox.container_id)
     with contextlib.ExitStack() as stack:
+        # Loopback is the kernel's own: who reaches its ports there shares a machine with the gateway.
+        towards = around.gateway if around.host == LOOPBACK else around.host
         try:
-            own = _address_towards(around.gateway)
+            own = _address_towards(towards)
             tcp, udp = stack.enter_context(_listeners(own))
         except OSError as error:
-            return (not_done(f"there is no way to listen towards {around.gateway}: {error}"),)
-        hosts = sorted({own, around.gateway})
+            return (not_done(f"there is no way to listen towards {towards}: {error}"),)
+        hosts = sorted({own, towards, around.gateway})
         published = sandbox.connection.container.ports.values()
         targets = {
             "tcp": {
                 "host": [(host, tcp.getsockname()[1]) for host in hosts],
-                "service": [(host, service_port) for host in hosts],
+                "service": [(host, port) for host in hosts for port in sorted({service_port, *around.doors})],
                 "kernels": [
                     *((host, port) for host in hosts for port in published),
                     *((peer, port) for peer in around.peers[:_PEERS] for port in contract.PORTS),
@@ -82,13 +85,13 @@ async def examine(
     return judge(facts, spec.limits)
 
 
-def _address_towards(gateway: str) -> str:
+def _address_towards(target: str) -> str:
     """This process's own address on the way to the containers; nothing is sent.
 
-    It is the gateway itself unless the service runs in a container, too.
+    It is the gateway itself unless the service runs in a container, too, or far from the engine.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
-        channel.connect((gateway, _ANY_PORT))
+        channel.connect((target, _ANY_PORT))
         host: str = channel.getsockname()[0]
         return host
 

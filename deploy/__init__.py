@@ -1,0 +1,1 @@
+"""What runs in the service's container before and around the service. Standard library only."""

@@ -1,0 +1,61 @@
+"""The container's entry point: sees which engine there is, gives up root, and becomes the service.
+
+    python -m deploy COMMAND [ARGUMENT...]
+
+As root it takes the group of the engine's socket and an ordinary user's id. With no socket, no DOCKER_HOST
+and the privileges of `--privileged` it starts an engine of the container's own (`deploy.nested`). Whoever
+starts it as another user gets the service as that user.
+"""
+
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from deploy import nested
+from deploy.user import STORAGE_VARIABLE, USER_ID, become, hand_over, lend_certificates
+
+_SYSTEM_SOCKET: Final = Path("/var/run/docker.sock")
+_GROUP_MAY_USE: Final = stat.S_IRGRP | stat.S_IWGRP
+
+
+def main(command: list[str]) -> None:
+    """Become `command`, or run it beside an engine and end as it does."""
+    if os.geteuid() == 0:
+        storage = os.environ.get(STORAGE_VARIABLE)
+        if storage:
+            hand_over(Path(storage))
+        socket = _engine_socket()
+        if socket is None and not os.environ.get("DOCKER_HOST") and nested.possible():
+            sys.exit(nested.run(command))
+        lend_certificates()
+        _give_up_root(socket)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        sys.exit(f"code-interpreter: {command[0]}: {error.strerror}")
+
+
+def _engine_socket() -> Path | None:
+    """The engine's socket, if one was mounted."""
+    parts = urlsplit(os.environ.get("DOCKER_HOST") or f"unix://{_SYSTEM_SOCKET}")
+    path = Path(parts.path)
+    return path if parts.scheme == "unix" and path.is_socket() else None
+
+
+def _give_up_root(socket: Path | None) -> None:
+    if socket is None:
+        become(USER_ID, [])
+        return
+    found = socket.stat()
+    if found.st_mode & _GROUP_MAY_USE == _GROUP_MAY_USE:
+        become(USER_ID, [found.st_gid])
+    else:
+        # Somebody's own, such as a rootless engine's: nobody but root could use it in here.
+        sys.stderr.write(f"code-interpreter: {socket} is for its owner alone; the service stays root\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["code-interpreter-api"])

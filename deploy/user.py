@@ -1,0 +1,50 @@
+"""The ordinary user that the service becomes, and what root gives that user before."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+USER_ID: Final = 10001
+"""uid and gid of `interpreter` in the image."""
+STORAGE_VARIABLE: Final = "FILE_STORAGE_DIR"
+_REGISTRY: Final = "registry.sqlite3"
+_CERTIFICATES_VARIABLE: Final = "DOCKER_CERT_PATH"
+_CERTIFICATES: Final = Path("/run/code-interpreter-certificates")
+
+
+def become(user_id: int, groups: list[int]) -> None:
+    """Take on a user's id, the group of the same number, and other groups; for good."""
+    os.setgroups(groups)
+    os.setgid(user_id)
+    os.setuid(user_id)
+    os.environ["HOME"] = os.environ.get(STORAGE_VARIABLE) or "/tmp"
+
+
+def hand_over(folder: Path) -> None:
+    """Make the storage the user's, if it is new or has been the service's; what else is there stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    inside = os.listdir(folder)
+    if folder.stat().st_uid == USER_ID or (inside and _REGISTRY not in inside):
+        return
+    os.chown(folder, USER_ID, -1)
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            os.chown(os.path.join(place, name), USER_ID, -1, follow_symlinks=False)
+
+
+def lend_certificates() -> None:
+    """Copy the keys for the engine, which only root can read, to where the user can."""
+    given = os.environ.get(_CERTIFICATES_VARIABLE)
+    if not given or not Path(given).is_dir():
+        return
+    shutil.rmtree(_CERTIFICATES, ignore_errors=True)
+    _CERTIFICATES.mkdir(mode=0o700)
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        source = Path(given, name)
+        if source.is_file():
+            shutil.copyfile(source, _CERTIFICATES / name)
+            os.chmod(_CERTIFICATES / name, 0o400)
+            os.chown(_CERTIFICATES / name, USER_ID, USER_ID)
+    os.chown(_CERTIFICATES, USER_ID, USER_ID)
+    os.environ[_CERTIFICATES_VARIABLE] = str(_CERTIFICATES)

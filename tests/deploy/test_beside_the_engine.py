@@ -1,0 +1,228 @@
+"""Docker-out-of-Docker: the service in a container, its kernels beside it on the machine's engine."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tests.deploy.conftest import analyse, finished, wait_for
+from tests.deploy.container import LIGHT, ServiceContainer, docker
+from tests.hostile.test_network import CONNECT_TO_ALL
+from tests.support.engine import Engine
+from tests.support.session import Session
+
+pytestmark = pytest.mark.timeout(150)
+
+SOCKET = Path("/var/run/docker.sock")
+MOUNTED = ("--volume", f"{SOCKET}:{SOCKET}")
+ONE = ("--env", "POOL_SIZE=1", *LIGHT)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def machine_has_the_socket() -> None:
+    """Skip where the engine of these tests is another one."""
+    if not SOCKET.is_socket() or os.environ.get("DOCKER_HOST"):
+        pytest.skip(f"the engine is not at {SOCKET}")
+
+
+@pytest.fixture(scope="module")
+def beside(service_image: str, engine: Engine) -> Iterator[ServiceContainer]:
+    """The README's command, and a service that is ready."""
+    container = ServiceContainer.as_typed("docker.sock code-interpreter", image=service_image)
+    with finished(container, engine):
+        yield container
+
+
+@pytest.fixture
+def started(service_image: str, engine: Engine) -> Iterator[Callable[..., ServiceContainer]]:
+    """Start a container for one test; nothing may be left of it."""
+    with ExitStack() as stack:
+
+        def start(*arguments: str, wait: bool = True) -> ServiceContainer:
+            container = ServiceContainer(*ONE, *arguments, service_image, wait=False)
+            stack.enter_context(finished(container, engine))
+            networks = container.inspect()["NetworkSettings"]["Networks"]
+            addresses = [network["IPAddress"] for network in networks.values() if network["IPAddress"]]
+            container.at(f"http://{addresses[0]}:8000" if addresses else "http://127.0.0.1:8000")
+            if wait:
+                container.wait_until_ready()
+            return container
+
+        yield start
+
+
+def open_session(container: ServiceContainer) -> Session:
+    """A new session, of ten minutes."""
+    response = container.api.http.post("/v1/sessions", json={"ttl_seconds": 600})
+    assert response.status_code == 201, response.text
+    # All that it asks of a service is where its API is.
+    return Session(cast("Any", container), response.json())
+
+
+def wait_until_full(container: ServiceContainer) -> None:
+    """Wait until no kernel is being started."""
+    deadline = time.monotonic() + 30
+    while (pool := container.wait_until_ready()["pool"])["starting"] or pool["ready"] < pool["target"]:
+        assert time.monotonic() < deadline, pool
+        time.sleep(0.1)
+
+
+def test_it_says_which_mode_it_found_and_why(beside: ServiceContainer) -> None:
+    """One line at the start: the mode, the container, the network, the address."""
+    (line,) = (line for line in beside.log().splitlines() if " mode: " in line)
+    gateway = beside.inspect()["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
+    assert "mode: Docker-out-of-Docker, since this service is in container" in line
+    assert beside.inspect()["Id"][:12] in line
+    assert f"on network bridge; kernels are reached at {gateway}" in line
+
+
+def test_the_self_test_knocked_at_the_container_and_its_published_port(beside: ServiceContainer) -> None:
+    """All walls hold; the service's own address and the port it is published on were among what was tried."""
+    report = {check["name"]: check for check in beside.wait_until_ready()["self_test"]}
+    assert len(report) > 20
+    assert all(check["ok"] for check in report.values())
+    network = beside.inspect()["NetworkSettings"]["Networks"]["bridge"]
+    published = beside.base_url.rpartition(":")[2]
+    tried = report["service's port"]["detail"]
+    for knocked in (f"{network['IPAddress']}:8000", f"{network['Gateway']}:{published}"):
+        assert f"tcp {knocked}" in tried
+    assert network["IPAddress"] in report["host"]["detail"]
+    assert network["Gateway"] in report["other kernels"]["detail"]
+
+
+def test_the_service_is_not_root(beside: ServiceContainer) -> None:
+    """It was started as root, and has become a user with no capability and one group: the socket's."""
+    status = beside.status_of(1)
+    assert status["Uid"].split() == status["Gid"].split() == ["10001"] * 4
+    assert status["Groups"].split() == [str(SOCKET.stat().st_gid)]
+    assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
+
+
+def test_the_example_runs_through_it(beside: ServiceContainer, tmp_path: Path) -> None:
+    """Files go up, a model is fitted, a chart and a spreadsheet come down."""
+    assert "cultivar recognised: 98.3%" in analyse(beside, tmp_path)
+
+
+def test_kernels_reach_neither_the_service_nor_each_other(beside: ServiceContainer, engine: Engine) -> None:
+    """By no address that answers from the machine: the container's, its published port, kernels' ports."""
+    session = open_session(beside)
+    other = open_session(beside)
+    wait_until_full(beside)
+    network = beside.inspect()["NetworkSettings"]["Networks"]["bridge"]
+    targets = [(network["IPAddress"], 8000), (network["Gateway"], int(beside.base_url.rpartition(":")[2]))]
+    for kernel in engine.inspected(beside.instance_id):
+        for bindings in kernel["NetworkSettings"]["Ports"].values():
+            targets += [(binding["HostIp"], int(binding["HostPort"])) for binding in bindings]
+    assert len(targets) >= 2 + 2 * 3
+    for target in targets:
+        socket.create_connection(target, timeout=5).close()
+    result = session.run(CONNECT_TO_ALL, stdin=json.dumps(targets))
+    ended = json.loads(result["stdout"])
+    assert len(ended) == len(targets)
+    assert "reached" not in ended.values(), ended
+    session.delete()
+    other.delete()
+
+
+def test_a_session_survives_a_restart_of_the_container(beside: ServiceContainer) -> None:
+    """`docker restart`: variables and files are still there, and new kernels are found as well."""
+    session = open_session(beside)
+    session.run("marker = 'from before'; open('kept.txt', 'w').write('kept')")
+    docker("restart", beside.name)
+    beside.wait_until_ready()
+    result = session.run("print(marker, open('kept.txt').read())")
+    assert (result["stdout"], result["state"]) == ("from before kept\n", "kept")
+    assert beside.api.run("print(6 * 7)")["stdout"] == "42\n"
+    assert session.delete().status_code == 204
+
+
+def test_the_engine_calls_it_healthy(beside: ServiceContainer) -> None:
+    """The image's health check, run as the engine runs it."""
+    check = beside.inspect()["Config"]["Healthcheck"]["Test"]
+    assert check[0] == "CMD"
+    beside.run(*check[1:])
+    ended = docker("exec", "--env", "PORT=1", beside.name, *check[1:], check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "http://127.0.0.1:1/ready" in ended.stderr
+
+
+def test_an_ordinary_user_of_the_sockets_group_may_start_it(
+    started: Callable[..., ServiceContainer],
+) -> None:
+    """`--user 1000 --group-add`: nothing needs root; it stops in order and leaves no kernel."""
+    container = started("--user", "1000", "--group-add", str(SOCKET.stat().st_gid), *MOUNTED)
+    assert container.status_of(1)["Uid"].split() == ["1000"] * 4
+    assert container.api.run("print(6 * 7)")["stdout"] == "42\n"
+    assert container.stop() == 0
+
+
+@pytest.fixture
+def own_network() -> Iterator[str]:
+    """The name of a user-defined network, such as compose makes."""
+    name = f"deployed-{os.getpid()}"
+    docker("network", "create", name)
+    yield name
+    docker("network", "rm", name)
+
+
+def test_a_network_of_ones_own_will_do(own_network: str, started: Callable[..., ServiceContainer]) -> None:
+    """Kernels are reached by the gateway of the container's own network."""
+    container = started("--network", own_network, *MOUNTED)
+    gateway = container.inspect()["NetworkSettings"]["Networks"][own_network]["Gateway"]
+    assert f"on network {own_network}; kernels are reached at {gateway}" in container.log()
+    assert container.api.run("print(6 * 7)")["stdout"] == "42\n"
+
+
+def test_on_the_hosts_network_loopback_is_right(started: Callable[..., ServiceContainer]) -> None:
+    """`--network host`: as if it ran on the machine itself."""
+    container = started("--network", "host", "--env", "PORT=0", *MOUNTED, wait=False)
+    log = wait_for("is up at", container)
+    container.at(log.partition("is up at ")[2].split()[0])
+    assert "on the host's network; kernels are reached at 127.0.0.1" in log
+    assert container.api.run("print(6 * 7)")["stdout"] == "42\n"
+
+
+REFUSALS = {
+    "no engine": (
+        (),
+        "there is no Docker engine (DOCKER_HOST is unset, and no socket at /var/run/docker.sock",
+    ),
+    "no network": (("--network", "none", *MOUNTED), "on none of its bridge networks; put this service on a"),
+    "no permission": (("--user", "1000", *MOUNTED), "this user may not use the Docker engine at /var/run/"),
+    "ssh": (("--env", "DOCKER_HOST=ssh://somewhere"), "DOCKER_HOST=ssh://somewhere cannot be used"),
+}
+"""Why a container cannot run kernels: its arguments, and what it says."""
+
+
+@pytest.fixture(scope="module")
+def refused(service_image: str) -> Iterator[dict[str, ServiceContainer]]:
+    """Containers that must end, all started at once."""
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(finished(ServiceContainer(*arguments, service_image, wait=False)))
+            for name, (arguments, _) in REFUSALS.items()
+        }
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_where_it_cannot_run_kernels_one_sentence_says_what_to_do(
+    name: str, refused: dict[str, ServiceContainer]
+) -> None:
+    """The container ends, and its log has that sentence and no traceback."""
+    assert refused[name].wait() in (1, 3)
+    log = refused[name].log()
+    assert REFUSALS[name][1] in log
+    assert "Traceback" not in log
+
+
+def test_a_stopped_container_leaves_no_kernels(beside: ServiceContainer, engine: Engine) -> None:
+    """SIGTERM: it ends with 0 within seconds, and so have its kernels."""
+    assert engine.kernels(beside.instance_id)
+    assert beside.stop() == 0
+    assert engine.wait_for_none(beside.instance_id, 10) == set()

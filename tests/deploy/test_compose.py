@@ -1,0 +1,89 @@
+"""docker-compose.yml, brought up by Compose as a reader of the README does it."""
+
+import json
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.deploy.container import SERVICE_IMAGE, ServiceContainer, docker
+from tests.support.engine import IMAGE, Engine
+from tests.support.process import ROOT, free_port
+
+pytestmark = pytest.mark.timeout(150)
+
+Compose = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def command() -> list[str]:
+    """Compose, in either of its forms."""
+    if docker("compose", "version", check=False).returncode == 0:
+        return ["docker", "compose"]
+    if shutil.which("docker-compose"):
+        return ["docker-compose"]
+    pytest.skip("there is no Docker Compose here")
+
+
+@pytest.fixture(scope="module")
+def compose(
+    command: list[str], service_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Compose]:
+    """Run Compose on a project of the tests' own; afterwards nothing of it is left."""
+    project = f"deployed{uuid.uuid4().hex[:8]}"
+    # Which images, and whose kernels, is the tests' business; all else is the file's.
+    extra = tmp_path_factory.mktemp("compose") / "tests.yml"
+    variables = {"INSTANCE_ID": project, "KERNEL_PRELOAD": "none", "POOL_SIZE": "1"}
+    described = {"services": {"code-interpreter": {"image": SERVICE_IMAGE, "environment": variables}}}
+    extra.write_text(json.dumps(described))
+    files = ("-f", str(ROOT / "docker-compose.yml"), "-f", str(extra))
+    environment = os.environ | {"PUBLISH_PORT": str(free_port()), "PYTHON_EXECUTOR_DOCKER_IMAGE": IMAGE}
+
+    def run(*arguments: str) -> str:
+        ended = subprocess.run(
+            [*command, *files, "-p", project, *arguments],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    yield run
+    run("down", "--volumes", "--timeout", "30")
+
+
+def test_it_is_valid(command: list[str]) -> None:
+    """By itself, with nothing set."""
+    ended = subprocess.run([*command, "config", "-q"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_files_outlive_the_containers(compose: Compose, engine: Engine) -> None:
+    """`up`, a file, `down`, `up`: it is there; kernels were found on the project's network."""
+
+    def up() -> ServiceContainer:
+        compose("up", "-d", "--no-build")
+        return ServiceContainer.running(compose("ps", "-q").strip())
+
+    first = up()
+    first.wait_until_ready()
+    assert "mode: Docker-out-of-Docker" in first.log()
+    assert "_default; kernels are reached at" in first.log()
+    file_id = first.api.upload(b"kept")
+    assert first.api.run("print(6 * 7)")["stdout"] == "42\n"
+    instance_id = str(first.wait_until_ready()["instance_id"])
+    first.api.close()
+    compose("down", "--timeout", "30")
+    assert engine.wait_for_none(instance_id, 10) == set()
+
+    second = up()
+    second.wait_until_ready()
+    assert second.api.download(file_id) == b"kept"
+    second.api.close()

@@ -1,0 +1,193 @@
+"""A service on one machine and its engine on another: by TCP with TLS, kernels at the engine's address.
+
+The other machine is a container with an engine of its own, which is told to listen by TLS as well.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.deploy.conftest import analyse, finished, wait_for
+from tests.deploy.container import LIGHT, PRIVILEGED, ServiceContainer
+from tests.support.engine import IMAGE
+from tests.support.process import ROOT
+
+pytestmark = pytest.mark.timeout(150)
+
+PORT = 2376
+LISTENING = f"""
+from deploy import nested
+nested._ENGINE += ("--host=tcp://0.0.0.0:{PORT}", "--tlsverify", "--tlscacert=/certs/ca.pem",
+                   "--tlscert=/certs/server.pem", "--tlskey=/certs/server-key.pem")
+raise SystemExit(nested.run(["sleep", "infinity"]))
+"""
+"""The engine of deploy/nested.py with one more door, and nothing beside it."""
+COUNT = """
+import http.client, json, socket
+engine = http.client.HTTPConnection("localhost")
+engine.sock = socket.socket(socket.AF_UNIX)
+engine.sock.connect("/run/code-interpreter/docker.sock")
+engine.request("GET", "/containers/json?all=1")
+print(json.dumps([container["Ports"] for container in json.load(engine.getresponse())]))
+"""
+
+
+@dataclass(frozen=True)
+class RemoteEngine:
+    """An engine of another machine, and the folder of keys for it."""
+
+    container: ServiceContainer
+    address: str
+    keys: Path
+
+    def containers(self) -> list[list[dict[str, str]]]:
+        """The published ports of each of its containers."""
+        found: list[list[dict[str, str]]] = json.loads(self.container.run("python", "-I", "-c", COUNT))
+        return found
+
+
+def openssl(*arguments: str, folder: Path) -> None:
+    """The `openssl` command."""
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def make_keys(folder: Path, address: str) -> None:
+    """An authority, a server's certificate for that address, and a client's."""
+    subject = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2")
+    openssl(*subject, "-keyout", "ca-key.pem", "-out", "ca.pem", "-subj", "/CN=authority", folder=folder)
+    for name, extension in (
+        ("server", f"subjectAltName=IP:{address}\nextendedKeyUsage=serverAuth"),
+        ("client", "extendedKeyUsage=clientAuth"),
+    ):
+        (folder / f"{name}.ext").write_text(extension)
+        request = ("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}")
+        openssl(*request, "-keyout", f"{name}-key.pem", "-out", f"{name}.csr", folder=folder)
+        sign = ("x509", "-req", "-days", "2", "-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial")
+        files = ("-in", f"{name}.csr", "-out", f"{name}.pem", "-extfile", f"{name}.ext")
+        openssl(*sign, *files, folder=folder)
+    (folder / "client.pem").rename(folder / "cert.pem")
+    (folder / "client-key.pem").rename(folder / "key.pem")
+
+
+@pytest.fixture(scope="module")
+def remote(preloaded_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteEngine]:
+    """An engine that listens by TLS, with the kernel image, in a container for a machine."""
+    keys = tmp_path_factory.mktemp("certs")
+    # The certificate has the address, which there is once the container has been started.
+    wait = "import os, time\nwhile not os.path.exists('/certs/key.pem'): time.sleep(0.1)\n"
+    container = ServiceContainer(
+        *PRIVILEGED,
+        *("--volume", f"{keys}:/certs:ro", "--entrypoint", "python"),
+        *(preloaded_image, "-I", "-c", wait + LISTENING),
+        wait=False,
+    )
+    with finished(container):
+        address = container.inspect()["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+        make_keys(keys, address)
+        wait_for("was mounted in", container)
+        yield RemoteEngine(container, address, keys)
+
+
+@pytest.fixture(scope="module")
+def far(remote: RemoteEngine, service_image: str) -> Iterator[ServiceContainer]:
+    """The service in a container of this machine, its kernels on the other."""
+    container = ServiceContainer(
+        *("--volume", f"{remote.keys}:/certs:ro", "--env", "DOCKER_CERT_PATH=/certs"),
+        *("--env", "DOCKER_TLS_VERIFY=1", "--env", f"DOCKER_HOST=tcp://{remote.address}:{PORT}"),
+        *("--publish", "127.0.0.1::8000", service_image),
+        wait=False,
+    )
+    with finished(container):
+        binding = container.inspect()["NetworkSettings"]["Ports"]["8000/tcp"][0]
+        container.at(f"http://127.0.0.1:{binding['HostPort']}")
+        container.wait_until_ready()
+        yield container
+
+
+def test_kernels_run_on_the_engines_machine(
+    far: ServiceContainer, remote: RemoteEngine, tmp_path: Path
+) -> None:
+    """The mode is said; their ports are published on the address that DOCKER_HOST names; the example runs."""
+    where = f"mode: remote, since the engine is at tcp://{remote.address}:{PORT} (DOCKER_HOST says so)"
+    assert f"{where}; kernels are reached at {remote.address}" in far.log()
+    published = {port["IP"] for ports in remote.containers() for port in ports}
+    assert published == {remote.address}
+    assert "cultivar recognised: 98.3%" in analyse(far, tmp_path)
+
+
+def test_the_self_test_knocked_at_the_services_machine(far: ServiceContainer, remote: RemoteEngine) -> None:
+    """All walls hold from over there; the service's address, and the engine's, were tried."""
+    report = {check["name"]: check for check in far.wait_until_ready()["self_test"]}
+    assert all(check["ok"] for check in report.values()), report
+    own = far.inspect()["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    assert f"tcp {own}:8000" in report["service's port"]["detail"]
+    assert remote.address in report["other kernels"]["detail"]
+
+
+def test_the_service_has_keys_of_its_own_and_is_not_root(far: ServiceContainer) -> None:
+    """Keys that only root could read were lent to the user that the service has become."""
+    status = far.status_of(1)
+    assert status["Uid"].split() == ["10001"] * 4
+    assert status["Groups"] == ""
+    listed = far.run("ls", "-ln", "/run/code-interpreter-certificates").splitlines()[1:]
+    assert {line.split()[-1] for line in listed} == {"ca.pem", "cert.pem", "key.pem"}
+    assert {(line.split()[0], line.split()[2]) for line in listed} == {("-r--------", "10001")}
+
+
+def test_a_stopped_service_leaves_no_kernels_there(far: ServiceContainer, remote: RemoteEngine) -> None:
+    """SIGTERM: its containers on the other machine are gone."""
+    assert remote.containers()
+    assert far.stop() == 0
+    assert remote.containers() == []
+
+
+def test_another_address_may_be_said(remote: RemoteEngine, service_image: str) -> None:
+    """`KERNEL_ADDRESS` is dialled, and `KERNEL_PUBLISH_ADDRESS` published on, whatever DOCKER_HOST names."""
+    container = ServiceContainer(
+        *("--volume", f"{remote.keys}:/certs:ro", "--env", "DOCKER_CERT_PATH=/certs", *LIGHT),
+        *("--env", "DOCKER_TLS_VERIFY=1", "--env", f"DOCKER_HOST=tcp://{remote.address}:{PORT}"),
+        *("--env", f"KERNEL_ADDRESS={remote.address}", "--env", "KERNEL_PUBLISH_ADDRESS=0.0.0.0"),
+        *("--env", "POOL_SIZE=1", service_image),
+        wait=False,
+    )
+    with finished(container):
+        address = container.inspect()["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+        container.at(f"http://{address}:8000")
+        container.wait_until_ready()
+        assert "KERNEL_ADDRESS is set; kernels are reached at" in container.log()
+        assert {port["IP"] for ports in remote.containers() for port in ports} == {"0.0.0.0"}
+        assert container.api.run("print(6 * 7)")["stdout"] == "42\n"
+
+
+def test_without_its_keys_the_engine_is_not_used(remote: RemoteEngine, tmp_path: Path) -> None:
+    """Started on the machine itself, without a certificate: one sentence, and the end."""
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | {
+        "DOCKER_HOST": f"tcp://{remote.address}:{PORT}",
+        "FILE_STORAGE_DIR": str(tmp_path / "storage"),
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+        "PYTHON_EXECUTOR_DOCKER_IMAGE": IMAGE,
+        "INSTANCE_ID": f"keyless-{uuid.uuid4().hex}",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "service.server"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 3
+    assert "the container engine does not answer" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(f"https://{remote.address}:{PORT}/version", timeout=5)
