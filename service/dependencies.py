@@ -15,6 +15,7 @@ from service.guard import caller_of
 from service.keyring import Caller
 from service.sessions import Sessions
 from service.settings import Settings
+from sessions.image_care import ImageStatus
 from sessions.walls import Check
 
 
@@ -55,6 +56,9 @@ class Kernels(Protocol):
 
     def counts(self) -> KernelCounts:
         """How many kernels there are now."""
+
+    def image(self) -> ImageStatus:
+        """What kernels are launched from."""
 
 
 async def _settings(request: Request) -> Settings:

@@ -62,6 +62,7 @@ from starlette.routing import Match
 from sessions.errors import (
     EngineUnavailable,
     ImageNotFound,
+    ImageUnfit,
     InvalidPath,
     LaunchFailed,
     NoCapacity,
@@ -454,6 +455,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     NoCapacity: Answer(503, "no_capacity", headers=_retry_after),
     EngineUnavailable: Answer(503, "engine_unavailable"),
     ImageNotFound: Answer(503, "image_not_found"),
+    ImageUnfit: Answer(503, "image_unfit"),
     RuntimeNotFound: Answer(503, "runtime_not_found"),
     LaunchFailed: Answer(503, "launch_failed"),
     SupervisorFailed: Answer(503, "kernel_failed"),

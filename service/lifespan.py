@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+import service
 from kernel_image import contract
 from service import clock
 from service.artifacts import FileStore
@@ -90,6 +91,8 @@ def _pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
     )
     return PoolSettings(
         image=settings.python_executor_docker_image,
+        image_pull=settings.image_pull,
+        version=service.__version__,
         instance_id=instance_id,
         preload=settings.kernel_preload,
         limits=limits,

@@ -5,7 +5,8 @@ import contextlib
 import functools
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, Final, ParamSpec, TypeVar
@@ -14,10 +15,11 @@ import docker
 import requests.exceptions
 from docker.errors import APIError, DockerException, NotFound
 from docker.errors import ImageNotFound as DockerImageNotFound
+from docker.utils import parse_repository_tag
 
 from kernel_image import contract
 from sessions.errors import EngineUnavailable, ImageNotFound, LaunchFailed, RuntimeNotFound, SessionsError
-from sessions.models import Container, ContainerSpec, Surroundings
+from sessions.models import Container, ContainerSpec, Image, Surroundings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,19 +66,39 @@ class DockerEngine:
     async def ping(self) -> None:
         await self._call(self._client.ping)
 
-    async def prepare(self, image: str) -> str:
+    async def prepare(self) -> None:
         await self._call(self._make_network)
-        return await self._call(self._find_image, image)
 
-    def _find_image(self, image: str) -> str:
+    async def image(self, name: str) -> Image | None:
+        return await self._call(self._find_image, name)
+
+    def _find_image(self, name: str) -> Image | None:
         try:
-            found: str = self._client.api.inspect_image(image)["Id"]
-        except NotFound as missing:
-            try:
-                found = str(self._client.images.pull(image).id)
-            except DockerException:
-                raise ImageNotFound(image) from missing
-        return found
+            found = self._client.api.inspect_image(name)
+        except NotFound:
+            return None
+        config = found["Config"] or {}
+        command = (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ()))
+        return Image(found["Id"], config.get("Labels") or {}, command)
+
+    async def pull(self, name: str, tell: Callable[[Mapping[str, Any]], None]) -> None:
+        given_up = threading.Event()
+        try:
+            await self._call(self._pull, name, tell, given_up)
+        finally:
+            given_up.set()
+
+    def _pull(self, name: str, tell: Callable[[Mapping[str, Any]], None], given_up: threading.Event) -> None:
+        repository, tag = parse_repository_tag(name)
+        try:
+            for event in self._client.api.pull(repository, tag or "latest", stream=True, decode=True):
+                if given_up.is_set():
+                    return
+                if "error" in event:
+                    raise ImageNotFound(name, _line(event["error"]))
+                tell(event)
+        except APIError as error:
+            raise ImageNotFound(name, _line(error.explanation or error)) from error
 
     def _make_network(self) -> None:
         if self._client.api.networks(names=[f"^{_NETWORK}$"]):
@@ -186,6 +208,10 @@ class DockerEngine:
     async def close(self) -> None:
         await self._call(self._client.close)
         self._threads.shutdown(wait=False)
+
+
+def _line(text: object) -> str:
+    return " ".join(str(text).split())
 
 
 def _host_config(spec: ContainerSpec) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 SessionsError
 ├── EngineUnavailable      the container engine does not answer
 ├── ImageNotFound          the engine has no such image
+├── ImageUnfit             the image cannot work with this service
 ├── RuntimeNotFound        the engine has no such OCI runtime
 ├── LaunchFailed           a container did not come up
 ├── SupervisorFailed       a container's supervisor does not answer, or not as agreed
@@ -26,11 +27,22 @@ class EngineUnavailable(SessionsError):
 
 
 class ImageNotFound(SessionsError):
-    """The engine has no such image."""
+    """The engine has no such image; `reason` is why it could not be pulled, if that was tried."""
 
-    def __init__(self, image: str) -> None:
-        super().__init__(f"the kernel image {image!r} is not there; `make image` builds it")
+    def __init__(self, image: str, reason: str | None = None) -> None:
+        help_ = "`make image` builds it" if reason is None else f"it could not be pulled: {reason}"
+        super().__init__(f"the kernel image {image!r} is not there; {help_}")
         self.image = image
+        self.reason = reason
+
+
+class ImageUnfit(SessionsError):
+    """The image is there and cannot work; `reason` says why and what helps."""
+
+    def __init__(self, image: str, reason: str) -> None:
+        super().__init__(f"the kernel image {image!r} cannot be used: {reason}")
+        self.image = image
+        self.reason = reason
 
 
 class RuntimeNotFound(SessionsError):

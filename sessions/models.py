@@ -22,6 +22,15 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Image:
+    """An image that the engine has; `command` is what a container of it starts."""
+
+    image_id: str
+    labels: Mapping[str, str]
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ContainerSpec:
     """What to launch: `memory_bytes` of the limits is the container's whole limit.
 

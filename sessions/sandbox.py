@@ -31,8 +31,12 @@ _WARM_UP_BUDGET = Budget(cpu_sec=10, memory_bytes=1 << 30, output_bytes=1000, di
 class Sandbox:
     """One ready kernel in its container."""
 
-    def __init__(self, engine: Engine, connection: Connection, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, engine: Engine, connection: Connection, http: aiohttp.ClientSession, image: str = ""
+    ) -> None:
         self.connection = connection
+        self.image = image
+        """Id of the image it was launched from; empty where an earlier life of the service did that."""
         self.tenant: str | None = None
         """Whom it has served, and may serve again; None: nobody yet."""
         self.ended_well = False
@@ -80,7 +84,7 @@ class Sandbox:
             EngineUnavailable, LaunchFailed, SupervisorFailed: nothing is left behind.
         """
         container = await engine.launch(spec)
-        sandbox = cls(engine, Connection(container, spec.token, kernel_key=""), http)
+        sandbox = cls(engine, Connection(container, spec.token, kernel_key=""), http, spec.image)
         try:
             await sandbox._supervisor.wait_until_up(_UP_SEC)
             sandbox.is_complete = not (spec.preload and hurried())
