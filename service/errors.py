@@ -35,6 +35,7 @@
      │   ├─ MigrationsMissing(folder)
      │   ├─ MigrationFailed(reason)
      │   ├─ RegistryTooNew(revision)
+     │   ├─ BackupFailed(folder, reason)
      │   └─ SelfTestFailed(failures)
      └─ HTTPException (Starlette's)
          └─ RequestTooLarge(limit_bytes)
@@ -363,6 +364,15 @@ class RegistryTooNew(StartError):
             "does not know: a newer one wrote it. Upgrade the service or use another DATABASE_URL."
         )
         self.revision = revision
+
+
+class BackupFailed(StartError):
+    """Registry and files cannot be copied; nothing is left in the folder."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"Cannot back up to {folder}: {reason}.")
+        self.folder = folder
+        self.reason = reason
 
 
 class SelfTestFailed(StartError):

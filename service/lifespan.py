@@ -64,7 +64,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         self_test = SelfTest(engine, app.state.socket)
         pool = Pool(
             engine,
-            _pool_settings(settings, instance_id),
+            pool_settings(settings, instance_id),
             ContainerRegistry(registry, instance_id),
             kept,
             self_test,
@@ -80,7 +80,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-def _pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
+def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
+    """What the settings say of kernels and of the pool."""
     limits = Limits(
         memory_bytes=settings.memory_limit_mb * MIB,
         cpus=settings.kernel_cpus,

@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import functools
 import hashlib
+import re
 import secrets
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Final, ParamSpec, TypeVar
 
 import docker
@@ -19,7 +22,9 @@ from docker.utils import parse_repository_tag
 
 from kernel_image import contract
 from sessions.errors import EngineUnavailable, ImageNotFound, LaunchFailed, RuntimeNotFound, SessionsError
-from sessions.models import Container, ContainerSpec, Image, Surroundings
+from sessions.models import Container, ContainerSpec, EngineFacts, Image, Surroundings
+
+_NANOSECONDS: Final = re.compile(r"(\.\d{6})\d+")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,6 +39,7 @@ _CPU_PERIOD_USEC: Final = 100_000
 _NO_QUOTA: Final = -1
 _CONCURRENT_CALLS: Final = 8
 _CALL_TIMEOUT_SEC: Final = 60
+_LIMITS: Final = ("MemoryLimit", "PidsLimit", "CpuCfsQuota")
 
 
 @contextlib.contextmanager
@@ -65,6 +71,35 @@ class DockerEngine:
 
     async def ping(self) -> None:
         await self._call(self._client.ping)
+
+    async def facts(self) -> EngineFacts:
+        return await self._call(self._facts)
+
+    def _facts(self) -> EngineFacts:
+        asked_at = time.time()
+        info = self._client.api.info()
+        now = (asked_at + time.time()) / 2
+        found = self._client.api.version().get("Components") or []
+        return EngineFacts(
+            version=info["ServerVersion"],
+            components={part["Name"]: _package_version(part) for part in found},
+            storage_driver=info["Driver"],
+            cgroup_version=info.get("CgroupVersion", "1"),
+            cgroup_driver=info.get("CgroupDriver", "unknown"),
+            lacks=tuple(name for name in _LIMITS if not info.get(name, False)),
+            security=tuple(option.partition(",")[0][5:] for option in info.get("SecurityOptions") or ()),
+            live_restore=info.get("LiveRestoreEnabled", False),
+            default_runtime=info.get("DefaultRuntime", ""),
+            runtimes=tuple(info.get("Runtimes") or ()),
+            warnings=tuple(_line(warning) for warning in info.get("Warnings") or ()),
+            kernel=info["KernelVersion"],
+            system=info["OperatingSystem"],
+            cpus=info["NCPU"],
+            memory_bytes=info["MemTotal"],
+            folder=info["DockerRootDir"],
+            clock_ahead_sec=_seconds(info["SystemTime"]) - now,
+            is_local=self._client.api.base_url.startswith("http+docker"),
+        )
 
     async def prepare(self) -> None:
         await self._call(self._make_network)
@@ -208,6 +243,18 @@ class DockerEngine:
     async def close(self) -> None:
         await self._call(self._client.close)
         self._threads.shutdown(wait=False)
+
+
+def _package_version(component: Mapping[str, Any]) -> str:
+    """Distributions put the package's version where others have a commit."""
+    version: str = component["Version"]
+    details: str = (component.get("Details") or {}).get("GitCommit") or ""
+    return details if details.startswith(version) else version
+
+
+def _seconds(moment: str) -> float:
+    """A moment as the engine writes it, with nanoseconds, in seconds since the epoch."""
+    return datetime.fromisoformat(_NANOSECONDS.sub(r"\1", moment)).timestamp()
 
 
 def _line(text: object) -> str:

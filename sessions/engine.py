@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from sessions.models import Container, ContainerSpec, Image, Surroundings
+from sessions.models import Container, ContainerSpec, EngineFacts, Image, Surroundings
 
 
 class Engine(Protocol):
@@ -12,6 +12,9 @@ class Engine(Protocol):
 
     async def ping(self) -> None:
         """Ask whether the engine answers."""
+
+    async def facts(self) -> EngineFacts:
+        """What the engine says of itself."""
 
     async def prepare(self) -> None:
         """Make ready what launches need besides the image: the network."""
