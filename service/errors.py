@@ -381,8 +381,7 @@ class SelfTestFailed(StartError):
     def __init__(self, failures: Sequence[Check]) -> None:
         lines = [f"- {check.name}: {check.detail}. Help: {check.advice}." for check in failures]
         super().__init__(
-            "The self-test failed, and the service does not serve: the user's code is not kept in.\n"
-            + "\n".join(lines)
+            "The self-test failed: the user's code would not be kept in, so none is run.\n" + "\n".join(lines)
         )
         self.failures = failures
 

@@ -64,19 +64,21 @@ def test_a_service_on_the_copy_has_what_was_there(
     assert {oct(path.stat().st_mode & 0o777) for path in folder.rglob("*") if path.is_file()} == {"0o600"}
 
     copy = open_service(**LIGHT, POOL_SIZE=0, FILE_STORAGE_DIR=folder)
-    assert copy.instance_id != service.instance_id
-    for file_id, content in kept.items():
-        assert copy.api.download(file_id) == content
-    listed = copy.api.http.get("/v1/files").json()["files"]
-    assert len(listed) >= len(kept)
-    for file in listed:
-        assert hashlib.sha256(copy.api.download(file["file_id"])).hexdigest() == file["sha256"]
-    ended = copy.api.http.get(f"/v1/sessions/{session.id}")
-    assert (ended.status_code, ended.json()["reason"]) == (410, "lost")
-    cells = copy.api.http.get(f"/v1/sessions/{session.id}/cells").json()["cells"]
-    assert [cell["code"] for cell in cells] == ["marker = 'here'"]
-    assert copy.api.run("print(6 * 7)")["stdout"] == "42\n"
-    copy.finish()
+    try:
+        assert copy.instance_id != service.instance_id
+        for file_id, content in kept.items():
+            assert copy.api.download(file_id) == content
+        listed = copy.api.http.get("/v1/files").json()["files"]
+        assert len(listed) >= len(kept)
+        for file in listed:
+            assert hashlib.sha256(copy.api.download(file["file_id"])).hexdigest() == file["sha256"]
+        ended = copy.api.http.get(f"/v1/sessions/{session.id}")
+        assert (ended.status_code, ended.json()["reason"]) == (410, "lost")
+        cells = copy.api.http.get(f"/v1/sessions/{session.id}/cells").json()["cells"]
+        assert [cell["code"] for cell in cells] == ["marker = 'here'"]
+        assert copy.api.run("print(6 * 7)")["stdout"] == "42\n"
+    finally:
+        copy.finish()
 
     assert session.printed("marker") == "'here'"
     session.delete()
