@@ -78,7 +78,7 @@ class Launcher:
         """Connections to the engine, for as long as the block lasts."""
         self._engine = open_engine(Settings(), "")
         async with aiohttp.ClientSession() as self._http:
-            await self._engine.prepare(self._image)
+            await self._engine.prepare()
             yield
         await self._engine.close()
 

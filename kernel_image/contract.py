@@ -5,6 +5,13 @@ Standard library only: this is the one module of `kernel_image` that `sessions` 
 
 from typing import Final
 
+CONTRACT: Final = 1
+"""Goes up when a service of before and an image of after, or the reverse, could not work together."""
+CONTRACT_LABEL: Final = "code-interpreter.contract"
+DIGEST_LABEL: Final = "code-interpreter.digest"
+"""Image label: the digest of `kernel_image/` that it was built from, as `scripts/image-digest` prints it."""
+VERSION_LABEL: Final = "org.opencontainers.image.version"
+
 USER_ID: Final = 1000
 """uid and gid that the user's code runs as."""
 

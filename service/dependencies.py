@@ -17,6 +17,7 @@ from service.keyring import Caller
 from service.metrics import KernelCounts, Metrics
 from service.sessions import Sessions
 from service.settings import Settings
+from sessions.image_care import ImageStatus
 from sessions.walls import Check
 
 
@@ -42,6 +43,9 @@ class Kernels(Protocol):
 
     def counts(self) -> KernelCounts:
         """How many kernels there are now."""
+
+    def image(self) -> ImageStatus:
+        """What kernels are launched from."""
 
 
 async def _settings(request: Request) -> Settings:

@@ -38,6 +38,7 @@
      │   ├─ RegistryTooNew(revision)
      │   ├─ OtlpMissing()
      │   ├─ CannotRunKernels(reason)
+     │   ├─ BackupFailed(folder, reason)
      │   └─ SelfTestFailed(failures)
      └─ HTTPException (Starlette's)
          └─ RequestTooLarge(limit_bytes)
@@ -65,6 +66,7 @@ from starlette.routing import Match
 from sessions.errors import (
     EngineUnavailable,
     ImageNotFound,
+    ImageUnfit,
     InvalidPath,
     LaunchFailed,
     NoCapacity,
@@ -393,14 +395,22 @@ class CannotRunKernels(StartError):
         self.reason = reason
 
 
+class BackupFailed(StartError):
+    """Registry and files cannot be copied; nothing is left in the folder."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"Cannot back up to {folder}: {reason}.")
+        self.folder = folder
+        self.reason = reason
+
+
 class SelfTestFailed(StartError):
     """Code that runs in a kernel could do what it must not; ``failures`` are the checks that say so."""
 
     def __init__(self, failures: Sequence[Check]) -> None:
         lines = [f"- {check.name}: {check.detail}. Help: {check.advice}." for check in failures]
         super().__init__(
-            "The self-test failed, and the service does not serve: the user's code is not kept in.\n"
-            + "\n".join(lines)
+            "The self-test failed: the user's code would not be kept in, so none is run.\n" + "\n".join(lines)
         )
         self.failures = failures
 
@@ -486,6 +496,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     NoCapacity: Answer(503, "no_capacity", headers=_retry_after),
     EngineUnavailable: Answer(503, "engine_unavailable"),
     ImageNotFound: Answer(503, "image_not_found"),
+    ImageUnfit: Answer(503, "image_unfit"),
     RuntimeNotFound: Answer(503, "runtime_not_found"),
     LaunchFailed: Answer(503, "launch_failed"),
     SupervisorFailed: Answer(503, "kernel_failed"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+import service
 from kernel_image import contract
 from service import clock
 from service.artifacts import FileStore
@@ -73,7 +74,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         self_test = SelfTest(engine, app.state.socket)
         pool = Pool(
             engine,
-            _pool_settings(settings, instance_id),
+            pool_settings(settings, instance_id),
             ContainerRegistry(registry, instance_id),
             kept,
             self_test,
@@ -91,7 +92,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-def _pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
+def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
+    """What the settings say of kernels and of the pool."""
     limits = Limits(
         memory_bytes=settings.memory_limit_mb * MIB,
         cpus=settings.kernel_cpus,
@@ -102,6 +104,8 @@ def _pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
     )
     return PoolSettings(
         image=settings.python_executor_docker_image,
+        image_pull=settings.image_pull,
+        version=service.__version__,
         instance_id=instance_id,
         preload=settings.kernel_preload,
         limits=limits,

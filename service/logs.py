@@ -20,6 +20,7 @@ from service.trail import current
 from sessions.errors import (
     EngineUnavailable,
     ImageNotFound,
+    ImageUnfit,
     LaunchFailed,
     NoCapacity,
     RuntimeNotFound,
@@ -38,6 +39,7 @@ _TELLABLE: Final = (
     StorageFull,
     EngineUnavailable,
     ImageNotFound,
+    ImageUnfit,
     LaunchFailed,
     NoCapacity,
     RuntimeNotFound,

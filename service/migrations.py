@@ -6,6 +6,7 @@ A registry that is damaged or half made is refused, and left as it is.
 import logging
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
@@ -53,6 +54,41 @@ def upgrade(engine: Engine) -> None:
             time.sleep(_PAUSE_SEC)
         except (SQLAlchemyError, CommandError) as error:
             raise MigrationFailed(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A registry's revision, the newest that this code knows, and whether it knows the former."""
+
+    revision: str | None
+    newest: str | None
+    is_known: bool
+
+
+def look(engine: Engine) -> Schema | None:
+    """What a database's schema is; None where there is no database, or nothing in it. Changes nothing.
+
+    Raises:
+        MigrationsMissing: the folder of migrations is not beside the code.
+        MigrationFailed: the database cannot be read, or is not whole.
+    """
+    if not (FOLDER / "env.py").is_file():
+        raise MigrationsMissing(FOLDER)
+    try:
+        with engine.connect() as connection:
+            if not inspect(connection).get_table_names():
+                return None
+            _check_pages(connection)
+            scripts = ScriptDirectory.from_config(config_for(connection))
+            revision = MigrationContext.configure(connection).get_current_revision()
+    except DBAPIError as error:
+        raise MigrationFailed(str(error.orig)) from error
+    except (SQLAlchemyError, CommandError) as error:
+        raise MigrationFailed(str(error)) from error
+    finally:
+        engine.dispose()
+    known = {script.revision for script in scripts.walk_revisions()}
+    return Schema(revision, scripts.get_current_head(), revision in known)
 
 
 def _upgrade(connection: Connection) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from service.errors import AddressUnavailable, SelfTestFailed
 from sessions.engine import Engine
 from sessions.errors import EngineUnavailable
+from sessions.image_care import ImageStatus
 from sessions.models import ContainerSpec
 from sessions.pool import Pool, PoolStatus
 from sessions.sandbox import Sandbox
@@ -37,14 +38,16 @@ class SelfTest:
             AddressUnavailable: somebody else listens on the service's address by now.
         """
         host, port, *_ = self._service.getsockname()
-        try:
-            self._service.listen()
-        except OSError as error:
-            raise AddressUnavailable(host, port, error.strerror or str(error)) from error
-        self.report = await examine(self._engine, sandbox, spec, port)
-        failures = [check for check in self.report if not check.ok]
+        if not self._service.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            try:
+                self._service.listen()
+            except OSError as error:
+                raise AddressUnavailable(host, port, error.strerror or str(error)) from error
+        report = await examine(self._engine, sandbox, spec, port)
+        failures = [check for check in report if not check.ok]
         if failures:
             raise SelfTestFailed(failures)
+        self.report = report
         runtime = spec.runtime or "the engine's default"
         log.info("the self-test found all %d walls in place; runtime: %s", len(self.report), runtime)
 
@@ -81,3 +84,6 @@ class KernelReadiness:
 
     def counts(self) -> PoolStatus:
         return self._pool.status()
+
+    def image(self) -> ImageStatus:
+        return self._pool.image()

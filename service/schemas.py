@@ -14,7 +14,9 @@ from pydantic import (
     field_validator,
 )
 
+from kernel_image import contract
 from service.records import StoredFile
+from sessions.image_care import ImageStatus
 
 FILE_ID = "9b2f6c1e-3d55-4d0b-8a49-0c1f5b7a2e64"
 EXECUTION_ID = "5f0c8a3e7d1b4c52a6e9d3f0b1c2d4e5"
@@ -321,6 +323,36 @@ class SelfTestCheck(BaseModel):
     detail: str = Field(description="What was seen of it.", examples=["every set is empty"])
 
 
+class KernelImage(BaseModel):
+    """What kernels are launched from."""
+
+    name: str = Field(
+        description="`PYTHON_EXECUTOR_DOCKER_IMAGE`.", examples=["code-interpreter-kernel:latest"]
+    )
+    id: str = Field(description="The engine's id of it.", examples=[f"sha256:{_SHA256}"])
+    version: str | None = Field(description="Version it was built for; null: unknown.", examples=["0.5.0"])
+    digest: str | None = Field(
+        description="Digest of the `kernel_image/` it was built from; null: unknown.",
+        examples=["9c1f6f2a0d3b4e58a7c6b5d4e3f2a190"],
+    )
+    warnings: list[str] = Field(
+        description="How it differs from what this service was made with, and what has become of its name.",
+        examples=[[]],
+    )
+
+    @classmethod
+    def of(cls, status: ImageStatus) -> Self:
+        """The wire form of what the pool says."""
+        labels = status.image.labels
+        return cls(
+            name=status.name,
+            id=status.image.image_id,
+            version=labels.get(contract.VERSION_LABEL),
+            digest=labels.get(contract.DIGEST_LABEL),
+            warnings=list(status.warnings),
+        )
+
+
 class Readiness(BaseModel):
     """That executions are served."""
 
@@ -332,6 +364,7 @@ class Readiness(BaseModel):
         description="The kernels there are.",
         examples=[{"ready": 2, "starting": 0, "busy": 1, "waiting": 0, "target": 2}],
     )
+    image: KernelImage = Field(description="What kernels are launched from.")
     self_test: list[SelfTestCheck] = Field(
         description="What keeps the user's code in, as tried from inside a kernel at the start.",
         examples=[[{"name": "capabilities", "ok": True, "detail": "every set is empty"}]],

@@ -171,6 +171,11 @@ class Settings(BaseSettings):
     python_executor_docker_image: str = Field(
         "code-interpreter-kernel:latest", description="Image the kernels run in."
     )
+    image_pull: Literal["missing", "always", "never"] = Field(
+        "missing",
+        description="When an image whose name has a `/` in it is pulled: where it is missing, also at every "
+        "start, or never. Others are made here and never pulled.",
+    )
     pool_size: int = Field(
         2,
         ge=0,

@@ -5,16 +5,21 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Final, ParamSpec, TypeVar
 
 import docker
 import requests.exceptions
 from docker.errors import APIError, DockerException, NotFound
 from docker.errors import ImageNotFound as DockerImageNotFound
+from docker.utils import parse_repository_tag
 
 from kernel_image import contract
 from sessions.deployment import Deployment, EngineAddress, KernelAddress, find_deployment
@@ -26,7 +31,9 @@ from sessions.errors import (
     RuntimeNotFound,
     SessionsError,
 )
-from sessions.models import Container, ContainerSpec, Surroundings
+from sessions.models import Container, ContainerSpec, EngineFacts, Image, Surroundings
+
+_NANOSECONDS: Final = re.compile(r"(\.\d{6})\d+")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,6 +47,7 @@ _CPU_PERIOD_USEC: Final = 100_000
 _NO_QUOTA: Final = -1
 _CONCURRENT_CALLS: Final = 8
 _CALL_TIMEOUT_SEC: Final = 60
+_LIMITS: Final = ("MemoryLimit", "PidsLimit", "CpuCfsQuota")
 
 
 @contextlib.contextmanager
@@ -54,8 +62,8 @@ def _docker_errors() -> Iterator[None]:
         raise EngineUnavailable(str(error)) from error
 
 
-class _Facts:
-    """`sessions.deployment.EngineFacts` of a Docker engine. Calls block."""
+class _Inspector:
+    """`sessions.deployment.EngineInspector` of a Docker engine. Calls block."""
 
     def __init__(self, api: docker.APIClient) -> None:
         self._api = api
@@ -110,7 +118,9 @@ class DockerEngine:
                 if place is not None and place.exists() and not os.access(place, os.R_OK | os.W_OK):
                     raise EngineForbidden(str(place), place.stat().st_gid) from None
                 raise
-            self.deployment: Deployment = find_deployment(address, _Facts(self._client.api), kernel_address)
+            self.deployment: Deployment = find_deployment(
+                address, _Inspector(self._client.api), kernel_address
+            )
 
     async def _call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
@@ -120,19 +130,68 @@ class DockerEngine:
     async def ping(self) -> None:
         await self._call(self._client.ping)
 
-    async def prepare(self, image: str) -> str:
-        await self._call(self._make_network)
-        return await self._call(self._find_image, image)
+    async def facts(self) -> EngineFacts:
+        return await self._call(self._facts)
 
-    def _find_image(self, image: str) -> str:
+    def _facts(self) -> EngineFacts:
+        asked_at = time.time()
+        info = self._client.api.info()
+        now = (asked_at + time.time()) / 2
+        found = self._client.api.version().get("Components") or []
+        return EngineFacts(
+            version=info["ServerVersion"],
+            components={part["Name"]: _package_version(part) for part in found},
+            storage_driver=info["Driver"],
+            cgroup_version=info.get("CgroupVersion", "1"),
+            cgroup_driver=info.get("CgroupDriver", "unknown"),
+            lacks=tuple(name for name in _LIMITS if not info.get(name, False)),
+            security=tuple(option.partition(",")[0][5:] for option in info.get("SecurityOptions") or ()),
+            live_restore=info.get("LiveRestoreEnabled", False),
+            default_runtime=info.get("DefaultRuntime", ""),
+            runtimes=tuple(info.get("Runtimes") or ()),
+            warnings=tuple(_line(warning) for warning in info.get("Warnings") or ()),
+            kernel=info["KernelVersion"],
+            system=info["OperatingSystem"],
+            cpus=info["NCPU"],
+            memory_bytes=info["MemTotal"],
+            folder=info["DockerRootDir"],
+            clock_ahead_sec=_seconds(info["SystemTime"]) - now,
+            is_local=self._client.api.base_url.startswith("http+docker"),
+        )
+
+    async def prepare(self) -> None:
+        await self._call(self._make_network)
+
+    async def image(self, name: str) -> Image | None:
+        return await self._call(self._find_image, name)
+
+    def _find_image(self, name: str) -> Image | None:
         try:
-            found: str = self._client.api.inspect_image(image)["Id"]
-        except NotFound as missing:
-            try:
-                found = str(self._client.images.pull(image).id)
-            except DockerException:
-                raise ImageNotFound(image) from missing
-        return found
+            found = self._client.api.inspect_image(name)
+        except NotFound:
+            return None
+        config = found["Config"] or {}
+        command = (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ()))
+        return Image(found["Id"], config.get("Labels") or {}, command)
+
+    async def pull(self, name: str, tell: Callable[[Mapping[str, Any]], None]) -> None:
+        given_up = threading.Event()
+        try:
+            await self._call(self._pull, name, tell, given_up)
+        finally:
+            given_up.set()
+
+    def _pull(self, name: str, tell: Callable[[Mapping[str, Any]], None], given_up: threading.Event) -> None:
+        repository, tag = parse_repository_tag(name)
+        try:
+            for event in self._client.api.pull(repository, tag or "latest", stream=True, decode=True):
+                if given_up.is_set():
+                    return
+                if "error" in event:
+                    raise ImageNotFound(name, _line(event["error"]))
+                tell(event)
+        except APIError as error:
+            raise ImageNotFound(name, _line(error.explanation or error)) from error
 
     def _make_network(self) -> None:
         if self._client.api.networks(names=[f"^{_NETWORK}$"]):
@@ -245,6 +304,22 @@ class DockerEngine:
     async def close(self) -> None:
         await self._call(self._client.close)
         self._threads.shutdown(wait=False)
+
+
+def _package_version(component: Mapping[str, Any]) -> str:
+    """Distributions put the package's version where others have a commit."""
+    version: str = component["Version"]
+    details: str = (component.get("Details") or {}).get("GitCommit") or ""
+    return details if details.startswith(version) else version
+
+
+def _seconds(moment: str) -> float:
+    """A moment as the engine writes it, with nanoseconds, in seconds since the epoch."""
+    return datetime.fromisoformat(_NANOSECONDS.sub(r"\1", moment)).timestamp()
+
+
+def _line(text: object) -> str:
+    return " ".join(str(text).split())
 
 
 def _host_config(spec: ContainerSpec) -> dict[str, Any]:

@@ -8,7 +8,7 @@
 | Docker-out-of-Docker | in a container | that runs it | the gateway of the container's network |
 | remote | anywhere | at another address | that address |
 
-Nothing here speaks to an engine: `find_deployment` asks through `EngineFacts`.
+Nothing here speaks to an engine: `find_deployment` asks through `EngineInspector`.
 """
 
 import os
@@ -78,7 +78,7 @@ class Deployment:
     """Ports of the engine's machine at which the service itself is published."""
 
 
-class EngineFacts(Protocol):
+class EngineInspector(Protocol):
     """What an engine is asked."""
 
     def container(self, name: str) -> Mapping[str, Any] | None:
@@ -125,7 +125,7 @@ def _rootless_sockets(runtime_dir: Path | None) -> Iterator[Path]:
 
 
 def find_deployment(
-    address: EngineAddress, engine: EngineFacts, given: KernelAddress | None = None
+    address: EngineAddress, engine: EngineInspector, given: KernelAddress | None = None
 ) -> Deployment:
     """Find out where this process is, as the engine sees it; `given` is what the operator says of the ports.
 
@@ -145,7 +145,7 @@ def find_deployment(
     return Deployment(mode, why, reached, reached)
 
 
-def _around(address: EngineAddress, engine: EngineFacts) -> tuple[Mode, str, str | None]:
+def _around(address: EngineAddress, engine: EngineInspector) -> tuple[Mode, str, str | None]:
     """Mode, reason, and where ports are reached, of a service that is in none of the engine's containers."""
     where = f"the engine is at {address.url} ({address.why})"
     if address.host is not None and not (there := resolve(address.host)).startswith("127."):
@@ -157,7 +157,7 @@ def _around(address: EngineAddress, engine: EngineFacts) -> tuple[Mode, str, str
     return "remote", f"{where}, and this service is in a container", None
 
 
-def _beside(own: Mapping[str, Any], engine: EngineFacts, given: KernelAddress | None) -> Deployment:
+def _beside(own: Mapping[str, Any], engine: EngineInspector, given: KernelAddress | None) -> Deployment:
     """The service is one of the engine's containers, and its kernels are beside it."""
     doors = {
         int(binding["HostPort"])
@@ -179,7 +179,7 @@ def _beside(own: Mapping[str, Any], engine: EngineFacts, given: KernelAddress | 
     raise NoWayToKernels(f"{found}, on none of its bridge networks")
 
 
-def _own_container(engine: EngineFacts) -> Mapping[str, Any] | None:
+def _own_container(engine: EngineInspector) -> Mapping[str, Any] | None:
     """What the engine says of the container that this process is in, if it is one of that engine's."""
     for name, certain in _candidates():
         found = engine.container(name)

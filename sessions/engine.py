@@ -1,9 +1,10 @@
 """The seam to whatever runs containers: Docker here, something else where it is wanted."""
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
-from sessions.models import Container, ContainerSpec, Surroundings
+from sessions.models import Container, ContainerSpec, EngineFacts, Image, Surroundings
 
 
 class Engine(Protocol):
@@ -12,11 +13,20 @@ class Engine(Protocol):
     async def ping(self) -> None:
         """Ask whether the engine answers."""
 
-    async def prepare(self, image: str) -> str:
-        """Make ready what launches need: the image, the network. Returns the image's immutable id.
+    async def facts(self) -> EngineFacts:
+        """What the engine says of itself."""
+
+    async def prepare(self) -> None:
+        """Make ready what launches need besides the image: the network."""
+
+    async def image(self, name: str) -> Image | None:
+        """The image of that name or id, with its immutable id; None if there is none."""
+
+    async def pull(self, name: str, tell: Callable[[Mapping[str, Any]], None]) -> None:
+        """Fetch an image from the registry that its name says; `tell` takes the events, on another thread.
 
         Raises:
-            ImageNotFound: neither there nor to be pulled.
+            ImageNotFound: with the reason.
         """
 
     async def launch(self, spec: ContainerSpec) -> Container:

@@ -8,6 +8,7 @@ SessionsError
 │       ├── EngineForbidden    this user may not use it
 │       └── NoWayToKernels     the kernels' published ports could not be reached
 ├── ImageNotFound          the engine has no such image
+├── ImageUnfit             the image cannot work with this service
 ├── RuntimeNotFound        the engine has no such OCI runtime
 ├── LaunchFailed           a container did not come up
 ├── SupervisorFailed       a container's supervisor does not answer, or not as agreed
@@ -87,14 +88,25 @@ class NoWayToKernels(EngineUnusable):
 
 
 class ImageNotFound(SessionsError):
-    """The engine has no such image."""
+    """The engine has no such image; `reason` is why it could not be pulled, if that was tried."""
 
-    def __init__(self, image: str) -> None:
-        super().__init__(
-            f"the kernel image {image!r} is not there; `make image` builds it, and ./build-preloaded.sh "
-            "makes an image of the service that has it inside"
-        )
+    def __init__(self, image: str, reason: str | None = None) -> None:
+        if reason is None:
+            help_ = "`make image` builds it, and ./build-preloaded.sh one of the service that has it inside"
+        else:
+            help_ = f"it could not be pulled: {reason}"
+        super().__init__(f"the kernel image {image!r} is not there; {help_}")
         self.image = image
+        self.reason = reason
+
+
+class ImageUnfit(SessionsError):
+    """The image is there and cannot work; `reason` says why and what helps."""
+
+    def __init__(self, image: str, reason: str) -> None:
+        super().__init__(f"the kernel image {image!r} cannot be used: {reason}")
+        self.image = image
+        self.reason = reason
 
 
 class RuntimeNotFound(SessionsError):

@@ -22,6 +22,45 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Image:
+    """An image that the engine has; `command` is what a container of it starts."""
+
+    image_id: str
+    labels: Mapping[str, str]
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What an engine says of itself and of its machine."""
+
+    version: str
+    components: Mapping[str, str]
+    """Versions of what it works with, by name: `runc`, `containerd`; as the packager wrote them."""
+    storage_driver: str
+    cgroup_version: str
+    cgroup_driver: str
+    lacks: tuple[str, ...]
+    """Limits that its machine cannot set."""
+    security: tuple[str, ...]
+    """Its security options by name: `seccomp`, `rootless`, …"""
+    live_restore: bool
+    default_runtime: str
+    runtimes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    kernel: str
+    system: str
+    cpus: int
+    memory_bytes: int
+    folder: str
+    """Where it keeps images and containers, on its own machine."""
+    clock_ahead_sec: float
+    """How much its clock is before this machine's; the answer took part of that."""
+    is_local: bool
+    """Whether it is reached by a socket of this machine."""
+
+
+@dataclass(frozen=True)
 class ContainerSpec:
     """What to launch: `memory_bytes` of the limits is the container's whole limit.
 

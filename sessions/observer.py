@@ -18,6 +18,8 @@ class Removal(StrEnum):
     """More were ready than are wanted, or it was made in a hurry."""
     GAVE_WAY = "gave_way"
     """It was one tenant's, and others waited."""
+    OUTDATED = "outdated"
+    """Its image is not the one that has the name any more."""
     LEFTOVER = "leftover"
     """Nobody's: of an earlier life of the service, or forgotten."""
     STOPPING = "stopping"

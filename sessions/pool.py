@@ -23,8 +23,9 @@ import aiohttp
 from kernel_image import contract
 from sessions.demand import Demand
 from sessions.engine import Engine
-from sessions.errors import ImageNotFound, NoCapacity, SessionsError, told
-from sessions.models import Connection, ContainerSpec, Limits
+from sessions.errors import EngineUnavailable, ImageNotFound, NoCapacity, SessionsError, told
+from sessions.image_care import ImageCare, ImageStatus, Pull
+from sessions.models import Connection, ContainerSpec, Image, Limits
 from sessions.observer import NoObserver, PoolObserver, Removal, Scrub
 from sessions.queue import Queue
 from sessions.sandbox import Sandbox
@@ -44,7 +45,7 @@ _SURPLUS_SEC: Final = 30.0
 _NOT_CLEAN: Final = 409
 """What a supervisor answers that can't make its container as new."""
 _ROUND_SEC: Final = 5.0
-"""Between two looks after leases and orphans."""
+"""Between two looks after leases and orphans, and between two after the image."""
 
 
 class ContainerLog(Protocol):
@@ -71,6 +72,9 @@ class PoolSettings:
     """How many kernels, and how long to wait for one. `limits.memory_bytes` is the user's share."""
 
     image: str
+    image_pull: Pull
+    version: str
+    """The service's own, for the image to be held against."""
     instance_id: str
     preload: tuple[str, ...]
     limits: Limits
@@ -122,6 +126,8 @@ class Pool:
         self._containers = containers
         self._examine = examine
         self._observer = observer or NoObserver()
+        self._image = ImageCare(engine, settings.image, settings.image_pull, settings.version)
+        self._changing_image = asyncio.Lock()
         self._http: aiohttp.ClientSession
         self._spec: ContainerSpec
         self._ready: deque[Sandbox] = deque()
@@ -144,12 +150,18 @@ class Pool:
         self._http = aiohttp.ClientSession(connector=connector)
         try:
             await self._remove_leftovers()
-            image = await self._engine.prepare(self._settings.image)
-            await self._launch_first(image)
+            await self._engine.prepare()
+            image = await self._image.find()
+            self._spec, first = await self._launch_first(image.image_id)
         except BaseException:
             await self._http.close()
             raise
+        if self._demand.target and len(self._kept_ids) < self._settings.max_containers:
+            self._ready.append(first)
+        else:
+            await self._remove_now(first, Removal.SURPLUS)
         self._keep(self._renew_leases())
+        self._keep(self._follow_image())
         self._refill()
         return self
 
@@ -175,46 +187,45 @@ class Pool:
             self._observer.removed(Removal.STOPPING if self._closed else Removal.LEFTOVER)
         await self._containers.only(self._kept_ids)
 
-    async def _launch_first(self, image: str) -> None:
-        """Measure what an idle kernel holds, so that the limit can be that and the user's share.
+    async def _launch_first(self, image: str) -> tuple[ContainerSpec, Sandbox]:
+        """Measure what an idle kernel of an image holds, so that the limit can be that and the user's share.
 
-        Every tmpfs counts as well: a full disk has to be ENOSPC and not a dead container.
+        Every tmpfs counts as well: a full disk has to be ENOSPC and not a dead container. The kernel has
+        been examined; the others are to be launched by the spec.
         """
         settings, limits = self._settings, self._settings.limits
         roomy = replace(limits, memory_bytes=_FIRST_BYTES)
         spec = ContainerSpec(
             image, settings.instance_id, "", settings.preload, roomy, runtime=settings.runtime
         )
-        first = await self._launch(spec)
+        first = await self._launch(spec, whole=True)
         try:
             held = await first.memory_bytes()
             idle = int(held * _IDLE_HEADROOM)
             disks = limits.workspace_bytes + 3 * limits.tmp_bytes
             disks += 4 * contract.TMPFS_INODES * contract.INODE_BYTES
             total = idle + limits.memory_bytes + disks
-            self._spec = replace(spec, limits=replace(limits, memory_bytes=total), idle_bytes=held)
+            spec = replace(spec, limits=replace(limits, memory_bytes=total), idle_bytes=held)
             await self._engine.limit_memory(first.container_id, total)
             if self._examine is not None:
-                await self._examine(first, self._spec)
+                await self._examine(first, spec)
         except BaseException:
             await self._remove_now(first, Removal.STOPPING)
             raise
         log.info(
             "an idle kernel holds %d MiB; a container may use %d MiB in all", idle // _MIB, total // _MIB
         )
-        if self._demand.target and len(self._kept_ids) < settings.max_containers:
-            self._ready.append(first)
-        else:
-            await self._remove_now(first, Removal.SURPLUS)
+        return spec, first
 
     async def _remove_now(self, sandbox: Sandbox, why: Removal) -> None:
         await sandbox.close()
         await self._remove(sandbox.container_id, why)
 
-    async def _launch(self, spec: ContainerSpec) -> Sandbox:
-        sandbox = await Sandbox.launch(
-            self._engine, replace(spec, token=secrets.token_hex(32)), self._http, self._hurried
-        )
+    async def _launch(self, spec: ContainerSpec, *, whole: bool = False) -> Sandbox:
+        """`whole`: with all preloaded, whoever waits."""
+        spec = replace(spec, token=secrets.token_hex(32))
+        hurried = (lambda: False) if whole else self._hurried
+        sandbox = await Sandbox.launch(self._engine, spec, self._http, hurried)
         try:
             await self._containers.launched(sandbox.connection)
         except BaseException:
@@ -281,27 +292,82 @@ class Pool:
             self._starting -= 1
             self._failures, self._problem = 0, None
             self._demand.launched(time.monotonic() - began)
-            self._offer(sandbox)
+            if self._is_current(sandbox):
+                self._offer(sandbox)
+            else:
+                self._discard(sandbox, Removal.OUTDATED)
         self._refill()
 
     async def _rest_after(self, error: Exception) -> None:
         """Wait before the next launch, the longer the more have failed; prepare the engine for it anew."""
         if isinstance(error, ImageNotFound):
+            self._image.missing()
             error = ImageNotFound(self._settings.image)  # the engine says its id only
-        self._problem = str(error)
+        else:
+            self._problem = str(error)
         pause = _RETRY_SEC[min(self._failures, len(_RETRY_SEC) - 1)]
         self._failures += 1
         log.error("a launch failed, next try in %g s: %s", pause, error)
         self._resting = True
         try:
             await asyncio.sleep(pause)
-            # The image may be another one by now, and the network may be gone.
-            image = await self._engine.prepare(self._settings.image)
-            self._spec = replace(self._spec, image=image)
+            # The network may be gone, and the image may be another one by now.
+            await self._engine.prepare()
+            await self._look_after_image()
         except SessionsError as still:
             self._problem = str(still)
         finally:
             self._resting = False
+
+    # --- the image ------------------------------------------------------------------------------
+
+    async def _follow_image(self) -> None:
+        """See to it that kernels come from the image that has the name, whatever becomes of it."""
+        while True:
+            await asyncio.sleep(_ROUND_SEC)
+            try:
+                await self._look_after_image()
+            except Exception as error:
+                log.warning("looking after the kernel image failed: %s", error)
+
+    async def _look_after_image(self) -> None:
+        async with self._changing_image:
+            found = await self._image.look()
+            if found is not None:
+                await self._change_image(found)
+        self._refill()
+
+    async def _change_image(self, image: Image) -> None:
+        """Launch from another image, if its first kernel is as it ought to be; sessions stay as they are."""
+        if self._total() >= self._settings.max_containers:
+            if not self._ready:
+                return  # tried again in the next round
+            self._discard(self._ready.popleft(), Removal.OUTDATED)
+        self._starting += 1
+        try:
+            spec, first = await self._launch_first(image.image_id)
+        except EngineUnavailable:
+            raise
+        except Exception as error:
+            self._image.refuse(image, str(error))
+            return
+        finally:
+            self._starting -= 1
+        self._image.use(image)
+        self._spec = spec
+        self._failures, self._problem = 0, None
+        log.info("kernels are launched from %s now", image.image_id)
+        self._offer(first)
+        for sandbox in [sandbox for sandbox in self._ready if not self._is_current(sandbox)]:
+            self._ready.remove(sandbox)
+            self._discard(sandbox, Removal.OUTDATED)
+
+    def _is_current(self, sandbox: Sandbox) -> bool:
+        return sandbox.image == self._spec.image
+
+    def image(self) -> ImageStatus:
+        """The image in use, for people and for `/ready`."""
+        return self._image.status()
 
     def _offer(self, sandbox: Sandbox) -> None:
         waiter = self._queue.next_for(sandbox)
@@ -343,6 +409,7 @@ class Pool:
             settings.reuse
             and not self._closed
             and sandbox.ended_well
+            and self._is_current(sandbox)
             and sandbox.uses < settings.max_uses
             and sandbox.age_sec < settings.max_age_sec
         )
@@ -426,7 +493,7 @@ class Pool:
         if waiter.sandbox.done():
             return waiter.sandbox.result()
         self._queue.leave(waiter)
-        reason = self._problem or f"none within {self._settings.queue_timeout_sec:g} s"
+        reason = self.status().problem or f"none within {self._settings.queue_timeout_sec:g} s"
         raise NoCapacity(reason, self._retry_after())
 
     def _retry_after(self) -> int:
@@ -519,5 +586,5 @@ class Pool:
             waiting=len(self._queue),
             kept=len(self._kept),
             target=self._demand.target,
-            problem=self._problem,
+            problem=self._image.problem or self._problem,
         )

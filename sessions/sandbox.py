@@ -40,8 +40,12 @@ class Launch:
 class Sandbox:
     """One ready kernel in its container."""
 
-    def __init__(self, engine: Engine, connection: Connection, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, engine: Engine, connection: Connection, http: aiohttp.ClientSession, image: str = ""
+    ) -> None:
         self.connection = connection
+        self.image = image
+        """Id of the image it was launched from; empty where an earlier life of the service did that."""
         self.tenant: str | None = None
         """Whom it has served, and may serve again; None: nobody yet."""
         self.ended_well = False
@@ -94,6 +98,7 @@ class Sandbox:
         container = await engine.launch(spec)
         container_up = time.monotonic()
         sandbox = cls(engine, Connection(container, spec.token, kernel_key=""), http)
+        sandbox = cls(engine, Connection(container, spec.token, kernel_key=""), http, spec.image)
         try:
             await sandbox._supervisor.wait_until_up(_UP_SEC)
             sandbox.is_complete = not (spec.preload and hurried())

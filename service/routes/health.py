@@ -5,7 +5,7 @@ from fastapi import APIRouter
 import service
 from service.dependencies import KernelsDep
 from service.errors import ErrorResponse
-from service.schemas import Health, NotReadyBody, PoolCounts, Readiness, SelfTestCheck
+from service.schemas import Health, KernelImage, NotReadyBody, PoolCounts, Readiness, SelfTestCheck
 
 router = APIRouter(tags=["health"])
 
@@ -26,4 +26,9 @@ async def ready(kernels: KernelsDep) -> Readiness | ErrorResponse:
         facts = {"instance_id": kernels.instance_id, "pool": pool.model_dump()}
         return ErrorResponse(503, "not_ready", reason, facts=facts)
     self_test = [SelfTestCheck.model_validate(check) for check in kernels.self_test]
-    return Readiness(instance_id=kernels.instance_id, pool=pool, self_test=self_test)
+    return Readiness(
+        instance_id=kernels.instance_id,
+        pool=pool,
+        image=KernelImage.of(kernels.image()),
+        self_test=self_test,
+    )

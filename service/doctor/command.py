@@ -1,0 +1,205 @@
+"""The command `doctor`: what is looked at, in which order, and what is left out where that cannot be."""
+
+import asyncio
+import sys
+import uuid
+from argparse import ArgumentParser, Namespace
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import service
+from service import database, migrations
+from service.doctor import engine as engine_checks
+from service.doctor import escapes, limits, machine
+from service.doctor.finding import Finding, failed
+from service.doctor.report import as_json, table
+from service.engine import open_engine
+from service.errors import CannotRunKernels, MigrationFailed, SettingsInvalid, StartError
+from service.lifespan import pool_settings
+from service.logs import configure_logging
+from service.settings import MIB, Settings, load_settings
+from sessions.engine import Engine
+from sessions.errors import SessionsError
+from sessions.image_check import own_digest
+from sessions.models import Connection, ContainerSpec, EngineFacts
+from sessions.pool import Pool
+from sessions.sandbox import Sandbox
+from sessions.self_test import examine
+from sessions.trials import try_limits
+
+_BAD_SETTINGS = 2
+_NOT_LOOKED_AT = "not looked at: "
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("--json", action="store_true", help="print an object instead of a table")
+
+
+def main(arguments: Namespace) -> int:
+    """Look at everything. Returns the exit status: 0, 1 if something fails, 2 on bad settings."""
+    try:
+        settings = load_settings()
+    except SettingsInvalid as error:
+        help_ = "docs/settings.md has them all"
+        findings = [Finding("settings", "fail", problem, help_) for problem in error.problems]
+        _print(findings, arguments)
+        return _BAD_SETTINGS
+    configure_logging("CRITICAL")
+    findings = asyncio.run(Doctor(settings).look())
+    _print(findings, arguments)
+    return 1 if failed(findings) else 0
+
+
+def _print(findings: Sequence[Finding], arguments: Namespace) -> None:
+    sys.stdout.write(f"{as_json(findings) if arguments.json else table(findings)}\n")
+
+
+class Doctor:
+    """Looks, and keeps what it found."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._findings: list[Finding] = []
+        self._stopwatch = machine.Stopwatch()
+
+    async def look(self) -> list[Finding]:
+        """Look at everything there is; what stands on something that is missing is said to be left out."""
+        settings = self._settings
+        self._add(Finding("settings", "ok", "all make sense"))
+        self._add(machine.judge_keys(settings.host, needs_key=settings.needs_key))
+        await self._step("the port", self._port)
+        await self._step("the disk of the stored files", self._storage)
+        await self._step("the registry", self._registry)
+        await self._step("the container engine", self._engine)
+        self._add(self._stopwatch.judge())
+        return self._findings
+
+    def _add(self, *findings: Finding) -> None:
+        self._findings += findings
+
+    async def _step(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
+        sys.stderr.write(f"looking at {what} ...\n")
+        sys.stderr.flush()
+        await look()
+
+    # --- this machine -----------------------------------------------------------------------------
+
+    async def _port(self) -> None:
+        self._add(await machine.look_at_port(self._settings.host, self._settings.port))
+
+    async def _storage(self) -> None:
+        self._look_at_disk("stored files", self._settings.file_storage_dir, ours=True)
+
+    def _look_at_disk(self, check: str, folder: Path, *, ours: bool) -> None:
+        if not (ours or folder.is_dir()):
+            self._add(Finding(check, "ok", f"{_NOT_LOOKED_AT}{folder} is not in sight from here"))
+            return
+        try:
+            disk = machine.look_at_disk(folder, write=ours)
+        except OSError as error:
+            self._add(Finding(check, "fail", f"{folder}: {error.strerror or error}", "see what became of it"))
+        else:
+            self._add(machine.judge_disk(check, folder, disk, ours=ours))
+
+    async def _registry(self) -> None:
+        url = self._settings.registry_url
+        try:
+            schema = await asyncio.to_thread(migrations.look, database.reading_engine(url))
+        except MigrationFailed as error:
+            self._add(Finding("registry", "fail", error.reason, "put a backup in its place"))
+        except StartError as error:
+            self._add(Finding("registry", "fail", str(error), "run it from its source folder"))
+        else:
+            self._add(_of_schema(schema))
+
+    # --- the engine -------------------------------------------------------------------------------
+
+    async def _engine(self) -> None:
+        try:
+            engine = open_engine(self._settings, f"doctor-{uuid.uuid4().hex}")
+        except (CannotRunKernels, SessionsError) as error:
+            self._no_engine(error)
+            return
+        found = engine.deployment
+        self._add(Finding("mode", "ok", f"{found.mode}, since {found.why}; kernels are at {found.dial}"))
+        try:
+            await self._look_at(engine, await engine.facts())
+        except SessionsError as error:
+            self._no_engine(error)
+        finally:
+            await engine.close()
+
+    def _no_engine(self, error: Exception) -> None:
+        help_ = "start it, let this user use its socket, or set DOCKER_HOST"
+        self._add(Finding("engine", "fail", str(error), help_))
+        for check in ("versions", "image", "walls, limits, memory"):
+            self._add(Finding(check, "warn", f"{_NOT_LOOKED_AT}there is no engine", "mend the engine first"))
+
+    async def _look_at(self, engine: Engine, facts: EngineFacts) -> None:
+        self._add(*engine_checks.judge_engine(facts))
+        versions = {"Engine": facts.version, **facts.components}
+        logs = machine.changelogs(versions) if facts.is_local else {}
+        self._add(*escapes.judge(facts.version, facts.components, logs))
+        self._add(engine_checks.judge_clock("clock of the engine", facts.clock_ahead_sec))
+        if facts.is_local:
+            self._look_at_disk("engine's disk", Path(facts.folder), ours=False)
+        name = self._settings.python_executor_docker_image
+        image = engine_checks.judge_image(name, await engine.image(name), service.__version__, own_digest())
+        self._add(image)
+        if image.level == "fail":
+            seen = f"{_NOT_LOOKED_AT}there is no image to try"
+            self._add(Finding("walls, limits, memory", "warn", seen, "mend the image first"))
+            return
+        await self._step("a kernel's walls, and beyond its limits", lambda: self._kernel(engine, facts))
+
+    async def _kernel(self, engine: Engine, facts: EngineFacts) -> None:
+        """Launch a kernel as the service does, and see what it can do."""
+        settings = replace(
+            pool_settings(self._settings, f"doctor-{uuid.uuid4().hex}"),
+            image_pull="never",
+            least_ready=0,
+            most_ready=0,
+        )
+
+        async def look(sandbox: Sandbox, spec: ContainerSpec) -> None:
+            with machine.has_own_listener() as listener:
+                checks = await examine(engine, sandbox, spec, listener.getsockname()[1])
+            self._add(*limits.judge_walls(checks))
+            share = self._settings.memory_limit_mb * MIB
+            trials = await try_limits(sandbox, spec.limits, share)
+            self._add(*limits.judge_trials(trials, spec.limits))
+            ready, most = self._settings.most_ready, self._settings.max_containers
+            self._add(limits.judge_memory(spec.limits, spec.idle_bytes, ready, most, facts.memory_bytes))
+
+        try:
+            async with Pool(engine, settings, _Nobody(), examine=look):
+                pass
+        except SessionsError as error:
+            help_ = "see the engine's log, and whether `docker run --rm IMAGE python -V` works"
+            self._add(Finding("kernel", "fail", str(error), help_))
+
+
+def _of_schema(schema: migrations.Schema | None) -> Finding:
+    if schema is None:
+        return Finding("registry", "ok", "there is none yet: the first start makes it")
+    seen = f"schema {schema.revision}, and this version's is {schema.newest}"
+    if not schema.is_known:
+        help_ = "a newer version wrote it: upgrade the service, or go back to a backup"
+        return Finding("registry", "fail", seen, help_)
+    if schema.revision != schema.newest:
+        return Finding("registry", "ok", f"{seen}: the next start migrates it")
+    return Finding("registry", "ok", f"it is whole, of schema {schema.revision}")
+
+
+class _Nobody:
+    """`sessions.pool.ContainerLog` of who keeps no registry."""
+
+    async def launched(self, connection: Connection) -> None: ...
+
+    async def removed(self, container_id: str) -> None: ...
+
+    async def rekeyed(self, connection: Connection) -> None: ...
+
+    async def only(self, container_ids: Collection[str]) -> None: ...

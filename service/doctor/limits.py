@@ -1,0 +1,99 @@
+"""What happened beyond each limit of a kernel's container, and whether all of them fit the machine. Pure."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from service.doctor.engine import judge_clock
+from service.doctor.finding import Finding, Level
+from sessions.models import Limits
+from sessions.trials import Memory, Trials
+from sessions.walls import Check
+
+_MIB: Final = 1 << 20
+_ROOM: Final = 1.03
+_CPU_ROOM: Final = 1.25
+_CGROUP: Final = "see which limits the engine warns of (`docker info`), and give its host that cgroup"
+_OPTION: Final = "let neither the engine's configuration nor its runtime change what the service asks for"
+_MACHINE_SHARE: Final = 0.9
+"""Of the machine's memory, for kernels; the rest is the service's, the engine's and the system's."""
+
+
+def judge_walls(checks: Sequence[Check]) -> list[Finding]:
+    """The self-test: one line if all is well, else one for each wall that is missing."""
+    missing = [
+        Finding(f"wall: {check.name}", "fail", check.detail, check.advice) for check in checks if not check.ok
+    ]
+    return missing or [Finding("walls", "ok", f"all {len(checks)} of the self-test hold")]
+
+
+def judge_trials(trials: Trials, limits: Limits) -> list[Finding]:
+    """Whether each limit held."""
+    return [
+        _memory("memory of the code", trials.share),
+        _memory("memory of a container", trials.container),
+        _processes(trials.processes, limits),
+        _cpu(trials, limits),
+        _files(trials, limits),
+        judge_clock("clock of a kernel", trials.clock_ahead_sec),
+    ]
+
+
+def _memory(what: str, tried: Memory) -> Finding:
+    limit, held = tried.limit_bytes // _MIB, tried.held_bytes // _MIB
+    if tried.ended is None:
+        return Finding(what, "fail", f"{held} MiB could be held, of {limit} allowed", _CGROUP)
+    if tried.ended != "MemoryLimitExceeded":
+        return Finding(what, "fail", f"at {held} MiB it ended otherwise: {tried.ended}", _OPTION)
+    return Finding(what, "ok", f"ended at the limit of {limit} MiB")
+
+
+def _processes(tried: tuple[int, str | None] | None, limits: Limits) -> Finding:
+    if tried is None:
+        return Finding("processes", "ok", f"{limits.pids} are too many to try")
+    started, ended = tried
+    if ended != "EAGAIN" or started > limits.pids:
+        return Finding("processes", "fail", f"{started} could be started, of {limits.pids} allowed", _CGROUP)
+    return Finding("processes", "ok", f"{started} of the code's own, then no more: {limits.pids} in all")
+
+
+def _cpu(trials: Trials, limits: Limits) -> Finding:
+    seen = f"{trials.cpus_used:.2f} CPUs were used, of {limits.cpus:g} allowed"
+    if trials.cpus_used > limits.cpus * _CPU_ROOM:
+        return Finding("CPU", "fail", seen, _CGROUP)
+    if trials.throttled or trials.cpus_there <= limits.cpus:
+        return Finding("CPU", "ok", seen)
+    return Finding("CPU", "warn", f"{seen}: it was never held back, so nobody can tell", "try again later")
+
+
+def _files(trials: Trials, limits: Limits) -> Finding:
+    largest = max(limits.workspace_bytes, limits.tmp_bytes)
+    broken = [
+        f"{place} took {written // _MIB} MiB{f' and {ended}' if ended else ''}"
+        for place, (written, ended) in trials.files.items()
+        if ended != "ENOSPC" or written > largest * _ROOM
+    ]
+    if broken:
+        return Finding("disks of a container", "fail", "; ".join(broken), _OPTION)
+    full = ", ".join(f"{place} {written // _MIB}" for place, (written, _) in trials.files.items())
+    return Finding("disks of a container", "ok", f"full in order, at MiB: {full}")
+
+
+def judge_memory(limits: Limits, idle_bytes: int, ready: int, containers: int, machine_bytes: int) -> Finding:
+    """Whether the machine has the memory for what may run.
+
+    Args:
+        limits: of one container; `idle_bytes` is what a ready kernel holds.
+        ready: kernels kept ready; `containers` is the most at once.
+    """
+    usable = int(machine_bytes * _MACHINE_SHARE)
+    waiting, worst = ready * idle_bytes, containers * limits.memory_bytes
+    fitting = max(1, usable // limits.memory_bytes)
+    seen = (
+        f"{ready} ready kernels hold {waiting // _MIB} MiB, {containers} containers at their limits "
+        f"{worst // _MIB} MiB, of {machine_bytes // _MIB} MiB"
+    )
+    level: Level = "warn" if worst > usable else "ok"
+    if max(waiting, limits.memory_bytes) > usable:
+        level = "fail"
+    help_ = f"MAX_CONTAINERS={fitting} always fits; or less MEMORY_LIMIT_MB, WORKSPACE_SIZE_MB, TMP_SIZE_MB"
+    return Finding("memory", level, seen, "" if level == "ok" else help_)

@@ -1,0 +1,175 @@
+"""Disks, the port and the clock of the machine that the service runs on."""
+
+import gzip
+import os
+import socket
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from service.banner import base_url
+from service.doctor.finding import Finding, Level
+from service.errors import AddressUnavailable
+from service.serving import bind
+
+_MIB: Final = 1 << 20
+_FAIL_BYTES: Final = 100 * _MIB
+_WARN_BYTES: Final = 1024 * _MIB
+_FAIL_INODES: Final = 1000
+_WARN_INODES: Final = 10_000
+_SLOW_SEC: Final = 1.0
+_ANSWER_SEC: Final = 5
+_STEP_SEC: Final = 1.0
+_BIRTH: Final = 1_767_225_600.0
+"""2026: a clock before that was never set."""
+_LOOPBACK: Final = ("127.", "::1", "localhost")
+_PACKAGES: Final = {"Engine": "docker.io", "runc": "runc", "containerd": "containerd"}
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A file system's room; `inodes` is None where there is no limit of them."""
+
+    free_bytes: int
+    inodes: int | None
+    write_error: str | None = None
+    write_sec: float = 0.0
+    """What it took to write a small file and have it on the disk."""
+
+
+def look_at_disk(folder: Path, *, write: bool) -> Disk:
+    """The file system that a folder is on, or will be on. Raises ``OSError``.
+
+    ``write``: also whether a file can be written there and synced; none is left.
+    """
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    found = os.statvfs(folder)
+    inodes = found.f_favail if found.f_files else None
+    disk = Disk(found.f_bavail * found.f_frsize, inodes)
+    if not write:
+        return disk
+    began = time.monotonic()
+    error = _write(folder / f".doctor-{uuid.uuid4().hex}")
+    return Disk(disk.free_bytes, inodes, error, time.monotonic() - began)
+
+
+def _write(path: Path) -> str | None:
+    try:
+        with path.open("xb") as file:
+            file.write(b"x" * 65_536)
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink()
+    except OSError as error:
+        with suppress(OSError):
+            path.unlink()
+        return error.strerror or str(error)
+    return None
+
+
+def judge_disk(check: str, folder: Path, disk: Disk, *, ours: bool) -> Finding:
+    """Whether a disk has room, and takes what is written. ``ours``: files are stored there."""
+    inodes = "any number of" if disk.inodes is None else disk.inodes
+    seen = f"{folder}: {disk.free_bytes // _MIB} MiB and {inodes} inodes free"
+    setting = " or set FILE_STORAGE_DIR to another disk" if ours else "; see `docker system df`"
+    if disk.write_error is not None:
+        help_ = "set FILE_STORAGE_DIR to a folder that this user can write"
+        return Finding(check, "fail", f"{seen}; it cannot be written: {disk.write_error}", help_)
+    level = _room(disk)
+    if level != "ok":
+        return Finding(check, level, seen, f"make room{setting}")
+    if disk.write_sec > _SLOW_SEC:
+        slow = f"{seen}; {disk.write_sec:.1f} s to write a small file to the disk"
+        return Finding(check, "warn", slow, "each stored file waits that long: take a faster disk")
+    return Finding(check, "ok", seen)
+
+
+def _room(disk: Disk) -> Level:
+    inodes = _WARN_INODES if disk.inodes is None else disk.inodes
+    if disk.free_bytes < _FAIL_BYTES or inodes < _FAIL_INODES:
+        return "fail"
+    return "warn" if disk.free_bytes < _WARN_BYTES or inodes < _WARN_INODES else "ok"
+
+
+async def look_at_port(host: str, port: int) -> Finding:
+    """Whether the service can listen there, or does already."""
+    try:
+        # It is not listened on: a service that is about to would find it taken.
+        bind(host, port).close()
+    except AddressUnavailable as error:
+        version = await _version_at(host, port)
+        if version is not None:
+            return Finding("port", "ok", f"{host}, port {port}: this service, version {version}, is up there")
+        return Finding("port", "fail", str(error), "set HOST and PORT to an address that is free")
+    return Finding("port", "ok", f"{host}, port {port} is free")
+
+
+async def _version_at(host: str, port: int) -> str | None:
+    timeout = aiohttp.ClientTimeout(total=_ANSWER_SEC)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as http,
+            http.get(f"{base_url(host, port)}/health") as answer,
+        ):
+            body = await answer.json()
+    except (aiohttp.ClientError, TimeoutError, ValueError, OSError):
+        return None
+    is_ours = isinstance(body, dict) and {"status", "message", "version"} <= body.keys()
+    return str(body["version"]) if is_ours else None
+
+
+def judge_keys(host: str, *, needs_key: bool) -> Finding:
+    """Whether callers need a key where others can call."""
+    if needs_key:
+        return Finding("keys", "ok", "callers need one")
+    if host.startswith(_LOOPBACK):
+        return Finding("keys", "ok", f"none, and only this machine reaches {host}")
+    seen = f"none, and whoever reaches {host} can run code and read every file"
+    return Finding("keys", "warn", seen, "set API_KEYS or API_KEYS_FILE, or HOST=127.0.0.1")
+
+
+class Stopwatch:
+    """Whether the clock of the day and the one that nobody sets went on together."""
+
+    def __init__(self) -> None:
+        self._wall, self._monotonic = time.time(), time.monotonic()
+
+    def judge(self) -> Finding:
+        """What has become of both since."""
+        return judge_clocks(time.time(), time.time() - self._wall, time.monotonic() - self._monotonic)
+
+
+def judge_clocks(now: float, wall_sec: float, monotonic_sec: float) -> Finding:
+    """The machine's clock: plausible, and not set while it was watched."""
+    help_ = "have the machine's clock set by NTP"
+    if now < _BIRTH:
+        return Finding("clock", "fail", f"it says {time.strftime('%Y-%m-%d', time.gmtime(now))}", help_)
+    if abs(wall_sec - monotonic_sec) > _STEP_SEC:
+        seen = f"it was set by {wall_sec - monotonic_sec:+.1f} s within {monotonic_sec:.0f} s"
+        return Finding("clock", "warn", seen, help_)
+    return Finding("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
+
+
+def changelogs(versions: dict[str, str]) -> dict[str, str]:
+    """Changelogs of Debian's packages that are installed here in these versions, by component."""
+    found = {}
+    for component, version in versions.items():
+        path = Path("/usr/share/doc", _PACKAGES.get(component, component), "changelog.Debian.gz")
+        try:
+            text = gzip.decompress(path.read_bytes()).decode(errors="replace")
+        except (OSError, EOFError):
+            continue
+        if f"({version}" in text.partition("\n")[0]:
+            found[component] = text
+    return found
+
+
+def has_own_listener() -> socket.socket:
+    """A port of our own for the self-test to knock at, in the place of the service's."""
+    return socket.create_server(("0.0.0.0", 0))

@@ -1,0 +1,122 @@
+"""`python -m service backup`: a copy of a service that goes on, and a service started on the copy."""
+
+import hashlib
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LIGHT
+from tests.faults.conftest import mounted
+from tests.support.process import INHERITED, ROOT, Service
+from tests.support.session import open_session
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def back_up(folder: Path, storage: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with the settings of a service on that storage."""
+    environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", "service", "backup", str(folder)],
+        env=environment | {"FILE_STORAGE_DIR": str(storage)} | settings,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def busy(service: Service, until: threading.Event) -> None:
+    """Files that come and go, until told to stop."""
+    mine: list[str] = []
+    while not until.is_set():
+        mine.append(service.api.upload(os.urandom(50_000)))
+        if len(mine) > 3:
+            service.api.http.delete(f"/v1/files/{mine.pop(0)}")
+
+
+def test_a_service_on_the_copy_has_what_was_there(
+    service: Service, open_service: Callable[..., Service], tmp_path: Path
+) -> None:
+    """Copied while files come and go, started beside the original: whole files, ended sessions."""
+    kept = {service.api.upload(content): content for content in (b"", b"kept", os.urandom(3 << 20))}
+    (made,) = service.api.run("with open('made.txt', 'w') as f: _ = f.write('made')")["files"]
+    kept[made["file_id"]] = b"made"
+    session = open_session(service)
+    session.run("marker = 'here'")
+    done = threading.Event()
+    writer = threading.Thread(target=busy, args=(service, done))
+    writer.start()
+    folder = tmp_path / "backup"
+    copied = back_up(folder, service.storage)
+    done.set()
+    writer.join(30)
+    assert copied.returncode == 0, copied.stderr
+    assert f"{folder}: " in copied.stdout
+    assert {oct(path.stat().st_mode & 0o777) for path in folder.rglob("*") if path.is_file()} == {"0o600"}
+
+    copy = open_service(**LIGHT, POOL_SIZE=0, FILE_STORAGE_DIR=folder)
+    try:
+        assert copy.instance_id != service.instance_id
+        for file_id, content in kept.items():
+            assert copy.api.download(file_id) == content
+        listed = copy.api.http.get("/v1/files").json()["files"]
+        assert len(listed) >= len(kept)
+        for file in listed:
+            assert hashlib.sha256(copy.api.download(file["file_id"])).hexdigest() == file["sha256"]
+        ended = copy.api.http.get(f"/v1/sessions/{session.id}")
+        assert (ended.status_code, ended.json()["reason"]) == (410, "lost")
+        cells = copy.api.http.get(f"/v1/sessions/{session.id}/cells").json()["cells"]
+        assert [cell["code"] for cell in cells] == ["marker = 'here'"]
+        assert copy.api.run("print(6 * 7)")["stdout"] == "42\n"
+    finally:
+        copy.finish()
+
+    assert session.printed("marker") == "'here'"
+    session.delete()
+    for file_id, content in kept.items():
+        assert service.api.download(file_id) == content
+        service.api.http.delete(f"/v1/files/{file_id}")
+
+
+def test_files_that_went_while_others_were_copied_are_in_neither(tmp_path: Path) -> None:
+    """A row without its bytes would be a file that nobody can download."""
+    storage = tmp_path / "storage"
+    (storage / "files").mkdir(parents=True)
+    with closing(sqlite3.connect(storage / "registry.sqlite3")) as database, database:
+        database.execute("CREATE TABLE files (file_id VARCHAR(36))")
+        database.executemany("INSERT INTO files VALUES (?)", [("here",), ("gone",)])
+    (storage / "files" / "here").write_bytes(b"here")
+    (storage / "files" / "nobody's").write_bytes(b"x")
+    copied = back_up(tmp_path / "backup", storage)
+    assert copied.returncode == 0 and "1 files, 4 bytes; 1 were deleted meanwhile" in copied.stdout
+    assert [path.name for path in (tmp_path / "backup" / "files").iterdir()] == ["here"]
+    with closing(sqlite3.connect(tmp_path / "backup" / "registry.sqlite3")) as database:
+        assert list(database.execute("SELECT file_id FROM files")) == [("here",)]
+
+
+def test_what_cannot_be_copied_is_a_sentence_and_leaves_nothing(service: Service, tmp_path: Path) -> None:
+    """No registry, a folder that is there, a disk that is too small, another database."""
+    said = back_up(tmp_path / "backup", tmp_path / "nothing")
+    assert said.returncode == 1 and "there is no registry" in said.stderr
+    (tmp_path / "there").mkdir()
+    said = back_up(tmp_path / "there", service.storage)
+    assert said.returncode == 1 and "it exists already" in said.stderr
+    said = back_up(tmp_path / "backup", service.storage, DATABASE_URL="sqlite://")
+    assert said.returncode == 1 and "that database's own tool" in said.stderr
+    file_id = service.api.upload(os.urandom(2 << 20))
+    with mounted(tmp_path / "disk", "1m") as disk:
+        said = back_up(disk / "backup", service.storage)
+        assert said.returncode == 1 and "No space left" in said.stderr
+        assert said.stderr.count("\n") == 1
+        assert list(disk.iterdir()) == []
+    service.api.http.delete(f"/v1/files/{file_id}")
+    assert not (tmp_path / "backup").exists() and not list((tmp_path / "there").iterdir())

@@ -1,0 +1,28 @@
+"""The service's commands with containers that have no limits: `python -m tests.unlimited doctor`."""
+
+from typing import Any
+
+from service.__main__ import main
+from sessions import containers
+from sessions.models import ContainerSpec
+from tests.hostile import weakened
+
+MISSING = ("the limit of processes", "the CPU quota", "the limits of tmpfs")
+
+
+def _without_limits() -> None:
+    whole = containers._host_config
+
+    def config(spec: ContainerSpec) -> dict[str, Any]:
+        found = whole(spec)
+        for name in MISSING:
+            found |= weakened.SETTINGS[name](found)
+        return found
+
+    setattr(containers, "_host_config", config)  # noqa: B010
+    setattr(containers.DockerEngine, "limit_memory", weakened._leave_memory_alone)  # noqa: B010
+
+
+if __name__ == "__main__":
+    _without_limits()
+    main()
