@@ -86,4 +86,4 @@ image-ready: docker
 deploy-ready: docker image-ready
 	@deploy/build --if-changed
 	@./build-preloaded.sh code-interpreter:preloaded
-	@scripts/setup-compose
+	@scripts/setup-test-tools

@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from tests.support.engine import IMAGE, TEST_LABEL
-from tests.support.process import free_port
+from tests.support.process import ROOT, free_port
 
+_REGISTRY: Final = f"{ROOT}/.cache/docker-registry/usr/bin:{os.environ['PATH']}"
 _LEAVE_OUT: Final = ("usr/share", "usr/local/share", "usr/lib/python3", "usr/lib/apt", "*/perl*", "*/test")
 _PACKAGES: Final = """
     IPython ipykernel jupyter_client jupyter_core traitlets tornado zmq pyzmq.libs dateutil six.py decorator
@@ -104,9 +105,9 @@ def remove(*images: str) -> None:
 @contextmanager
 def registry(folder: Path) -> Iterator[str]:
     """A registry of images, as Debian packages it, for as long as the block; its address."""
-    program = shutil.which("docker-registry")
+    program = shutil.which("docker-registry", path=_REGISTRY)
     if program is None:
-        pytest.skip("this needs the Debian package docker-registry")
+        pytest.skip("this needs Debian's package docker-registry: scripts/setup-test-tools fetches it")
     address = f"127.0.0.1:{free_port()}"
     config = folder / "config.yml"
     config.write_text(
