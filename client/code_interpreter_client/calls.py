@@ -237,7 +237,7 @@ def save_files(result: Result, folder: str | Path) -> Flow[list[Path]]:
     """
     saved = []
     for file in result.files:
-        saved.append((yield from download_file(file, place_beneath(Path(folder), file.path))))
+        saved.append((yield from download_file(file, place_beneath(Path(folder), file.path))))  # noqa: PERF401
     return saved
 
 

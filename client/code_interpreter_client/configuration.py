@@ -1,6 +1,7 @@
 """Where the service is and who asks: arguments, else the environment. The one reader of the environment."""
 
 import os
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -38,3 +39,9 @@ def headers(given: str | None) -> dict[str, str]:
     if not (key.isascii() and key.isprintable()):
         raise ValueError("The API key has characters that no key has")
     return {"Authorization": f"Bearer {key}"}
+
+
+def state_folder() -> Path:
+    """Where the command line keeps what lasts: its history."""
+    states = os.environ.get("XDG_STATE_HOME")
+    return Path(states or Path.home() / ".local" / "state") / "code-interpreter"
