@@ -1,7 +1,7 @@
 """The asynchronous client. What its calls send and mean is in `calls`; here they are carried out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
@@ -19,7 +19,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _call(flow: Callable[P, Flow[T]]) -> Callable[Concatenate["AsyncClient", P], Awaitable[T]]:
+def _call(flow: Callable[P, Flow[T]]) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
     async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.perform(flow(*args, **kwargs))
 
@@ -181,7 +181,7 @@ class AsyncStream:
 
 def _session_call(
     flow: Callable[Concatenate[str, P], Flow[T]],
-) -> Callable[Concatenate["AsyncSession", P], Awaitable[T]]:
+) -> Callable[Concatenate["AsyncSession", P], Coroutine[Any, Any, T]]:
     async def method(self: "AsyncSession", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.client.perform(flow(self.session_id, *args, **kwargs))
 

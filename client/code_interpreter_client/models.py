@@ -105,6 +105,17 @@ class Result:
         """All images it showed, one for each output that has some."""
         return [output.images[0] for output in self.outputs if output.images]
 
+    def summary(self, most_characters: int = 10_000) -> str:
+        """What a language model is to be told: what was printed, and the names of what was shown and made."""
+        parts = [_shortened(text, most_characters) for text in (self.stdout, self.stderr) if text]
+        if self.failure and not self.stderr:
+            parts.append(f"[{self.failure}]")
+        if self.images:
+            parts.append(f"[images shown: {len(self.images)}]")
+        if self.files:
+            parts.append("[files written: " + ", ".join(file.path for file in self.files) + "]")
+        return "\n".join(part.rstrip("\n") for part in parts) or "[nothing was printed]"
+
     def check(self) -> "Result":
         """This result, if it is `ok`. Raises `CodeFailed`."""
         if not self.ok:
@@ -113,6 +124,13 @@ class Result:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> bundles.Bundle:
         return bundles.of_result(self)
+
+
+def _shortened(text: str, most: int) -> str:
+    """`text` without its middle, if it is long."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}\n[{len(text) - most} characters left out]\n{text[len(text) - most // 2 :]}"
 
 
 # What a stream gives

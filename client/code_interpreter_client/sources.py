@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 Sendable = bytes | str | os.PathLike[str] | BinaryIO
 """Content, or the path of a file, or a file that is open for reading bytes; sent from where it stands."""
@@ -49,18 +49,43 @@ class Source:
             with self.content.open("rb") as file:
                 yield file
         else:
-            if self.start is not None:
-                self.content.seek(self.start)
-            yield self.content
+            yield cast(BinaryIO, _Rest(self.content, self.start))
+
+
+class _Rest:
+    """The rest of an open file, as if it began where the file stood: httpx winds back what it sends."""
+
+    def __init__(self, file: BinaryIO, start: int | None) -> None:
+        self._file = file
+        self._start = start
+        self.seek(0)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def tell(self) -> int:
+        return self._file.tell() - self._known_start()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if self._start is None:
+            return 0
+        here = self._file.seek(offset + (self._start if whence == io.SEEK_SET else 0), whence)
+        return here - self._start
+
+    def _known_start(self) -> int:
+        if self._start is None:
+            raise io.UnsupportedOperation("it cannot be wound back, so nobody knows how long it is")
+        return self._start
 
 
 def size_of(file: BinaryIO) -> int | None:
-    """Bytes from where it stands to its end; None if that is not known."""
-    if not file.seekable():
+    """Bytes in the whole file; None if that is not known."""
+    try:
+        here = file.tell()
+        size = file.seek(0, io.SEEK_END)
+        file.seek(here)
+    except OSError:
         return None
-    here = file.tell()
-    size = file.seek(0, io.SEEK_END) - here
-    file.seek(here)
     return size
 
 

@@ -6,11 +6,12 @@ from typing import Final, TextIO
 
 _SEQUENCE: Final = re.compile(
     # CSI; OSC and other strings; the rest
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])"
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-OQ-WYZ\\`-~])"
 )
+_BEGINNING: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\n]*\x1b?|[ -/]*)")
 _KEPT: Final = re.compile(r"\x1b\[[\d;:]*[mK]")
 _CONTROLS: Final = dict.fromkeys(
-    [*range(7), *range(14, 27), *range(28, 32), 0x7F, *range(0x80, 0xA0)], "\ufffd"
+    [*range(8), 11, 12, *range(14, 27), *range(28, 32), 0x7F, *range(0x80, 0xA0)], "\ufffd"
 )
 _MOST_PENDING: Final = 4096
 
@@ -27,20 +28,17 @@ class TerminalText:
     def clean(self, text: str) -> str:
         """What of it, and of what was kept back, can be shown now."""
         text = self._pending + text
-        parts, at = [], 0
         self._pending = ""
-        for start in (found.start() for found in re.finditer("\x1b", text)):
-            if start < at:
-                continue
+        parts, at = [], 0
+        while (start := text.find("\x1b", at)) >= 0:
             parts.append(_plain(text[at:start]))
-            sequence = _SEQUENCE.match(text, start)
-            if sequence is None:
-                if len(text) - start <= _MOST_PENDING:
-                    self._pending = text[start:]
+            at = start + 1
+            if sequence := _SEQUENCE.match(text, start):
+                at = sequence.end()
+                parts.append(sequence.group() if _KEPT.fullmatch(sequence.group()) else "")
+            elif len(text) - start <= _MOST_PENDING and _BEGINNING.fullmatch(text, start):
+                self._pending = text[start:]
                 return "".join(parts)
-            if _KEPT.fullmatch(sequence.group()):
-                parts.append(sequence.group())
-            at = sequence.end()
         return "".join([*parts, _plain(text[at:])])
 
 
