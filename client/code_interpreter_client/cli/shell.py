@@ -11,7 +11,6 @@ import click
 from code_interpreter_client.cli import problems
 from code_interpreter_client.cli.outcome import Outcome
 from code_interpreter_client.cli.problems import Problem, tell
-from code_interpreter_client.cli.prompt import Prompt
 from code_interpreter_client.cli.run import handling_interrupts, interrupting
 from code_interpreter_client.cli.terminal import one_line
 from code_interpreter_client.cli.transfers import receiving, sending
@@ -67,6 +66,9 @@ class Shell:
         self._session = session
         self._timeout = timeout
         self._out = out
+        # What it imports takes as long as all the rest, and no other command needs it.
+        from code_interpreter_client.cli.prompt import Prompt  # noqa: PLC0415
+
         self._prompt = Prompt(session)
         self._count = session.describe().execution_count
         self._commands: dict[str, Callable[[list[str]], None]] = {
