@@ -273,7 +273,7 @@ def test_a_terminal_sees_colours_tables_and_progress(service: Service, folder: P
     terminal.wait()
     assert (folder / "large.bin").stat().st_size == 9 << 20
     terminal = on_terminal(service.base_url, folder, "files", "ls")
-    terminal.expect("name +size +expires")
+    terminal.expect("name.* size.* expires")
     terminal.expect_exact("large.bin")
     terminal.wait()
 
@@ -312,8 +312,7 @@ def test_an_image_is_built_with_its_steps_on_a_bar(checkout: Path) -> None:
         assert "Step 3/3 : LABEL" in ended.stdout
         terminal = on_terminal("", checkout, "image", "build", "--tag", tag)
         terminal.expect_exact("Build it as")
-        terminal.expect("step [123]/3: ")
-        terminal.expect_exact("done in")
+        terminal.expect("step [123]/3")
         assert terminal.wait() == 0
     finally:
         subprocess.run(["docker", "image", "rm", tag], capture_output=True, timeout=60, check=False)

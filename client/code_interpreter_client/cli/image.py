@@ -87,3 +87,5 @@ def _show(bar: Progress, task: TaskID, text: str) -> None:
     elif step := _STEP.match(text):
         at, of = (int(step[name] or step[f"{name}2"]) for name in ("at", "of"))
         bar.update(task, completed=at, total=of, description=escape(f"step {at}/{of}: {step['text'][:40]}"))
+        # Steps that are done already pass quicker than a bar is drawn anew.
+        bar.refresh()
