@@ -11,7 +11,7 @@ import pexpect
 from tests.support.process import INHERITED
 
 PROGRAM = Path(sys.executable).with_name("code-interpreter")
-SECONDS = 60
+SECONDS = 30
 
 
 def environment(url: str, home: Path, **more: str) -> dict[str, str]:

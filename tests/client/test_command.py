@@ -273,7 +273,7 @@ def test_a_terminal_sees_colours_tables_and_progress(service: Service, folder: P
     terminal.wait()
     assert (folder / "large.bin").stat().st_size == 9 << 20
     terminal = on_terminal(service.base_url, folder, "files", "ls")
-    terminal.expect("name.* size.* expires")
+    terminal.expect("name.*size.*expires")
     terminal.expect_exact("large.bin")
     terminal.wait()
 

@@ -48,7 +48,8 @@ def build(tag: str | None) -> None:
         assert process.stdout is not None
         last = _follow(process.stdout)
     if process.returncode:
-        click.echo("\n".join(last), err=True)
+        for line in last:
+            click.echo(line, err=True)
         raise Problem(f"{_BUILD} failed with exit status {process.returncode}", process.returncode)
 
 
