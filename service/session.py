@@ -22,11 +22,14 @@ from service.run import Conclude, Run, State
 from service.session_registry import SessionRegistry
 from service.session_schemas import BashRequest, BashResponse, SessionExecuteRequest
 from service.settle import settle
+from sessions.assistance import Question
 from sessions.errors import KernelEnded, SupervisorFailed, told
-from sessions.models import Cell, CellEvent, CellResult, Command, OutputChunk
+from sessions.models import Cell, CellEvent, CellResult, Command, JsonObject, OutputChunk
 from sessions.sandbox import Sandbox
 
 _GRACE_SEC: Final = 2.0
+_QUESTION_SEC: Final = 10.0
+"""How long a question waits for those before it."""
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class Session:
         self._sessions = sessions
         self._on_lost = on_lost
         self._turn = asyncio.Lock()
+        self._questions = asyncio.Lock()
         self._waiting = 0
         self._number = 0
         self._task: asyncio.Task[None] | None = None
@@ -358,6 +362,26 @@ class Session:
             await settle(self._sessions.add_command(self.session_id, execution))
         finally:
             self._executor.executions.forget(execution.execution_id)
+
+    async def ask(self, question: Question) -> JsonObject:
+        """What the kernel says of code that is being written; questions come one after the other.
+
+        Raises:
+            SessionBusy: something runs, or too many questions wait.
+        """
+        try:
+            async with asyncio.timeout(_QUESTION_SEC):
+                await self._questions.acquire()
+        except TimeoutError:
+            raise SessionBusy(self.session_id) from None
+        try:
+            if self.busy:
+                raise SessionBusy(self.session_id)
+            async with self._own_turn():
+                self.record = replace(self.record, last_used_at=clock.now())
+                return await self.sandbox.ask(question)
+        finally:
+            self._questions.release()
 
     # --- a new life of the service ------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, StrictBool, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
 
 from service.records import CellRecord, CellState, SessionEnd, SessionRecord
 from service.schemas import (
@@ -165,6 +165,60 @@ class BashResponse(BaseModel):
     timed_out: bool = Field(description="Whether `timeout_ms` ended it.", examples=[False])
     duration_ms: int = Field(description="How long it took, in milliseconds.", examples=[8])
     execution_id: str = Field(description="Id of this execution.", examples=[_EXECUTION_ID])
+
+
+# Code that is being written
+
+
+class CompleteRequest(BaseModel):
+    """Code with a cursor in it. Characters are counted, not bytes or UTF-16 units."""
+
+    code: Text = Field(description="Python source, as far as it is written.", examples=["import os\nos.pa"])
+    cursor_pos: Integer | None = Field(
+        None, ge=0, description="Characters before the cursor; null: it is at the end.", examples=[15]
+    )
+
+    @model_validator(mode="after")
+    def _cursor_is_inside(self) -> Self:
+        if self.cursor_pos is not None and self.cursor_pos > len(self.code):
+            raise ValueError("cursor_pos is behind the end of the code")
+        return self
+
+    @property
+    def cursor(self) -> int:
+        """Characters before the cursor."""
+        return len(self.code) if self.cursor_pos is None else self.cursor_pos
+
+
+class CompleteResponse(BaseModel):
+    """What can stand at the cursor; empty also where the kernel had no answer in time."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    matches: list[str] = Field(
+        description="Each takes the place of the characters from `cursor_start` to `cursor_end`.",
+        examples=[["pardir", "path", "pathconf"]],
+    )
+    cursor_start: int = Field(description="Characters before what is replaced.", examples=[13])
+    cursor_end: int = Field(description="Characters before what follows it.", examples=[15])
+
+
+class InspectRequest(CompleteRequest):
+    """Code with the cursor in or behind a name, to be told about that."""
+
+    detail_level: Literal[0, 1] = Field(
+        0, description="1: with the source, as `name??` shows it.", examples=[0]
+    )
+
+
+class InspectResponse(BaseModel):
+    """What is known of the name at the cursor."""
+
+    found: bool = Field(description="Whether anything is known.", examples=[True])
+    data: dict[str, str] = Field(
+        description="The description, by media type; `text/plain` at least.",
+        examples=[{"text/plain": "Signature: len(obj, /)\nDocstring: Return the number of items."}],
+    )
 
 
 # Its files

@@ -14,6 +14,7 @@ from typing import Final
 from jupyter_client.session import DELIM, Session
 
 from kernel_image import contract
+from sessions.assistance import Question
 from sessions.channel import Channel, ChannelBroken, Received
 from sessions.errors import SupervisorFailed
 from sessions.models import Cell, Connection, JsonObject
@@ -116,14 +117,27 @@ class KernelClient:
         self._shell.send(self._session.serialize(message))
         return request_id
 
-    async def reply(self, request_id: str) -> JsonObject:
-        """The content of the execute_reply to `request_id`.
+    async def ask(self, question: Question) -> JsonObject:
+        """The content of the reply to a question, once the kernel is done with it.
+
+        Raises:
+            ChannelBroken: there is none. Otherwise as `reply`.
+        """
+        request_id = self._send(f"{question.kind}_request", question.content)
+        content = await self.reply(request_id, f"{question.kind}_reply")
+        async for message in self.outputs(request_id):
+            if message.is_idle:
+                break
+        return content
+
+    async def reply(self, request_id: str, kind: str = "execute_reply") -> JsonObject:
+        """The content of the reply to `request_id`.
 
         A kernel that breaks the protocol has none: this then waits for good, up to the caller's deadline.
         """
         try:
             async for message in self._messages(self._shell, request_id):
-                if message.kind == "execute_reply":
+                if message.kind == kind:
                     return message.content
         except ChannelBroken:
             pass

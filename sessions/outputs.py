@@ -105,7 +105,8 @@ class OutputFold:
         self._append(output, size_bytes)
         if display_id is not None:
             self._by_display_id.setdefault(display_id, []).append(output)
-        return Shown(output, display_id)
+        # An update changes what is kept, and not what is on its way to somebody.
+        return Shown(dict(output), display_id)
 
     def _kept_beside(self, kind: str, replaced: list[JsonObject]) -> int:
         """Bytes of the outputs that stay when a message of this kind is taken in."""

@@ -11,11 +11,22 @@ from functools import partial
 
 import aiohttp
 
+from sessions.assistance import Question
+from sessions.channel import ChannelBroken
 from sessions.engine import Engine
 from sessions.errors import SupervisorFailed
 from sessions.execution import Execution
 from sessions.kernel import KernelClient
-from sessions.models import Budget, Cell, CellEvent, Command, Connection, ContainerSpec, WorkspaceEntry
+from sessions.models import (
+    Budget,
+    Cell,
+    CellEvent,
+    Command,
+    Connection,
+    ContainerSpec,
+    JsonObject,
+    WorkspaceEntry,
+)
 from sessions.supervisor_client import SupervisorClient
 
 CellEvents = AsyncGenerator[CellEvent]
@@ -24,6 +35,7 @@ _UP_SEC = 30.0
 _KERNEL_SEC = 90.0
 _CONNECT_SEC = 10.0
 _AGAIN_SEC = 1.0
+_ASK_SEC = 2.0
 _WARM_UP = Cell("1", stdin=None, timeout_sec=10, last_line_interactive=True, final=False, counted=False)
 _WARM_UP_BUDGET = Budget(cpu_sec=10, memory_bytes=1 << 30, output_bytes=1000, display_bytes=10_000)
 
@@ -219,6 +231,24 @@ class Sandbox:
         begun = self._supervisor.begin_cell(cell.cell_id, budget, note=cell.note)
         async with begun as frames, aclosing(execution.events(frames)) as events:
             yield events
+
+    async def ask(self, question: Question) -> JsonObject:
+        """What the kernel replies to a question, while no cell runs; nothing if it does not in time.
+
+        Objects complete and describe themselves by code of the user's, which is interrupted then.
+
+        Raises:
+            SupervisorFailed: the container is lost.
+        """
+        with contextlib.suppress(TimeoutError, ChannelBroken, SupervisorFailed):
+            async with asyncio.timeout(_ASK_SEC):
+                if not self._channels.is_connected:
+                    await self._channels.wait_until_ready(_AGAIN_SEC)
+                return await self._channels.ask(question)
+        await self.interrupt()
+        with contextlib.suppress(SupervisorFailed):
+            await self._channels.wait_until_ready(_AGAIN_SEC)
+        return {}
 
     @asynccontextmanager
     async def begin_command(self, command: Command, budget: Budget) -> AsyncIterator[CellEvents]:

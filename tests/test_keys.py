@@ -57,6 +57,8 @@ CALLS: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/v1/sessions/{session_id}/execute/stream"): {"json": {"code": "print(secret)"}},
     ("POST", "/v1/sessions/{session_id}/input"): {"json": {"value": "x"}},
     ("POST", "/v1/sessions/{session_id}/bash"): {"json": {"cmd": "cat kept/*"}},
+    ("POST", "/v1/sessions/{session_id}/complete"): {"json": {"code": "secr"}},
+    ("POST", "/v1/sessions/{session_id}/inspect"): {"json": {"code": "secret"}},
     ("POST", "/v1/sessions/{session_id}/interrupt"): {},
     ("GET", "/v1/sessions/{session_id}/cells"): {},
     ("GET", "/v1/sessions/{session_id}/cells/{cell_id}"): {},

@@ -79,6 +79,8 @@ EVERY_CALL: dict[str, Callable[[Session], httpx.Response]] = {
     "stream by id": lambda s: s.api.http.post("/v1/execute/stream", json={"code": "1", "session_id": s.id}),
     "bash": lambda s: s.call("POST", "/bash", json={"cmd": "true"}),
     "input": lambda s: s.call("POST", "/input", json={"value": "x"}),
+    "complete": lambda s: s.call("POST", "/complete", json={"code": "pri"}),
+    "inspect": lambda s: s.call("POST", "/inspect", json={"code": "print"}),
     "interrupt": lambda s: s.call("POST", "/interrupt"),
     "restart": lambda s: s.call("POST", "/restart"),
     "files": lambda s: s.call("GET", "/files"),

@@ -26,15 +26,20 @@ from service.session_schemas import (
     BashResponse,
     CellInfo,
     CellList,
+    CompleteRequest,
+    CompleteResponse,
     CreateSessionRequest,
     Detached,
     ExtendSessionRequest,
     InputReply,
+    InspectRequest,
+    InspectResponse,
     SessionExecuteRequest,
     SessionInfo,
     SessionList,
 )
 from service.settings import Settings
+from sessions.assistance import Completion, Inspection, Question
 from sessions.errors import SupervisorFailed
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], responses=refusals())
@@ -167,6 +172,21 @@ async def answer_input(reply: InputReply, session: SessionDep) -> None:
 async def run_bash(request: BashRequest, session: SessionDep) -> BashResponse:
     """Run a shell command in the session's working folder."""
     return await session.run_command(request)
+
+
+@router.post("/{session_id}/complete", responses=refusals(*TURN, RequestTooLarge))
+async def complete(request: CompleteRequest, session: SessionDep) -> CompleteResponse:
+    """What can stand at the cursor, as the session's kernel knows it. 409 while code runs."""
+    question = Question(request.code, request.cursor)
+    return CompleteResponse.model_validate(Completion.of(await session.ask(question), question))
+
+
+@router.post("/{session_id}/inspect", responses=refusals(*TURN, RequestTooLarge))
+async def inspect(request: InspectRequest, session: SessionDep) -> InspectResponse:
+    """What is known of the name at the cursor: signature, documentation, value. 409 while code runs."""
+    question = Question(request.code, request.cursor, request.detail_level)
+    data = Inspection.of(await session.ask(question)).data
+    return InspectResponse(found=bool(data), data=data)
 
 
 @router.post("/{session_id}/interrupt", status_code=204, responses=refusals(*SESSION, SupervisorFailed))

@@ -1,0 +1,110 @@
+"""Python client of a self-hosted code interpreter.
+
+    from code_interpreter_client import Client
+
+    with Client() as client, client.session() as session:
+        session.run("import pandas as pd; sales = pd.Series([3, 5, 8])")
+        print(session.run("sales.sum()").stdout)
+
+`AsyncClient` is the same for asyncio. Errors are in `code_interpreter_client.errors`.
+"""
+
+from code_interpreter_client.async_client import AsyncClient, AsyncSession, AsyncStream
+from code_interpreter_client.client import Client, Session, Stream
+from code_interpreter_client.errors import (
+    BadAnswer,
+    CellNotFound,
+    CodeFailed,
+    CodeInterpreterError,
+    ConnectionFailed,
+    ConnectionLost,
+    ExecutionLost,
+    FileNotFound,
+    InvalidRequest,
+    NoInputRequest,
+    NotFound,
+    Refused,
+    SessionBusy,
+    SessionEnded,
+    SessionNotFound,
+    StorageFull,
+    TooLarge,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+    Unreachable,
+)
+from code_interpreter_client.images import Image
+from code_interpreter_client.models import (
+    Cell,
+    CommandResult,
+    Completion,
+    Event,
+    ExecutionError,
+    Health,
+    InputRequest,
+    Inspection,
+    Output,
+    Printed,
+    Result,
+    ResultFile,
+    SessionInfo,
+    Shown,
+    SkippedFile,
+    Started,
+    StoredFile,
+    WorkspaceFile,
+)
+from code_interpreter_client.retry import Retry
+from code_interpreter_client.version import __version__
+
+__all__ = [
+    "AsyncClient",
+    "AsyncSession",
+    "AsyncStream",
+    "BadAnswer",
+    "Cell",
+    "CellNotFound",
+    "Client",
+    "CodeFailed",
+    "CodeInterpreterError",
+    "CommandResult",
+    "Completion",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "Event",
+    "ExecutionError",
+    "ExecutionLost",
+    "FileNotFound",
+    "Health",
+    "Image",
+    "InputRequest",
+    "Inspection",
+    "InvalidRequest",
+    "NoInputRequest",
+    "NotFound",
+    "Output",
+    "Printed",
+    "Refused",
+    "Result",
+    "ResultFile",
+    "Retry",
+    "Session",
+    "SessionBusy",
+    "SessionEnded",
+    "SessionInfo",
+    "SessionNotFound",
+    "Shown",
+    "SkippedFile",
+    "Started",
+    "StorageFull",
+    "StoredFile",
+    "Stream",
+    "TooLarge",
+    "TooMany",
+    "Unauthorized",
+    "Unavailable",
+    "Unreachable",
+    "WorkspaceFile",
+    "__version__",
+]

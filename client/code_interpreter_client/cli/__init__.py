@@ -1,0 +1,1 @@
+"""The command line: `code-interpreter`. It needs the extra `cli`."""

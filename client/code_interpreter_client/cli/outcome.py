@@ -1,0 +1,78 @@
+"""What an execution leaves on this machine: text on the terminal, images and files in a folder."""
+
+from pathlib import Path
+
+from code_interpreter_client.cli.problems import tell
+from code_interpreter_client.cli.terminal import Printer, one_line
+from code_interpreter_client.cli.transfers import receiving
+from code_interpreter_client.client import Client
+from code_interpreter_client.images import Image
+from code_interpreter_client.models import Event, Printed, Result, Shown
+from code_interpreter_client.places import place_beneath
+
+
+class Outcome:
+    """Shows events as they come; saves images, and at the end files, to `out` if there is one."""
+
+    def __init__(self, client: Client, out: Path | None) -> None:
+        self._client = client
+        self._out = out
+        self._printer = Printer()
+        self._images = 0
+        self._unsaved = 0
+
+    def show(self, event: Event) -> None:
+        """Show what an event brings."""
+        match event:
+            case Printed():
+                self._printer.write(event.stream, event.text)
+            case Shown():
+                self._show_output(event)
+
+    def _show_output(self, output: Shown) -> None:
+        if output.images:
+            self._save_image(output.images[0])
+        elif output.output_type == "display_data" and output.text:
+            # The value of a last line has been printed.
+            self._printer.write("stdout", output.text.rstrip("\n") + "\n")
+
+    def _save_image(self, image: Image) -> None:
+        if self._out is None:
+            self._unsaved += 1
+            return
+        self._out.mkdir(parents=True, exist_ok=True)
+        self._note(f"[image: {image.save(self._free_name(image.extension))}]")
+
+    def _free_name(self, extension: str) -> Path:
+        """A name that nothing has yet: an image never takes the place of anything."""
+        assert self._out is not None
+        while True:
+            self._images += 1
+            path = self._out / f"image-{self._images}.{extension}"
+            if not path.exists():
+                return path
+
+    def _note(self, text: str) -> None:
+        """A line of our own, on stderr."""
+        self._printer.write("stderr", ("" if self._printer.at_line_start else "\n") + one_line(text) + "\n")
+
+    def end_line(self) -> None:
+        """See to it that what follows begins on a line of its own."""
+        if not self._printer.at_line_start:
+            self._printer.write("stdout", "\n")
+
+    def close(self, result: Result) -> None:
+        """Save the result's files, and say what was not saved."""
+        for file in result.files if self._out is not None else ():
+            assert self._out is not None
+            target = place_beneath(self._out, file.path)
+            with receiving(file.path, file.size_bytes) as progress:
+                self._client.download_file(file, target, progress=progress)
+            self._note(f"[file: {target}]")
+        for skipped in result.skipped_files:
+            tell(f"{skipped.path} was not returned: {skipped.reason}")
+        names = [file.path for file in result.files] if self._out is None else []
+        if self._unsaved:
+            names.insert(0, f"{self._unsaved} image" + "s" * (self._unsaved > 1))
+        if names:
+            tell(f"not saved, for want of --out DIR: {', '.join(names)}")

@@ -1,0 +1,71 @@
+"""Text of code that is not trusted, on a terminal that obeys: only colours and the end of a line pass."""
+
+import re
+import sys
+from typing import Final, TextIO
+
+_SEQUENCE: Final = re.compile(
+    # CSI; OSC and other strings; the rest
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-OQ-WYZ\\`-~])"
+)
+_BEGINNING: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\n]*\x1b?|[ -/]*)")
+_KEPT: Final = re.compile(r"\x1b\[[\d;:]*[mK]")
+_CONTROLS: Final = dict.fromkeys(
+    [*range(8), 11, 12, *range(14, 27), *range(28, 32), 0x7F, *range(0x80, 0xA0)], "\ufffd"
+)
+_MOST_PENDING: Final = 4096
+
+
+class TerminalText:
+    """Makes one stream of text harmless; tabs, line ends, `\\b`, colours and erasing a line pass.
+
+    A sequence may come in pieces: its beginning is kept back until its end is there.
+    """
+
+    def __init__(self) -> None:
+        self._pending = ""
+
+    def clean(self, text: str) -> str:
+        """What of it, and of what was kept back, can be shown now."""
+        text = self._pending + text
+        self._pending = ""
+        parts, at = [], 0
+        while (start := text.find("\x1b", at)) >= 0:
+            parts.append(_plain(text[at:start]))
+            at = start + 1
+            if sequence := _SEQUENCE.match(text, start):
+                at = sequence.end()
+                parts.append(sequence.group() if _KEPT.fullmatch(sequence.group()) else "")
+            elif len(text) - start <= _MOST_PENDING and _BEGINNING.fullmatch(text, start):
+                self._pending = text[start:]
+                return "".join(parts)
+        return "".join([*parts, _plain(text[at:])])
+
+
+def _plain(text: str) -> str:
+    return text.translate(_CONTROLS)
+
+
+class Printer:
+    """Writes the code's stdout and stderr to our own, cleaned where that is a terminal."""
+
+    def __init__(self) -> None:
+        self._streams: dict[str, tuple[TextIO, TerminalText | None]] = {
+            name: (stream, TerminalText() if stream.isatty() else None)
+            for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr))
+        }
+        self.at_line_start = True
+
+    def write(self, stream: str, text: str) -> None:
+        """Show text at once."""
+        target, cleaner = self._streams[stream]
+        shown = cleaner.clean(text) if cleaner else text
+        target.write(shown)
+        target.flush()
+        if shown:
+            self.at_line_start = shown.endswith("\n")
+
+
+def one_line(text: str) -> str:
+    """Text for a table or a message: names of files can have anything in them."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -1,0 +1,360 @@
+"""What the client can do, told once and done with both clients."""
+
+import asyncio
+import inspect
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from code_interpreter_client import (
+    AsyncClient,
+    AsyncSession,
+    CellNotFound,
+    Client,
+    CodeFailed,
+    FileNotFound,
+    InputRequest,
+    InvalidRequest,
+    Printed,
+    Result,
+    Session,
+    SessionEnded,
+    Shown,
+    calls,
+)
+from tests.client.blocking import Blocking
+from tests.support.process import Service
+
+SECONDS = 20.0
+"""What code that is not about time may take."""
+
+
+def shown_files(client: Client) -> set[str]:
+    """Names of all stored files."""
+    return {file.filename for file in client.list_files()}
+
+
+# Running ------------------------------------------------------------------------------------------
+
+
+def test_a_result_has_what_was_printed_shown_and_written(client: Client, tmp_path: Path) -> None:
+    """Text, the last line's value, rich outputs and files, which can be read, saved and deleted."""
+    result = client.run(
+        "import pathlib\nprint('hello')\npathlib.Path('deep/er').mkdir(parents=True)\n"
+        "pathlib.Path('deep/er/ü 1.txt').write_text('grün')\n{'answer': 42}",
+        timeout=SECONDS,
+    )
+    assert result.ok
+    assert result.check() is result
+    assert (result.stdout, result.stderr, result.exit_code) == ("hello\n{'answer': 42}\n", "", 0)
+    assert [(output.output_type, output.text) for output in result.outputs] == [
+        ("execute_result", "{'answer': 42}")
+    ]
+    assert [file.path for file in result.files] == ["deep/er/ü 1.txt"]
+    assert client.read_file(result.files[0]).decode() == "grün"
+    saved = client.save_files(result, tmp_path / "out")
+    assert saved == [tmp_path / "out" / "deep/er/ü 1.txt"]
+    assert saved[0].read_text() == "grün"
+    client.delete_file(result.files[0])
+    with pytest.raises(FileNotFound):
+        client.read_file(result.files[0].file_id)
+
+
+def test_what_the_code_does_wrong_is_a_result(client: Client) -> None:
+    """An exception, an exit status and a timeout are told, and raised only by `check`."""
+    failed = client.run("1 / 0", timeout=SECONDS)
+    assert failed.error is not None
+    assert (failed.ok, failed.exit_code, failed.error.name) == (False, 1, "ZeroDivisionError")
+    with pytest.raises(CodeFailed, match=r"^ZeroDivisionError: division by zero$") as caught:
+        failed.check()
+    assert caught.value.result is failed
+    assert client.run("import sys; sys.exit(3)", timeout=SECONDS).failure != ""
+    late = client.run("import time; print('began', flush=True); time.sleep(30)", timeout=0.5)
+    assert (late.timed_out, late.exit_code, late.ok, late.stdout) == (True, None, False, "began\n")
+
+
+def test_code_gets_its_input_and_its_last_line_as_asked(client: Client) -> None:
+    """Standard input is text; the value of the last line can be left unshown."""
+    result = client.run("print(input() * 2)\n40 + 2", stdin="ab\n", show_last_line=False, timeout=SECONDS)
+    assert (result.stdout, result.outputs) == ("abab\n", ())
+
+
+def test_inputs_come_from_memory_disk_and_the_store(client: Client, tmp_path: Path) -> None:
+    """Content, a file, a stored file and an id; what was stored only for the call is deleted after it."""
+    local = tmp_path / "local-only.txt"
+    local.write_bytes(b"from disk")
+    stored = client.upload(b"from the store", name="kept.txt")
+    result = client.run(
+        "for name in ('a/memory.txt', 'disk.txt', 'store.txt', 'id.txt'): print(open(name).read())",
+        files={
+            "a/memory.txt": b"from memory",
+            "disk.txt": local,
+            "store.txt": stored,
+            "id.txt": stored.file_id,
+        },
+        timeout=SECONDS,
+    )
+    assert result.stdout == "from memory\nfrom disk\nfrom the store\nfrom the store\n"
+    names = shown_files(client)
+    assert "kept.txt" in names
+    assert not names & {"memory.txt", "disk.txt", "local-only.txt"}
+    with pytest.raises(FileNotFound, match=r"store\.txt"):
+        client.run("1", files={"store.txt": "no-such-id", "gone.txt": b"x"})
+    assert "gone.txt" not in shown_files(client)
+
+
+def test_a_stream_is_heard_while_the_code_runs(client: Client) -> None:
+    """The code waits for a file that is put there only once its first line has been heard."""
+    waiting = (
+        "import os, sys, time\nprint('first')\nprint('second', file=sys.stderr)\n"
+        "while not os.path.exists('go'): time.sleep(0.02)\nprint('third')\ndisplay(5)"
+    )
+    heard: list[str] = []
+    with client.session() as session, session.stream(waiting, timeout=SECONDS) as stream:
+        for event in stream:
+            heard.append(type(event).__name__)
+            if isinstance(event, Printed) and event.stream == "stderr":
+                assert stream.result is None
+                session.upload("go", b"")
+    result = stream.result
+    assert isinstance(result, Result)
+    assert (result.stdout, result.stderr) == ("first\nthird\n", "second\n")
+    assert sorted(heard) == ["Printed", "Printed", "Printed", "Result", "Shown"]
+    assert heard[-1] == "Result"
+
+
+def test_a_stream_of_a_fresh_kernel_ends_with_its_result(client: Client) -> None:
+    """Without `with`: it begins with the iteration; displays carry their kind and updates their id."""
+    code = "h = display(1, display_id='one')\nh.update(2)\nprint(open('in.txt').read())"
+    events = list(client.stream(code, files={"in.txt": b"x"}, timeout=SECONDS))
+    shown = [event for event in events if isinstance(event, Shown)]
+    assert [(event.output_type, event.display_id, event.text) for event in shown] == [
+        ("display_data", "one", "1"),
+        ("update_display_data", "one", "2"),
+    ]
+    assert isinstance(events[-1], Result)
+    assert (events[-1].stdout, events[-1].ok) == ("x\n", True)
+    assert "in.txt" not in shown_files(client)
+
+
+def test_leaving_a_stream_interrupts_the_code(client: Client) -> None:
+    """What is not followed to its end does not go on; in a session the variables stay."""
+    with client.session() as session:
+        with session.stream("import time; kept = 1; print(1); time.sleep(60)", timeout=25) as stream:
+            for event in stream:
+                if isinstance(event, Printed):
+                    break
+        began = time.monotonic()
+        assert session.run("kept", timeout=SECONDS).stdout == "1\n"
+        assert time.monotonic() - began < 15
+
+
+def test_questions_of_the_code_are_answered(client: Client) -> None:
+    """`input()` and `getpass` come as requests, and what is answered is what they return."""
+    code = "import getpass\nprint(input('name? '), getpass.getpass('word? '))"
+    asked = []
+    with client.session() as session:
+        for event in session.stream(code, timeout=SECONDS):
+            if isinstance(event, InputRequest):
+                asked.append((event.prompt, event.password))
+                session.answer("Ada" if not event.password else "secret")
+            if isinstance(event, Result):
+                assert event.stdout == "Ada secret\n"
+        assert session.run("input()", timeout=SECONDS).error is not None
+    assert asked == [("name? ", False), ("word? ", True)]
+
+
+# Sessions -----------------------------------------------------------------------------------------
+
+
+def test_a_session_keeps_its_state_and_tells_of_itself(client: Client) -> None:
+    """Variables, files, cells, a notebook, a shell, questions, a longer life; `with` ends it."""
+    with client.session(ttl=300, files={"data.csv": b"a,b\n1,2\n"}) as session:
+        session.run("rows = open('data.csv').read().split()", timeout=SECONDS)
+        assert session.run("rows[1]", timeout=SECONDS).stdout == "'1,2'\n"
+        assert session.bash("wc -l < data.csv; exit 3", timeout=SECONDS).exit_code == 3
+        assert session.complete("row").matches == ("rows",)
+        assert list(session.complete("row + 1", 3)) == ["rows"]
+        assert "number of items" in session.inspect("len").text
+        assert [cell.code for cell in session.cells()][1] == "rows[1]"
+        cell = session.cells()[1]
+        assert session.cell(cell.cell_id).result == cell.result
+        assert cell.result is not None
+        assert cell.result.stdout == "'1,2'\n"
+        assert session.notebook()["nbformat"] == 4
+        before = session.describe()
+        assert session.extend(900).expires_at > before.expires_at
+        assert session.session_id in [listed.session_id for listed in client.list_sessions()]
+        assert session.restart().execution_count == 0
+        assert session.run("rows", timeout=SECONDS).error is not None
+        with pytest.raises(CellNotFound):
+            session.cell("0" * 32)
+    with pytest.raises(SessionEnded) as ended:
+        session.run("1")
+    assert ended.value.reason == "deleted"
+    assert ended.value.ended_at == pytest.approx(time.time(), abs=60)
+
+
+def test_a_session_that_is_attached_to_stays(client: Client) -> None:
+    """`with` ends what it opened, not what was there; ending it twice is no error."""
+    with client.session() as session:
+        with client.attach(session.session_id) as again:
+            again.run("x = 5", timeout=SECONDS)
+        assert session.run("x", timeout=SECONDS).stdout == "5\n"
+        session.delete()
+
+
+def test_code_is_started_and_looked_after_later(client: Client) -> None:
+    """A detached cell runs without a caller and has a result when it has ended; it can be interrupted."""
+    with client.session() as session:
+        started = session.start("import time\ntime.sleep(25)", timeout=28)
+        while session.describe().state != "busy":
+            time.sleep(0.05)
+        assert session.cell(started.cell_id).state == "running"
+        time.sleep(0.3)
+        session.interrupt()
+        deadline = time.monotonic() + SECONDS
+        while (cell := session.cell(started.cell_id)).state == "running":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert cell.result is not None
+        assert cell.result.error is not None
+        assert cell.result.error.name == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize("path", ["plain.bin", "folder/ü ?#%2F[1].bin", "line\nend.bin", "..hidden"])
+def test_a_sessions_files_go_up_and_down(client: Client, tmp_path: Path, path: str) -> None:
+    """From memory, from disk and from open files, to memory and to disk, by any name; renamed and deleted."""
+    content = bytes(range(256)) * 2000
+    local = tmp_path / "local.bin"
+    local.write_bytes(content)
+    with client.session() as session:
+        assert session.upload(path, local).size_bytes == len(content)
+        assert [file.path for file in session.list_files()] == [path]
+        assert session.read_file(path) == content
+        told: list[tuple[int, int | None]] = []
+        copy = session.download_file(
+            path, tmp_path / "copy.bin", progress=lambda done, total: told.append((done, total))
+        )
+        assert copy.read_bytes() == content
+        assert told[-1][0] == len(content)
+        with local.open("rb") as file:
+            file.seek(len(content) - 10)
+            session.upload(path, file)
+        assert session.read_file(path) == content[-10:]
+        session.rename_file(path, "new name")
+        session.delete_file("new name")
+        assert session.list_files() == []
+        with pytest.raises(FileNotFound):
+            session.download_file(path, tmp_path / "none.bin")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["copy.bin", "local.bin"]
+
+
+def test_a_path_that_leads_out_is_refused(client: Client) -> None:
+    """The client sends it as it is given, and the service refuses it."""
+    with client.session() as session:
+        for path in ("../x", "a/../../x", ".."):
+            with pytest.raises(InvalidRequest):
+                session.upload(path, b"x")
+        assert session.list_files() == []
+
+
+# Stored files -------------------------------------------------------------------------------------
+
+
+def test_stored_files_stream_from_and_to_disk(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uploaded from where they stand, listed over pages, and on disk only once they are whole."""
+    monkeypatch.setattr(calls, "_PAGE", 2)
+    local = tmp_path / "large.bin"
+    local.write_bytes(b"0123456789" * 300_000)
+    stored = client.upload(local)
+    assert (stored.filename, stored.size_bytes) == ("large.bin", 3_000_000)
+    with local.open("rb") as file:
+        file.seek(2_999_995)
+        rest = client.upload(file, name="rest.bin")
+    assert client.read_file(rest) == b"56789"
+    others = [client.upload(str(number).encode(), name=f"page-{number}.txt") for number in range(3)]
+    listed = [file.file_id for file in client.list_files()]
+    assert [file_id for file_id in listed if file_id in {file.file_id for file in others}] == [
+        file.file_id for file in others
+    ]
+    told: list[tuple[int, int | None]] = []
+    client.download_file(
+        stored, tmp_path / "copy.bin", progress=lambda done, total: told.append((done, total))
+    )
+    assert (tmp_path / "copy.bin").read_bytes() == local.read_bytes()
+    assert told[-1] == (3_000_000, 3_000_000)
+    assert told[0][0] < 3_000_000
+    for one in (stored, rest, *others):
+        client.delete_file(one)
+
+
+def test_a_download_that_cannot_be_leaves_what_was_there(client: Client, tmp_path: Path) -> None:
+    """Neither an error of the service nor one of the disk harms a file, or leaves half of one."""
+    target = tmp_path / "there.txt"
+    target.write_text("mine")
+    with pytest.raises(FileNotFound):
+        client.download_file("no-such-id", target)
+    assert target.read_text() == "mine"
+    stored = client.upload(b"x")
+    with pytest.raises(OSError, match="no-such-folder"):
+        client.download_file(stored, tmp_path / "no-such-folder" / "x")
+    assert [file.name for file in tmp_path.iterdir()] == ["there.txt"]
+
+
+# Both faces ---------------------------------------------------------------------------------------
+
+
+def test_both_clients_have_the_same_calls() -> None:
+    """With the same arguments and descriptions, told apart only by `await`."""
+    for blocking, asynchronous in ((Client, AsyncClient), (Session, AsyncSession)):
+        names = {name for name in vars(blocking) if not name.startswith("_")}
+        assert names == {name for name in vars(asynchronous) if not name.startswith("_")}
+        for name in names - {"perform", "session", "url", "attach"}:
+            one, other = getattr(blocking, name), getattr(asynchronous, name)
+            assert one.__doc__
+            assert one.__doc__ == other.__doc__, name
+            arguments = [list(inspect.signature(face).parameters.values()) for face in (one, other)]
+            assert arguments[0] == arguments[1], name
+
+
+def test_a_method_shows_the_arguments_of_its_call(client: Client, service: Service) -> None:
+    """As `help` and editors see them."""
+    if isinstance(client, Blocking):
+        client = AsyncClient(service.base_url)  # type: ignore[assignment]
+    assert list(inspect.signature(client.run).parameters)[:2] == ["code", "files"]
+    assert list(inspect.signature(Session.run).parameters)[:3] == ["self", "code", "files"]
+
+
+async def test_many_calls_run_at_once_on_one_loop(service: Service) -> None:
+    """Code that waits for a file does not keep the same client from putting it there."""
+    async with AsyncClient(service.base_url) as client:
+        session = await client.session()
+        waiting = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.02)\nprint('gone')"
+        running = asyncio.create_task(session.run(waiting, timeout=SECONDS))
+        while (await session.describe()).state != "busy":  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        await session.upload("go", b"")
+        assert (await running).stdout == "gone\n"
+        await session.delete()
+
+
+def test_threads_share_a_client(service: Service) -> None:
+    """A cell that one thread waits for is interrupted by another."""
+    with Client(service.base_url) as client, client.session() as session:
+        results: list[Result] = []
+        thread = threading.Thread(
+            target=lambda: results.append(session.run("print(1)\nimport time; time.sleep(25)", timeout=28))
+        )
+        thread.start()
+        while session.describe().state != "busy":
+            time.sleep(0.02)
+        time.sleep(0.3)
+        session.interrupt()
+        thread.join(SECONDS)
+        assert results[0].error is not None
+        assert results[0].error.name == "KeyboardInterrupt"

@@ -1,0 +1,321 @@
+"""The command line: `run`, `sessions`, `files`, `image build`, with real services and real terminals."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import PIL.Image
+import pytest
+
+from code_interpreter_client import Client
+from code_interpreter_client.cli.app import run_command
+from tests.client.command import PROGRAM, command, environment, on_terminal, sentence
+from tests.client.conftest import ALICE
+from tests.support.engine import IMAGE
+from tests.support.process import ROOT, Service, free_port
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import matplotlib.pyplot as plt
+print(Path("data.csv").read_text(), end="")
+print("to stderr", file=sys.stderr)
+plt.figure(figsize=(2, 1)); plt.plot([1, 2]); plt.show()
+Path("res/deep").mkdir(parents=True)
+Path("res/deep/ü.txt").write_text("made")
+40 + 2
+sys.exit(7)
+"""
+
+
+Here = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def here(service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """Runs the command in this process: what a process of its own adds is a second, in a busy hour."""
+    monkeypatch.setenv("CODE_INTERPRETER_URL", service.base_url)
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        capsys.readouterr()
+        status = run_command(list(arguments))
+        return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
+
+    return run
+
+
+def test_a_script_is_run_with_its_files_and_its_results_are_saved(service: Service, folder: Path) -> None:
+    """Output on the right streams, its exit status, its files and images in the folder."""
+    (folder / "script.py").write_text(SCRIPT)
+    (folder / "data.csv").write_text("a,b\n1,2\n")
+    (folder / "out").mkdir()
+    (folder / "out" / "image-1.png").write_text("mine")
+    arguments = ("run", "script.py", "--file", "data.csv", "--out", "./out", "--timeout", "25")
+    ended = command(service.base_url, folder, *arguments)
+    assert ended.returncode == 7, ended.stderr
+    assert ended.stdout == "a,b\n1,2\n"
+    assert ended.stderr.splitlines() == [
+        "to stderr",
+        "[image: out/image-2.png]",
+        "[file: out/res/deep/ü.txt]",
+    ]
+    assert (folder / "out" / "image-1.png").read_text() == "mine"
+    assert (folder / "out/res/deep/ü.txt").read_text() == "made"
+    with PIL.Image.open(folder / "out" / "image-2.png") as image:
+        assert image.format == "PNG"
+    with Client(service.base_url) as client:
+        assert "data.csv" not in [file.filename for file in client.list_files()]
+
+
+def test_without_a_folder_it_says_what_was_not_saved(service: Service, folder: Path) -> None:
+    """And writes nothing; a file may have another name there."""
+    (folder / "x.txt").write_text("ab")
+    code = "open('made.txt', 'w').write(open('in/y.txt').read())"
+    ended = command(service.base_url, folder, "run", "-c", code, "--file", "x.txt=in/y.txt")
+    assert (ended.returncode, ended.stdout) == (0, "2\n")
+    assert sentence(ended) == "not saved, for want of --out DIR: made.txt"
+    assert [path.name for path in folder.iterdir()] == ["x.txt"]
+
+
+def test_code_comes_by_a_pipe_and_input_from_a_file(service: Service, folder: Path) -> None:
+    """`-` is a script on standard input, whose last line is not shown; `--stdin` is for the code."""
+    (folder / "names").write_text("Ada\n")
+    ended = command(service.base_url, folder, "run", "-", "--stdin", "names", stdin="print(input())\n5")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "Ada\n", "")
+    ended = command(service.base_url, folder, "run", "-c", "input()", "--stdin", "-", stdin="Bob\n")
+    assert (ended.returncode, ended.stdout) == (0, "'Bob'\n")
+
+
+def test_a_timeout_is_124_and_an_exception_1(service: Service, folder: Path) -> None:
+    """As timeout(1) has it; what was printed before is there."""
+    code = "import time; print('began', flush=True); time.sleep(20)"
+    ended = command(service.base_url, folder, "run", "-c", code, "--timeout", "0.7")
+    assert (ended.returncode, ended.stdout) == (124, "began\n")
+    assert ended.stderr.endswith("code-interpreter: the code ran out of its time, 0.7 s (--timeout)\n")
+    ended = command(service.base_url, folder, "run", "-c", "1 / 0")
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
+
+
+def started(service: Service, folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """A command that runs, and has printed a line."""
+    process = subprocess.Popen(
+        [PROGRAM, "run", *arguments],
+        cwd=folder,
+        env=environment(service.base_url, folder),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "began\n"
+    return process
+
+
+def busy(service: Service) -> int:
+    """How many kernels run something."""
+    count: int = service.api.http.get("/ready").json()["pool"]["busy"]
+    return count
+
+
+SLEEP = "import time\nprint('began', flush=True)\ntime.sleep(25)"
+
+
+def test_ctrl_c_ends_the_code(service: Service, folder: Path) -> None:
+    """The output comes while it runs; afterwards no kernel is busy with it."""
+    before = busy(service)
+    with started(service, folder, "-c", SLEEP, "--timeout", "28") as process:
+        assert busy(service) == before + 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(15) == 130
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    deadline = time.monotonic() + 10
+    while busy(service) > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_ctrl_c_interrupts_the_code_of_a_session(service: Service, folder: Path) -> None:
+    """It gets a KeyboardInterrupt, can say something more, and the session stays with its variables."""
+    code = dedent("""
+        import time
+        kept = 5
+        print('began', flush=True)
+        try:
+            time.sleep(25)
+        finally:
+            print('ended')
+    """)
+    with Client(service.base_url) as client, client.session() as session:
+        options = ("-c", code, "--timeout", "28", "--session", session.session_id)
+        with started(service, folder, *options) as process:
+            process.send_signal(signal.SIGINT)
+            output, problems = process.communicate(timeout=15)
+        assert (process.returncode, output) == (130, "ended\n")
+        assert problems.splitlines()[-1] == "KeyboardInterrupt"
+        assert session.run("kept").stdout == "5\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        pytest.param(["run"], 2, "Give a script", id="nothing"),
+        pytest.param(["run", "a.py", "-c", "1"], 2, "Give a script", id="both"),
+        pytest.param(["run", "no-such.py"], 125, "no-such.py: No such file or directory", id="no script"),
+        pytest.param(["run", "binary"], 125, "binary is no UTF-8 text", id="no text"),
+        pytest.param(["run", "-c", "1", "--file", "no-such"], 125, "no-such: No such file", id="no file"),
+        pytest.param(["run", "-c", "1", "--file", "."], 125, "is a folder", id="folder"),
+        pytest.param(
+            ["run", "-c", "1", "--timeout", "9999"], 125, "timeout_ms exceeds maximum", id="too long"
+        ),
+        pytest.param(["run", "-c", "1", "--timeout", "-1"], 125, "A timeout is", id="negative"),
+        pytest.param(["run", "-c", "1", "--session", "x"], 125, "Session 'x' not found", id="no session"),
+        pytest.param(["--url", "nowhere", "files", "ls"], 1, "no address of a service", id="no address"),
+        pytest.param(["files", "get", "no-such"], 1, "not found", id="no stored file"),
+        pytest.param(
+            ["files", "get", "../x", "--session", "x"], 1, "Session 'x' not found", id="no session's"
+        ),
+        pytest.param(["sessions", "rm", "x"], 1, "Session 'x' not found", id="no session to end"),
+        pytest.param(["shell"], 1, "needs a terminal", id="no terminal"),
+        pytest.param(["image", "build"], 1, "run this in a checkout", id="no checkout"),
+        pytest.param(["nonsense"], 2, "No such command", id="no command"),
+    ],
+)
+def test_a_problem_is_one_sentence(
+    here: "Here", folder: Path, arguments: list[str], status: int, said: str
+) -> None:
+    """On stderr, with an exit status that is not the code's, and no traceback."""
+    (folder / "binary").write_bytes(b"\xff\xfe\x00")
+    ended = here(*arguments)
+    assert said in sentence(ended)
+    assert (ended.returncode, ended.stdout) == (status, "")
+
+
+def test_no_service_and_no_key_are_told(crowded: Service, folder: Path) -> None:
+    """With where to say it otherwise."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    ended = command(nobody, folder, "run", "-c", "1")
+    assert ended.returncode == 125
+    assert "Is it running? CODE_INTERPRETER_URL or --url" in sentence(ended)
+    ended = command(crowded.base_url, folder, "files", "ls")
+    assert ended.returncode == 1
+    assert "CODE_INTERPRETER_API_KEY" in sentence(ended)
+    ended = command(crowded.base_url, folder, "files", "ls", CODE_INTERPRETER_API_KEY=ALICE)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_sessions_and_files_are_listed_put_got_and_removed(here: "Here", folder: Path) -> None:
+    """Ids and paths come by lines, so that other commands can take them."""
+
+    def said(*arguments: str) -> str:
+        ended = here(*arguments)
+        assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
+        return ended.stdout
+
+    (folder / "ü 1.txt").write_text("content")
+    session = said("sessions", "new", "--ttl", "60").strip()
+    assert session in [line.split("\t")[0] for line in said("sessions", "ls").splitlines()]
+    assert said("files", "put", "ü 1.txt", "--as", "a/b.txt", "--session", session) == "a/b.txt\n"
+    assert said("files", "ls", "--session", session).split("\t")[:2] == ["a/b.txt", "7"]
+    assert said("files", "get", "a/b.txt", "--session", session, "--out", "got") == "got/a/b.txt\n"
+    assert (folder / "got/a/b.txt").read_text() == "content"
+    said("files", "rm", "a/b.txt", "--session", session)
+    assert said("files", "ls", "--session", session) == ""
+    said("sessions", "rm", session)
+    file_id = said("files", "put", "ü 1.txt").strip()
+    listed: list[dict[str, Any]] = json.loads(said("files", "ls", "--json"))
+    assert [file["filename"] for file in listed if file["file_id"] == file_id] == ["ü 1.txt"]
+    assert said("files", "get", file_id, "--out", "got") == "got/ü 1.txt\n"
+    said("files", "rm", file_id)
+    assert file_id not in said("files", "ls")
+
+
+def test_a_reader_that_leaves_is_no_error(service: Service, folder: Path) -> None:
+    """As with `… | head -1`: no traceback."""
+    code = "for i in range(50000): print('line', i)"
+    with subprocess.Popen(
+        f'"{PROGRAM}" run -c "{code}" | head -n 1',
+        shell=True,
+        cwd=folder,
+        env=environment(service.base_url, folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        output, problems = process.communicate(timeout=60)
+    assert (output, problems) == ("line 0\n", "")
+
+
+def test_a_terminal_sees_colours_tables_and_progress(service: Service, folder: Path) -> None:
+    """What code prints does not command it; large files have a bar, and lists a head."""
+    code = r"print('\x1b[31mred\x1b[0m \x1b]0;title\x07\x1b[2Jdone')"
+    terminal = on_terminal(service.base_url, folder, "run", "-c", code)
+    terminal.expect_exact("\x1b[31mred\x1b[0m done")
+    terminal.expect_exact("\r\n")
+    with (folder / "large.bin").open("wb") as file:
+        file.truncate(9 << 20)
+    terminal = on_terminal(service.base_url, folder, "files", "put", "large.bin")
+    terminal.expect_exact("9.4 MB")
+    terminal.expect(r"[0-9a-f]{8}-[0-9a-f-]{27}")
+    file_id = terminal.match.group()
+    terminal.wait()
+    terminal = on_terminal(service.base_url, folder, "files", "get", file_id)
+    terminal.expect_exact("9.4 MB")
+    terminal.expect("\rlarge.bin|\nlarge.bin|large.bin\r\n")
+    terminal.wait()
+    assert (folder / "large.bin").stat().st_size == 9 << 20
+    terminal = on_terminal(service.base_url, folder, "files", "ls")
+    terminal.expect("name.*size.*expires")
+    terminal.expect_exact("large.bin")
+    terminal.wait()
+
+
+BUILD = """#!/usr/bin/env bash
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. {root}/scripts/lib.sh
+if [ "${{IMAGE:-}}" = broken ]; then echo "what went wrong"; exit 3; fi
+export DOCKER_BUILDKIT=0
+step "Build it as $IMAGE" logged log '^Step|^#[0-9]+ \\[' docker build --force-rm --tag "$IMAGE" .
+"""
+
+
+@pytest.fixture
+def checkout(folder: Path) -> Path:
+    """A checkout whose image is built in three steps: by Docker, and in the words of the real script."""
+    script = folder / "kernel_image" / "build"
+    script.parent.mkdir()
+    script.write_text(BUILD.format(root=ROOT))
+    script.chmod(0o755)
+    (folder / "Dockerfile").write_text(
+        f"FROM {IMAGE}\nLABEL code-interpreter.test=1\nLABEL code-interpreter.test=2\n"
+    )
+    (folder / ".dockerignore").write_text("*\n")
+    (folder / "deep").mkdir()
+    return folder
+
+
+def test_an_image_is_built_with_its_steps_on_a_bar(checkout: Path) -> None:
+    """From anywhere in a checkout; where there is no terminal, as lines; a failure says how it ended."""
+    tag = f"code-interpreter-client-test:{os.getpid()}"
+    try:
+        ended = command("", checkout / "deep", "image", "build", "--tag", tag)
+        assert ended.returncode == 0, ended.stderr
+        assert "Step 3/3 : LABEL" in ended.stdout
+        terminal = on_terminal("", checkout, "image", "build", "--tag", tag)
+        terminal.expect_exact("Build it as")
+        terminal.expect("step [123]/3")
+        assert terminal.wait() == 0
+    finally:
+        subprocess.run(["docker", "image", "rm", tag], capture_output=True, timeout=60, check=False)
+    ended = command("", checkout, "image", "build", "--tag", "broken")
+    assert (ended.returncode, ended.stdout) == (3, "what went wrong\n")
+    assert sentence(ended) == "kernel_image/build failed with exit status 3"

@@ -1,0 +1,196 @@
+"""Errors as types: each code of the service has one, and real refusals come as what they are."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import code_interpreter_client
+import service.errors
+from code_interpreter_client import (
+    BadAnswer,
+    Client,
+    CodeInterpreterError,
+    ConnectionFailed,
+    FileNotFound,
+    InvalidRequest,
+    NoInputRequest,
+    NotFound,
+    Refused,
+    Retry,
+    SessionBusy,
+    SessionNotFound,
+    StorageFull,
+    TooLarge,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+    errors,
+)
+from tests.client.conftest import ALICE, MakeClient
+from tests.client.odd_server import OddServer, reply
+from tests.support.process import Service, free_port
+
+ONCE = Retry(attempts=1)
+LARGE = bytes((1 << 20) + 1)
+
+
+def test_every_code_of_the_service_has_a_type() -> None:
+    """None of them is told apart by its status alone, and the status would lead to the same type."""
+    codes = {answer.code: answer.status for answer in service.errors.ANSWERS.values()}
+    assert codes.keys() <= errors.BY_CODE.keys()
+    for code, status in codes.items():
+        kind = errors.refusal_type(status, code)
+        assert kind is errors.BY_CODE[code]
+        assert kind is not Refused
+        assert issubclass(kind, errors.refusal_type(status, "")) or status == 409
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    """Each class is told of in the module's description, and exported."""
+    classes = [
+        item
+        for item in vars(errors).values()
+        if isinstance(item, type) and issubclass(item, CodeInterpreterError)
+    ]
+    assert len(classes) > 15
+    for item in classes:
+        assert item.__name__ in str(errors.__doc__)
+        assert getattr(code_interpreter_client, item.__name__) is item
+
+
+REFUSED: list[tuple[str, Callable[[Client], Any], type[Refused], int, str]] = [
+    ("file", lambda c: c.read_file("no-such-id"), FileNotFound, 404, "file_not_found"),
+    ("odd id", lambda c: c.read_file("../sessions"), NotFound, 404, "not_found"),
+    ("session", lambda c: c.attach("no-such-id"), SessionNotFound, 404, "session_not_found"),
+    ("timeout", lambda c: c.run("1", timeout=9999), InvalidRequest, 422, "invalid_request"),
+    ("NUL", lambda c: c.run("\0"), InvalidRequest, 422, "invalid_request"),
+    ("path", lambda c: c.run("1", files={"../x": b"x"}), InvalidRequest, 422, "invalid_path"),
+    ("file size", lambda c: c.upload(bytes(11 << 20)), TooLarge, 413, "file_too_large"),
+    ("request size", lambda c: c.run("#" * (5 << 20)), TooLarge, 413, "request_too_large"),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "status", "code"), [pytest.param(*row[1:], id=row[0]) for row in REFUSED]
+)
+def test_a_refusal_is_what_it_is(
+    client: Client, call: Callable[[Client], Any], kind: type[Refused], status: int, code: str
+) -> None:
+    """Type, status, code and a sentence, of a real service."""
+    with pytest.raises(kind) as caught:
+        call(client)
+    assert type(caught.value) is kind
+    assert (caught.value.status, caught.value.code) == (status, code)
+    assert str(caught.value) == caught.value.detail
+    assert "{" not in caught.value.detail
+    assert caught.value.retry_after is None
+
+
+def test_an_invalid_request_says_which_field(client: Client) -> None:
+    """The list that the service gives becomes a sentence."""
+    with pytest.raises(InvalidRequest, match=r"^ttl_seconds: Input should be .* 1$"):
+        client.session(ttl=0)
+
+
+def test_a_session_says_why_it_does_not(client: Client) -> None:
+    """It is busy, or asks for nothing; what its folder has no room for is too large."""
+    with client.session() as session:
+        with pytest.raises(NoInputRequest):
+            session.answer("x")
+        session.start("import time; time.sleep(3)", timeout=20)
+        with pytest.raises(SessionBusy) as busy:
+            session.complete("pri")
+        assert (busy.value.status, busy.value.code) == (409, "session_busy")
+
+
+def test_keys_open_and_limits_close(make_client: MakeClient, crowded: Service) -> None:
+    """No key and a wrong one are refused; what is over a limit says when to come again."""
+    for key, code in (("", "key_missing"), ("wrong", "key_invalid")):
+        with pytest.raises(Unauthorized) as refused:
+            make_client(crowded.base_url, api_key=key).list_files()
+        assert (refused.value.status, refused.value.code) == (401, code)
+    alice = make_client(crowded.base_url, api_key=ALICE, retry=ONCE)
+    assert alice.list_files() == []
+    with pytest.raises(TooMany) as many:
+        alice.session()
+    assert (many.value.status, many.value.code, many.value.retry_after) == (429, "too_many_sessions", 10.0)
+    with pytest.raises(TooLarge):
+        alice.upload(LARGE)
+
+
+def test_the_environment_says_where_and_who(
+    make_client: MakeClient, crowded: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Address and key are taken from there where no argument says otherwise."""
+    monkeypatch.setenv("CODE_INTERPRETER_URL", crowded.base_url + "/")
+    monkeypatch.setenv("CODE_INTERPRETER_API_KEY", ALICE)
+    client = make_client(None)
+    assert client.url == crowded.base_url
+    assert client.list_files() == []
+    with pytest.raises(Unauthorized):
+        make_client(None, api_key="other").list_files()
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://", "not an address"])
+def test_an_address_that_is_none_is_refused_at_once(make_client: MakeClient, url: str) -> None:
+    """With a sentence, before anything is sent."""
+    with pytest.raises(ValueError, match="no address"):
+        make_client(url)
+
+
+def test_a_key_that_no_header_can_carry_is_refused_at_once(make_client: MakeClient) -> None:
+    """And it is not shown."""
+    for key in ("kéy", "a\r\nX-Other: b"):
+        with pytest.raises(ValueError, match="API key") as refused:
+            make_client("http://127.0.0.1:1", api_key=key)
+        assert key not in str(refused.value)
+
+
+def test_nobody_there_is_a_connection_that_failed(make_client: MakeClient) -> None:
+    """With the address, and the system's reason."""
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(ConnectionFailed, match=url) as caught:
+        make_client(url, retry=ONCE).health()
+    assert caught.value.url == url
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "content_type", "kind"),
+    [
+        pytest.param(502, b"<h1>Bad gateway</h1>", "text/html", Unavailable, id="page of a proxy"),
+        pytest.param(404, b"<h1>Not found</h1>", "text/html", NotFound, id="another server"),
+        pytest.param(507, b'{"detail": "full"}', "application/json", StorageFull, id="no code"),
+        pytest.param(
+            418, b'{"detail": "no", "code": "teapot"}', "application/json", InvalidRequest, id="new code"
+        ),
+        pytest.param(500, b'{"detail": [1], "code": 5}', "application/json", Unavailable, id="odd JSON"),
+        pytest.param(302, b"", "text/html", InvalidRequest, id="redirect"),
+        pytest.param(400, b"\xff\xfe", "application/json", InvalidRequest, id="no JSON"),
+    ],
+)
+def test_answers_of_others_are_refusals_by_their_status(
+    make_client: MakeClient,
+    odd_server: OddServer,
+    status: int,
+    body: bytes,
+    content_type: str,
+    kind: type[Refused],
+) -> None:
+    """Proxies and newer services answer what is not known here; nothing is followed elsewhere."""
+    odd_server.script = [reply(status, body, content_type, Location="http://127.0.0.1:1/")]
+    with pytest.raises(kind) as caught:
+        make_client(odd_server.url, retry=ONCE, api_key="k").health()
+    assert caught.value.status == status
+    assert str(caught.value)
+    assert len(odd_server.seen) == 1
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"status": 5}', b"null", b"\xff"], ids=repr)
+def test_an_answer_that_is_not_as_agreed_says_so(
+    make_client: MakeClient, odd_server: OddServer, body: bytes
+) -> None:
+    """Whatever serves there, it is no code interpreter, and no KeyError either."""
+    odd_server.script = [reply(200, body)]
+    with pytest.raises(BadAnswer):
+        make_client(odd_server.url).health()

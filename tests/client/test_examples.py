@@ -1,0 +1,133 @@
+"""The examples of the client: the real frameworks, with models that say what is written here."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from langchain_core.language_models import FakeMessagesListChatModel
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from pydantic_ai import BinaryContent, ModelMessage, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.models.test import TestModel
+
+from code_interpreter_client import AsyncClient, Client, Result, Session
+from tests.client.odd_server import OddServer, reply
+from tests.support.process import ROOT, Service
+
+sys.path.insert(0, str(ROOT / "client" / "examples"))
+import langchain_tool
+import openai_tool
+import pydantic_ai_tool
+
+DRAW = "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()"
+
+
+@pytest.fixture
+def session(service: Service) -> Iterator[Session]:
+    """A session for a conversation."""
+    with Client(service.base_url) as client, client.session() as opened:
+        yield opened
+
+
+def completion(message: dict[str, Any]) -> Callable[..., None]:
+    """An answer of a chat completions server."""
+    body = {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "scripted",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", **message}}],
+    }
+    return reply(200, json.dumps(body).encode())
+
+
+def tool_call(arguments: str) -> dict[str, Any]:
+    """A message that calls the tool."""
+    function = {"name": "run_python", "arguments": arguments}
+    return {"content": None, "tool_calls": [{"id": "call-1", "type": "function", "function": function}]}
+
+
+def test_the_openai_loop_runs_what_the_model_asks_for(session: Session, odd_server: OddServer) -> None:
+    """The real `openai` client against a scripted server: state is kept between calls, bad calls are told."""
+    odd_server.script = [
+        completion(tool_call(json.dumps({"code": "primes = [2, 3, 5]"}))),
+        completion(tool_call("not JSON")),
+        completion(tool_call(json.dumps({"code": "sum(primes)"}))),
+        completion({"content": "It is 10."}),
+    ]
+    with openai.OpenAI(base_url=odd_server.url, api_key="scripted") as model:
+        assert openai_tool.answer(model, session, "What is the sum of the first three primes?") == "It is 10."
+    asked = [json.loads(seen.body) for seen in odd_server.seen]
+    assert asked[0]["tools"] == [openai_tool.TOOL]
+    told = [message["content"] for message in asked[-1]["messages"] if message["role"] == "tool"]
+    assert told == ["[nothing was printed]", 'The arguments have to be JSON: {"code": "…"}', "10"]
+
+
+class ScriptedModel(FakeMessagesListChatModel):
+    """langchain-core's fake chat model, which says what it is given, and takes tools."""
+
+    def bind_tools(self, tools: Sequence[Any], **_: Any) -> Any:
+        assert [tool.name for tool in tools] == ["run_python"]
+        assert "code" in tools[0].args
+        return self
+
+
+def test_the_langchain_tool_gives_text_and_the_result(session: Session) -> None:
+    """Its message says what was printed, and carries the images as its artifact."""
+    script: list[BaseMessage] = [
+        AIMessage("", tool_calls=[{"name": "run_python", "args": {"code": DRAW}, "id": "1"}]),
+        AIMessage("", tool_calls=[{"name": "run_python", "args": {"code": "1 / 0"}, "id": "2"}]),
+        AIMessage("Drawn."),
+    ]
+    messages = langchain_tool.answer(ScriptedModel(responses=script), session, "Draw a line.")
+    assert messages[-1].content == "Drawn."
+    drawn, failed = [message for message in messages if isinstance(message, ToolMessage)]
+    assert isinstance(drawn.artifact, Result)
+    assert drawn.artifact.images[0].data.startswith(b"\x89PNG")
+    assert "[images shown: 1]" in str(drawn.content)
+    assert "ZeroDivisionError" in str(failed.content)
+
+
+async def test_the_pydantic_ai_agent_sees_what_it_draws(service: Service) -> None:
+    """A scripted model gets the text as the tool's answer and the picture beside it."""
+    seen: list[object] = []
+
+    def model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        parts = [part for message in messages for part in message.parts]
+        seen[:] = [getattr(part, "content", None) for part in parts]
+        if len(messages) == 1:
+            assert [tool.name for tool in info.function_tools] == ["run_python"]
+            return ModelResponse(parts=[ToolCallPart("run_python", {"code": f"print('drawing')\n{DRAW}"})])
+        return ModelResponse(parts=[TextPart("A line.")])
+
+    async with AsyncClient(service.base_url) as client, client.session() as session:
+        run = await pydantic_ai_tool.agent.run("Draw a line.", model=FunctionModel(model), deps=session)
+    assert run.output == "A line."
+    assert "drawing" in str(seen)
+    pictures = [
+        item
+        for content in seen
+        if isinstance(content, list | tuple)
+        for item in content
+        if isinstance(item, BinaryContent)
+    ]
+    assert [(picture.media_type, picture.data[:4]) for picture in pictures] == [("image/png", b"\x89PNG")]
+
+
+async def test_pydantic_ai_s_own_test_model_calls_the_tool(service: Service) -> None:
+    """It calls every tool with arguments of its making: nonsense is answered as any code is."""
+    async with AsyncClient(service.base_url) as client, client.session() as session:
+        run = await pydantic_ai_tool.agent.run("Anything.", model=TestModel(), deps=session)
+        assert "run_python" in run.output
+        assert len(await session.cells()) == 1
+
+
+def test_the_examples_are_told_of() -> None:
+    """Each is in the client's README."""
+    page = (ROOT / "client" / "README.md").read_text()
+    for example in Path(ROOT / "client" / "examples").glob("*.py"):
+        assert f"examples/{example.name}" in page
