@@ -20,6 +20,7 @@ from sessions.image_care import ImageStatus
 
 FILE_ID = "9b2f6c1e-3d55-4d0b-8a49-0c1f5b7a2e64"
 EXECUTION_ID = "5f0c8a3e7d1b4c52a6e9d3f0b1c2d4e5"
+_IMAGE_DIGEST = "9c1f6f2a0d3b4e58a7c6b5d4e3f2a190"
 _SHA256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
 
 MAX_INPUT_FILES = 1000
@@ -333,7 +334,7 @@ class KernelImage(BaseModel):
     version: str | None = Field(description="Version it was built for; null: unknown.", examples=["0.5.0"])
     digest: str | None = Field(
         description="Digest of the `kernel_image/` it was built from; null: unknown.",
-        examples=["9c1f6f2a0d3b4e58a7c6b5d4e3f2a190"],
+        examples=[_IMAGE_DIGEST],
     )
     warnings: list[str] = Field(
         description="How it differs from what this service was made with, and what has become of its name.",
@@ -364,7 +365,18 @@ class Readiness(BaseModel):
         description="The kernels there are.",
         examples=[{"ready": 2, "starting": 0, "busy": 1, "waiting": 0, "target": 2}],
     )
-    image: KernelImage = Field(description="What kernels are launched from.")
+    image: KernelImage = Field(
+        description="The image in use, and what is odd about it.",
+        examples=[
+            {
+                "name": "code-interpreter-kernel:latest",
+                "id": f"sha256:{_SHA256}",
+                "version": "0.5.0",
+                "digest": _IMAGE_DIGEST,
+                "warnings": [],
+            }
+        ],
+    )
     self_test: list[SelfTestCheck] = Field(
         description="What keeps the user's code in, as tried from inside a kernel at the start.",
         examples=[[{"name": "capabilities", "ok": True, "detail": "every set is empty"}]],

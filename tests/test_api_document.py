@@ -131,13 +131,16 @@ def plain_body(operation: dict[str, Any]) -> dict[str, Any]:
 
 
 def prepare(service: Service, url: str) -> None:
-    """See to it that the session has the file that is asked for, or waits for the input that is sent."""
+    """See to it that the session has the file that is asked for, or waits for the input that is sent, or for nothing."""
     session, _, rest = url.removeprefix("/v1/sessions/").partition("/")
     if rest == f"files/{PATH}":
         service.api.http.put(url, content=b"n\n1\n")
         service.api.http.delete(f"/v1/sessions/{session}/files/data/old/sales.csv")
     if rest == "input":
         ask(service, session)
+    if rest in ("complete", "inspect"):
+        # They take no turn; this waits until what was asked for input has ended.
+        service.api.http.post(f"/v1/sessions/{session}/execute", json={"code": "import os"})
 
 
 def ask(service: Service, session: str) -> None:

@@ -241,6 +241,7 @@ class CommandResult:
     exit_code: int | None
     timed_out: bool
     duration_ms: int
+    execution_id: str
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from service.errors import (
 from sessions.errors import (
     EngineUnavailable,
     ImageNotFound,
+    ImageUnfit,
     InvalidPath,
     LaunchFailed,
     NoCapacity,
@@ -38,6 +39,7 @@ KERNEL: Final = (
     NoCapacity,
     EngineUnavailable,
     ImageNotFound,
+    ImageUnfit,
     RuntimeNotFound,
     LaunchFailed,
     SupervisorFailed,
