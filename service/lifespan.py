@@ -14,6 +14,7 @@ from service.errors import RegistryInUse, RegistryMissing, StorageInUse
 from service.executor import Executor
 from service.housekeeping import keep_house
 from service.limits import StorageQuota
+from service.mcp.endpoint import Mcp
 from service.readiness import KernelReadiness, SelfTest
 from service.records import ContainerRecord
 from service.registry import Registry
@@ -76,6 +77,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(executor.close)
         sessions = Sessions(executor, pool, registry, session_registry, instance_id)
         app.state.sessions = await stack.enter_async_context(sessions)
+        app.state.mcp = await stack.enter_async_context(Mcp(sessions, executor))
         yield
 
 

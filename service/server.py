@@ -9,11 +9,19 @@ from service.app import create_app
 from service.errors import StartError
 from service.keyring import SHORT_KEY
 from service.lifespan import lifespan
+from service.mcp import endpoint as mcp
 from service.routes import execute, files, health, session_files, sessions
 from service.serving import bind, configure_logging, serve
 from service.settings import Settings, load_settings
 
-ROUTERS: Final = (health.router, execute.router, files.router, session_files.router, sessions.router)
+ROUTERS: Final = (
+    health.router,
+    execute.router,
+    files.router,
+    session_files.router,
+    sessions.router,
+    mcp.router,
+)
 
 log = logging.getLogger(__name__)
 

@@ -299,24 +299,41 @@ class Session:
             self._turn.release()
 
     async def run_command(self, request: BashRequest) -> BashResponse:
-        """Run a shell command in the workspace, when it is its turn."""
+        """Run a shell command in the workspace, when it is its turn. Who is cancelled ends it."""
         command = Command(request.cmd, request.timeout_ms / 1000)
-        text: dict[str, list[str]] = {"stdout": [], "stderr": []}
         with self._executor.running.one_of(self.record.owner):
             async with self._own_turn(), self._begun_command(command) as events:
-                async for event in events:
-                    if isinstance(event, OutputChunk):
-                        text[event.stream].append(event.text)
-                    elif isinstance(event, CellResult):
-                        await self._touch()
-                        return BashResponse(
-                            stdout="".join(text["stdout"]),
-                            stderr="".join(text["stderr"]),
-                            exit_code=event.exit_code,
-                            timed_out=event.timed_out,
-                            duration_ms=event.duration_ms,
-                        )
+                running = asyncio.create_task(self._follow_command(events))
+                try:
+                    return await asyncio.shield(running)
+                except asyncio.CancelledError:
+                    await self._stop_command(running)
+                    raise
+
+    async def _follow_command(self, events: AsyncGenerator[CellEvent]) -> BashResponse:
+        text: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        async for event in events:
+            if isinstance(event, OutputChunk):
+                text[event.stream].append(event.text)
+            elif isinstance(event, CellResult):
+                await self._touch()
+                return BashResponse(
+                    stdout="".join(text["stdout"]),
+                    stderr="".join(text["stderr"]),
+                    exit_code=event.exit_code,
+                    timed_out=event.timed_out,
+                    duration_ms=event.duration_ms,
+                )
         raise AssertionError("a command ended without a result")
+
+    async def _stop_command(self, running: asyncio.Task[BashResponse]) -> None:
+        """Interrupt the command, and kill it if it does not heed that."""
+        for kill in (False, True):
+            if not running.done():
+                await self.sandbox.interrupt(kill=kill)
+                await asyncio.wait({running}, timeout=_GRACE_SEC)
+        running.cancel()
+        await asyncio.wait({running})
 
     def _begun_command(self, command: Command) -> AbstractAsyncContextManager[AsyncGenerator[CellEvent]]:
         return self.sandbox.begin_command(command, self._executor.budget)

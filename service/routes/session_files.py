@@ -11,12 +11,12 @@ from starlette.convertors import PathConvertor, register_url_convertor
 
 from service.body_limit import declared_length
 from service.downloads import content_disposition
-from service.errors import FileTooLarge, WorkspaceFileNotFound
+from service.errors import FileTooLarge, WorkspaceFileNotFound, of_workspace_file
 from service.media_types import OCTET_STREAM
 from service.routes.refusals import refusals
 from service.routes.sessions import SessionDep
 from service.session_schemas import RenameRequest, WorkspaceFileInfo, WorkspaceFileList, WrittenFile
-from sessions.errors import InvalidPath, SupervisorFailed, WorkspaceFull
+from sessions.errors import SupervisorFailed
 from sessions.paths import check_path
 
 UPLOADS = re.compile(r"/v1/sessions/[^/]+/files/.+", re.DOTALL)
@@ -34,18 +34,6 @@ class _AnyPath(PathConvertor):
 register_url_convertor("any", _AnyPath())
 
 router = APIRouter(prefix="/v1/sessions/{session_id}/files", tags=["sessions"], responses=refusals(404, 410))
-
-
-def _told(error: SupervisorFailed, path: str) -> Exception:
-    """What a caller did wrong, if that is what the supervisor says."""
-    match error.status:
-        case 404:
-            return WorkspaceFileNotFound(path)
-        case 507:
-            return WorkspaceFull()
-        case int(status) if 400 <= status < 500:
-            return InvalidPath(path, "can't be used: it is taken, or no regular file")
-    return error
 
 
 @router.get("")
@@ -73,7 +61,7 @@ async def download_file(path: str, session: SessionDep) -> Response:
             content = await stack.enter_async_context(session.sandbox.open_file(plain))
             first = await anext(content, b"")
         except SupervisorFailed as error:
-            raise _told(error, path) from error
+            raise of_workspace_file(error, path) from error
         headers = _headers(plain)
         close = stack.pop_all().aclose
         body = _joined(first, content)
@@ -136,7 +124,7 @@ async def upload_file(path: str, request: Request, session: SessionDep) -> Writt
     except SupervisorFailed as error:
         if size > limit:
             raise FileTooLarge(limit) from error
-        raise _told(error, path) from error
+        raise of_workspace_file(error, path) from error
     return WrittenFile(path=plain, size_bytes=size)
 
 
@@ -146,7 +134,7 @@ async def delete_file(path: str, session: SessionDep) -> None:
     try:
         await session.sandbox.delete_file(check_path(path))
     except SupervisorFailed as error:
-        raise _told(error, path) from error
+        raise of_workspace_file(error, path) from error
 
 
 @router.patch("/{path:any}")
@@ -156,7 +144,7 @@ async def rename_file(path: str, request: RenameRequest, session: SessionDep) ->
     try:
         await session.sandbox.rename_file(check_path(path), to)
     except SupervisorFailed as error:
-        raise _told(error, path) from error
+        raise of_workspace_file(error, path) from error
     entries = await session.sandbox.list_files()
     moved = next((entry for entry in entries if entry.path == to), None)
     if moved is None:
