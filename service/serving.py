@@ -144,7 +144,7 @@ def configure_logging(level: str) -> None:
                 "python_multipart": {"level": "ERROR"},
                 "urllib3": {"level": "WARNING"},
                 "docker": {"level": "WARNING"},
-                "mcp": {"level": "WARNING"},
+                "mcp": {"level": "ERROR"},
             },
         }
     )

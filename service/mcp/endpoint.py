@@ -1,13 +1,14 @@
 """``/mcp`` over streamable HTTP. What serves it is made by the first request: the SDK takes half a second."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from service.errors import ErrorResponse
 from service.guard import caller_of
@@ -53,7 +54,9 @@ class Mcp:
         if version and version not in _versions():
             await _other_version(version)(scope, receive, send)
             return
-        await manager.handle_request(scope, receive, send)
+        answer = _Answer(send)
+        await manager.handle_request(scope, receive, answer.send)
+        await answer.complete()
 
     async def _manager(self, owner: str) -> "StreamableHTTPSessionManager":
         if owner not in self._managers:
@@ -63,11 +66,32 @@ class Mcp:
 
     async def _manage(self, started: "asyncio.Future[StreamableHTTPSessionManager]") -> None:
         """The life of one owner's manager, in one task as the SDK wants it."""
-        make = await asyncio.to_thread(_imported)
-        manager = make(self._sessions, self._executor)
+        try:
+            make = await asyncio.to_thread(_imported)
+            manager = make(self._sessions, self._executor)
+        except BaseException as error:
+            started.set_exception(error)
+            raise
         async with manager.run():
             started.set_result(manager)
             await self._closing.wait()
+
+
+class _Answer:
+    """An answer that ends as it should, also when the service stops while it is a stream."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._is_open = False
+
+    async def send(self, message: Message) -> None:
+        self._is_open = message["type"] == "http.response.start" or message.get("more_body", False)
+        await self._send(message)
+
+    async def complete(self) -> None:
+        """Send the end, unless it was."""
+        if self._is_open:
+            await self._send({"type": "http.response.body", "body": b""})
 
 
 def _imported() -> "Callable[[Sessions, Executor], StreamableHTTPSessionManager]":
@@ -79,7 +103,8 @@ def _imported() -> "Callable[[Sessions, Executor], StreamableHTTPSessionManager]
     def make(sessions: "Sessions", executor: "Executor") -> "StreamableHTTPSessionManager":
         return StreamableHTTPSessionManager(
             Handlers(sessions, executor).server(),
-            max_request_body_size=executor.stores.settings.max_request_bytes,
+            # The service's own limit is smaller, and has its own answer.
+            max_request_body_size=sys.maxsize,
             max_sessions=_MAX_CONVERSATIONS,
             session_idle_timeout=_IDLE_SEC,
         )

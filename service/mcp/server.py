@@ -156,6 +156,8 @@ def _problems(error: ValidationError) -> str:
     """What is wrong with which argument; not what was given, which may be anything."""
     told = []
     for problem in error.errors(include_url=False, include_input=False)[:10]:
-        where = ".".join(str(part) for part in problem["loc"])[:100]
-        told.append(f"{where}: {problem['msg']}" if where else problem["msg"])
+        # The second of two kinds that an argument may be of is null, of which nobody is told.
+        if problem["type"] != "none_required":
+            where = f"{problem['loc'][0]}: "[:100] if problem["loc"] else ""
+            told.append(f"{where}{problem['msg']}")
     return "; ".join(told)

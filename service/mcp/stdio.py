@@ -7,6 +7,7 @@ When the service was restarted meanwhile, it begins anew there as the client had
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 import threading
@@ -24,7 +25,10 @@ Message = dict[str, Any]
 _CONNECT_SEC: Final = 10.0
 _SILENT_SEC: Final = 60.0
 """The service says something every fifteen seconds, if only that it is there."""
+_LAST_SEC: Final = 0.5
+"""What answers under way get when there is nothing more to ask."""
 _LONGEST_EVENT: Final = 16 << 20
+_CHUNK: Final = 1 << 16
 _PARSE_ERROR: Final = -32700
 _SERVICE_ERROR: Final = -32000
 _INITIALIZED: Final = {"jsonrpc": "2.0", "method": "notifications/initialized"}
@@ -123,6 +127,8 @@ class Relay:
 
     async def close(self) -> None:
         """End the session, and with it what still runs there."""
+        if self._following:
+            await asyncio.wait(self._following, timeout=_LAST_SEC)
         for task in self._following:
             task.cancel()
         if _SESSION in self._headers:
@@ -144,8 +150,7 @@ async def relay(settings: ConnectionSettings) -> None:
         lines = _lines()
         try:
             while line := await lines.get():
-                if line.strip():
-                    await client.pass_on(line)
+                await client.pass_on(line)
         finally:
             await client.close()
 
@@ -156,15 +161,27 @@ def _write(line: bytes) -> None:
 
 
 def _lines() -> asyncio.Queue[bytes]:
-    """The lines of standard input, at last an empty one; read by a thread, which nothing can stop."""
+    """The lines of standard input, at last an empty one; read by a thread, which nothing can stop.
+
+    It reads from the descriptor: a file object would be locked when the program ends.
+    """
     lines = asyncio.Queue[bytes](maxsize=16)
     loop = asyncio.get_running_loop()
 
+    def hand_over(line: bytes) -> None:
+        asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
+
     def read() -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody reads any more
-            for line in sys.stdin.buffer:
-                asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
-            asyncio.run_coroutine_threadsafe(lines.put(b""), loop).result()
+        begun = b""
+        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            while chunk := os.read(sys.stdin.fileno(), _CHUNK):
+                *whole, begun = (begun + chunk).split(b"\n")
+                for line in whole:
+                    if line.strip():
+                        hand_over(line)
+            if begun.strip():
+                hand_over(begun)
+            hand_over(b"")
 
     threading.Thread(target=read, daemon=True).start()
     return lines

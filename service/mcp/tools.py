@@ -55,7 +55,7 @@ async def run_python(call: Call, given: RunPython) -> Result:
             "several calls: variables are kept."
         )
     request = SessionExecuteRequest(code=given.code, timeout_ms=timeout_ms)
-    session, note = await call.conversation.session(call.caller)
+    session, note = await call.conversation.session(call.caller, timeout_ms / 1000)
     cell = await session.execute(request)
     try:
         async with reporting(call.report, timeout_ms / 1000) as progress:
@@ -72,7 +72,7 @@ async def run_shell(call: Call, given: RunShell) -> Result:
     """Run a command."""
     seconds = COMMAND_SEC if given.timeout_seconds is None else given.timeout_seconds
     request = BashRequest(cmd=given.command, timeout_ms=max(1, round(seconds * 1000)))
-    session, note = await call.conversation.session(call.caller)
+    session, note = await call.conversation.session(call.caller, seconds)
     async with reporting(call.report, seconds):
         return content.of_command(await session.run_command(request), note)
 
