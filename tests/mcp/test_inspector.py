@@ -59,7 +59,7 @@ def inspect(home: Path, *arguments: str) -> Any:
 def test_the_tools_are_listed_without_complaint(service: Service, tmp_path: Path) -> None:
     """`--strict` looks for schemas that some models or clients can't use."""
     listed = inspect(tmp_path, f"{service.base_url}/mcp", "--method", "tools/list", "--strict")
-    assert [tool["name"] for tool in listed["tools"]][0] == "run_python"
+    assert "run_python" in {tool["name"] for tool in listed["tools"]}
 
 
 def test_a_tool_is_called_and_its_file_read(service: Service, tmp_path: Path) -> None:
