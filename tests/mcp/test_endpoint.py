@@ -1,5 +1,7 @@
 """``/mcp`` as HTTP: keys, owners, limits, hostile messages, streams that last."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +14,7 @@ import pytest
 from service.mcp.endpoint import is_trusted
 from tests.conftest import LIGHT, serving
 from tests.mcp.support import ACCEPT, INITIALIZE, message, tool_call
-from tests.support.process import Service
+from tests.support.process import ROOT, Service
 from tests.support.sse import strict_json
 
 KEYS = {"ann": "the-key-of-ann-1234567890", "bob": "the-key-of-bob-1234567890"}
@@ -194,6 +196,21 @@ def test_streams_last_longer_than_a_silent_client_may(ann: Caller) -> None:
         assert b"".join(stream.iter_raw()) == b""
 
 
+def test_who_hangs_up_has_not_cancelled(ann: Caller) -> None:
+    """A connection that breaks ends neither the code nor the session, and is no fault of the service."""
+    code = "import time; open('began', 'w'); time.sleep(2); over = 'it is'"
+    with (
+        pytest.raises(httpx.ReadTimeout),
+        ann.http.stream("POST", "/mcp", json=tool_call("run_python", 7, code=code), timeout=1) as stream,
+    ):
+        stream.read()
+    deadline = time.monotonic() + 20
+    while (said := ann.call("run_python", code="over", timeout_seconds=10)[1]) != "'it is'":
+        assert "busy" in said
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -300,6 +317,13 @@ def test_conversations_of_a_key_are_limited(strict: Service, bob: Caller) -> Non
         for session_id in opened:
             greedy.http.delete("/mcp", headers={"Mcp-Session-Id": session_id})
         greedy.http.close()
+
+
+def test_the_sdk_is_imported_by_the_first_request_only() -> None:
+    """Who does not use it does not wait for it, and holds none of it."""
+    code = "import sys, service.server; print({'mcp', 'mcp_types', 'httpx2'} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout == "set()\n"
 
 
 def test_the_service_stops_while_a_stream_is_open(start_service: Callable[..., Service]) -> None:
