@@ -530,6 +530,18 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _answer_internal)
 
 
+def of_workspace_file(error: SupervisorFailed, path: str) -> Exception:
+    """What a caller did wrong with a file of a session, if that is what the supervisor says."""
+    match error.status:
+        case 404:
+            return WorkspaceFileNotFound(path)
+        case 507:
+            return WorkspaceFull()
+        case int(status) if 400 <= status < 500:
+            return InvalidPath(path, "can't be used: it is taken, or no regular file")
+    return error
+
+
 def answer_for(error: Exception) -> Answer:
     """The line of ``ANSWERS`` for an error, its base classes' included. ``KeyError`` if none."""
     for error_type in type(error).__mro__:

@@ -19,6 +19,7 @@ from service.executor import Executor
 from service.housekeeping import keep_house
 from service.limits import StorageQuota
 from service.logs import loop_failed
+from service.mcp.endpoint import Mcp
 from service.metrics import Metrics
 from service.readiness import KernelReadiness, SelfTest
 from service.records import ContainerRecord
@@ -89,6 +90,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(executions.close)
         sessions = Sessions(executor, pool, registry, session_registry, instance_id)
         app.state.sessions = await stack.enter_async_context(sessions)
+        app.state.mcp = await stack.enter_async_context(Mcp(sessions, executor))
         yield
 
 

@@ -52,6 +52,7 @@ _LEVELS: Final = {
     "python_multipart": "ERROR",
     "urllib3": "WARNING",
     "docker": "WARNING",
+    "mcp": "ERROR",
     # Of a collector that is away there is one warning, see service/otlp.py; and these quote their headers.
     "opentelemetry": "CRITICAL",
 }

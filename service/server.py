@@ -10,6 +10,7 @@ from service.errors import StartError
 from service.keyring import SHORT_KEY
 from service.lifespan import lifespan
 from service.logs import configure_logging, say
+from service.mcp import endpoint as mcp
 from service.routes import execute, executions, files, health, metrics, session_files, sessions
 from service.serving import bind, serve
 from service.settings import Settings, load_settings
@@ -22,6 +23,7 @@ ROUTERS: Final = (
     files.router,
     session_files.router,
     sessions.router,
+    mcp.router,
 )
 
 log = logging.getLogger(__name__)

@@ -323,7 +323,7 @@ class Session:
             self._turn.release()
 
     async def run_command(self, request: BashRequest) -> BashResponse:
-        """Run a shell command in the workspace, when it is its turn."""
+        """Run a shell command in the workspace, when it is its turn. Who is cancelled ends it."""
         with (
             self._entry("bash", request.cmd) as entry,
             self._executor.running.one_of(self.record.owner),
@@ -337,24 +337,41 @@ class Session:
 
     async def _run_command(self, request: BashRequest, entry: Entry) -> BashResponse:
         command = Command(request.cmd, request.timeout_ms / 1000, entry.execution_id)
-        text: dict[str, list[str]] = {"stdout": [], "stderr": []}
         entry.began()
         async with self.sandbox.begin_command(command, self._executor.budget) as events:
-            async for event in events:
-                if isinstance(event, OutputChunk):
-                    text[event.stream].append(event.text)
-                elif isinstance(event, CellResult):
-                    entry.ran(event)
-                    await self._keep_command(entry.ended(event))
-                    return BashResponse(
-                        stdout="".join(text["stdout"]),
-                        stderr="".join(text["stderr"]),
-                        exit_code=event.exit_code,
-                        timed_out=event.timed_out,
-                        duration_ms=event.duration_ms,
-                        execution_id=entry.execution_id,
-                    )
+            running = asyncio.create_task(self._follow_command(events, entry))
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                await self._stop_command(running)
+                raise
+
+    async def _follow_command(self, events: AsyncGenerator[CellEvent], entry: Entry) -> BashResponse:
+        text: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        async for event in events:
+            if isinstance(event, OutputChunk):
+                text[event.stream].append(event.text)
+            elif isinstance(event, CellResult):
+                entry.ran(event)
+                await self._keep_command(entry.ended(event))
+                return BashResponse(
+                    stdout="".join(text["stdout"]),
+                    stderr="".join(text["stderr"]),
+                    exit_code=event.exit_code,
+                    timed_out=event.timed_out,
+                    duration_ms=event.duration_ms,
+                    execution_id=entry.execution_id,
+                )
         raise AssertionError("a command ended without a result")
+
+    async def _stop_command(self, running: asyncio.Task[BashResponse]) -> None:
+        """Interrupt the command, and kill it if it does not heed that."""
+        for kill in (False, True):
+            if not running.done():
+                await self.sandbox.interrupt(kill=kill)
+                await asyncio.wait({running}, timeout=_GRACE_SEC)
+        running.cancel()
+        await asyncio.wait({running})
 
     async def _keep_command(self, execution: ExecutionRecord) -> None:
         self.record = replace(self.record, last_used_at=execution.finished_at)

@@ -20,7 +20,7 @@ CELL_ID = "a41c7d0e92b84f6d8f0b5c3e6a7d1928"
 _EXECUTION_ID = "5f0c8a3e7d1b4c52a6e9d3f0b1c2d4e5"
 _TIME = 1_767_225_600.25
 
-_MAX_TTL_SEC = 24 * 60 * 60
+MAX_TTL_SEC = 24 * 60 * 60
 
 SessionId = Annotated[str, Field(description="Id of a session.", examples=[SESSION_ID])]
 CellId = Annotated[str, Field(description="Id of a cell.", examples=[CELL_ID])]
@@ -37,7 +37,7 @@ class CreateSessionRequest(BaseModel):
     """A kernel to keep between calls."""
 
     ttl_seconds: Integer = Field(
-        900, ge=1, le=_MAX_TTL_SEC, description="How long it lives, in seconds.", examples=[900]
+        900, ge=1, le=MAX_TTL_SEC, description="How long it lives, in seconds.", examples=[900]
     )
     files: list[InputFile] = Field(
         default_factory=list,
@@ -51,7 +51,7 @@ class ExtendSessionRequest(BaseModel):
     """How long a session lives from now on."""
 
     ttl_seconds: Integer = Field(
-        ge=1, le=_MAX_TTL_SEC, description="Seconds from now until it ends.", examples=[900]
+        ge=1, le=MAX_TTL_SEC, description="Seconds from now until it ends.", examples=[900]
     )
 
 

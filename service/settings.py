@@ -253,6 +253,13 @@ class Settings(BaseSettings):
         30, gt=0, allow_inf_nan=False, description="Longest wait for a turn in a session, in seconds."
     )
 
+    mcp_session_sec: int = Field(
+        1800,
+        ge=1,
+        le=86_400,
+        description="Seconds without a call after which the session of a conversation over MCP ends.",
+    )
+
     @field_validator("kernel_preload")
     @classmethod
     def _are_modules(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -341,6 +348,25 @@ class Settings(BaseSettings):
     def registry_url(self) -> str:
         """The registry's SQLAlchemy URL, the default one included."""
         return self.database_url or f"sqlite:///{self.file_storage_dir / 'registry.sqlite3'}"
+
+
+class ConnectionSettings(BaseSettings):
+    """Where a running service is, for the commands that are its clients."""
+
+    model_config = SettingsConfigDict(env_prefix="CODE_INTERPRETER_", env_ignore_empty=True, frozen=True)
+
+    url: str = Field("http://127.0.0.1:8000", pattern=r"^https?://[^\s/]+(/\S*)?$")
+    api_key: SecretStr | None = Field(None, pattern=r"^[\x21-\x7e]+$")
+
+
+def load_connection_settings(url: str | None = None) -> ConnectionSettings:
+    """Read where the service is from the environment; ``url`` comes first. Raises ``SettingsInvalid``."""
+    try:
+        return ConnectionSettings() if url is None else ConnectionSettings(url=url)
+    except ValidationError as error:
+        names = (f"CODE_INTERPRETER_{problem['loc'][0]}".upper() for problem in error.errors())
+        wrong = tuple(f"{name} is none that can be used." for name in names)
+        raise SettingsInvalid(wrong) from None
 
 
 def load_settings() -> Settings:

@@ -176,9 +176,9 @@ class Sandbox:
         """Let the container live on; fails if it is gone."""
         await self._supervisor.renew_lease(seconds)
 
-    async def interrupt(self) -> None:
-        """Send SIGINT to what runs."""
-        await self._supervisor.interrupt()
+    async def interrupt(self, *, kill: bool = False) -> None:
+        """Send SIGINT, or SIGKILL, to what runs: the shell command if there is one."""
+        await self._supervisor.interrupt(kill=kill)
 
     async def kill_kernel(self) -> None:
         """Kill the kernel and what it started; a running cell ends by that."""

@@ -131,7 +131,7 @@ def plain_body(operation: dict[str, Any]) -> dict[str, Any]:
 
 
 def prepare(service: Service, url: str) -> None:
-    """See to it that the session has the file that is asked for, or waits for the input that is sent, or for nothing."""
+    """The session has the file that is asked for, waits for the input that is sent, or runs nothing."""
     session, _, rest = url.removeprefix("/v1/sessions/").partition("/")
     if rest == f"files/{PATH}":
         service.api.http.put(url, content=b"n\n1\n")

@@ -13,7 +13,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from service.body_limit import declared_length
 from service.dependencies import MetricsDep
 from service.downloads import content_disposition
-from service.errors import FileTooLarge, RequestTooLarge, WorkspaceFileNotFound
+from service.errors import FileTooLarge, RequestTooLarge, WorkspaceFileNotFound, of_workspace_file
 from service.media_types import OCTET_STREAM
 from service.routes.path_parameters import FilePath
 from service.routes.refusals import SESSION, refusals
@@ -42,18 +42,6 @@ _FILE: Final = (*SESSION, SupervisorFailed, InvalidPath, WorkspaceFileNotFound)
 router = APIRouter(prefix="/v1/sessions/{session_id}/files", tags=["sessions"], responses=refusals(*_FILE))
 
 
-def _told(error: SupervisorFailed, path: str) -> Exception:
-    """What a caller did wrong, if that is what the supervisor says."""
-    match error.status:
-        case 404:
-            return WorkspaceFileNotFound(path)
-        case 507:
-            return WorkspaceFull()
-        case int(status) if 400 <= status < 500:
-            return InvalidPath(path, "can't be used: it is taken, or no regular file")
-    return error
-
-
 @router.get("", responses=_FOLDER)
 async def list_files(session: SessionDep) -> WorkspaceFileList:
     """List all files, those in folders and those with a dot included."""
@@ -79,7 +67,7 @@ async def download_file(path: FilePath, session: SessionDep) -> Response:
             content = await stack.enter_async_context(session.sandbox.open_file(plain))
             first = await anext(content, b"")
         except SupervisorFailed as error:
-            raise _told(error, path) from error
+            raise of_workspace_file(error, path) from error
         headers = _headers(plain)
         close = stack.pop_all().aclose
         body = _joined(first, content)
@@ -144,7 +132,7 @@ async def upload_file(
     except SupervisorFailed as error:
         if size > limit:
             raise FileTooLarge(limit) from error
-        raise _told(error, path) from error
+        raise of_workspace_file(error, path) from error
     metrics.uploaded("session", size)
     return WrittenFile(path=plain, size_bytes=size)
 
@@ -155,7 +143,7 @@ async def delete_file(path: FilePath, session: SessionDep) -> None:
     try:
         await session.sandbox.delete_file(check_path(path))
     except SupervisorFailed as error:
-        raise _told(error, path) from error
+        raise of_workspace_file(error, path) from error
 
 
 @router.patch("/{path:any}", responses=refusals(*_FILE, RequestTooLarge, WorkspaceFull))
@@ -165,7 +153,7 @@ async def rename_file(path: FilePath, request: RenameRequest, session: SessionDe
     try:
         await session.sandbox.rename_file(check_path(path), to)
     except SupervisorFailed as error:
-        raise _told(error, path) from error
+        raise of_workspace_file(error, path) from error
     entries = await session.sandbox.list_files()
     moved = next((entry for entry in entries if entry.path == to), None)
     if moved is None:

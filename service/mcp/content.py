@@ -1,0 +1,177 @@
+"""What a call gave, as the protocol's content: for a model to read. Pure: no I/O.
+
+A result travels as one event of a stream, which clients of the official SDK take up to 1 MiB. So text
+is cut, images have a share, and whatever is larger is a link.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+import mcp_types as types
+
+from service.media_types import guess_media_type
+from service.schemas import ExecuteResponse, WorkspaceFile
+from service.session_schemas import BashResponse
+
+MAX_TEXT: Final = 40_000
+"""Characters of one text: some ten thousand tokens."""
+MAX_IMAGES_BYTES: Final = 512 * 1024
+"""Base64 of all images of a result."""
+MAX_LINKS: Final = 32
+_MAX_PATH: Final = 512
+"""Characters of a path that is linked to."""
+
+_IMAGES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif")
+"""What models can look at, the best first."""
+_TEXTS: Final = ("text/markdown", "text/plain", "text/latex")
+
+Content = types.TextContent | types.ImageContent | types.ResourceLink
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where the service is as the caller sees it; ``known``: whether the client knows links as content."""
+
+    base_url: str
+    known: bool = True
+
+    def stored_file(self, file_id: str) -> str:
+        """The address of a stored file."""
+        return f"{self.base_url}/v1/files/{file_id}"
+
+    def workspace_file(self, session_id: str, path: str) -> str:
+        """The address of a file in a session's working folder."""
+        return f"{self.base_url}/v1/sessions/{session_id}/files/{quote(path)}"
+
+
+def text(value: str) -> types.TextContent:
+    """A text, cut to `MAX_TEXT`."""
+    return types.TextContent(text=cut(value))
+
+
+def cut(value: str, limit: int = MAX_TEXT) -> str:
+    """The beginning and the end of what is longer than ``limit`` characters, with a mark between."""
+    if len(value) <= limit:
+        return value
+    tail = limit // 4
+    left_out = len(value) - limit
+    return f"{value[: limit - tail]}\n[… {left_out} characters left out …]\n{value[-tail:]}"
+
+
+def failure(message: str) -> types.CallToolResult:
+    """A call that did not do what it was to do, in words."""
+    return types.CallToolResult(content=[text(message)], is_error=True)
+
+
+def of_execution(result: ExecuteResponse, links: Links, note: str = "") -> types.CallToolResult:
+    """What code printed, showed and wrote. ``note`` is said first."""
+    images, image_remarks = _images(result.outputs, links)
+    files, file_remarks = _file_links(result.files, links)
+    printed = [note, result.stdout, *_shown(result.outputs), _stderr(result.stderr)]
+    remarks = [*image_remarks, *file_remarks, *_skipped(result), *_ending(result)]
+    content = [types.TextContent(text=_joined(cut(_joined(printed)), *remarks) or "[no output]")]
+    failed = result.timed_out or result.error is not None or result.exit_code != 0
+    return types.CallToolResult(content=[*content, *images, *files], is_error=failed)
+
+
+def of_command(result: BashResponse, note: str = "") -> types.CallToolResult:
+    """What a shell command printed, and how it ended."""
+    printed = cut(_joined(note, result.stdout, _stderr(result.stderr)))
+    remark = ""
+    if result.timed_out:
+        remark = f"[stopped after {result.duration_ms / 1000:.1f} s: its time was over]"
+    elif result.exit_code != 0:
+        remark = f"[exit code {result.exit_code}]"
+    content = types.TextContent(text=_joined(printed, remark) or "[no output]")
+    return types.CallToolResult(content=[content], is_error=bool(remark))
+
+
+def image(data: str, media_type: str) -> types.ImageContent | None:
+    """An image of base64 ``data``; None if it is none that models take, or too large."""
+    if media_type not in _IMAGES or len(data) > MAX_IMAGES_BYTES:
+        return None
+    return types.ImageContent(data=data, mime_type=media_type)
+
+
+def link(uri: str, path: str, size_bytes: int) -> types.ResourceLink:
+    """A link to a file."""
+    return types.ResourceLink(uri=uri, name=path, mime_type=guess_media_type(path), size=size_bytes)
+
+
+def _joined(*parts: str | Iterable[str]) -> str:
+    """The parts that say anything, each on lines of its own."""
+    flat = [part for given in parts for part in ([given] if isinstance(given, str) else given)]
+    return "\n".join(part.removesuffix("\n") for part in flat if part)
+
+
+def _stderr(printed: str) -> str:
+    return f"[stderr]\n{printed}" if printed.strip() else ""
+
+
+def _shown(outputs: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """Texts that were shown and not printed: the value of the last line is printed as well."""
+    for output in outputs:
+        data = output["data"]
+        if output["output_type"] == "display_data" and not any(mime in data for mime in _IMAGES):
+            yield next((data[mime] for mime in _TEXTS if isinstance(data.get(mime), str)), "")
+
+
+def _images(
+    outputs: Iterable[Mapping[str, Any]], links: Links
+) -> tuple[list[types.ImageContent], Iterable[str]]:
+    """The images as long as there is room, and where the others are."""
+    room = MAX_IMAGES_BYTES
+    images, remarks = [], []
+    for output in outputs:
+        media_type = next((mime for mime in _IMAGES if isinstance(output["data"].get(mime), str)), None)
+        if media_type is None:
+            continue
+        data = "".join(output["data"][media_type].split())
+        if len(data) <= room:
+            room -= len(data)
+            images.append(types.ImageContent(data=data, mime_type=media_type))
+        else:
+            where = _stored_image(output["metadata"].get(media_type), links)
+            remarks.append(f"[an image of {len(data) * 3 // 4} bytes is too large to be shown here{where}]")
+    return images, remarks
+
+
+def _stored_image(facts: object, links: Links) -> str:
+    if isinstance(facts, dict) and isinstance(facts.get("file_id"), str):
+        return f"; it is at {links.stored_file(facts['file_id'])}"
+    return ""
+
+
+def _file_links(files: list[WorkspaceFile], links: Links) -> tuple[list[types.ResourceLink], list[str]]:
+    """Links to what was made or changed, and a line about each for who does not see links."""
+    told = [file for file in files if len(file.path) <= _MAX_PATH][:MAX_LINKS]
+    lines = [
+        f"[file {file.path}, {file.size_bytes} bytes: {links.stored_file(file.file_id)}]" for file in told
+    ]
+    if len(told) < len(files):
+        lines.append(f"[and {len(files) - len(told)} files more: list_files names them]")
+    if not links.known:
+        return [], lines
+    return [link(links.stored_file(file.file_id), file.path, file.size_bytes) for file in told], lines
+
+
+def _skipped(result: ExecuteResponse) -> Iterable[str]:
+    for file in result.skipped_files[:MAX_LINKS]:
+        yield f"[file {file.path[:_MAX_PATH]} has no link: {file.reason}]"
+    for stream in result.truncated:
+        yield f"[{stream} was over its limit and cut]"
+
+
+def _ending(result: ExecuteResponse) -> Iterable[str]:
+    """How it ended, if not well, and what became of the variables, if they are gone."""
+    if result.timed_out:
+        kept = "; variables are kept" if result.state == "kept" else ""
+        yield f"[stopped after {result.duration_ms / 1000:.1f} s: its time was over{kept}]"
+    elif result.error is not None and not result.error.traceback:
+        yield f"[{result.error.name}: {cut(result.error.value, 1000)}]"
+    if not result.timed_out and result.exit_code not in (0, 1):
+        yield f"[exit code {result.exit_code}]"
+    if result.state != "kept":
+        yield f"[{result.state_reason}]"

@@ -1,0 +1,131 @@
+"""Files as the protocol's resources. Their addresses are those of the HTTP API: a GET gets them as well."""
+
+import base64
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import mcp_types as types
+from mcp import MCPError
+
+from service.artifacts import FileStore
+from service.errors import FileNotFound, ServiceError, of_workspace_file
+from service.mcp.content import Links
+from service.media_types import OCTET_STREAM, guess_media_type
+from service.session import Session
+from service.sessions import Sessions
+from sessions.errors import SessionsError, SupervisorFailed
+from sessions.paths import check_path
+
+MAX_BYTES: Final = 512 * 1024
+"""Of one resource: as base64 it fits into one event of a stream."""
+_PAGE: Final = 500
+_NOT_FOUND: Final = -32002
+"""The protocol's code for an unknown resource."""
+
+_STORED: Final = re.compile(r"/v1/files/([^/]+)")
+_IN_SESSION: Final = re.compile(r"/v1/sessions/([^/]+)/files/(.+)", re.DOTALL)
+
+
+def templates(links: Links) -> list[types.ResourceTemplate]:
+    """What addresses look like."""
+    return [
+        types.ResourceTemplate(
+            name="stored file",
+            uri_template=f"{links.base_url}/v1/files/{{file_id}}",
+            description="A file that was uploaded, or that code made.",
+        ),
+        types.ResourceTemplate(
+            name="file of a session",
+            uri_template=f"{links.base_url}/v1/sessions/{{session_id}}/files/{{+path}}",
+            description="A file in the working folder, as it is now.",
+        ),
+    ]
+
+
+async def page(session: Session | None, links: Links, cursor: str | None) -> types.ListResourcesResult:
+    """The files in a session's working folder; of no session, none. Raises ``MCPError``."""
+    if cursor is not None and not re.fullmatch(r"[0-9]{1,9}", cursor):
+        raise MCPError(types.INVALID_PARAMS, "the cursor is not one of this list")
+    start = int(cursor or "0")
+    entries = [] if session is None else await session.sandbox.list_files()
+    shown = entries[start : start + _PAGE]
+    return types.ListResourcesResult(
+        resources=[
+            types.Resource(
+                name=entry.path,
+                uri=links.workspace_file(session.session_id, entry.path),
+                mime_type=guess_media_type(entry.path),
+                size=entry.size_bytes,
+            )
+            for entry in shown
+            if session is not None
+        ],
+        next_cursor=str(start + _PAGE) if start + _PAGE < len(entries) else None,
+    )
+
+
+async def read(uri: str, owner: str, files: FileStore, sessions: Sessions) -> types.ReadResourceResult:
+    """The content of an owner's file. Raises ``MCPError``, also where it is too large."""
+    try:
+        data, media_type = await _content(_path(uri), owner, files, sessions)
+    except (ServiceError, SessionsError) as error:
+        raise MCPError(_NOT_FOUND, str(error), {"uri": uri[:500]}) from error
+    if data is None:
+        raise MCPError(
+            types.INVALID_PARAMS,
+            f"It has more than the {MAX_BYTES} bytes that can be read this way: get it by HTTP, with the "
+            "same API key.",
+            {"uri": uri[:500]},
+        )
+    return types.ReadResourceResult(contents=[_contents(uri, data, media_type)])
+
+
+def _path(uri: str) -> str:
+    """The path of an address; whose host it names does not matter, as the service has many."""
+    try:
+        return unquote(urlsplit(uri).path)
+    except ValueError:
+        return ""
+
+
+async def _content(path: str, owner: str, files: FileStore, sessions: Sessions) -> tuple[bytes | None, str]:
+    async with AsyncExitStack() as stack:
+        if found := _STORED.fullmatch(path):
+            file = stack.enter_context(await files.open(found[1], owner))
+            return await _bounded(file.chunks()), file.stored.media_type
+        if found := _IN_SESSION.fullmatch(path):
+            session = await sessions.get(found[1], owner)
+            name = check_path(found[2])
+            try:
+                chunks = await stack.enter_async_context(session.sandbox.open_file(name))
+                return await _bounded(chunks), guess_media_type(name)
+            except SupervisorFailed as error:
+                raise of_workspace_file(error, name) from error
+    raise FileNotFound(path[:200])
+
+
+async def _bounded(chunks: AsyncIterator[bytes]) -> bytes | None:
+    data = bytearray()
+    async for chunk in chunks:
+        data += chunk
+        if len(data) > MAX_BYTES:
+            return None
+    return bytes(data)
+
+
+def _contents(
+    uri: str, data: bytes, media_type: str
+) -> types.TextResourceContents | types.BlobResourceContents:
+    if media_type.startswith("text/") or media_type == OCTET_STREAM or "json" in media_type:
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            text = "\0"
+        # Text may be longer as JSON than as base64.
+        if "\0" not in text and len(json.dumps(text, ensure_ascii=False)) <= 2 * MAX_BYTES - 100_000:
+            return types.TextResourceContents(uri=uri, mime_type=media_type, text=text)
+    return types.BlobResourceContents(uri=uri, mime_type=media_type, blob=base64.b64encode(data).decode())

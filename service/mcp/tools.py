@@ -1,0 +1,207 @@
+"""What the tools do."""
+
+import base64
+import binascii
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+import mcp_types as types
+
+from service.errors import FileTooLarge, WorkspaceFileNotFound, of_workspace_file
+from service.executor import Executor, Input
+from service.keyring import Caller
+from service.mcp import content
+from service.mcp.arguments import COMMAND_SEC, ListFiles, ReadFile, Reset, RunPython, RunShell, WriteFile
+from service.mcp.content import Links
+from service.mcp.conversation import Conversation
+from service.mcp.progress import Report, reporting
+from service.media_types import guess_media_type
+from service.session import Session
+from service.session_schemas import BashRequest, SessionExecuteRequest
+from service.settings import Settings
+from sessions.errors import SupervisorFailed
+from sessions.models import OutputChunk
+from sessions.paths import check_path
+
+Result = types.CallToolResult
+
+_MAX_LISTED: Final = 1000
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a tool: by whom, in which conversation, and who hears of its progress."""
+
+    conversation: Conversation
+    caller: Caller
+    executor: Executor
+    links: Links
+    report: Report | None
+
+    @property
+    def settings(self) -> Settings:
+        """What the operator set."""
+        return self.executor.stores.settings
+
+
+async def run_python(call: Call, given: RunPython) -> Result:
+    """Run a cell, and tell of its output as it comes."""
+    limit_ms = call.settings.max_exec_timeout_ms
+    timeout_ms = limit_ms if given.timeout_seconds is None else max(1, round(given.timeout_seconds * 1000))
+    if timeout_ms > limit_ms:
+        return content.failure(
+            f"timeout_seconds is at most {limit_ms / 1000:g}. Nothing has run. Divide longer work into "
+            "several calls: variables are kept."
+        )
+    request = SessionExecuteRequest(code=given.code, timeout_ms=timeout_ms)
+    session, note = await call.conversation.session(call.caller, timeout_ms / 1000)
+    cell = await session.execute(request)
+    try:
+        async with reporting(call.report, timeout_ms / 1000) as progress:
+            async for event in cell.follow():
+                if isinstance(event, OutputChunk):
+                    progress.printed(event.text)
+    finally:
+        if not cell.over:
+            session.abandon(cell)
+    return content.of_execution(cell.gathered(), call.links, note)
+
+
+async def run_shell(call: Call, given: RunShell) -> Result:
+    """Run a command."""
+    seconds = COMMAND_SEC if given.timeout_seconds is None else given.timeout_seconds
+    request = BashRequest(cmd=given.command, timeout_ms=max(1, round(seconds * 1000)))
+    session, note = await call.conversation.session(call.caller, seconds)
+    async with reporting(call.report, seconds):
+        return content.of_command(await session.run_command(request), note)
+
+
+async def list_files(call: Call, _: ListFiles) -> Result:
+    """All files of the working folder."""
+    session, note = await call.conversation.session(call.caller)
+    entries = await session.sandbox.list_files()
+    files = [
+        {
+            "path": entry.path,
+            "size_bytes": entry.size_bytes,
+            "url": call.links.workspace_file(session.session_id, entry.path),
+        }
+        for entry in entries[:_MAX_LISTED]
+    ]
+    lines = [note] if note else []
+    lines += [f"{entry.path} ({entry.size_bytes} bytes)" for entry in entries[:_MAX_LISTED]]
+    if len(entries) > _MAX_LISTED:
+        lines.append(f"[and {len(entries) - _MAX_LISTED} files more]")
+    if not entries:
+        lines.append("The working folder is empty.")
+    return Result(
+        content=[content.text("\n".join(lines))],
+        structured_content={"files": files, "left_out": len(entries) - len(files)},
+    )
+
+
+async def read_file(call: Call, given: ReadFile) -> Result:
+    """A file of the working folder: text, an image, or a link to what is neither."""
+    session, note = await call.conversation.session(call.caller)
+    path = check_path(given.path)
+    entries = await session.sandbox.list_files()
+    size = next((entry.size_bytes for entry in entries if entry.path == path), None)
+    if size is None:
+        raise WorkspaceFileNotFound(given.path)
+    uri = call.links.workspace_file(session.session_id, path)
+    media_type = guess_media_type(path)
+    most = content.MAX_IMAGES_BYTES * 3 // 4 if media_type.startswith("image/") else 4 * content.MAX_TEXT
+    head, whole = await _head(session, path, most)
+    shown: list[types.ContentBlock] = [content.text(note)] if note else []
+    picture = content.image(base64.b64encode(head).decode(), media_type) if whole else None
+    printed = None if picture else _as_text(head, whole)
+    if picture is not None:
+        shown.append(picture)
+    elif printed is not None:
+        shown.append(content.text(printed))
+        if not whole:
+            shown.append(content.text(f"[the file goes on: it has {size} bytes; read parts of it with code]"))
+    else:
+        shown.append(content.text(f"[{path} has {size} bytes that can't be shown here: {uri}]"))
+    if call.links.known:
+        shown.append(content.link(uri, path, size))
+    return Result(content=shown)
+
+
+async def _head(session: Session, path: str, most: int) -> tuple[bytes, bool]:
+    """The first bytes of a file, and whether that is all of it."""
+    head = bytearray()
+    try:
+        async with session.sandbox.open_file(path) as chunks:
+            async for chunk in chunks:
+                head += chunk
+                if len(head) > most:
+                    return bytes(head[:most]), False
+    except SupervisorFailed as error:
+        raise of_workspace_file(error, path) from error
+    return bytes(head), True
+
+
+def _as_text(head: bytes, whole: bool) -> str | None:
+    """The text that the bytes are, if they are any; of a beginning, the last character may be broken."""
+    if b"\0" in head:
+        return None
+    try:
+        return head.decode()
+    except UnicodeDecodeError as error:
+        if whole or error.start < len(head) - 3:
+            return None
+        return head[: error.start].decode()
+
+
+async def write_file(call: Call, given: WriteFile) -> Result:
+    """Put a file into the working folder."""
+    sources = [source for source in (given.text, given.base64, given.file_id) if source is not None]
+    if len(sources) != 1:
+        return content.failure("Give exactly one of text, base64 and file_id. Nothing was written.")
+    path = check_path(given.path)
+    data = b""
+    if given.text is not None:
+        data = given.text.encode()
+    elif given.base64 is not None:
+        try:
+            data = base64.b64decode("".join(given.base64.split()), validate=True)
+        except (binascii.Error, ValueError):
+            return content.failure("base64 is not valid base64. Nothing was written.")
+    if len(data) > call.settings.max_file_bytes:
+        raise FileTooLarge(call.settings.max_file_bytes)
+    session, note = await call.conversation.session(call.caller)
+    if given.file_id is not None:
+        owner = call.caller.owner
+        size = (await call.executor.stores.files.get(given.file_id, owner)).size_bytes
+        await call.executor.put_inputs(session.sandbox, [Input(path, given.file_id, size)], owner)
+    else:
+        size = len(data)
+        try:
+            await session.sandbox.put_file(path, _once(data))
+        except SupervisorFailed as error:
+            raise of_workspace_file(error, path) from error
+    call.executor.executions.metrics.uploaded("session", size)
+    uri = call.links.workspace_file(session.session_id, path)
+    said = f"Wrote {path}, {size} bytes."
+    return Result(
+        content=[content.text(f"{note}\n{said}" if note else said)],
+        structured_content={"path": path, "size_bytes": size, "url": uri},
+    )
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def reset(call: Call, given: Reset) -> Result:
+    """A kernel without variables; without files, too, if that is asked for."""
+    if given.delete_files:
+        await call.conversation.end()
+        return Result(content=[content.text("Variables and files are gone; the next call starts anew.")])
+    session = await call.conversation.open_session(call.caller)
+    if session is None:
+        return Result(content=[content.text("There is nothing to reset: the next call starts anew.")])
+    await session.restart()
+    return Result(content=[content.text("A new kernel is ready: variables are gone, files are kept.")])

@@ -1,0 +1,109 @@
+"""Results as content: what is cut, what is bounded, what is said. Pure functions."""
+
+import json
+
+import pytest
+
+from service.mcp import content
+from service.mcp.content import Links
+from service.schemas import ExecuteResponse, ExecutionError, SkippedFile, WorkspaceFile
+
+LINKS = Links("http://host:8000")
+
+
+def result(**fields: object) -> ExecuteResponse:
+    """An execution that ended well, but for `fields`."""
+    plain = {"exit_code": 0, "timed_out": False, "duration_ms": 5, "files": [], "state": "kept"}
+    printed = {"stdout": "", "stderr": "", "execution_id": "x"}
+    return ExecuteResponse.model_validate(plain | printed | fields)
+
+
+def picture(size: int, file_id: str | None = None) -> dict[str, object]:
+    """An output with an image of so many characters of base64."""
+    facts = {} if file_id is None else {"image/png": {"file_id": file_id}}
+    data = {"image/png": "A" * size, "text/plain": "<Figure>"}
+    return {"output_type": "display_data", "data": data, "metadata": facts}
+
+
+@pytest.mark.parametrize("length", [0, 10, 40_000])
+def test_text_that_fits_is_left_alone(length: int) -> None:
+    """Up to the limit nothing is cut."""
+    assert content.cut("x" * length) == "x" * length
+
+
+def test_of_long_text_beginning_and_end_are_kept() -> None:
+    """The mark between says how much is missing."""
+    assert content.cut("abcdefghij" * 10, 8) == "abcdef\n[… 92 characters left out …]\nij"
+
+
+def test_a_result_fits_into_one_event() -> None:
+    """However much there is of everything, and however long it is as JSON, it is less than 1 MiB."""
+    many = result(
+        stdout="\x01" * 2_000_000,
+        stderr="\x02" * 2_000_000,
+        outputs=[picture(200_000, "f" * 36) for _ in range(100)],
+        files=[
+            WorkspaceFile(path="\x01" * 500 + str(number), file_id="f" * 36, size_bytes=1)
+            for number in range(256)
+        ],
+        skipped_files=[SkippedFile(path="\x01" * 4000, size_bytes=1, reason="large")] * 256,
+        error=ExecutionError(name="E", value="\x01" * 1_000_000, traceback=[]),
+    )
+    assert len(content.of_execution(many, LINKS).model_dump_json()) < 1024 * 1024
+
+
+def test_images_have_a_share_and_the_rest_an_address() -> None:
+    """What does not fit is said to be where a GET finds it; its plain text is not said."""
+    given = content.of_execution(
+        result(outputs=[picture(300_000), picture(300_000, "id-2"), picture(100_000)]), LINKS
+    )
+    said, *images = given.content
+    assert [len(image.data) for image in images] == [300_000, 100_000]  # type: ignore[union-attr]
+    assert "too large to be shown here; it is at http://host:8000/v1/files/id-2]" in said.text  # type: ignore[union-attr]
+    assert "Figure" not in said.text  # type: ignore[union-attr]
+
+
+def test_what_is_shown_but_not_printed_is_text() -> None:
+    """`display(...)` of what is no image gives its text, Markdown first."""
+    outputs = [
+        {"output_type": "display_data", "data": {"text/plain": "plain", "text/html": "<b>"}, "metadata": {}},
+        {"output_type": "display_data", "data": {"text/plain": "p", "text/markdown": "*m*"}, "metadata": {}},
+        {"output_type": "execute_result", "data": {"text/plain": "printed"}, "metadata": {}},
+    ]
+    [said] = content.of_execution(result(stdout="printed\n", outputs=outputs), LINKS).content
+    assert said.text == "printed\nplain\n*m*"  # type: ignore[union-attr]
+
+
+def test_odd_outputs_do_no_harm() -> None:
+    """The code says what its outputs are: what is not as it should be is passed over."""
+    outputs = [
+        {"output_type": "display_data", "data": {"image/png": ["no"], "text/plain": 5}, "metadata": {}},
+        {"output_type": "display_data", "data": {"image/png": "x" * 600_000}, "metadata": {"image/png": 3}},
+        {"output_type": "display_data", "data": {}, "metadata": {}},
+    ]
+    given = content.of_execution(result(outputs=outputs), LINKS)
+    assert len(given.content) == 1
+    json.loads(given.model_dump_json())
+
+
+def test_an_end_that_is_no_success_is_said() -> None:
+    """Limits, exit codes, lost variables, files without a link, cut streams: all in words."""
+    given = content.of_execution(
+        result(
+            exit_code=137,
+            error=ExecutionError(name="MemoryLimitExceeded", value="over 128 MiB", traceback=[]),
+            state="restarted",
+            state_reason="the kernel ended; a new one is ready",
+            truncated=["stdout"],
+            skipped_files=[SkippedFile(path="big", size_bytes=1, reason="File size exceeds")],
+        ),
+        LINKS,
+    )
+    assert given.is_error
+    assert given.content[0].text.splitlines() == [  # type: ignore[union-attr]
+        "[file big has no link: File size exceeds]",
+        "[stdout was over its limit and cut]",
+        "[MemoryLimitExceeded: over 128 MiB]",
+        "[exit code 137]",
+        "[the kernel ended; a new one is ready]",
+    ]

@@ -1,0 +1,346 @@
+"""``/mcp`` as HTTP: keys, owners, limits, hostile messages, streams that last."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.mcp.endpoint import is_trusted
+from tests.conftest import LIGHT, serving
+from tests.mcp.support import ACCEPT, INITIALIZE, message, tool_call
+from tests.support.process import ROOT, Service
+from tests.support.sse import strict_json
+
+KEYS = {"ann": "the-key-of-ann-1234567890", "bob": "the-key-of-bob-1234567890"}
+CLIENT_TIMEOUT_SEC = 2
+TTL_SEC = 2
+
+
+class Caller:
+    """One key's requests, in one session of the protocol."""
+
+    def __init__(self, service: Service, key: str | None) -> None:
+        headers = ACCEPT if key is None else ACCEPT | {"Authorization": f"Bearer {key}"}
+        self.http = httpx.Client(base_url=service.base_url, headers=headers, timeout=60)
+
+    def open(self) -> str:
+        """Begin a session."""
+        self.http.headers.pop("Mcp-Session-Id", None)
+        answer = self.post(message("initialize", **INITIALIZE))
+        assert answer.status_code == 200, answer.text
+        self.http.headers["Mcp-Session-Id"] = answer.headers["mcp-session-id"]
+        self.post({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        return answer.headers["mcp-session-id"]
+
+    def post(self, body: Any, **headers: str) -> httpx.Response:
+        """Send a message, or bytes that may be one."""
+        if isinstance(body, bytes):
+            headers |= {"Content-Type": "application/json"}
+            return self.http.post("/mcp", content=body, headers=headers)
+        return self.http.post("/mcp", json=body, headers=headers)
+
+    def call(self, name: str, request_id: int = 2, **arguments: Any) -> tuple[bool, str]:
+        """Call a tool: whether it failed, and what it said."""
+        result = event(self.post(tool_call(name, request_id, **arguments)))["result"]
+        return result["isError"], result["content"][0]["text"]
+
+    def close(self) -> None:
+        """End the session."""
+        self.http.delete("/mcp")
+        self.http.close()
+
+
+def event(answer: httpx.Response) -> dict[str, Any]:
+    """The one message of an answer that is a stream."""
+    assert answer.status_code == 200, answer.text
+    data = [line for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert len(data) == 1, answer.text
+    body = strict_json(data[0].removeprefix("data: ").encode())
+    assert isinstance(body, dict)
+    return body
+
+
+@pytest.fixture(scope="module")
+def strict(open_service: Callable[..., Service]) -> Iterator[Service]:
+    """A service with keys and with room for one session."""
+    yield from serving(
+        open_service,
+        **LIGHT,
+        API_KEYS=",".join(f"{name}:{key}" for name, key in KEYS.items()),
+        POOL_SIZE=1,
+        MAX_CONTAINERS=1,
+        QUEUE_TIMEOUT_SEC=1,
+        KEY_MAX_SESSIONS=1,
+        KEY_REQUESTS_PER_MINUTE=0,
+        SESSION_QUEUE_SIZE=0,
+        MAX_EXEC_TIMEOUT_MS=20_000,
+        MAX_REQUEST_BYTES=65_536,
+        MCP_SESSION_SEC=TTL_SEC,
+        CLIENT_TIMEOUT_SEC=CLIENT_TIMEOUT_SEC,
+    )
+
+
+@pytest.fixture
+def ann(strict: Service) -> Iterator[Caller]:
+    """A caller with a key, and a session of the protocol."""
+    strict.settle()
+    caller = Caller(strict, KEYS["ann"])
+    caller.open()
+    yield caller
+    caller.close()
+
+
+@pytest.fixture
+def bob(strict: Service) -> Iterator[Caller]:
+    """Another."""
+    caller = Caller(strict, KEYS["bob"])
+    caller.open()
+    yield caller
+    caller.close()
+
+
+@pytest.mark.parametrize(("key", "challenge"), [(None, ""), ("wrong", 'error="invalid_token"')])
+def test_without_a_valid_key_nobody_comes_in(strict: Service, key: str | None, challenge: str) -> None:
+    """The answer is 401 with `WWW-Authenticate`, as the protocol's specification has it."""
+    caller = Caller(strict, key)
+    answer = caller.post(message("initialize", **INITIALIZE))
+    caller.http.close()
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer ")
+    assert challenge in answer.headers["www-authenticate"]
+
+
+def test_another_keys_session_is_unknown(ann: Caller, bob: Caller) -> None:
+    """Who has its id gets the answer of an id that never was, for every method."""
+    session_id = ann.http.headers["Mcp-Session-Id"]
+    stolen, made_up = {"Mcp-Session-Id": session_id}, {"Mcp-Session-Id": "0" * 32}
+    for method in ("POST", "GET", "DELETE"):
+        body = tool_call("list_files") if method == "POST" else None
+        answers = [
+            bob.http.request(method, "/mcp", json=body, headers=headers) for headers in (stolen, made_up)
+        ]
+        assert [answer.status_code for answer in answers] == [404, 404]
+        assert answers[0].text == answers[1].text
+    assert event(ann.post(message("ping")))["result"] == {}
+
+
+def test_another_keys_files_are_unknown(ann: Caller, bob: Caller) -> None:
+    """Neither a stored file nor one of a session is read by another key."""
+    _, said = ann.call("run_python", code="open('mine.txt', 'w').write('x')")
+    address = said.split("1 bytes: ")[1].removesuffix("]")
+    mine = event(ann.post(message("resources/list")))["result"]["resources"][0]["uri"]
+    for uri in (address, mine):
+        assert "result" in event(ann.post(message("resources/read", uri=uri)))
+        assert event(bob.post(message("resources/read", uri=uri)))["error"]["code"] == -32002
+
+
+def test_a_session_that_has_expired_is_replaced_and_that_is_said(ann: Caller, strict: Service) -> None:
+    """Unused for its time it ends; the next call runs in a new one and tells so."""
+    ann.call("run_python", code="x = 1", timeout_seconds=1)
+    deadline = time.monotonic() + 20
+    headers = {"X-API-Key": KEYS["ann"]}
+    while httpx.get(f"{strict.base_url}/v1/sessions", headers=headers).json()["sessions"]:
+        assert time.monotonic() < deadline, "it did not end"
+        time.sleep(0.2)
+    failed, said = ann.call("run_python", code="x")
+    while said.startswith("no kernel is free"):  # the container of the old one is still being replaced
+        assert time.monotonic() < deadline, said
+        failed, said = ann.call("run_python", code="x")
+    assert failed
+    assert said.startswith("[The session before this one has expired")
+    assert "NameError" in said
+
+
+def test_limits_are_told_in_words(ann: Caller, bob: Caller, strict: Service) -> None:
+    """A busy session, a key's limit of sessions, a full service: results that say what to do."""
+
+    def work() -> tuple[bool, str]:
+        return ann.call("run_python", code="import time; time.sleep(5); print('done')", timeout_seconds=15)
+
+    second = Caller(strict, KEYS["ann"])
+    second.open()
+    with ThreadPoolExecutor() as threads:
+        working = threads.submit(work)
+        headers = {"X-API-Key": KEYS["ann"]}
+        while not httpx.get(f"{strict.base_url}/v1/sessions", headers=headers).json()["sessions"]:
+            assert not working.done(), working.result()
+            time.sleep(0.05)
+        failed, said = second.call("run_python", code="1")
+        assert failed
+        assert "KEY_MAX_SESSIONS=1 are open already" in said
+        failed, said = bob.call("run_python", code="1")
+        assert failed
+        assert "no kernel is free" in said
+        assert "try again in" in said
+        failed, said = ann.call("run_shell", request_id=3, command="true")
+        assert failed
+        assert "is busy; try again" in said
+        assert working.result()[0] is False
+    second.close()
+
+
+def test_streams_last_longer_than_a_silent_client_may(ann: Caller) -> None:
+    """Neither an idle stream nor long code is hung up on; a stream ends with its session, as it should."""
+    with ann.http.stream("GET", "/mcp") as stream:
+        assert stream.status_code == 200
+        failed, said = ann.call(
+            "run_python",
+            code=f"import time; time.sleep({CLIENT_TIMEOUT_SEC + 2}); print('done')",
+            timeout_seconds=15,
+        )
+        assert (failed, "done" in said) == (False, True)
+        ann.http.delete("/mcp")
+        assert b"".join(stream.iter_raw()) == b""
+
+
+def test_who_hangs_up_has_not_cancelled(ann: Caller) -> None:
+    """A connection that breaks ends neither the code nor the session, and is no fault of the service."""
+    code = "import time; open('began', 'w'); time.sleep(2); over = 'it is'"
+    with (
+        pytest.raises(httpx.ReadTimeout),
+        ann.http.stream("POST", "/mcp", json=tool_call("run_python", 7, code=code), timeout=1) as stream,
+    ):
+        stream.read()
+    deadline = time.monotonic() + 20
+    while (said := ann.call("run_python", code="over", timeout_seconds=10)[1]) != "'it is'":
+        assert "busy" in said
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"[" * 50_000,
+        b'"\xff"',
+        b'{"jsonrpc":"2.0","id":1}',
+        b'{"jsonrpc":"1.0","id":1,"method":"ping"}',
+        b'{"jsonrpc":"2.0","id":1,"method":"\\ud800"}',
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":[]}',
+        b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]',
+        b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":' + b"9" * 5000 + b"}}",
+    ],
+)
+def test_what_is_no_message_is_refused(ann: Caller, body: bytes) -> None:
+    """The answer is 400 with an error of JSON-RPC, and the session goes on."""
+    answer = ann.post(body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] in (-32700, -32600, -32602)
+    assert event(ann.post(message("ping")))["result"] == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "code"),
+    [
+        ("nothing/known", {}, -32601),
+        ("tools/call", {}, -32602),
+        ("tools/call", {"name": "run_python", "arguments": []}, -32602),
+        ("tools/call", {"name": "list_files", "_meta": {"progressToken": {}}}, -32602),
+        ("resources/read", {"uri": 5}, -32602),
+        ("resources/read", {"uri": "x" * 10_000}, -32002),
+        ("resources/list", {"cursor": "-1"}, -32602),
+        ("initialize", {}, -32602),
+    ],
+)
+def test_a_message_that_makes_no_sense_is_an_error(
+    ann: Caller, method: str, params: dict[str, Any], code: int
+) -> None:
+    """It is answered by the protocol's own code."""
+    assert event(ann.post(message(method, **params)))["error"]["code"] == code
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_has_a_limit(ann: Caller, declared: bool) -> None:
+    """Over MAX_REQUEST_BYTES it is 413, whether its length was said or not."""
+    body = b" " * 100_000
+    answer = ann.http.post(
+        "/mcp",
+        content=body if declared else iter([body[:50_000], body[50_000:]]),
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "request_too_large"
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "http://evil.example:8000", "null", "http://[::1"])
+def test_pages_of_other_sites_are_refused(ann: Caller, origin: str) -> None:
+    """DNS rebinding makes a page's name lead here; its origin is its own all the same."""
+    answer = ann.post(message("ping"), Origin=origin)
+    assert answer.status_code == 403
+    assert answer.json()["code"] == "origin_refused"
+
+
+@pytest.mark.parametrize(
+    ("origin", "trusted"),
+    [
+        (None, True),
+        (b"http://localhost:6274", True),
+        (b"http://127.0.0.1", True),
+        (b"https://[::1]:8", True),
+        (b"http://localhost.evil.example", False),
+        (b"http://127.0.0.1.evil.example", False),
+        (b"", False),
+        (b"null", False),
+    ],
+)
+def test_only_pages_of_this_machine_are_trusted(origin: bytes | None, trusted: bool) -> None:
+    """Programs send no origin."""
+    assert is_trusted(origin) is trusted
+
+
+def test_a_version_without_sessions_is_answered_with_those_that_have(ann: Caller) -> None:
+    """A client that speaks both then begins a session."""
+    del ann.http.headers["Mcp-Session-Id"]
+    answer = ann.post(message("server/discover"), **{"MCP-Protocol-Version": "2026-07-28"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == -32022
+    assert "2025-11-25" in answer.json()["error"]["data"]["supported"]
+
+
+def test_conversations_of_a_key_are_limited(strict: Service, bob: Caller) -> None:
+    """Who opens sessions of the protocol and ends none is refused in the end; others are not."""
+    greedy = Caller(strict, KEYS["ann"])
+    opened = []
+    try:
+        while (answer := greedy.post(message("initialize", **INITIALIZE))).status_code == 200:
+            opened.append(answer.headers["mcp-session-id"])
+            assert len(opened) <= 500
+        assert answer.status_code == 503
+        assert event(bob.post(message("ping")))["result"] == {}
+    finally:
+        for session_id in opened:
+            greedy.http.delete("/mcp", headers={"Mcp-Session-Id": session_id})
+        greedy.http.close()
+
+
+def test_the_sdk_is_imported_by_the_first_request_only() -> None:
+    """Who does not use it does not wait for it, and holds none of it."""
+    code = "import sys, service.server; print({'mcp', 'mcp_types', 'httpx2'} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout == "set()\n"
+
+
+def test_the_service_stops_while_a_stream_is_open(start_service: Callable[..., Service]) -> None:
+    """It ends the stream as a stream ends, and what the conversation had; nothing is left."""
+    service = start_service(POOL_SIZE=1)
+    caller = Caller(service, None)
+    caller.open()
+    assert caller.call("run_python", code="1")[0] is False
+    with caller.http.stream("GET", "/mcp") as stream:
+        began = time.monotonic()
+        service.process.terminate()
+        assert b"".join(stream.iter_raw()) == b""
+    caller.http.close()
+    service.process.wait(30)
+    assert time.monotonic() - began < 20
+    assert " ERROR " not in Path(service.log_path).read_text()
+    assert service.engine.owned(service.instance_id) == set()

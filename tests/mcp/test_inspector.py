@@ -1,0 +1,87 @@
+"""The MCP inspector's command line, the client many servers are first tried with. It needs Node."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mcp.test_stdio import COMMAND
+from tests.support.process import ROOT, Service
+
+MIN_NODE = 20
+INSPECTOR = ROOT / ".cache/inspector/node_modules/.bin/mcp-inspector"
+
+
+def _node_version() -> int:
+    if not (shutil.which("node") and shutil.which("npm")):
+        return 0
+    said = subprocess.run(
+        ["node", "--version"], capture_output=True, text=True, timeout=30, check=True
+    ).stdout
+    found = re.match(r"v(\d+)\.", said)
+    return int(found[1]) if found else 0
+
+
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(_node_version() < MIN_NODE, reason=f"no Node {MIN_NODE} or newer with npm here"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _inspector() -> None:
+    """Installed, once for all runs."""
+    ended = subprocess.run([ROOT / "scripts/setup-inspector"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def inspect(home: Path, *arguments: str) -> Any:
+    """What the inspector prints, which is JSON; it keeps its notes in `home`."""
+    ended = subprocess.run(
+        [INSPECTOR, "--cli", *arguments],
+        env={"PATH": os.environ["PATH"], "HOME": str(home)},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_the_tools_are_listed_without_complaint(service: Service, tmp_path: Path) -> None:
+    """`--strict` looks for schemas that some models or clients can't use."""
+    listed = inspect(tmp_path, f"{service.base_url}/mcp", "--method", "tools/list", "--strict")
+    assert "run_python" in {tool["name"] for tool in listed["tools"]}
+
+
+def test_a_tool_is_called_and_its_file_read(service: Service, tmp_path: Path) -> None:
+    """Over streamable HTTP, a key in a header; the link in the result is read by another run of it."""
+    url = f"{service.base_url}/mcp"
+    code = "code=open('out.txt', 'w').write('made'); print(6 * 7)"
+    key = ("--header", "Authorization: Bearer of-no-matter-here")
+    called = inspect(
+        tmp_path, url, *key, "--method", "tools/call", "--tool-name", "run_python", "--tool-arg", code
+    )
+    assert called["isError"] is False
+    assert "\n42\n" in called["content"][0]["text"]
+    [link] = [block for block in called["content"] if block["type"] == "resource_link"]
+    read = inspect(tmp_path, url, *key, "--method", "resources/read", "--uri", link["uri"])
+    assert read["contents"][0]["text"] == "made"
+
+
+def test_the_program_is_started_and_called(service: Service, tmp_path: Path) -> None:
+    """Over standard input and output."""
+    called = inspect(
+        tmp_path,
+        *(sys.executable, COMMAND, "-e", f"CODE_INTERPRETER_URL={service.base_url}"),
+        *("--method", "tools/call", "--tool-name", "run_shell", "--tool-arg", "command=echo $((6 * 7))"),
+    )
+    assert "42" in called["content"][0]["text"]

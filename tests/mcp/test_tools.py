@@ -1,0 +1,344 @@
+"""The tools, called by the SDK's own client over streamable HTTP."""
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from mcp import Client, MCPError
+
+from tests.mcp.support import (
+    ACCEPT,
+    INITIALIZE,
+    images,
+    links,
+    message,
+    printed,
+    python,
+    text,
+    tool_call,
+)
+from tests.support.process import Service
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+DRAW = """
+import base64, os, zlib, struct
+from IPython.display import Image, display
+def picture(size):
+    def chunk(kind, data):
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+    head = struct.pack('>IIBBBBB', 1, 1, 8, 2, 0, 0, 0)
+    noise = chunk(b'teXt', os.urandom(size))
+    body = noise + chunk(b'IDAT', zlib.compress(b'\\0abc')) + chunk(b'IEND', b'')
+    return b'\\x89PNG\\r\\n\\x1a\\n' + chunk(b'IHDR', head) + body
+"""
+
+
+@pytest.fixture
+async def client(service: Service) -> AsyncIterator[Client]:
+    """A conversation on the shared service, in one task from its beginning to its end."""
+    opened: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
+    over = asyncio.Event()
+
+    async def converse() -> None:
+        async with conversation(service) as client:
+            opened.set_result(client)
+            await over.wait()
+
+    task = asyncio.create_task(converse())
+    either: list[asyncio.Future[Any]] = [task, opened]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        await task
+    yield opened.result()
+    over.set()
+    await task
+
+
+@asynccontextmanager
+async def conversation(service: Service) -> AsyncIterator[Client]:
+    """A conversation that ends with the block."""
+    async with Client(f"{service.base_url}/mcp", read_timeout_seconds=60) as client:
+        yield client
+
+
+async def test_a_conversation_keeps_its_state_and_is_told_once_that_it_is_new(client: Client) -> None:
+    """Variables of one call are there in the next; only the first answer says that the session is new."""
+    assert await printed(client, "x = 20; print('hello')\nx + 1") == (
+        "[This is a new session: it has no variables yet, and no files.]\nhello\n21"
+    )
+    assert await printed(client, "x * 2") == "40"
+    assert await printed(client, "y = 1") == "[no output]"
+
+
+async def test_conversations_share_nothing(client: Client, service: Service) -> None:
+    """What one defines is not there in another."""
+    await printed(client, "secret = 7")
+    async with conversation(service) as other:
+        assert "NameError" in text(await python(other, "secret"))
+
+
+async def test_the_session_ends_with_the_conversation(service: Service) -> None:
+    """When the client ends its session, ours is deleted."""
+    async with conversation(service) as client:
+        await printed(client, "1")
+        link = links(await client.call_tool("write_file", {"path": "a", "text": "b"}))
+        assert link == {}
+        listed = await client.call_tool("list_files", {})
+        url = listed.structured_content["files"][0]["url"]
+        assert (await get(url)).content == b"b"
+
+    async def is_gone() -> bool:
+        return (await get(url)).status_code == 410
+
+    await eventually(is_gone)
+    assert (await get(url)).json()["reason"] == "deleted"
+
+
+async def test_a_figure_is_an_image_and_a_file_is_a_link(client: Client) -> None:
+    """An image comes as one; links lead to the same bytes by `resources/read` and by a plain GET."""
+    result = await python(
+        client, f"{DRAW}\nopen('table.csv', 'w').write('a,b')\ndisplay(Image(picture(100)))"
+    )
+    assert len(images(result)) == 1
+    assert images(result)[0].startswith(b"\x89PNG")
+    address = links(result)["table.csv"]
+    assert f"table.csv, 3 bytes: {address}" in text(result)
+    assert (await get(address)).content == b"a,b"
+    read = (await client.read_resource(address)).contents[0]
+    assert read.text == "a,b"  # type: ignore[union-attr]
+    assert read.mime_type == "text/csv"
+
+
+async def test_what_fails_is_an_error_that_says_why(client: Client) -> None:
+    """An exception, an exit code and a signal are results with `isError`, in words."""
+    raised = await python(client, "print('before')\n1 / 0")
+    assert raised.is_error
+    assert "before" in text(raised)
+    assert "ZeroDivisionError: division by zero" in text(raised)
+    left = await python(client, "import sys; sys.exit(3)")
+    assert left.is_error
+    assert "exit code 3" in text(left)
+    died = await python(client, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert died.is_error
+    assert "without variables; files are kept" in text(died)
+
+
+async def test_code_past_its_time_is_told_of_and_keeps_its_variables(client: Client) -> None:
+    """A timeout is a result with `isError`; the next call finds the variables."""
+    result = await python(client, "import time; z = 3; print('go'); time.sleep(20)", timeout_seconds=0.5)
+    assert result.is_error
+    assert "go" in text(result)
+    assert "its time was over; variables are kept" in text(result)
+    assert await printed(client, "z") == "3"
+
+
+async def test_too_long_a_time_is_refused_before_anything_runs(client: Client) -> None:
+    """A `timeout_seconds` over the service's limit is an error that names the limit."""
+    result = await python(client, "open('ran', 'w')", timeout_seconds=31)
+    assert result.is_error
+    assert "timeout_seconds is at most 30" in text(result)
+    assert "empty" in text(await client.call_tool("list_files", {}))
+
+
+async def test_long_code_tells_of_its_progress(client: Client) -> None:
+    """What is printed comes as progress while the code runs, with rising numbers."""
+    told: list[tuple[float, float | None, str | None]] = []
+    finished: list[float] = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, total, message))
+        finished.append(time.monotonic())
+
+    await printed(client, "import time")
+    code = "for i in range(3): print('step', i); time.sleep(0.7)"
+    await client.call_tool("run_python", {"code": code, "timeout_seconds": 25}, progress_callback=hear)
+    ended = time.monotonic()
+    assert "step 0" in (told[0][2] or "")
+    assert finished[0] < ended - 0.5, "it came with the result"
+    assert [step for step, _, _ in told] == sorted({step for step, _, _ in told})
+    assert {total for _, total, _ in told} == {25}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("run_python", {"code": "open('ran', 'w')\nimport time; time.sleep(25)"}),
+        ("run_shell", {"command": "touch ran; trap '' INT; sleep 25"}),
+    ],
+)
+async def test_cancelling_ends_what_runs(client: Client, name: str, arguments: dict[str, str]) -> None:
+    """`notifications/cancelled` interrupts code and commands; the session goes on with its variables."""
+    await printed(client, "kept = 5")
+    call = asyncio.create_task(client.call_tool(name, arguments))
+    await eventually_there(client, "ran")
+    call.cancel()
+    began = time.monotonic()
+    assert await printed(client, "kept") == "5"
+    assert time.monotonic() - began < 15
+
+
+async def eventually_there(client: Client, path: str) -> None:
+    """Wait until a file is in the working folder."""
+
+    async def is_there() -> bool:
+        listed = await client.call_tool("list_files", {})
+        return any(file["path"] == path for file in listed.structured_content["files"])
+
+    await eventually(is_there)
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 15) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        await asyncio.sleep(0.1)
+
+
+async def get(url: str) -> httpx.Response:
+    """A plain GET."""
+    return await asyncio.to_thread(httpx.get, url)
+
+
+async def test_files_go_in_and_come_out(client: Client, service: Service) -> None:
+    """Text, base64 and an uploaded file can be written, listed and read; folders are made."""
+    file_id = service.api.upload(b"uploaded", "up.txt")
+    for arguments in (
+        {"path": "a.txt", "text": "grüße"},
+        {"path": "pictures/dot.png", "base64": base64.b64encode(PNG).decode()},
+        {"path": "up.txt", "file_id": file_id},
+    ):
+        assert not (await client.call_tool("write_file", arguments)).is_error
+    listed = (await client.call_tool("list_files", {})).structured_content["files"]
+    assert {file["path"]: file["size_bytes"] for file in listed} == {
+        "a.txt": 7,
+        "pictures/dot.png": len(PNG),
+        "up.txt": 8,
+    }
+    assert text(await client.call_tool("read_file", {"path": "a.txt"})) == "grüße"
+    assert images(await client.call_tool("read_file", {"path": "pictures/dot.png"})) == [PNG]
+    assert await printed(client, "open('up.txt').read()") == "'uploaded'"
+    shell = await client.call_tool("run_shell", {"command": "cat a.txt; exit 4"})
+    assert shell.is_error
+    assert text(shell) == "grüße\n[exit code 4]"
+
+
+async def test_what_is_neither_text_nor_image_is_a_link(client: Client) -> None:
+    """A binary file is linked to, and a GET gets it; of a long text the middle is left out."""
+    await printed(
+        client, "open('b.bin', 'wb').write(bytes(5000)); open('long.txt', 'w').write('ab' * 50_000)"
+    )
+    binary = await client.call_tool("read_file", {"path": "b.bin"})
+    assert "5000 bytes that can't be shown here" in text(binary)
+    assert (await get(links(binary)["b.bin"])).content == bytes(5000)
+    long = text(await client.call_tool("read_file", {"path": "long.txt"}))
+    assert "[… 60000 characters left out …]" in long
+    assert len(long) < 41_000
+
+
+async def test_what_is_too_much_is_cut_and_still_arrives(client: Client) -> None:
+    """A flood of text that is long as JSON, many images and many files: one event that clients take."""
+    flood = (
+        f"{DRAW}\nprint('\\1' * 500_000)\nfor i in range(8): display(Image(picture(100_000)))\n"
+        "for i in range(60): open('f' * 200 + str(i), 'w')"
+    )
+    result = await python(client, flood)
+    assert not result.is_error, text(result)[-2000:]
+    assert "characters left out" in text(result)
+    assert 1 <= len(images(result)) < 8
+    assert "too large to be shown here; it is at http" in text(result)
+    assert len(links(result)) == 32
+    assert "files more: list_files names them" in text(result)
+
+
+async def test_reset_forgets_variables_and_files_if_asked_to(client: Client) -> None:
+    """A reset leaves the files; with `delete_files` all is new, and that is told."""
+    assert "nothing to reset" in text(await client.call_tool("reset", {}))
+    await printed(client, "v = 1; open('kept', 'w').write('x')")
+    assert "files are kept" in text(await client.call_tool("reset", {}))
+    assert await printed(client, "import os; 'v' in globals(), os.listdir()") == "(False, ['kept'])"
+    await client.call_tool("reset", {"delete_files": True})
+    assert "This is a new session" in await printed(client, "import os; os.listdir()")
+    assert await printed(client, "os.listdir()") == "[]"
+
+
+async def test_wrong_arguments_are_told_in_words(client: Client) -> None:
+    """A model that gives the wrong thing is told what, as a result that it sees."""
+    wrong: list[tuple[str, dict[str, str], str]] = [
+        ("run_python", {"cod": "1"}, "code: Field required"),
+        ("run_python", {"code": "\0"}, "NUL"),
+        ("run_python", {"code": "1", "timeout_seconds": "soon"}, "timeout_seconds: Input should be a valid"),
+        ("write_file", {"path": "../up", "text": ""}, "'..'"),
+        ("write_file", {"path": "a"}, "exactly one of"),
+        ("write_file", {"path": "a", "text": "", "base64": ""}, "exactly one of"),
+        ("write_file", {"path": "a", "base64": "%%%"}, "not valid base64"),
+        ("write_file", {"path": "a", "file_id": "x"}, "not found"),
+        ("read_file", {"path": "missing"}, "no file 'missing'"),
+    ]
+    for name, arguments, words in wrong:
+        result = await client.call_tool(name, arguments)
+        assert result.is_error
+        assert words in text(result)
+
+
+async def test_tools_are_described_for_a_model(client: Client) -> None:
+    """Schemas are valid and without oddities, limits and libraries are named, hints are given."""
+    tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+    assert set(tools) == {"run_python", "run_shell", "list_files", "read_file", "write_file", "reset"}
+    for tool in tools.values():
+        jsonschema.Draft202012Validator.check_schema(tool.input_schema)
+        assert tool.input_schema["type"] == "object"
+        assert tool.annotations is not None
+        assert tool.annotations.open_world_hint is False
+        for field in tool.input_schema["properties"].values():
+            assert isinstance(field["type"], str), f"{tool.name}: some clients take no other"
+    about = tools["run_python"].description or ""
+    assert "30 s, 20 s of CPU time, 512 MiB" in about
+    assert "pandas" in about
+    assert tools["run_python"].input_schema["properties"]["timeout_seconds"]["maximum"] == 30
+    looks = {name for name, tool in tools.items() if tool.annotations and tool.annotations.read_only_hint}
+    assert looks == {"list_files", "read_file"}
+    assert "30 minutes" in (client.instructions or "")
+
+
+async def test_resources_are_the_files_of_the_session(client: Client) -> None:
+    """They are listed with addresses to read; too large ones are refused in words, unknown ones by code."""
+    assert (await client.list_resources()).resources == []
+    await printed(client, "open('a b.txt', 'w').write('x'); open('big', 'wb').write(bytes(600_000))")
+    addresses = {found.name: found.uri for found in (await client.list_resources()).resources}
+    assert (await client.read_resource(addresses["a b.txt"])).contents[0].text == "x"  # type: ignore[union-attr]
+    with pytest.raises(MCPError, match="get it by HTTP"):
+        await client.read_resource(addresses["big"])
+    assert len((await get(addresses["big"])).content) == 600_000
+    for uri in ("file:///etc/passwd", f"{addresses['big']}x", "http://[::1/v1/files/x"):
+        with pytest.raises(MCPError) as refused:
+            await client.read_resource(uri)
+        assert refused.value.code == -32002
+    assert len((await client.list_resource_templates()).resource_templates) == 2
+
+
+async def test_an_unknown_tool_is_an_error_of_the_protocol(client: Client) -> None:
+    """It is refused by code."""
+    with pytest.raises(MCPError, match="Unknown tool: rm"):
+        await client.call_tool("rm", {})
+
+
+def test_an_old_client_gets_addresses_as_text(service: Service) -> None:
+    """Links as content came with 2025-06-18: who speaks an earlier version gets none."""
+    with httpx.Client(base_url=service.base_url, headers=ACCEPT, timeout=60) as http:
+        opened = http.post(
+            "/mcp", json=message("initialize", **INITIALIZE | {"protocolVersion": "2024-11-05"})
+        )
+        http.headers["Mcp-Session-Id"] = opened.headers["mcp-session-id"]
+        answer = http.post("/mcp", json=tool_call("run_python", 2, code="open('f', 'w').write('1')")).text
+        http.delete("/mcp")
+    assert "/v1/files/" in answer
+    assert "resource_link" not in answer
