@@ -14,6 +14,7 @@ from service.guard import Guard, open_paths
 from service.keyring import Keyring
 from service.limits import RequestRate
 from service.routes import files, session_files
+from service.routes.page import install_page
 from service.settings import Settings
 
 _STREAMED = re.compile(f"{files.UPLOADS.pattern}|{session_files.UPLOADS.pattern}")
@@ -44,6 +45,7 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
     app.state.settings = settings
     for router in routers:
         app.include_router(router)
+    install_page(app, settings)
     app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes, exempt=_STREAMED)
     keyring = None
     if settings.needs_key:
