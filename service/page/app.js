@@ -101,6 +101,7 @@ async function execute(cell) {
     running = null;
     if (cell.cellId) seen.add(cell.cellId);
     session.ran(cell.count);
+    session.look({ runs: false }).catch(() => {});
     byId("announce").textContent = `${cell.name} ${cell.state}. ${cell.status.textContent}`;
     files.refresh();
     begins();
@@ -227,7 +228,7 @@ async function listSessions() {
     const { session_id: id, expires_at: end, execution_count: count, state } = info;
     const here = id === session.id;
     const left = lasting(Math.max(0, end - api.now()) * 1000);
-    const text = el("span", { class: "said" }, `${count} run · ${left}`);
+    const text = el("span", { class: "said" }, `${count} ${count === 1 ? "run" : "runs"} · ${left}`);
     const go = () => here || (seen = new Set(), open(id), phone() && showPanel(false));
     const row = el("button", { type: "button", class: "file", "aria-current": here ? "true" : null, click: go });
     row.append(el("span", { class: `dot ${state}` }), el("span", { class: "name id" }, id.slice(0, 8)), text);
@@ -264,6 +265,7 @@ session.addEventListener("end", ({ detail }) => ended(detail.reason));
 session.addEventListener("runs", ({ detail }) => notebook.busy || (notebook.merge(detail, seen), files.refresh(), laidOut()));
 session.addEventListener("change", () => {
   showSession();
+  listAgain();
   const hash = session.id ? `#${session.id}` : "";
   if (location.hash !== hash) history.replaceState(null, "", location.pathname + location.search + hash);
 });
@@ -325,6 +327,15 @@ function nameTheme() {
   const name = names[document.documentElement.dataset.theme];
   byId("theme").setAttribute("aria-label", name);
   byId("theme").title = name;
+}
+
+let listed = null;
+
+/** Another session is here: the list shows it. */
+function listAgain() {
+  if (listed === session.id) return;
+  listed = session.id;
+  listSessions();
 }
 
 const does = {

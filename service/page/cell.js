@@ -26,7 +26,7 @@ export class Cell {
     this.editor = createEditor({
       code,
       label: `Code of ${this.name}`,
-      hint: "Python: Shift-Enter runs it",
+      hint: matchMedia("(pointer: coarse)").matches ? "Python" : "Python: Shift-Enter runs it",
       keys: notebook.editorKeys(this),
       kernel: notebook.kernel,
       changed: () => notebook.changed(),

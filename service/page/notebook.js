@@ -223,17 +223,12 @@ export function examples(choose) {
   const chips = Object.entries(EXAMPLES).map(([name, code]) =>
     el("button", { type: "button", class: "chip", click: () => choose(code) }, plain(name)),
   );
+  const how = matchMedia("(pointer: coarse)").matches
+    ? ["Write code and run it with the button below."]
+    : ["Write code and press ", el("kbd", {}, "Shift"), " ", el("kbd", {}, "Enter"), "; drop files anywhere on the page."];
   return [
     el("h1", {}, "Python, kept in."),
-    el(
-      "p",
-      {},
-      "Each session is a kernel of its own in a locked-down container. Write code and press ",
-      el("kbd", {}, "Shift"),
-      " ",
-      el("kbd", {}, "Enter"),
-      "; drop files anywhere on the page.",
-    ),
+    el("p", {}, "Each session is a kernel of its own in a locked-down container. ", ...how),
     el("p", { class: "chips" }, ...chips),
   ];
 }

@@ -1,6 +1,6 @@
 // What a cell has brought forth: text, images, frames, errors, a line of input to give.
 
-import { button, el, lasting, message, plain, save } from "./dom.js";
+import { button, el, message, plain, save } from "./dom.js";
 import { frame } from "./frames.js";
 import { Terminal } from "./terminal.js";
 
@@ -74,11 +74,21 @@ export class Outputs {
     this.#add(terminal.element);
   }
 
-  /** The kernel also prints, for plain callers, what is shown in its own way here. */
+  /** The kernel also prints, for plain callers, what is shown in its own way here; maybe in several pieces. */
   #withoutEnd(stream, end) {
-    const places = [...this.element.children].filter((place) => place.terminal?.name === stream);
-    const last = places.at(-1);
-    if (last?.terminal.withoutEnd(end) && !last.terminal.text) last.remove();
+    const places = [...this.element.children].filter((place) => place.terminal?.name === stream).reverse();
+    if (!end || !places.map(({ terminal }) => terminal.text).reverse().join("").endsWith(end)) return;
+    let left = end.length;
+    for (const place of places) {
+      const { text } = place.terminal;
+      if (left < text.length) {
+        place.terminal.rewrite(text.slice(0, text.length - left));
+        return;
+      }
+      left -= text.length;
+      place.remove();
+      if (!left) return;
+    }
   }
 
   note(text, kind = "") {
@@ -198,11 +208,4 @@ export class Outputs {
     const kinds = Object.keys(data).map(plain).join(", ");
     return el("p", { class: "note" }, kinds ? `${kinds} is not shown here.` : "Nothing to show.");
   }
-
-  /** All that was printed, for saving. */
-  get printed() {
-    return [...this.element.children].map(({ terminal }) => terminal?.text ?? "").join("");
-  }
 }
-
-export const took = (ms) => (typeof ms === "number" ? lasting(ms) : "");

@@ -51,7 +51,6 @@ export class Session extends EventTarget {
 
   /** Goes to one that is there: its cells. Raises `ApiError` when there is none. */
   async open(id) {
-    this.leave();
     const path = `v1/sessions/${encodeURIComponent(id)}`;
     let info = null;
     let ended = null;
@@ -62,6 +61,7 @@ export class Session extends EventTarget {
       ended = error;
     }
     const { cells } = await this.api.json("GET", `${path}/cells`);
+    this.#completes = true;
     this.id = id;
     if (ended) this.#end(ended);
     else this.#take(info);
@@ -77,6 +77,7 @@ export class Session extends EventTarget {
   /** Looks at it: what it says of itself, and what others have run in it. */
   async look({ runs = true } = {}) {
     const { id } = this;
+    if (!id) return;
     try {
       let info = await this.api.json("GET", this.path);
       if (this.id !== id) return;

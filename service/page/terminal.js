@@ -1,6 +1,6 @@
 // Text as a terminal shows it: colours, carriage returns, lines that are written again; no more than can be drawn.
 
-import { el } from "./dom.js";
+import { el, save } from "./dom.js";
 
 const MAX_LINES = 3000;
 const MAX_LINE = 20_000;
@@ -46,17 +46,8 @@ export class Terminal {
     this.#drawing ??= setTimeout(() => this.draw(), 30);
   }
 
-  /** Takes `end` off what was written, if it ends with it; whether it did. */
-  withoutEnd(end) {
-    const text = this.text;
-    if (!end || !text.endsWith(end)) return false;
-    this.clear();
-    this.write(text.slice(0, -end.length));
-    this.draw();
-    return true;
-  }
-
-  clear() {
+  /** As if only `text` had been written. */
+  rewrite(text) {
     this.#written = [];
     this.#lines = [{ runs: [], length: 0, element: null }];
     this.#row = this.#column = this.#dropped = 0;
@@ -64,6 +55,8 @@ export class Terminal {
     this.#tail = "";
     this.#dirty.clear();
     this.element.replaceChildren();
+    this.write(text);
+    this.draw();
   }
 
   #take(token, parameters, command) {
@@ -135,7 +128,9 @@ export class Terminal {
     clearTimeout(this.#drawing);
     this.#drawing = null;
     if (this.#dropped && this.element.firstChild?.className !== "cut") {
-      this.element.prepend(el("div", { class: "cut" }, "The beginning is not shown here; it can be saved with the rest."));
+      const keep = () => save(new Blob([this.text], { type: "text/plain" }), `${this.name}.txt`);
+      const all = el("button", { type: "button", class: "link", click: keep }, "Save all of it");
+      this.element.prepend(el("div", { class: "cut" }, "The beginning is not shown. ", all));
     }
     for (const line of this.#lines) {
       if (line.element && !this.#dirty.has(line)) continue;
@@ -145,6 +140,7 @@ export class Terminal {
         this.element.append(line.element);
       }
       line.element.replaceChildren(...(line.length ? runs : ["\n"]));
+      line.element.hidden = false;
     }
     // What follows the last line end is no line until something is there.
     const last = this.#lines.at(-1);
