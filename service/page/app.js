@@ -220,10 +220,12 @@ function fresh() {
   listSessions();
 }
 
-async function listSessions() {
+/** Brings the list up to date, now or with the next look at it. */
+const listSessions = () => showSessions().catch(() => {});
+
+async function showSessions() {
   const list = byId("sessions");
-  const sessions = await session.all().catch(() => null);
-  if (!sessions) return;
+  const sessions = await session.all();
   const rows = sessions.map((info) => {
     const { session_id: id, expires_at: end, execution_count: count, state } = info;
     const here = id === session.id;
@@ -408,7 +410,7 @@ async function start() {
   else {
     fill(kept.cells ?? []);
     finishFilling();
-    await attempt("key", () => listSessions());
+    await attempt("key", showSessions);
   }
   if (!notebook.cells.length) finishFilling();
 }

@@ -6,7 +6,9 @@ import {
   bracketMatching,
   closeBrackets,
   closeBracketsKeymap,
+  closeCompletion,
   completionKeymap,
+  completionStatus,
   defaultKeymap,
   drawSelection,
   EditorState,
@@ -78,6 +80,13 @@ const theme = EditorView.theme({
   ".cm-completionIcon": { display: "none" },
 });
 
+/** Escape closes a list that is there; one that is only looked for does not keep it. */
+const completing = [
+  ...completionKeymap.filter(({ key }) => key !== "Escape"),
+  { key: "Tab", run: acceptCompletion },
+  { key: "Escape", run: (view) => completionStatus(view.state) === "active" && closeCompletion(view) },
+];
+
 // --- descriptions -------------------------------------------------------------------------------
 
 const describe = StateEffect.define();
@@ -134,7 +143,7 @@ export function createEditor({ code, label, hint, keys, kernel, changed, focused
     doc: code,
     extensions: [
       // An open list of completions takes Escape, Enter, Tab and the arrows first.
-      Prec.highest(keymap.of([...completionKeymap, { key: "Tab", run: acceptCompletion }])),
+      Prec.highest(keymap.of(completing)),
       Prec.high(keymap.of(bindings)),
       history(),
       drawSelection(),
@@ -158,7 +167,8 @@ export function createEditor({ code, label, hint, keys, kernel, changed, focused
       }),
       keymap.of([...closeBracketsKeymap, ...historyKeymap, ...defaultKeymap]),
       placeholder(hint),
-      EditorView.contentAttributes.of({ "aria-label": label }),
+      // Enter leads into it: Tab, which indents here, would not lead out.
+      EditorView.contentAttributes.of({ "aria-label": label, tabindex: "-1" }),
       EditorView.updateListener.of((update) => {
         if (update.docChanged) changed();
         if (update.focusChanged) focused(update.view.hasFocus);
@@ -168,6 +178,9 @@ export function createEditor({ code, label, hint, keys, kernel, changed, focused
   });
   return view;
 }
+
+/** What was asked for is not wanted any more. */
+export const stopCompleting = (view) => closeCompletion(view);
 
 /** What the kernel would complete; while it can't say, what is in the code and in the language. */
 async function completed(context, kernel) {

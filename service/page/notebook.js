@@ -2,6 +2,7 @@
 
 import { byId, el, plain } from "./dom.js";
 import { Cell } from "./cell.js";
+import { stopCompleting } from "./editor.js";
 
 export class Notebook {
   cells = [];
@@ -113,6 +114,11 @@ export class Notebook {
     cell.element.scrollIntoView({ block: "nearest" });
   }
 
+  leave(cell) {
+    stopCompleting(cell.editor);
+    this.select(cell, "command");
+  }
+
   step(by, mode = "command") {
     const index = this.cells.indexOf(this.selected) + by;
     const cell = this.cells[index];
@@ -141,7 +147,7 @@ export class Notebook {
       { key: "Shift-Enter", run: does(() => this.runAndStep(cell)) },
       { key: "Mod-Enter", run: does(() => this.runAndStay(cell)) },
       { key: "Alt-Enter", run: does(() => this.runAndInsert(cell)) },
-      { key: "Escape", run: does(() => this.select(cell, "command")) },
+      { key: "Escape", run: does(() => this.leave(cell)) },
       { key: "ArrowUp", run: leave(-1) },
       { key: "ArrowDown", run: leave(1) },
     ];

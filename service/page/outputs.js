@@ -36,7 +36,10 @@ export class Outputs {
     if (!text) return;
     if (this.#terminal?.name !== stream) {
       this.#terminal = new Terminal(stream);
-      this.#add(this.#terminal.element).terminal = this.#terminal;
+      const place = this.#add(this.#terminal.element);
+      place.terminal = this.#terminal;
+      // The value comes last, though it may be heard of first.
+      if (this.#value) this.element.insertBefore(place, this.#value.place);
     }
     this.#terminal.write(text);
   }

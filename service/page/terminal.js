@@ -25,7 +25,7 @@ export class Terminal {
 
   constructor(name) {
     this.name = name;
-    this.element = el("pre", { class: `text ${name}`, tabindex: "0", role: "group", "aria-label": name });
+    this.element = el("pre", { class: `text ${name}` });
   }
 
   get text() {
