@@ -1,14 +1,14 @@
 """``/``: a notebook in the browser. Its files are read once; the browser is told to trust nothing but them.
 
-What the page does it does by the API and with the caller's key. What code shows is put into ``frame.html``, whose
-document has no origin, no network and no scripts but one of ours.
+What the page does it does by the API and with the caller's key. What code shows is put into
+``frame.html``, whose document has no origin, no network and no scripts but one of ours.
 """
 
 import base64
 import gzip
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,8 @@ from starlette.responses import JSONResponse, Response
 import service
 from service.downloads import matches
 from service.settings import Settings
+
+SETTINGS: Final = "/page/settings.json"
 
 _FOLDER: Final = Path(service.__file__).with_name("page")
 _MEDIA_TYPES: Final = {
@@ -47,7 +49,8 @@ _PAGE_POLICY: Final = (
 )
 _FRAME_POLICY: Final = (
     "sandbox allow-scripts; default-src 'none'; script-src {script}; style-src 'unsafe-inline'; "
-    "img-src data:; media-src data:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    "img-src data:; media-src data:; font-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
 )
 
 
@@ -112,14 +115,11 @@ def install_page(app: FastAPI, settings: Settings) -> None:
     app.add_route(SETTINGS, tell, include_in_schema=False)
 
 
-def _answering(asset: _Asset) -> Callable[[Request], Response]:
+def _answering(asset: _Asset) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         return asset.answer(request)
 
-    return answer  # type: ignore[return-value]
-
-
-SETTINGS: Final = "/page/settings.json"
+    return answer
 
 
 def paths() -> frozenset[str]:

@@ -80,6 +80,10 @@ class Notebook:
             return ""
         return "\n".join(line.text_content() or "" for line in lines)
 
+    def codes(self) -> list[str]:
+        """What stands in each cell."""
+        return [self.code(cell) for cell in self.cells.all()]
+
     def write(self, code: str) -> Locator:
         """Put code into the last cell and stay in it; the cell."""
         position = self.cells.count() - 1

@@ -169,7 +169,6 @@ def test_keys_do_what_jupyter_users_expect(open_notebook: OpenNotebook) -> None:
     """Insert, delete, bring back, move, step, edit and leave, without a session or a mouse."""
     with open_notebook() as notebook:
         page, press = notebook.page, notebook.page.keyboard.press
-        codes = lambda: [notebook.code(cell) for cell in notebook.cells.all()]  # noqa: E731
         press("Enter")
         page.keyboard.type("one")
         press("Escape")
@@ -178,26 +177,26 @@ def test_keys_do_what_jupyter_users_expect(open_notebook: OpenNotebook) -> None:
         page.keyboard.type("two")
         press("Escape")
         press("a")
-        assert codes() == ["one", "", "two"]
+        assert notebook.codes() == ["one", "", "two"]
         press("d")
         press("d")
-        assert codes() == ["one", "two"]
+        assert notebook.codes() == ["one", "two"]
         press("z")
-        assert codes() == ["one", "", "two"]
+        assert notebook.codes() == ["one", "", "two"]
         press("x")
         press("ArrowUp")
         press("Control+Shift+ArrowDown")
-        assert codes() == ["two", "one"]
+        assert notebook.codes() == ["two", "one"]
         press("c")
         press("v")
-        assert codes() == ["two", "one", "one"]
+        assert notebook.codes() == ["two", "one", "one"]
         press("k")
         press("k")
         press("Enter")
         press("End")
         press("ArrowDown")
         page.keyboard.type("!")
-        assert "!" in codes()[1]
+        assert "!" in notebook.codes()[1]
         press("Escape")
         press("?")
         expect(page.get_by_role("heading", name="Keys")).to_be_visible()
@@ -304,7 +303,7 @@ def test_a_reload_loses_nothing(open_notebook: OpenNotebook, api: Api) -> None:
         expect(notebook.cells.nth(0).locator(".outputs")).to_have_text("twice\n")
         notebook.wait_for(notebook.cells.nth(1), "done")
         assert notebook.output(notebook.cells.nth(1)).split() == ["starts", "ended"]
-        codes = [notebook.code(cell) for cell in notebook.cells.all()]
+        codes = notebook.codes()
         assert codes[0] == "print('twice')" and sum("ended" in code for code in codes) == 1
         assert "7" in notebook.output(notebook.run("3 + 4"))
         assert not notebook.problems
