@@ -1,6 +1,10 @@
 // The service's API: one place that knows the key, the addresses, and what refusals look like.
 
+import { wait } from "./dom.js";
+
 const STORED = "api-key";
+const TRIES = 3;
+const PAUSE_MS = 400;
 
 /** A call that was refused (`status`) or did not get through (`status` 0). */
 export class ApiError extends Error {
@@ -57,8 +61,12 @@ export class Api {
     return Date.now() / 1000 + this.clockSkew;
   }
 
-  /** A response that is not a refusal; asks for a key when one is needed. */
-  async request(method, path, { json, body, signal } = {}) {
+  /**
+   * A response that is not a refusal; asks for a key when one is needed. A call that may be made twice is made again
+   * when it does not get through: `twice` says so of a POST.
+   */
+  async request(method, path, { json, body, signal, twice = method !== "POST" } = {}) {
+    let tries = twice ? TRIES : 1;
     for (;;) {
       const key = this.#key;
       const headers = { ...this.headers };
@@ -69,6 +77,11 @@ export class Api {
         response = await fetch(this.url(path), { ...options, cache: "no-store", credentials: "omit", redirect: "error" });
       } catch (error) {
         if (error.name === "AbortError") throw error;
+        tries -= 1;
+        if (tries > 0) {
+          await wait(PAUSE_MS);
+          continue;
+        }
         throw new ApiError(0, "unreachable", "The service does not answer. Is it running, and is there a connection?");
       }
       this.#setClock(response.headers.get("Date"));
@@ -84,7 +97,19 @@ export class Api {
   }
 
   /** Sends a file and tells of its progress: `tell(sent, all)` in bytes. Resolves as `json` does. */
-  upload(path, file, tell, signal) {
+  async upload(path, file, tell, signal) {
+    for (let tries = TRIES; ; ) {
+      try {
+        return await this.#send(path, file, tell, signal);
+      } catch (error) {
+        tries -= 1;
+        if (error.code !== "unreachable" || tries <= 0) throw error;
+        await wait(PAUSE_MS);
+      }
+    }
+  }
+
+  #send(path, file, tell, signal) {
     return new Promise((resolve, reject) => {
       const request = new XMLHttpRequest();
       request.open("PUT", this.url(path));

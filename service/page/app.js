@@ -11,6 +11,7 @@ import { Session } from "./session.js";
 
 const STORED = "notebook";
 const LIST_MS = 8000;
+const PATIENCE = 60;
 const ENDED = {
   expired: "This session has run out of its time",
   idle: "This session has ended, since it was not used",
@@ -21,7 +22,7 @@ const ENDED = {
 
 const notices = new Notices();
 const api = new Api(askForKey);
-const limits = await (await fetch("page/settings.json", { cache: "no-store" })).json();
+const limits = await api.json("GET", "page/settings.json");
 const session = new Session(api, trying);
 const notebook = new Notebook({ api, execute, kernel: session, changed: () => laidOut() });
 const files = new Files({ api, session, trying, limits, notices, changed: () => showPanel(true) });
@@ -88,11 +89,18 @@ async function execute(cell) {
   const { signal } = running;
   try {
     const path = await session.ensure();
+    const began = api.now() - 2;
     // Detached: it goes on when this page is closed, as in a notebook, and is there when it is opened again.
     const json = { code: cell.code, timeout_ms: limits.max_exec_timeout_ms, allow_stdin: true, detach: true };
-    const response = await trying(() => api.request("POST", `${path}/execute/stream`, { json, signal }));
-    await follow(cell, path, response);
-    if (cell.busy) await recover(cell, path);
+    let patience = 0;
+    try {
+      const response = await trying(() => api.request("POST", `${path}/execute/stream`, { json, signal }));
+      patience = PATIENCE;
+      await follow(cell, path, response);
+    } catch (error) {
+      if (error.code !== "unreachable") throw error;
+    }
+    if (cell.busy) await recover(cell, path, began, patience);
   } catch (error) {
     if (signal.aborted) return false;
     session.check(error);
@@ -127,12 +135,22 @@ async function follow(cell, path, response) {
   }
 }
 
-/** The connection broke: the code goes on, and what comes of it is kept at the service. */
-async function recover(cell, path) {
+/**
+ * The connection broke: the code goes on, and what comes of it is kept at the service. `began` is the time there;
+ * `patience` is how often the service may be out of reach.
+ */
+async function recover(cell, path, began, patience) {
   for (;;) {
-    const { cells } = await api.json("GET", `${path}/cells`);
-    const run = cells.findLast(({ code }) => code === cell.code);
-    if (!run) throw new ApiError(0, "unreachable", "The connection broke, and this was not run.");
+    let cells;
+    try {
+      ({ cells } = await api.json("GET", `${path}/cells`));
+    } catch (error) {
+      if (error.code !== "unreachable" || patience <= 0) throw error;
+      patience -= 1;
+      continue;
+    }
+    const run = cells.findLast(({ code, started_at: at }) => code === cell.code && at >= began);
+    if (!run) throw new ApiError(0, "lost", "The connection broke before this was run.");
     if (run.state !== "running") {
       cell.restore(run);
       return;
@@ -187,13 +205,12 @@ async function saveNotebook() {
 async function open(id, layout = []) {
   running?.abort();
   await attempt("session", async () => {
-    const runs = await session.open(id);
     notices.clear("ended");
+    const runs = await session.open(id);
     fill(layout);
     notebook.merge(runs, seen);
     finishFilling();
     await Promise.all([files.refresh(), listSessions()]);
-    if (!session.id) ended("unknown");
   });
 }
 
@@ -418,3 +435,4 @@ async function start() {
 if (!phone()) showPanel(true);
 await start();
 document.documentElement.dataset.ready = "";
+sessionStorage.removeItem("loads");

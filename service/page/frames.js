@@ -4,7 +4,9 @@ import { el } from "./dom.js";
 
 const MIN_HEIGHT = 16;
 const MAX_HEIGHT = 1600;
+const AGAIN_MS = 4000;
 const contents = new WeakMap();
+const loaded = new WeakSet();
 
 /** A frame with `html` in it, as `kind`: `html`, `svg` or `markdown`. */
 export function frame(html, kind, title) {
@@ -16,6 +18,8 @@ export function frame(html, kind, title) {
     src: "page/frame.html",
   });
   contents.set(element, { html, kind });
+  // Its document can get lost on the way.
+  setTimeout(() => loaded.has(element) || (element.src = "page/frame.html"), AGAIN_MS);
   return element;
 }
 
@@ -35,7 +39,10 @@ function theme() {
 addEventListener("message", ({ source, data }) => {
   const element = [...frames()].find(({ contentWindow }) => contentWindow === source);
   if (!element) return;
-  if (data?.ready) source.postMessage({ theme: theme(), content: contents.get(element) }, "*");
+  if (data?.ready) {
+    loaded.add(element);
+    source.postMessage({ theme: theme(), content: contents.get(element) }, "*");
+  }
   if (typeof data?.height === "number") {
     element.style.height = `${Math.min(MAX_HEIGHT, Math.max(MIN_HEIGHT, Math.ceil(data.height)))}px`;
   }

@@ -109,11 +109,11 @@ export class Session extends EventTarget {
   }
 
   interrupt() {
-    return this.api.request("POST", `${this.path}/interrupt`);
+    return this.api.request("POST", `${this.path}/interrupt`, { twice: true });
   }
 
   async restart() {
-    this.#take(await this.api.json("POST", `${this.path}/restart`));
+    this.#take(await this.api.json("POST", `${this.path}/restart`, { twice: true }));
   }
 
   async delete(id) {
@@ -138,7 +138,7 @@ export class Session extends EventTarget {
   async #asked(what, json) {
     if (!this.id || !this.#completes) return null;
     try {
-      return await this.api.json("POST", `${this.path}/${what}`, { json });
+      return await this.api.json("POST", `${this.path}/${what}`, { json, twice: true });
     } catch (error) {
       // A service without these calls, or a kernel that is busy: the editor knows something by itself.
       if (error instanceof ApiError && error.code === "not_found") this.#completes = false;

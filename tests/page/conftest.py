@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
@@ -67,18 +68,20 @@ def open_notebook(browser: Browser, keyed: Service) -> OpenNotebook:
             notebook.open(key)
             yield notebook
         finally:
+            if key is not None and notebook.session_id:
+                with httpx.Client(base_url=keyed.base_url, headers={"X-API-Key": key}) as client:
+                    client.delete(f"/v1/sessions/{notebook.session_id}")
             context.close()
 
     return opened
 
 
 @pytest.fixture(scope="package")
-def shared(open_notebook: OpenNotebook, api: Api) -> Iterator[Notebook]:
+def shared(open_notebook: OpenNotebook) -> Iterator[Notebook]:
     """A notebook, with its session, that tests add their cells to."""
     with open_notebook() as notebook:
         notebook.run("ready = True")
         yield notebook
-        api.http.delete(f"/v1/sessions/{notebook.session_id}")
 
 
 @pytest.fixture

@@ -1,15 +1,20 @@
 """The page as a person uses it: by keys, buttons and what can be read."""
 
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from playwright.sync_api import ConsoleMessage, Frame, Locator, Page, expect
+from playwright.sync_api import ConsoleMessage, Error, Frame, Locator, Page, expect
 
 UNKNOWN_CALLS = re.compile(r"/(complete|inspect)$")
 """A service without completions answers 404, which the browser's console tells."""
 
 OWN_STYLE = "Applying inline style violates"
 """The browser tries to keep the colour of text that is typed over; the policy, and the editor, do without."""
+
+NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
+"""Containers come and go, and with each a network interface: Chromium then drops what is on its way."""
 
 
 class Notebook:
@@ -24,18 +29,30 @@ class Notebook:
         page.on("pageerror", lambda error: self.problems.append(str(error)))
 
     def _heard(self, said: ConsoleMessage) -> None:
-        if said.text.startswith(OWN_STYLE):
+        if said.text.startswith(OWN_STYLE) or NETWORK_CHANGED in said.text:
             return
         if said.type == "error" and not UNKNOWN_CALLS.search(said.location["url"]):
             self.problems.append(f"{said.text} {said.location['url']}")
 
     def open(self, key: str | None) -> None:
         """Go to the page; with a key, wait until it is ready."""
-        self.page.goto(self.url)
+        self._load(lambda: self.page.goto(self.url))
         if key is not None:
             expect(self.page.get_by_role("dialog"), f"{self.problems}").to_be_visible()
             self.give_key(key)
             self.wait_until_ready()
+
+    def reload(self) -> None:
+        """Load the page anew and wait until it is ready."""
+        self._load(self.page.reload)
+        self.wait_until_ready()
+
+    def _load(self, load: Callable[[], object]) -> None:
+        for _ in range(4):
+            with suppress(Error):
+                load()
+                return
+        raise AssertionError(f"the page could not be loaded: {self.problems}")
 
     def give_key(self, key: str) -> None:
         """Answer the dialog that asks for a key."""

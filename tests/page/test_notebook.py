@@ -33,8 +33,7 @@ def test_the_key_is_asked_for_and_stays_in_the_tab(open_notebook: OpenNotebook) 
             )
             == 0
         )
-        page.reload()
-        notebook.wait_until_ready()
+        notebook.reload()
         expect(page.locator("dialog[open]")).to_have_count(0)
         page.get_by_role("button", name="Forget the key").click()
         expect(page.get_by_role("heading", name="API key")).to_be_visible()
@@ -287,7 +286,7 @@ def test_the_notebook_is_saved_as_jupyter_has_it(notebook: Notebook, tmp_path: P
     assert "in the notebook" in json.dumps(saved)
 
 
-def test_a_reload_loses_nothing(open_notebook: OpenNotebook, api: Api) -> None:
+def test_a_reload_loses_nothing(open_notebook: OpenNotebook) -> None:
     """Cells, outputs and what still runs are there again, each once; the code ran on."""
     with open_notebook() as notebook:
         notebook.run("print('once')")
@@ -298,8 +297,7 @@ def test_a_reload_loses_nothing(open_notebook: OpenNotebook, api: Api) -> None:
         running = notebook.begin("import time\nprint('starts')\ntime.sleep(4)\nprint('ended')")
         expect(running.locator(".outputs")).to_contain_text("starts")
         notebook.page.wait_for_timeout(400)
-        notebook.page.reload()
-        notebook.wait_until_ready()
+        notebook.reload()
         expect(notebook.cells.nth(0).locator(".outputs")).to_have_text("twice\n")
         notebook.wait_for(notebook.cells.nth(1), "done")
         assert notebook.output(notebook.cells.nth(1)).split() == ["starts", "ended"]
@@ -307,4 +305,3 @@ def test_a_reload_loses_nothing(open_notebook: OpenNotebook, api: Api) -> None:
         assert codes[0] == "print('twice')" and sum("ended" in code for code in codes) == 1
         assert "7" in notebook.output(notebook.run("3 + 4"))
         assert not notebook.problems
-        api.http.delete(f"/v1/sessions/{notebook.session_id}")
