@@ -395,7 +395,11 @@ byId("welcome").append(
   }),
 );
 setInterval(showSession, 1000);
-setInterval(() => !document.hidden && document.body.classList.contains("panel-open") && listSessions(), LIST_MS);
+setInterval(() => {
+  // Not under the fingers of somebody who is in the list.
+  const used = byId("sessions").contains(document.activeElement);
+  if (!document.hidden && !used && document.body.classList.contains("panel-open")) listSessions();
+}, LIST_MS);
 addEventListener("hashchange", () => {
   const id = namedSession();
   if (id && id !== session.id) {

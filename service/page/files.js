@@ -167,6 +167,7 @@ export class Files {
       this.#fail("files", error);
     }
     await this.refresh();
+    byId("choose").focus();
   }
 
   async #look(path) {

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, expect
+from playwright.sync_api import Browser, BrowserContext, Error, expect
 
-from tests.page.conftest import KEYS
+from tests.page.conftest import KEYS, OpenNotebook
 from tests.page.driver import Notebook
 from tests.page.listener import Listener, listening
 from tests.support.api import Api
@@ -51,11 +51,26 @@ def listener() -> Iterator[Listener]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def bare(browser: Browser) -> Iterator[BrowserContext]:
+    """Where tabs without the page and its walls are opened."""
+    context = browser.new_context()
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def notebook(open_notebook: OpenNotebook) -> Iterator[Notebook]:
+    """A notebook of this module's own: the browser goes on complaining of what is in it."""
+    with open_notebook() as opened:
+        yield opened
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_the_attacks_are_real(browser: Browser, listener: Listener, attack: str) -> None:
+def test_the_attacks_are_real(bare: BrowserContext, listener: Listener, attack: str) -> None:
     """In a page that is not confined each of them gets through."""
+    page = bare.new_page()
     listener.forget()
-    page = browser.new_page()
     page.set_content(ATTACKS[attack].replace("URL", f"{listener.url}/{attack}"))
     if page.locator(".bait").count():
         page.locator(".bait").click(no_wait_after=True)
@@ -94,7 +109,6 @@ def test_nothing_that_is_shown_gets_out(notebook: Notebook, listener: Listener, 
     assert {frame.url.partition("#")[0] for frame in page.frames[1:]} == {
         address.partition("#")[0] + "page/frame.html"
     }
-    notebook.problems.clear()
 
 
 ATTEMPTS = {
@@ -133,7 +147,6 @@ def test_even_a_script_that_ran_would_be_alone(notebook: Notebook, listener: Lis
     assert listener.connections == 0
     assert notebook.page.url == address
     assert frame.evaluate("origin") == "null"
-    notebook.problems.clear()
 
 
 def test_a_frame_is_not_led_elsewhere(notebook: Notebook, listener: Listener) -> None:
@@ -144,7 +157,6 @@ def test_a_frame_is_not_led_elsewhere(notebook: Notebook, listener: Listener) ->
     notebook.page.wait_for_timeout(500)
     assert listener.paths == []
     assert "1" in notebook.output(notebook.run("1"))
-    notebook.problems.clear()
 
 
 def test_too_much_is_cut_and_the_page_stays_quick(notebook: Notebook) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import FilePayload, expect
 
 from tests.page.conftest import KEYS, OpenNotebook
 from tests.page.driver import Notebook
@@ -128,8 +128,8 @@ def test_files_go_in_and_out(notebook: Notebook, tmp_path: Path) -> None:
     page = notebook.page
     page.locator("#chooser").set_input_files(
         [
-            {"name": "chosen é.csv", "mimeType": "text/csv", "buffer": b"a,b\n1,2\n"},
-            {"name": "large.bin", "mimeType": "application/octet-stream", "buffer": bytes(1_100_000)},
+            FilePayload(name="chosen é.csv", mimeType="text/csv", buffer=b"a,b\n1,2\n"),
+            FilePayload(name="large.bin", mimeType="application/octet-stream", buffer=bytes(1_100_000)),
         ]
     )
     expect(page.locator("#uploads")).to_contain_text("larger than")
@@ -196,7 +196,8 @@ def test_a_phone_has_room_for_all_of_it(open_notebook: OpenNotebook, scheme: str
 def _small(notebook: Notebook) -> list[str]:
     """Buttons and fields that can be seen and are smaller than 44 pixels, by their names."""
     found = notebook.page.locator("button:visible, input:visible").evaluate_all(
-        "all => all.map(one => [one.ariaLabel || one.innerText, one.offsetWidth, one.offsetHeight])"
+        "all => all.filter(one => one.isConnected)"
+        ".map(one => [one.ariaLabel || one.innerText, one.offsetWidth, one.offsetHeight])"
     )
     return [name for name, width, height in found if width < 44 or height < 44]
 
