@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Error, expect
+from playwright.sync_api import Browser, Error, expect
 
 from tests.page.conftest import KEYS, OpenNotebook
 from tests.page.driver import Notebook
@@ -52,14 +52,6 @@ def listener() -> Iterator[Listener]:
 
 
 @pytest.fixture(scope="module")
-def bare(browser: Browser) -> Iterator[BrowserContext]:
-    """Where tabs without the page and its walls are opened."""
-    context = browser.new_context()
-    yield context
-    context.close()
-
-
-@pytest.fixture(scope="module")
 def notebook(open_notebook: OpenNotebook) -> Iterator[Notebook]:
     """A notebook of this module's own: the browser goes on complaining of what is in it."""
     with open_notebook() as opened:
@@ -67,9 +59,9 @@ def notebook(open_notebook: OpenNotebook) -> Iterator[Notebook]:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_the_attacks_are_real(bare: BrowserContext, listener: Listener, attack: str) -> None:
+def test_the_attacks_are_real(browser: Browser, listener: Listener, attack: str) -> None:
     """In a page that is not confined each of them gets through."""
-    page = bare.new_page()
+    page = browser.new_page()
     listener.forget()
     page.set_content(ATTACKS[attack].replace("URL", f"{listener.url}/{attack}"))
     if page.locator(".bait").count():
