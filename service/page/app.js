@@ -112,6 +112,7 @@ async function execute(cell) {
     session.look({ runs: false }).catch(() => {});
     byId("announce").textContent = `${cell.name} ${cell.state}. ${cell.status.textContent}`;
     files.refresh();
+    listSessions();
     begins();
   }
   return cell.state === "done";
