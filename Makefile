@@ -9,6 +9,8 @@ MAKEFLAGS += --no-print-directory
 export PYTHON ?= python3.11
 # More arguments for pytest, for instance: make test PYTEST_ARGS='-k image -x'
 PYTEST_ARGS ?=
+# How many test modules run at once: tests wait for containers half of the time.
+TEST_WORKERS ?= 2
 BIN := .venv/bin
 
 .PHONY: help
@@ -22,7 +24,7 @@ run: venv docker image-ready ## set everything up and serve on HOST:PORT (0.0.0.
 
 .PHONY: test
 test: venv-dev docker image-ready chromium check ## set everything up, check the code, and run every test against real containers
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # How many examples of each kind; they are new each time.
 FUZZ_EXAMPLES ?= 300

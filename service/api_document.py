@@ -1,18 +1,25 @@
-"""The OpenAPI document, which knows the events of a stream, where a key is needed and how it is sent."""
+"""The OpenAPI document: FastAPI's, with a stream's events, what errors look like, and who needs a key."""
 
 from collections.abc import Collection
 from typing import Any, Final
 
 from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
 
+from service.errors import KeyInvalid, KeyMissing, TooManyRequests
+from service.routes.refusals import add
+from service.schemas import ErrorBody
+from service.session_schemas import SessionEndedBody
 from service.stream_schemas import COMPONENTS
 
 _SCHEMES: Final = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
-_BODY: Final = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
-_REFUSALS: Final = {"401": "No key, or none that is valid", "429": "A limit of the key is reached"}
+_, _ERRORS = models_json_schema(
+    [(ErrorBody, "serialization"), (SessionEndedBody, "serialization")],
+    ref_template="#/components/schemas/{model}",
+)
 
 
 class Application(FastAPI):
@@ -24,7 +31,8 @@ class Application(FastAPI):
         """The document; it is made once."""
         if self.openapi_schema is None:
             document = super().openapi()
-            document.setdefault("components", {}).setdefault("schemas", {}).update(COMPONENTS)
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            schemas.update(COMPONENTS | _ERRORS["$defs"])
             if self.open_paths is not None:
                 _declare_keys(document, self.open_paths)
         return super().openapi()
@@ -38,5 +46,4 @@ def _declare_keys(document: dict[str, Any], open_paths: Collection[str]) -> None
             if path in open_paths:
                 operation["security"] = []
                 continue
-            for status, description in _REFUSALS.items():
-                operation["responses"].setdefault(status, {"description": description, "content": _BODY})
+            add(operation["responses"], KeyMissing, KeyInvalid, TooManyRequests)

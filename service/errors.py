@@ -425,6 +425,8 @@ def _content_range(error: RangeNotSatisfiable) -> dict[str, str]:
     return {"Content-Range": f"bytes */{error.size_bytes}"}
 
 
+INVALID_REQUEST = "invalid_request"
+
 ANSWERS: dict[type[Exception], Answer] = {
     KeyMissing: Answer(401, "key_missing", headers=_ask_for_key),
     KeyInvalid: Answer(401, "key_invalid", headers=_ask_for_key),
@@ -436,7 +438,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     RangeNotSatisfiable: Answer(416, "range_not_satisfiable", headers=_content_range),
     InvalidFilename: Answer(422, "invalid_filename"),
     InvalidCursor: Answer(422, "invalid_cursor"),
-    TimeoutTooLong: Answer(422, "invalid_request"),
+    TimeoutTooLong: Answer(422, INVALID_REQUEST),
     RegistryUnavailable: Answer(503, "registry_unavailable"),
     SessionNotFound: Answer(404, "session_not_found"),
     SessionEnded: Answer(410, "session_ended", facts=_end),
@@ -544,7 +546,7 @@ async def _answer_internal(_: Request, __: Exception) -> Response:
 
 
 def _invalid(problems: list[dict[str, Any]]) -> Response:
-    return ErrorResponse(422, "invalid_request", problems)
+    return ErrorResponse(422, INVALID_REQUEST, problems)
 
 
 def _unreadable(cause: BaseException) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pydantic import (
 
 from service.records import StoredFile
 
-_FILE_ID = "9b2f6c1e-3d55-4d0b-8a49-0c1f5b7a2e64"
+FILE_ID = "9b2f6c1e-3d55-4d0b-8a49-0c1f5b7a2e64"
 _EXECUTION_ID = "5f0c8a3e7d1b4c52a6e9d3f0b1c2d4e5"
 _SHA256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
 
@@ -42,7 +42,7 @@ def _whole(value: object) -> object:
 
 Integer = Annotated[StrictInt, BeforeValidator(_whole)]
 
-FileId = Annotated[str, Field(description="Id of a stored file.", examples=[_FILE_ID])]
+FileId = Annotated[str, Field(description="Id of a stored file.", examples=[FILE_ID])]
 
 
 class ErrorBody(BaseModel):
@@ -50,7 +50,7 @@ class ErrorBody(BaseModel):
 
     detail: str | list[dict[str, Any]] = Field(
         description="What is wrong; for an invalid request, a list with `loc`, `msg` and `type`.",
-        examples=[f"File with ID '{_FILE_ID}' not found"],
+        examples=[f"File with ID '{FILE_ID}' not found"],
     )
     code: str = Field(
         description="The kind of error, for programs; it does not change.",
@@ -68,7 +68,7 @@ class InputFile(BaseModel):
         description="Where to put it, relative to the working folder; folders are made.",
         examples=["data/sales.csv"],
     )
-    file_id: Text = Field(description="Id of a stored file.", examples=[_FILE_ID])
+    file_id: Text = Field(description="Id of a stored file.", examples=[FILE_ID])
 
 
 class ExecuteRequest(BaseModel):
@@ -82,7 +82,7 @@ class ExecuteRequest(BaseModel):
                     "code": "print(open('notes.txt').read())\nname = input()\nname.upper()",
                     "stdin": "Ada\n",
                     "timeout_ms": 5000,
-                    "files": [{"path": "notes.txt", "file_id": _FILE_ID}],
+                    "files": [{"path": "notes.txt", "file_id": FILE_ID}],
                 },
             ]
         }
@@ -112,7 +112,7 @@ class ExecuteRequest(BaseModel):
         default_factory=list,
         max_length=MAX_INPUT_FILES,
         description="Stored files to put into the working folder first.",
-        examples=[[{"path": "data/sales.csv", "file_id": _FILE_ID}]],
+        examples=[[{"path": "data/sales.csv", "file_id": FILE_ID}]],
     )
 
     @field_validator("code")
@@ -170,7 +170,7 @@ class ExecuteResult(BaseModel):
     duration_ms: int = Field(description="How long it took, in milliseconds.", examples=[12])
     files: list[WorkspaceFile] = Field(
         description="Files that were made or changed.",
-        examples=[[{"path": "out/chart.png", "kind": "file", "file_id": _FILE_ID, "size_bytes": 18_204}]],
+        examples=[[{"path": "out/chart.png", "kind": "file", "file_id": FILE_ID, "size_bytes": 18_204}]],
     )
     outputs: list[dict[str, Any]] = Field(
         default_factory=list,
@@ -271,7 +271,7 @@ class FileList(BaseModel):
         examples=[
             [
                 {
-                    "file_id": _FILE_ID,
+                    "file_id": FILE_ID,
                     "filename": "sales.csv",
                     "size_bytes": 18_204,
                     "upload_time": 1_767_225_600.25,

@@ -15,15 +15,15 @@ from service.schemas import (
     Text,
 )
 
-_SESSION_ID = "3f1d2c4b-8a6e-4f07-9b15-7c2d90e1a5f3"
-_CELL_ID = "a41c7d0e92b84f6d8f0b5c3e6a7d1928"
+SESSION_ID = "3f1d2c4b-8a6e-4f07-9b15-7c2d90e1a5f3"
+CELL_ID = "a41c7d0e92b84f6d8f0b5c3e6a7d1928"
 _EXECUTION_ID = "5f0c8a3e7d1b4c52a6e9d3f0b1c2d4e5"
 _TIME = 1_767_225_600.25
 
 _MAX_TTL_SEC = 24 * 60 * 60
 
-SessionId = Annotated[str, Field(description="Id of a session.", examples=[_SESSION_ID])]
-CellId = Annotated[str, Field(description="Id of a cell.", examples=[_CELL_ID])]
+SessionId = Annotated[str, Field(description="Id of a session.", examples=[SESSION_ID])]
+CellId = Annotated[str, Field(description="Id of a cell.", examples=[CELL_ID])]
 WorkspacePath = Annotated[
     str, Field(description="Where it is, relative to the working folder.", examples=["data/sales.csv"])
 ]

@@ -53,36 +53,36 @@ class Failed(BaseModel):
 class OutputEvent(BaseModel):
     """Text was printed."""
 
-    event: Literal["output"]
-    data: Annotated[Printed, _AsText()]
+    event: Literal["output"] = Field(description="The kind of event.", examples=["output"])
+    data: Annotated[Printed, _AsText()] = Field(description="What was printed.")
 
 
 class DisplayEvent(BaseModel):
     """Something was shown."""
 
-    event: Literal["display"]
-    data: Annotated[Shown, _AsText()]
+    event: Literal["display"] = Field(description="The kind of event.", examples=["display"])
+    data: Annotated[Shown, _AsText()] = Field(description="What was shown.")
 
 
 class InputRequestEvent(BaseModel):
     """The code asks for a line of input."""
 
-    event: Literal["input_request"]
-    data: Annotated[Asked, _AsText()]
+    event: Literal["input_request"] = Field(description="The kind of event.", examples=["input_request"])
+    data: Annotated[Asked, _AsText()] = Field(description="What the code asks for.")
 
 
 class ResultEvent(BaseModel):
     """The execution has ended: the last event."""
 
-    event: Literal["result"]
-    data: Annotated[ExecuteResult, _AsText()]
+    event: Literal["result"] = Field(description="The kind of event.", examples=["result"])
+    data: Annotated[ExecuteResult, _AsText()] = Field(description="How the execution ended.")
 
 
 class ErrorEvent(BaseModel):
     """The service has failed: the last event, in place of `result`."""
 
-    event: Literal["error"]
-    data: Annotated[Failed, _AsText()]
+    event: Literal["error"] = Field(description="The kind of event.", examples=["error"])
+    data: Annotated[Failed, _AsText()] = Field(description="What failed.")
 
 
 _schema = TypeAdapter(OutputEvent | DisplayEvent | InputRequestEvent | ResultEvent | ErrorEvent).json_schema(

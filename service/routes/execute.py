@@ -11,12 +11,12 @@ from service.executor import Executor
 from service.images import Images
 from service.keyring import Caller
 from service.live_cell import LiveRun, gather
-from service.routes.refusals import refusals
+from service.routes.refusals import CODE, KERNEL, TURN, refusals
 from service.routes.sessions import DETACHED, execute_in_session, stream_in_session
 from service.schemas import ExecuteResponse
 from service.session_schemas import ExecuteAnywhereRequest
 
-router = APIRouter(prefix="/v1", tags=["execute"], responses=refusals(404, 409, 410, 413))
+router = APIRouter(prefix="/v1", tags=["execute"], responses=refusals(*CODE, *KERNEL, *TURN))
 
 
 @router.post("/execute", responses=DETACHED, response_model=ExecuteResponse)

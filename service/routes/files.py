@@ -8,8 +8,16 @@ from fastapi import APIRouter, Query, Request, Response
 from service.artifacts import OpenFile
 from service.dependencies import FilesDep, OwnerDep
 from service.downloads import FileResponse, content_disposition, matches, parse_range
-from service.errors import FileNotFound
+from service.errors import (
+    FileNotFound,
+    FileTooLarge,
+    InvalidCursor,
+    InvalidFilename,
+    RangeNotSatisfiable,
+    StorageQuotaExceeded,
+)
 from service.media_types import OCTET_STREAM
+from service.routes.path_parameters import FileIdPath
 from service.routes.refusals import refusals
 from service.schemas import FileList, StoredFileInfo
 from service.uploads import FIELD, receive_upload
@@ -42,7 +50,12 @@ _MULTIPART = {
 _BYTES = {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}}
 
 
-@router.post("", status_code=201, openapi_extra=_MULTIPART, responses=refusals(413))
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=_MULTIPART,
+    responses=refusals(FileTooLarge, InvalidFilename, StorageQuotaExceeded),
+)
 async def upload_file(request: Request, files: FilesDep, owner: OwnerDep) -> StoredFileInfo:
     """Store a file, for executions to use."""
     async with receive_upload(request, files.max_bytes) as upload:
@@ -50,7 +63,7 @@ async def upload_file(request: Request, files: FilesDep, owner: OwnerDep) -> Sto
     return StoredFileInfo.of(stored)
 
 
-@router.get("")
+@router.get("", responses=refusals(InvalidCursor))
 async def list_files(
     files: FilesDep,
     owner: OwnerDep,
@@ -71,10 +84,10 @@ async def list_files(
         200: {"description": "The file's bytes.", "content": _BYTES},
         206: {"description": "The range that was asked for.", "content": _BYTES},
         304: {"description": "The client has the file already."},
-        **refusals(404, 416),
+        **refusals(FileNotFound, RangeNotSatisfiable),
     },
 )
-async def download_file(file_id: str, request: Request, files: FilesDep, owner: OwnerDep) -> Response:
+async def download_file(file_id: FileIdPath, request: Request, files: FilesDep, owner: OwnerDep) -> Response:
     """Download a file. `Range`, `If-Range` and `If-None-Match` work; the ETag is the SHA-256."""
     file = await files.open(file_id, owner)
     try:
@@ -84,16 +97,16 @@ async def download_file(file_id: str, request: Request, files: FilesDep, owner: 
         raise
 
 
-@router.head("/{file_id}", response_class=Response, responses=refusals(404, 416))
-async def describe_file(file_id: str, request: Request, files: FilesDep, owner: OwnerDep) -> Response:
+@router.head("/{file_id}", response_class=Response, responses=refusals(FileNotFound, RangeNotSatisfiable))
+async def describe_file(file_id: FileIdPath, request: Request, files: FilesDep, owner: OwnerDep) -> Response:
     """Give the headers of a download without its bytes."""
     with await files.open(file_id, owner) as file:
         answer = _download(file, request)
         return Response(status_code=answer.status_code, headers=dict(answer.headers))
 
 
-@router.delete("/{file_id}", status_code=204, responses=refusals(404))
-async def delete_file(file_id: str, files: FilesDep, owner: OwnerDep) -> None:
+@router.delete("/{file_id}", status_code=204, responses=refusals(FileNotFound))
+async def delete_file(file_id: FileIdPath, files: FilesDep, owner: OwnerDep) -> None:
     """Delete a file."""
     if not await files.delete(file_id, owner):
         raise FileNotFound(file_id)

@@ -1,15 +1,101 @@
-"""What the OpenAPI document says of answers that are errors."""
+"""What the OpenAPI document says of answers that are errors: the codes each route may answer with."""
 
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
-from service.schemas import ErrorBody
-from service.session_schemas import SessionEndedBody
+from fastapi.exceptions import RequestValidationError
 
-_ALWAYS = (422, 503, 507)
-"""The request makes no sense; the registry or the engine does not answer; the disk is full."""
+from service.errors import (
+    ANSWERS,
+    INVALID_REQUEST,
+    InputNotFound,
+    RegistryUnavailable,
+    RequestTooLarge,
+    SessionBusy,
+    SessionEnded,
+    SessionNotFound,
+    StorageFailed,
+    StorageFull,
+    TimeoutTooLong,
+    TooManyExecutions,
+)
+from sessions.errors import (
+    EngineUnavailable,
+    ImageNotFound,
+    InvalidPath,
+    LaunchFailed,
+    NoCapacity,
+    RuntimeNotFound,
+    SupervisorFailed,
+    WorkspaceFull,
+)
+
+_ALWAYS: Final = (RequestValidationError, RegistryUnavailable, StorageFailed, StorageFull)
+"""The request makes no sense; the registry or the disk does not work; the disk is full."""
+
+KERNEL: Final = (
+    NoCapacity,
+    EngineUnavailable,
+    ImageNotFound,
+    RuntimeNotFound,
+    LaunchFailed,
+    SupervisorFailed,
+)
+"""Where a kernel is needed and there may be none."""
+
+CODE: Final = (RequestTooLarge, TimeoutTooLong, InputNotFound, InvalidPath, WorkspaceFull, TooManyExecutions)
+"""Where code and its inputs are taken."""
+
+SESSION: Final = (SessionNotFound, SessionEnded)
+"""Where a session has to be open."""
+
+TURN: Final = (*SESSION, SessionBusy, EngineUnavailable, LaunchFailed, SupervisorFailed)
+"""Where something waits for its turn in a session, whose kernel may have to be replaced."""
 
 
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def refusals(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these, and with what every route may answer."""
-    bodies: dict[int, Any] = {410: SessionEndedBody}
-    return {status: {"model": bodies.get(status, ErrorBody)} for status in (*statuses, *_ALWAYS)}
+    codes: defaultdict[int, set[str]] = defaultdict(set)
+    for error in (*errors, *_ALWAYS):
+        status, code = _told(error)
+        codes[status].add(code)
+    return {status: _response(status, found) for status, found in codes.items()}
+
+
+def add(responses: dict[str, Any], *errors: type[Exception]) -> None:
+    """Have the responses of a finished document say that these errors, too, may be the answer."""
+    for error in errors:
+        status, code = _told(error)
+        present = responses.get(str(status))
+        codes = {code} if present is None else {code, *_codes(present)}
+        responses[str(status)] = _response(status, codes)
+
+
+def _told(error: type[Exception]) -> tuple[int, str]:
+    if error is RequestValidationError:
+        return 422, INVALID_REQUEST
+    answer = ANSWERS[error]
+    return answer.status, answer.code
+
+
+def _response(status: int, codes: Iterable[str]) -> dict[str, Any]:
+    """An error's body whose `code` is one of these; the words for it list them."""
+    names = sorted(codes)
+    body = "SessionEndedBody" if status == 410 else "ErrorBody"
+    schema = {
+        "allOf": [
+            {"$ref": f"#/components/schemas/{body}"},
+            {"type": "object", "properties": {"code": {"enum": names}}},
+        ]
+    }
+    return {
+        "description": ", ".join(f"`{name}`" for name in names),
+        "content": {"application/json": {"schema": schema}},
+    }
+
+
+def _codes(response: Mapping[str, Any]) -> list[str]:
+    schema = response["content"]["application/json"]["schema"]
+    codes: list[str] = schema["allOf"][1]["properties"]["code"]["enum"]
+    return codes

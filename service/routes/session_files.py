@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -11,9 +12,10 @@ from starlette.convertors import PathConvertor, register_url_convertor
 
 from service.body_limit import declared_length
 from service.downloads import content_disposition
-from service.errors import FileTooLarge, WorkspaceFileNotFound
+from service.errors import FileTooLarge, RequestTooLarge, WorkspaceFileNotFound
 from service.media_types import OCTET_STREAM
-from service.routes.refusals import refusals
+from service.routes.path_parameters import FilePath
+from service.routes.refusals import SESSION, refusals
 from service.routes.sessions import SessionDep
 from service.session_schemas import RenameRequest, WorkspaceFileInfo, WorkspaceFileList, WrittenFile
 from sessions.errors import InvalidPath, SupervisorFailed, WorkspaceFull
@@ -33,7 +35,10 @@ class _AnyPath(PathConvertor):
 
 register_url_convertor("any", _AnyPath())
 
-router = APIRouter(prefix="/v1/sessions/{session_id}/files", tags=["sessions"], responses=refusals(404, 410))
+_FOLDER: Final = refusals(*SESSION, SupervisorFailed)
+_FILE: Final = (*SESSION, SupervisorFailed, InvalidPath, WorkspaceFileNotFound)
+
+router = APIRouter(prefix="/v1/sessions/{session_id}/files", tags=["sessions"], responses=refusals(*_FILE))
 
 
 def _told(error: SupervisorFailed, path: str) -> Exception:
@@ -48,7 +53,7 @@ def _told(error: SupervisorFailed, path: str) -> Exception:
     return error
 
 
-@router.get("")
+@router.get("", responses=_FOLDER)
 async def list_files(session: SessionDep) -> WorkspaceFileList:
     """List all files, those in folders and those with a dot included."""
     entries = await session.sandbox.list_files()
@@ -65,7 +70,7 @@ async def list_files(session: SessionDep) -> WorkspaceFileList:
     response_class=Response,
     responses={200: {"description": "The file's bytes.", "content": _BYTES}},
 )
-async def download_file(path: str, session: SessionDep) -> Response:
+async def download_file(path: FilePath, session: SessionDep) -> Response:
     """Download a file as it is now."""
     plain = check_path(path)
     async with AsyncExitStack() as stack:
@@ -84,7 +89,7 @@ async def download_file(path: str, session: SessionDep) -> Response:
 
 
 @router.head("/{path:any}", response_class=Response)
-async def describe_file(path: str, session: SessionDep) -> Response:
+async def describe_file(path: FilePath, session: SessionDep) -> Response:
     """Give the size of a file without its bytes."""
     plain = check_path(path)
     entries = await session.sandbox.list_files()
@@ -112,10 +117,10 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
 @router.put(
     "/{path:any}",
     status_code=201,
-    responses=refusals(413),
+    responses=refusals(*_FILE, FileTooLarge, WorkspaceFull),
     openapi_extra={"requestBody": {"required": True, "content": _BYTES}},
 )
-async def upload_file(path: str, request: Request, session: SessionDep) -> WrittenFile:
+async def upload_file(path: FilePath, request: Request, session: SessionDep) -> WrittenFile:
     """Put a file there, in place of one that is there: the body is its content."""
     plain = check_path(path)
     limit = session.max_file_bytes
@@ -141,7 +146,7 @@ async def upload_file(path: str, request: Request, session: SessionDep) -> Writt
 
 
 @router.delete("/{path:any}", status_code=204)
-async def delete_file(path: str, session: SessionDep) -> None:
+async def delete_file(path: FilePath, session: SessionDep) -> None:
     """Delete a file."""
     try:
         await session.sandbox.delete_file(check_path(path))
@@ -149,8 +154,8 @@ async def delete_file(path: str, session: SessionDep) -> None:
         raise _told(error, path) from error
 
 
-@router.patch("/{path:any}")
-async def rename_file(path: str, request: RenameRequest, session: SessionDep) -> WorkspaceFileInfo:
+@router.patch("/{path:any}", responses=refusals(*_FILE, RequestTooLarge, WorkspaceFull))
+async def rename_file(path: FilePath, request: RenameRequest, session: SessionDep) -> WorkspaceFileInfo:
     """Move a file to a path that is free."""
     to = check_path(request.path)
     try:

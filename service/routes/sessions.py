@@ -7,10 +7,18 @@ from fastapi.responses import JSONResponse
 
 from service import notebook
 from service.dependencies import CallerDep, OwnerDep, SessionsDep, SettingsDep
-from service.errors import SessionEnded, SessionNotFound
+from service.errors import (
+    CellNotFound,
+    NoInputRequest,
+    RequestTooLarge,
+    SessionEnded,
+    SessionNotFound,
+    TooManySessions,
+)
 from service.event_stream import EVENT_STREAM, EventStream, answer, referring
 from service.images import Images
-from service.routes.refusals import refusals
+from service.routes.path_parameters import CellIdPath, SessionIdPath
+from service.routes.refusals import CODE, KERNEL, SESSION, TURN, refusals
 from service.schemas import ExecuteResponse
 from service.session import Session
 from service.session_schemas import (
@@ -27,12 +35,13 @@ from service.session_schemas import (
     SessionList,
 )
 from service.settings import Settings
+from sessions.errors import SupervisorFailed
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], responses=refusals())
 
-_ONE: Final = refusals(404, 410)
-_BUSY: Final = refusals(404, 409, 410, 413)
-_EVER: Final = refusals(404)
+_ONE: Final = refusals(*SESSION)
+_RUN: Final = refusals(*CODE, *TURN)
+_EVER: Final = refusals(SessionNotFound)
 """Of what can be read after the session has ended, too."""
 DETACHED: Final[dict[int | str, dict[str, Any]]] = {
     202: {"model": Detached, "description": "With `detach`: it runs on its own."}
@@ -45,7 +54,7 @@ _NOTEBOOK: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-async def _session(session_id: str, sessions: SessionsDep, owner: OwnerDep) -> Session:
+async def _session(session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep) -> Session:
     session = await sessions.get(session_id, owner)
     await session.written()
     return session
@@ -63,7 +72,7 @@ def _info(session: Session, settings: Settings) -> SessionInfo:
     )
 
 
-@router.post("", status_code=201, responses=refusals(404, 413, 429))
+@router.post("", status_code=201, responses=refusals(*CODE, *KERNEL, TooManySessions))
 async def create_session(
     request: CreateSessionRequest, sessions: SessionsDep, settings: SettingsDep, caller: CallerDep
 ) -> SessionInfo:
@@ -83,7 +92,7 @@ async def get_session(session: SessionDep, settings: SettingsDep) -> SessionInfo
     return _info(session, settings)
 
 
-@router.patch("/{session_id}", responses=_ONE)
+@router.patch("/{session_id}", responses=refusals(*SESSION, RequestTooLarge))
 async def extend_session(
     request: ExtendSessionRequest, session: SessionDep, sessions: SessionsDep, settings: SettingsDep
 ) -> SessionInfo:
@@ -93,7 +102,7 @@ async def extend_session(
 
 
 @router.delete("/{session_id}", status_code=204, responses=_ONE)
-async def delete_session(session_id: str, sessions: SessionsDep, owner: OwnerDep) -> None:
+async def delete_session(session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep) -> None:
     """End a session. Files it has given back stay stored until they expire."""
     try:
         await sessions.delete(await sessions.get(session_id, owner))
@@ -103,7 +112,7 @@ async def delete_session(session_id: str, sessions: SessionsDep, owner: OwnerDep
         raise
 
 
-@router.post("/{session_id}/execute", responses=_BUSY | DETACHED, response_model=ExecuteResponse)
+@router.post("/{session_id}/execute", responses=_RUN | DETACHED, response_model=ExecuteResponse)
 async def execute(request: SessionExecuteRequest, session: SessionDep, images: Images = "inline") -> Response:
     """Run code in the session's kernel. With `detach`: 202 and the cell's id, at once."""
     return await execute_in_session(session, request, images)
@@ -122,7 +131,7 @@ async def execute_in_session(session: Session, request: SessionExecuteRequest, i
 @router.post(
     "/{session_id}/execute/stream",
     status_code=200,
-    responses=_BUSY | EVENT_STREAM,
+    responses=_RUN | EVENT_STREAM,
     response_class=EventStream,
 )
 async def execute_stream(
@@ -146,25 +155,27 @@ async def stream_in_session(session: Session, request: SessionExecuteRequest, im
     return EventStream(cell.follow(), close, images)
 
 
-@router.post("/{session_id}/input", status_code=204, responses=_BUSY)
+@router.post(
+    "/{session_id}/input", status_code=204, responses=refusals(*SESSION, NoInputRequest, RequestTooLarge)
+)
 async def answer_input(reply: InputReply, session: SessionDep) -> None:
     """Answer the `input_request` of the running code."""
     await session.answer(reply.value)
 
 
-@router.post("/{session_id}/bash", responses=_BUSY)
+@router.post("/{session_id}/bash", responses=_RUN)
 async def run_bash(request: BashRequest, session: SessionDep) -> BashResponse:
     """Run a shell command in the session's working folder."""
     return await session.run_command(request)
 
 
-@router.post("/{session_id}/interrupt", status_code=204, responses=_ONE)
+@router.post("/{session_id}/interrupt", status_code=204, responses=refusals(*SESSION, SupervisorFailed))
 async def interrupt(session: SessionDep) -> None:
     """Interrupt what runs, as Ctrl-C does; variables stay."""
     await session.interrupt()
 
 
-@router.post("/{session_id}/restart", responses=_BUSY)
+@router.post("/{session_id}/restart", responses=refusals(*TURN))
 async def restart(session: SessionDep, settings: SettingsDep) -> SessionInfo:
     """Replace the kernel: variables are gone, files stay."""
     await session.restart()
@@ -173,7 +184,7 @@ async def restart(session: SessionDep, settings: SettingsDep) -> SessionInfo:
 
 @router.get("/{session_id}/cells", responses=_EVER)
 async def list_cells(
-    session_id: str, sessions: SessionsDep, owner: OwnerDep, images: Images = "inline"
+    session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep, images: Images = "inline"
 ) -> CellList:
     """What ran in the session, and what came of it; also after it has ended."""
     await sessions.require(session_id, owner)
@@ -181,9 +192,13 @@ async def list_cells(
     return CellList(cells=[_referring(cell, images) for cell in cells])
 
 
-@router.get("/{session_id}/cells/{cell_id}", responses=_EVER)
+@router.get("/{session_id}/cells/{cell_id}", responses=refusals(SessionNotFound, CellNotFound))
 async def get_cell(
-    session_id: str, cell_id: str, sessions: SessionsDep, owner: OwnerDep, images: Images = "inline"
+    session_id: SessionIdPath,
+    cell_id: CellIdPath,
+    sessions: SessionsDep,
+    owner: OwnerDep,
+    images: Images = "inline",
 ) -> CellInfo:
     """One cell of the session."""
     await sessions.require(session_id, owner)
@@ -197,7 +212,7 @@ def _referring(cell: CellInfo, images: str) -> CellInfo:
 
 
 @router.get("/{session_id}/notebook", response_class=Response, responses=_NOTEBOOK | _EVER)
-async def get_notebook(session_id: str, sessions: SessionsDep, owner: OwnerDep) -> Response:
+async def get_notebook(session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep) -> Response:
     """The session as a notebook that Jupyter opens, outputs included."""
     await sessions.require(session_id, owner)
     document = notebook.to_notebook(await sessions.registry.cells(session_id))
