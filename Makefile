@@ -23,7 +23,7 @@ run: venv docker image-ready ## set everything up and serve on HOST:PORT (0.0.0.
 	@exec $(BIN)/code-interpreter-api
 
 .PHONY: test
-test: venv-dev docker image-ready deploy-ready check ## set everything up, check the code, and run every test against real containers
+test: venv-dev docker image-ready deploy-ready chromium check ## set everything up, check the code, and run every test against real containers
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # How many examples of each kind; they are new each time.
@@ -73,7 +73,7 @@ clean-image: ## remove the images, the base made for it, and what their builds l
 	-docker image rm code-interpreter-base:bookworm
 
 # What the others stand on. Each has nothing to do, and says nothing, the second time.
-.PHONY: venv venv-dev docker image-ready deploy-ready
+.PHONY: venv venv-dev docker image-ready deploy-ready chromium
 venv:
 	@scripts/setup-venv runtime
 venv-dev:
@@ -87,3 +87,5 @@ deploy-ready: docker image-ready
 	@deploy/build --if-changed
 	@./build-preloaded.sh code-interpreter:preloaded
 	@scripts/setup-test-tools
+chromium:
+	@scripts/setup-chromium

@@ -16,6 +16,7 @@ from service.keyring import Keyring
 from service.limits import RequestRate
 from service.metrics import Metrics
 from service.routes import files, session_files
+from service.routes.page import install_page
 from service.settings import Settings
 from service.traces import open_traces
 
@@ -50,6 +51,7 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
     app.state.settings = settings
     app.state.metrics = Metrics()
     app.state.traces = open_traces(settings, app.state.metrics)
+    install_page(app, settings)
     app.state.served = [route for route in app.routes if isinstance(route, Route)]
     for router in routers:
         app.include_router(router)

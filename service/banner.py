@@ -17,6 +17,7 @@ def banner(host: str, port: int, *, needs_key: bool = False) -> str:
         headers += ' -H "X-API-Key: $KEY"'
     return f"""
   Code Interpreter {service.__version__} is up at {address}{everywhere}
+  A notebook to try it in: {address}/
   API documentation: {address}/docs
   Try it:
 

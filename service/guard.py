@@ -10,11 +10,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.errors import ErrorResponse, ServiceError, answer_to
 from service.keyring import Caller, Keyring, without_keys
 from service.limits import RequestRate
+from service.routes import page
 
 ALWAYS_OPEN: Final = frozenset({"/health", "/ready"})
 """For probes and load balancers, which have no key; they tell counts and no names, ids or content."""
 
-PAGES: Final = {"docs": frozenset({"/docs", "/redoc", "/openapi.json"}), "metrics": frozenset({"/metrics"})}
+PAGES: Final = {
+    "docs": frozenset({"/docs", "/redoc", "/openapi.json"}),
+    "metrics": frozenset({"/metrics"}),
+    "page": page.paths(),
+}
 """What a setting opens or closes."""
 
 _CALLER = "caller"

@@ -74,8 +74,10 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(
         None, description="File with hashes of API keys, made by `code-interpreter-keys add NAME`."
     )
-    open_pages: Annotated[tuple[Literal["docs", "metrics"], ...], NoDecode, BeforeValidator(_split)] = Field(
-        ("docs", "metrics"),
+    open_pages: Annotated[
+        tuple[Literal["docs", "metrics", "page"], ...], NoDecode, BeforeValidator(_split)
+    ] = Field(
+        ("docs", "metrics", "page"),
         description="What is shown without a key, `none` for nothing: the rest needs one, and is not there "
         "where no keys are set.",
     )

@@ -357,7 +357,18 @@ def test_without_a_key_nothing_is_there(app: FastAPI, keyed: KeyedService, alice
     """Every path with every verb, and paths that do not exist: one answer, whatever was asked."""
     key = keyed.key("alice")
     paths = {filled(path, alices.ids) for _, path in routes(app)} - OPEN
-    paths |= {"/", "/nothing", "/v1", "/health/", "/docs/", "/docs/oauth2-redirect", "/v1/files/", "//health"}
+    paths |= {
+        "/page",
+        "/page/",
+        "/page/nothing.js",
+        "/nothing",
+        "/v1",
+        "/health/",
+        "/docs/",
+        "/docs/oauth2-redirect",
+        "/v1/files/",
+        "/health//",
+    }
     refused: list[tuple[str, dict[str, Any]]] = [
         ("key_missing", {}),
         ("key_missing", {"params": {"api_key": key, "key": key, "X-API-Key": key}}),
@@ -564,7 +575,7 @@ def test_closed_pages_are_not_there_without_keys(tmp_path: Path) -> None:
     """There is no key to open them with; the answer is that of any path that does not exist."""
     with serve_app(make_settings(tmp_path, open_pages=())) as running:
         nothing = running.http.get("/nothing")
-        for path in ("/docs", "/redoc", "/openapi.json", "/metrics"):
+        for path in ("/docs", "/redoc", "/openapi.json", "/metrics", "/", "/page/app.js"):
             response = running.http.get(path)
             assert (response.status_code, response.json()) == (404, nothing.json())
         assert running.http.get("/v1/files").status_code == 200

@@ -1,0 +1,116 @@
+// One cell: its code, what became of it, and the buttons beside it.
+
+import { button, el, lasting } from "./dom.js";
+import { createEditor } from "./editor.js";
+import { Outputs } from "./outputs.js";
+
+let made = 0;
+
+export class Cell {
+  /** `idle`, `queued`, `running`, `done`, `failed` or `lost`. */
+  state = "idle";
+  /** The number in its brackets. */
+  count = null;
+  /** The service's id of its latest run. */
+  cellId = null;
+
+  constructor({ code = "", notebook, api }) {
+    made += 1;
+    this.name = `Cell ${made}`;
+    this.notebook = notebook;
+    this.outputs = new Outputs(api);
+    this.prompt = el("div", { class: "prompt", "aria-hidden": "true" });
+    this.status = el("div", { class: "took" });
+    this.element = el("section", { class: "cell", "aria-label": this.name, tabindex: "-1" });
+    const edit = el("div", { class: "editor" });
+    this.editor = createEditor({
+      code,
+      label: `Code of ${this.name}`,
+      hint: matchMedia("(pointer: coarse)").matches ? "Python" : "Python: Shift-Enter runs it",
+      keys: notebook.editorKeys(this),
+      kernel: notebook.kernel,
+      changed: () => notebook.changed(),
+      focused: (is) => is && notebook.select(this, "edit"),
+    });
+    edit.append(this.editor.dom);
+    this.element.append(this.prompt, edit, this.#tools(), this.outputs.element, this.status);
+    this.element.cell = this;
+    this.show();
+  }
+
+  #tools() {
+    const { notebook } = this;
+    return el(
+      "div",
+      { class: "tools", role: "toolbar", "aria-label": `${this.name}: actions` },
+      button("run", "Run this cell", () => notebook.run(this), { class: "quiet run" }),
+      button("up", "Move up", () => notebook.move(this, -1)),
+      button("down", "Move down", () => notebook.move(this, 1)),
+      button("add", "Insert a cell below", () => notebook.select(notebook.insert({ after: this }), "edit")),
+      button("delete", "Delete this cell", () => notebook.remove(this)),
+    );
+  }
+
+  get code() {
+    return this.editor.state.doc.toString();
+  }
+
+  set code(code) {
+    this.editor.dispatch({ changes: { from: 0, to: this.editor.state.doc.length, insert: code } });
+  }
+
+  get busy() {
+    return this.state === "running" || this.state === "queued";
+  }
+
+  /** Forgets the last run. */
+  reset(state = "idle") {
+    this.outputs.clear();
+    this.count = this.cellId = null;
+    this.status.textContent = "";
+    this.become(state);
+  }
+
+  become(state) {
+    this.state = state;
+    this.show();
+  }
+
+  show() {
+    const inside = this.busy ? "*" : (this.count ?? " ");
+    this.prompt.textContent = `[${inside}]`;
+    this.element.dataset.state = this.state;
+    this.element.setAttribute("aria-busy", String(this.busy));
+    const told = { queued: "waits", running: "runs", failed: "failed", lost: "lost" }[this.state];
+    this.element.setAttribute("aria-label", [this.name, told].filter(Boolean).join(", "));
+  }
+
+  /** The end of a run. */
+  end(result) {
+    this.outputs.stopAsking();
+    this.count = result.execution_count;
+    this.cellId = result.cell_id ?? this.cellId;
+    this.outputs.finish(result);
+    this.status.textContent = lasting(result.duration_ms);
+    this.become(result.error || result.exit_code ? "failed" : "done");
+  }
+
+  /** An end without a result. */
+  fail(text) {
+    this.outputs.stopAsking();
+    this.outputs.note(text, "bad");
+    this.become("failed");
+  }
+
+  /** Shows what the service keeps of a run. */
+  restore({ cell_id: id, state, result }) {
+    this.reset(state === "running" ? "running" : state);
+    this.cellId = id;
+    if (result) {
+      this.outputs.print("stdout", result.stdout);
+      this.outputs.print("stderr", result.stderr);
+      for (const output of result.outputs) this.outputs.display(output);
+      this.end(result);
+    } else if (state === "lost") this.outputs.note("What became of this run is not known.", "warning");
+  }
+}

@@ -1,0 +1,214 @@
+// What a cell has brought forth: text, images, frames, errors, a line of input to give.
+
+import { button, el, message, plain, save } from "./dom.js";
+import { frame } from "./frames.js";
+import { Terminal } from "./terminal.js";
+
+const IMAGES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+/** Best first. What is not here is shown by its plain text. */
+const KINDS = ["text/html", "text/markdown", "image/svg+xml", ...IMAGES, "application/json", "text/plain", "text/latex"];
+const MAX_MARKUP = 3_000_000;
+const MAX_TEXT = 200_000;
+
+export class Outputs {
+  #displays = new Map();
+  #urls = [];
+  #terminal = null;
+  #value = null;
+
+  constructor(api) {
+    this.api = api;
+    this.element = el("div", { class: "outputs", role: "group", "aria-label": "Outputs" });
+  }
+
+  get empty() {
+    return !this.element.hasChildNodes();
+  }
+
+  clear() {
+    for (const url of this.#urls.splice(0)) URL.revokeObjectURL(url);
+    this.#displays.clear();
+    this.#terminal = this.#value = null;
+    this.element.replaceChildren();
+  }
+
+  print(stream, text) {
+    if (!text) return;
+    if (this.#terminal?.name !== stream) {
+      this.#terminal = new Terminal(stream);
+      const place = this.#add(this.#terminal.element);
+      place.terminal = this.#terminal;
+      // The value comes last, though it may be heard of first.
+      if (this.#value) this.element.insertBefore(place, this.#value.place);
+    }
+    this.#terminal.write(text);
+  }
+
+  /** A rich output, as in a notebook, or one in place of an earlier one. */
+  display(output) {
+    const id = output.transient?.display_id;
+    const content = this.#rendered(output.data ?? {}, output.metadata ?? {});
+    if (output.output_type === "update_display_data") {
+      for (const place of this.#displays.get(id) ?? []) place.replaceChildren(...content());
+      return;
+    }
+    const place = this.#add(...content());
+    if (output.output_type === "execute_result") this.#value = { place, text: output.data?.["text/plain"] };
+    if (id) this.#displays.set(id, [...(this.#displays.get(id) ?? []), place]);
+    this.#terminal = null;
+  }
+
+  /** The last things, once it is over: what is there twice is shown once; what was cut is said. */
+  finish({ error, truncated = [], skipped_files: skipped = [], state, state_reason: why }) {
+    if (typeof this.#value?.text === "string") this.#withoutEnd("stdout", `${this.#value.text}\n`);
+    if (error) this.#fail(error);
+    if (truncated.length) this.note(`Cut, since there was too much: ${truncated.join(", ")}.`);
+    for (const { path, reason } of skipped) this.note(`${plain(path)} was not stored: ${message(reason)}.`);
+    if (state === "restarted" || state === "lost") this.note(`The variables are gone: ${message(why)}.`, "warning");
+    for (const { terminal } of this.element.children) terminal?.draw();
+  }
+
+  #fail({ name, value, traceback }) {
+    const text = traceback.length ? traceback.join("\n").replace(/\n+$/, "") : `${name}: ${value}`;
+    if (traceback.length) this.#withoutEnd("stderr", `${text}\n`);
+    const terminal = new Terminal("error");
+    terminal.write(text);
+    terminal.draw();
+    this.#add(terminal.element);
+  }
+
+  /** The kernel also prints, for plain callers, what is shown in its own way here; maybe in several pieces. */
+  #withoutEnd(stream, end) {
+    const places = [...this.element.children].filter((place) => place.terminal?.name === stream).reverse();
+    if (!end || !places.map(({ terminal }) => terminal.text).reverse().join("").endsWith(end)) return;
+    let left = end.length;
+    for (const place of places) {
+      const { text } = place.terminal;
+      if (left < text.length) {
+        place.terminal.rewrite(text.slice(0, text.length - left));
+        return;
+      }
+      left -= text.length;
+      place.remove();
+      if (!left) return;
+    }
+  }
+
+  note(text, kind = "") {
+    this.#add(el("p", { class: `note ${kind}` }, text));
+  }
+
+  /** Asks for a line; `answer(text)` is called with it. Resolves when it was given, or was taken away. */
+  ask({ prompt, password }, answer) {
+    this.#terminal = null;
+    const input = el("input", {
+      type: password ? "password" : "text",
+      autocomplete: "off",
+      autocapitalize: "off",
+      spellcheck: "false",
+      "aria-label": plain(prompt) || "Input",
+    });
+    const form = el(
+      "form",
+      {
+        class: "ask",
+        submit: async (event) => {
+          event.preventDefault();
+          input.disabled = true;
+          const given = input.value;
+          if (!(await answer(given))) {
+            input.disabled = false;
+            return;
+          }
+          place.remove();
+          this.print("stdout", `${prompt}${password ? "••••" : given}\n`);
+        },
+      },
+      el("label", {}, el("span", {}, message(prompt)), input),
+      el("button", { type: "submit" }, "Answer"),
+    );
+    const place = this.#add(form);
+    place.classList.add("asks");
+    input.focus({ preventScroll: true });
+    place.scrollIntoView({ block: "nearest" });
+  }
+
+  stopAsking() {
+    for (const place of this.element.querySelectorAll(".asks")) place.remove();
+  }
+
+  #add(...content) {
+    const place = el("div", { class: "output" }, ...content);
+    this.element.append(place);
+    return place;
+  }
+
+  /** How a MIME bundle is shown: a function that makes the elements. */
+  #rendered(data, metadata) {
+    const kind = KINDS.find((mime) => data[mime] !== undefined && data[mime] !== null);
+    return () => {
+      if (kind === undefined) return [this.#unshown(data)];
+      const value = data[kind];
+      if (kind === "application/json") return [this.#text(JSON.stringify(value, null, 2))];
+      if (typeof value !== "string") return [this.#unshown(data)];
+      if (IMAGES.includes(kind)) return [this.#image(kind, value, metadata[kind] ?? {}, data["text/plain"])];
+      if (kind === "text/plain" || kind === "text/latex") return [this.#text(value)];
+      if (value.length > MAX_MARKUP) return [this.#tooLarge(kind, value)];
+      if (kind === "text/markdown") return [this.#markdown(value)];
+      const svg = kind === "image/svg+xml";
+      return [frame(value, svg ? "svg" : "html", svg ? "A drawing" : "HTML output")];
+    };
+  }
+
+  #text(text) {
+    const terminal = new Terminal("value");
+    terminal.write(text.slice(0, MAX_TEXT));
+    terminal.draw();
+    const rest = text.length - MAX_TEXT;
+    if (rest > 0) terminal.element.append(el("div", { class: "cut" }, `${rest.toLocaleString()} more characters.`));
+    return terminal.element;
+  }
+
+  #image(kind, base64, { width, height }, alt) {
+    let blob;
+    try {
+      const bytes = Uint8Array.from(atob(base64.replace(/\s/g, "")), (character) => character.charCodeAt(0));
+      blob = new Blob([bytes], { type: kind });
+    } catch {
+      return el("p", { class: "note" }, "An image that can't be read.");
+    }
+    const url = URL.createObjectURL(blob);
+    this.#urls.push(url);
+    const image = el("img", { src: url, alt: plain(String(alt ?? "An image").slice(0, 300)) });
+    if (Number.isInteger(width)) image.width = Math.min(width, 4000);
+    if (Number.isInteger(height)) image.height = Math.min(height, 4000);
+    const broken = () => image.replaceWith(el("p", { class: "note" }, "An image that can't be read."));
+    image.addEventListener("error", broken, { once: true });
+    const download = () => save(blob, `image.${kind.split("/")[1]}`);
+    return el("figure", {}, image, button("download", "Save the image", download, { class: "quiet over" }));
+  }
+
+  #markdown(text) {
+    const place = el("div");
+    import("./markdown.bundle.js").then(
+      ({ marked }) => place.replaceWith(frame(marked.parse(text, { async: false }), "markdown", "Markdown output")),
+      () => place.replaceWith(this.#text(text)),
+    );
+    return place;
+  }
+
+  #tooLarge(kind, text) {
+    const keep = () => save(new Blob([text], { type: "text/plain" }), "output.txt");
+    return el(
+      "p",
+      { class: "note" },
+      `${kind} of ${Math.round(text.length / 1e6)} million characters is not shown. `,
+      el("button", { type: "button", class: "link", click: keep }, "Save it as text"),
+    );
+  }
+
+  #unshown(data) {
+    const kinds = Object.keys(data).map(plain).join(", ");
+    return el("p", { class: "note" }, kinds ? `${kinds} is not shown here.` : "Nothing to show.");
+  }
+}

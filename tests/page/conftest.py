@@ -1,0 +1,93 @@
+"""One browser, one service with keys and one notebook for most tests of the page."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from tests.conftest import GENEROUS, serving
+from tests.page.driver import Notebook
+from tests.support.api import Api
+from tests.support.process import Service
+
+KEYS = {"ada": "the-key-of-ada-0123456789abcdef", "bob": "the-key-of-bob-0123456789abcdef"}
+
+OpenNotebook = Callable[..., AbstractContextManager[Notebook]]
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium. It ends with this folder's tests: other tests have event loops of their own."""
+    path = shutil.which("chromium")
+    assert path, "these tests need the package chromium; `make test` installs it"
+    with sync_playwright() as playwright:
+        # A busy machine must not fail them.
+        expect.set_options(timeout=20_000)
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="package")
+def keyed(open_service: Callable[..., Service]) -> Iterator[Service]:
+    """A service that wants keys; bob may have one session."""
+    keys = ",".join(f"{name}:{key}" for name, key in KEYS.items())
+    yield from serving(
+        open_service,
+        **GENEROUS,
+        API_KEYS=keys,
+        KEY_MAX_SESSIONS=6,
+        KEY_REQUESTS_PER_MINUTE=0,
+        MAX_FILE_SIZE_MB=1,
+    )
+
+
+@pytest.fixture(scope="package")
+def api(keyed: Service) -> Iterator[Api]:
+    """The API with ada's key: what the page does can be seen there."""
+    client = Api(keyed.base_url, KEYS["ada"])
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="package")
+def open_notebook(browser: Browser, keyed: Service) -> OpenNotebook:
+    """Open the page as somebody who has not been there before; `session` is opened in it."""
+
+    @contextmanager
+    def opened(key: str | None = KEYS["ada"], session: str = "", **options: Any) -> Iterator[Notebook]:
+        options = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light", **options}
+        context = browser.new_context(**options)
+        context.set_default_timeout(30_000)
+        notebook = Notebook(context.new_page(), f"{keyed.base_url}/{session and f'#{session}'}")
+        try:
+            notebook.open(key)
+            yield notebook
+        finally:
+            if key is not None and notebook.session_id:
+                with httpx.Client(base_url=keyed.base_url, headers={"X-API-Key": key}) as client:
+                    client.delete(f"/v1/sessions/{notebook.session_id}")
+            context.close()
+
+    return opened
+
+
+@pytest.fixture(scope="package")
+def shared(open_notebook: OpenNotebook) -> Iterator[Notebook]:
+    """A notebook, with its session, that tests add their cells to."""
+    with open_notebook() as notebook:
+        notebook.run("ready = True")
+        yield notebook
+
+
+@pytest.fixture
+def notebook(shared: Notebook) -> Iterator[Notebook]:
+    """The shared notebook, with an empty last cell; at the end nothing may have gone wrong in the page."""
+    shared.ready()
+    shared.problems.clear()
+    yield shared
+    assert not shared.problems
