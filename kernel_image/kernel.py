@@ -6,6 +6,7 @@ An execute_request may carry options under `contract.CELL_METADATA` in its metad
     stdin                  str    what descriptor 0 gives; absent: end of file at once
     final                  bool   the cell is a whole program: end as a program ends
     cell_id                str    begin when the supervisor is ready for that cell
+    notebook               bool   values and tracebacks are messages only, and not text as well
 
 and the execute_reply's content has, under the same name, {"exit_code": int}.
 """
@@ -87,6 +88,7 @@ class Kernel(IPythonKernel):
         importlib.invalidate_caches()
         shell = self._shell()
         shell.exit_code, shell.error, shell.keeps_results = 0, None, store_history
+        shell.in_notebook = bool(options.get("notebook"))
         finished_badly = False
         self.journal.begin(options.get("cell_id"), keep=not options.get("final"))
         self.program_end.begin()

@@ -17,20 +17,30 @@ class AccessLog:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not log.isEnabledFor(logging.INFO):
+        if scope["type"] == "lifespan" or not log.isEnabledFor(logging.INFO):
             await self._app(scope, receive, send)
             return
         status = 500
 
         async def send_and_note(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 status = message["status"]
+            elif message["type"] == "websocket.accept":
+                status = 101
+                # It may last for days.
+                _note(scope, status)
             await send(message)
 
         try:
             await self._app(scope, receive, send_and_note)
         finally:
-            client = scope.get("client") or ("-", 0)
-            path = quote(scope["path"])
-            log.info('%s:%d %s "%s %s" %d', *client, key_name(scope), scope["method"], path, status)
+            if status != 101:
+                _note(scope, status)
+
+
+def _note(scope: Scope, status: int) -> None:
+    """Without the query, which may have a key."""
+    client = scope.get("client") or ("-", 0)
+    method = scope.get("method", "WEBSOCKET")
+    log.info('%s:%d %s "%s %s" %d', *client, key_name(scope), method, quote(scope["path"]), status)

@@ -49,7 +49,7 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
     if settings.needs_key:
         keyring = Keyring(settings.given_keys, settings.api_keys_file)
         app.open_paths = open_paths(settings.open_pages)
-    rate = RequestRate(settings.key_limits.requests_per_minute)
+    rate = app.state.request_rate = RequestRate(settings.key_limits.requests_per_minute)
     app.add_middleware(Guard, keyring=keyring, rate=rate, open_pages=settings.open_pages)
     install_error_handlers(app)
     return app

@@ -6,6 +6,7 @@ its request has taken, for good.
 """
 
 import asyncio
+import re
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -13,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _HEAD_BYTES: Final = 1 << 16
 _BODY_SEC: Final = 600.0
 """Longest time for a body, however steadily it comes."""
+_SOCKETS: Final = re.compile(rb"/api/kernels/[^/?]+/channels(\?.*)?")
 _TOO_LARGE_HEAD: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
     b"content-length: 92\r\nconnection: close\r\n\r\n"
@@ -102,6 +104,17 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         else:
             self._awaiting = self.loop.call_later(left, self._look)
+
+    # --- WebSockets -------------------------------------------------------------------------------
+
+    def _should_upgrade(self) -> bool:
+        """Elsewhere an upgrade is an offer that is not taken: the request is answered as any other."""
+        is_socket = self.scope["method"] == "GET" and _SOCKETS.fullmatch(self.url) is not None
+        return is_socket and super()._should_upgrade()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._await_no_more()
+        super().handle_websocket_upgrade()
 
     # --- what it does not take --------------------------------------------------------------------
 

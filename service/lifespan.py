@@ -12,6 +12,7 @@ from service import clock
 from service.artifacts import FileStore
 from service.errors import RegistryInUse, RegistryMissing, StorageInUse
 from service.executor import Executor
+from service.gateway.hubs import Hubs
 from service.housekeeping import keep_house
 from service.limits import StorageQuota
 from service.readiness import KernelReadiness, SelfTest
@@ -76,6 +77,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(executor.close)
         sessions = Sessions(executor, pool, registry, session_registry, instance_id)
         app.state.sessions = await stack.enter_async_context(sessions)
+        app.state.hubs = hubs = Hubs(executor, sessions, app.state.request_rate)
+        stack.callback(hubs.close)
         yield
 
 

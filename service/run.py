@@ -73,6 +73,8 @@ class Run:
         self._lease = lease
         self.record: ExecutionRecord
         """The row about it, once it has ended: for the caller to write."""
+        self.reply: JsonObject = {}
+        """What the kernel replied, once it has, believed in nothing."""
         self._images = 0
         self._room = 0
         """Bytes that its files may still have."""
@@ -114,6 +116,7 @@ class Run:
                 output["metadata"][mime] = {**facts, "file_id": stored.file_id}
 
     async def _finish(self, result: CellResult) -> ExecuteResult:
+        self.reply = result.reply
         limit = self._stores.settings.max_output_files
         places = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
 

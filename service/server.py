@@ -7,13 +7,22 @@ from typing import Final
 
 from service.app import create_app
 from service.errors import StartError
+from service.gateway import kernels, socket
 from service.keyring import SHORT_KEY
 from service.lifespan import lifespan
 from service.routes import execute, files, health, session_files, sessions
 from service.serving import bind, configure_logging, serve
 from service.settings import Settings, load_settings
 
-ROUTERS: Final = (health.router, execute.router, files.router, session_files.router, sessions.router)
+ROUTERS: Final = (
+    health.router,
+    execute.router,
+    files.router,
+    session_files.router,
+    sessions.router,
+    kernels.router,
+    socket.router,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +44,14 @@ def main() -> None:
         _warn_of_missing_keys(settings)
         with bind(settings.host, settings.port) as sock:
             app.state.socket = sock
-            timeout_sec = settings.client_timeout_sec
-            serve(app, settings.host, sock, timeout_sec, needs_key=settings.needs_key)
+            serve(
+                app,
+                settings.host,
+                sock,
+                settings.client_timeout_sec,
+                settings.max_request_bytes,
+                needs_key=settings.needs_key,
+            )
     except StartError as error:
         sys.exit(_complain(error, 1))
     except KeyboardInterrupt:

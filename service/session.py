@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from service import clock
@@ -21,12 +21,20 @@ from service.run import Conclude, Run, State
 from service.session_registry import SessionRegistry
 from service.session_schemas import BashRequest, BashResponse, SessionExecuteRequest
 from sessions.errors import KernelEnded, SupervisorFailed
-from sessions.models import Cell, CellEvent, CellResult, Command, OutputChunk
+from sessions.models import Budget, Cell, CellEvent, CellResult, Command, KernelMessage, OutputChunk
 from sessions.sandbox import Sandbox
 
 _GRACE_SEC: Final = 2.0
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CellLimits:
+    """What code may use whose limits are not those of the API."""
+
+    timeout_sec: float
+    budget: Budget
 
 
 class Session:
@@ -56,6 +64,10 @@ class Session:
         self._number = 0
         self._task: asyncio.Task[None] | None = None
         self._closed: Exception | None = None
+        self.ended = asyncio.Event()
+        """Set when the session is over, or this life of the service is."""
+        self.on_new_kernel: Callable[[bool], None] = lambda _: None
+        """Called when a kernel has taken the place of another, with whether somebody asked for that."""
         self._ending: asyncio.Task[None] | None = None
 
     @property
@@ -67,8 +79,15 @@ class Session:
         """Whether code is running."""
         return self._turn.locked()
 
-    async def _take_turn(self) -> None:
-        """Wait, in order of arrival, until nothing else runs. Raises `SessionBusy`."""
+    async def _take_turn(self, *, patiently: bool = False) -> None:
+        """Wait, in order of arrival, until nothing else runs.
+
+        Raises:
+            SessionBusy: too many wait, or it takes too long; never for who waits `patiently`.
+        """
+        if patiently:
+            await self._turn.acquire()
+            return
         settings = self._executor.stores.settings
         if self.busy and self._waiting >= settings.session_queue_size:
             raise SessionBusy(self.session_id)
@@ -93,15 +112,30 @@ class Session:
         """
         cell = self._executor.cell_of(request, final=False, allow_stdin=request.allow_stdin)
         inputs = await self._executor.check_inputs(request.files, self.record.owner)
-        async with AsyncExitStack() as counted:
-            counted.enter_context(self._executor.running.one_of(self.record.owner))
-            await self._take_turn()
-            return await self._execute(request, cell, inputs, counted.pop_all())
-        raise AssertionError("unreachable")
+        live, note = await self._execute(cell, inputs, None)
+        if request.detach:
+            await note.write()
+        return live
+
+    async def run_cell(self, cell: Cell, limits: CellLimits) -> LiveCell:
+        """As `execute`, for a cell whose caller waits for its turn as long as it takes."""
+        live, _ = await self._execute(replace(cell, timeout_sec=limits.timeout_sec), [], limits)
+        return live
 
     async def _execute(
-        self, request: SessionExecuteRequest, cell: Cell, inputs: list[Input], held: AsyncExitStack
-    ) -> LiveCell:
+        self, cell: Cell, inputs: list[Input], limits: CellLimits | None
+    ) -> tuple[LiveCell, CellNote]:
+        """Begin a cell when it is its turn; with `limits` of its own it waits for that patiently."""
+        budget = self._executor.budget if limits is None else limits.budget
+        async with AsyncExitStack() as counted:
+            counted.enter_context(self._executor.running.one_of(self.record.owner))
+            await self._take_turn(patiently=limits is not None)
+            return await self._begin_to_follow(cell, inputs, budget, counted.pop_all())
+        raise AssertionError("unreachable")
+
+    async def _begin_to_follow(
+        self, cell: Cell, inputs: list[Input], budget: Budget, held: AsyncExitStack
+    ) -> tuple[LiveCell, CellNote]:
         """Begin a cell, whose turn it is; `held` is closed when it is over."""
         try:
             async with held as stack:
@@ -109,15 +143,15 @@ class Session:
                     cell_id=cell.cell_id,
                     session_id=self.session_id,
                     number=self._number + 1,
-                    code=request.code,
+                    code=cell.code,
                     state="running",
                     started_at=clock.now(),
-                    timeout_ms=request.timeout_ms,
+                    timeout_ms=round(cell.timeout_sec * 1000),
                 )
                 cell = replace(cell, note=json.dumps(asdict(record), ensure_ascii=False))
                 try:
                     await self._executor.stage(self.sandbox, inputs, self.record.owner)
-                    events, in_new_kernel = await self._begin(stack, cell)
+                    events, in_new_kernel = await self._begin(stack, cell, budget)
                 except SupervisorFailed as error:
                     raise await self._recover(error) from error
                 self._number += 1
@@ -128,13 +162,12 @@ class Session:
         except BaseException:
             self._turn.release()
             raise
-        if request.detach:
-            await note.write()
-        return live
+        return live, note
 
-    async def _begin(self, stack: AsyncExitStack, cell: Cell) -> tuple[AsyncGenerator[CellEvent], bool]:
+    async def _begin(
+        self, stack: AsyncExitStack, cell: Cell, budget: Budget
+    ) -> tuple[AsyncGenerator[CellEvent], bool]:
         """Begin a cell; also gives whether it is in a new kernel, the old one having ended meanwhile."""
-        budget = self._executor.budget
         try:
             return await stack.enter_async_context(self.sandbox.begin(cell, budget)), False
         except KernelEnded:
@@ -175,6 +208,7 @@ class Session:
         failure: Exception | None = None
         try:
             async for event in run.events():
+                live.reply = run.reply
                 live.add(event)
             live.end()
             # The caller's turn comes first.
@@ -211,7 +245,7 @@ class Session:
         response = live.gathered()
         if response.execution_count is not None:
             self.execution_count = response.execution_count
-        self.record = replace(self.record, last_used_at=clock.now())
+        self.used()
         await note.done(response.model_dump(), run.record)
 
     async def _conclude(self, result: CellResult, _: ExecutionRecord) -> tuple[State, str]:
@@ -234,11 +268,16 @@ class Session:
             )
         return state, reason
 
-    async def _start_kernel(self) -> None:
+    async def _start_kernel(self, *, asked: bool = False) -> None:
         await self.sandbox.start_kernel()
         self.execution_count = 0
         key = self.sandbox.connection.kernel_key
         await self._registry.update_container_key(self.sandbox.container_id, key)
+        self.on_new_kernel(asked)
+
+    def used(self) -> None:
+        """It has been used just now; the registry is told another time."""
+        self.record = replace(self.record, last_used_at=clock.now())
 
     async def _touch(self) -> None:
         now = clock.now()
@@ -287,12 +326,49 @@ class Session:
         if self.busy and self.cell is not None and not self.cell.over:
             await self.sandbox.kill_kernel()
         async with self._own_turn():
-            await self._start_kernel()
+            await self._start_kernel(asked=True)
             await self._touch()
 
+    async def revive(self) -> None:
+        """Replace a kernel that has ended while nothing ran.
+
+        Raises:
+            SupervisorFailed: the container is lost, or slow.
+        """
+        async with self._own_turn(patiently=True):
+            if not await self.sandbox.has_kernel():
+                await self._start_kernel()
+
+    async def handle(self, message: KernelMessage, limits: CellLimits) -> AsyncGenerator[OutputChunk]:
+        """Have the kernel handle a message that is no cell but runs code, when it is its turn.
+
+        It has the limits of a cell, and no place in the history. Gives what the code prints.
+
+        Raises:
+            SupervisorFailed: the container did not do as agreed, and is put right.
+        """
+        owner = self.record.owner
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._executor.running.one_of(owner, runs_already=True))
+            await stack.enter_async_context(self._own_turn(patiently=True))
+            try:
+                begun = self.sandbox.begin_message(message, limits.budget, limits.timeout_sec)
+                async for event in await stack.enter_async_context(begun):
+                    if isinstance(event, OutputChunk):
+                        yield event
+                    elif isinstance(event, CellResult):
+                        self.used()
+                        if not event.kernel_alive:
+                            await self._start_kernel()
+            except KernelEnded:
+                # Whatever the message was about is gone with the old one.
+                await self._start_kernel()
+            except SupervisorFailed as error:
+                raise await self._recover(error) from error
+
     @asynccontextmanager
-    async def _own_turn(self) -> AsyncIterator[None]:
-        await self._take_turn()
+    async def _own_turn(self, *, patiently: bool = False) -> AsyncIterator[None]:
+        await self._take_turn(patiently=patiently)
         try:
             yield
         finally:
@@ -382,6 +458,7 @@ class Session:
     async def close(self, failure: Exception) -> None:
         """Let go: who follows the running cell gets `failure`. The container stays."""
         self._closed = failure
+        self.ended.set()
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait({self._task})

@@ -32,6 +32,7 @@ from sessions.models import (
     Display,
     InputRequest,
     JsonObject,
+    KernelMessage,
     OutputChunk,
     Stream,
 )
@@ -55,7 +56,7 @@ _STREAMS: Final[dict[int, Stream]] = {contract.FRAME_STDOUT: "stdout", contract.
 
 
 class Execution:
-    """Follows one cell once. Use `of_cell`, `of_attached_cell` or `of_command`."""
+    """Follows one cell once. Use `of_cell`, `of_message`, `of_attached_cell` or `of_command`."""
 
     def __init__(self, supervisor: SupervisorClient, budget: Budget, timeout_sec: float) -> None:
         self._supervisor = supervisor
@@ -66,6 +67,8 @@ class Execution:
         self._kill: Callable[[], Awaitable[None]] = supervisor.kill_kernel
         self._settles = True
         """Whether the supervisor has to be told that the cell is over; else it knows."""
+        self._is_cell = True
+        """Whether the kernel itself tells the supervisor that it is over, which else is told here."""
         self._is_deaf = False
         """Whether the kernel hung up: it has ended, or the code has cut its own voice off."""
         self._asks = False
@@ -96,6 +99,21 @@ class Execution:
         request_id = kernel.request(cell)
         self._over = lambda: self._run_in_kernel(kernel, request_id)
         self._asks = cell.allow_stdin
+        return self
+
+    @classmethod
+    def of_message(
+        cls,
+        supervisor: SupervisorClient,
+        kernel: KernelClient,
+        message: KernelMessage,
+        budget: Budget,
+        timeout_sec: float,
+    ) -> "Execution":
+        """A message that makes the kernel run code but is no cell, such as a widget's; it has no reply."""
+        self = cls(supervisor, budget, timeout_sec)
+        self._over = lambda: self._handled(kernel, message)
+        self._is_cell = False
         return self
 
     @classmethod
@@ -193,7 +211,7 @@ class Execution:
     async def _make_sure_of_end(self) -> None:
         """The kernel ends the cell itself, unless the program has taken its journal away."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_END_SEC):
+            async with asyncio.timeout(_END_SEC if self._is_cell else 0):
                 await self._ended.wait()
         if not self._ended.is_set():
             await self._supervisor.settle()
@@ -219,6 +237,17 @@ class Execution:
                 self._leave_out()
         finally:
             publishing.cancel()
+
+    async def _handled(self, kernel: KernelClient, message: KernelMessage) -> None:
+        """Have the kernel handle it. What it shows is not kept: whoever sent it follows the kernel."""
+        kernel.tell(message)
+        try:
+            async for published in kernel.outputs(message.message_id):
+                if published.is_idle:
+                    return
+        except ChannelBroken:
+            self._is_deaf = True
+        await asyncio.sleep(float("inf"))
 
     async def _publish(self, kernel: KernelClient, request_id: str, idle: asyncio.Event) -> None:
         """Read on after `idle`, which the code can say itself: what is not read here piles up."""
@@ -355,6 +384,7 @@ class Execution:
             stdout_bytes=self._end.stdout_bytes,
             stderr_bytes=self._end.stderr_bytes,
             cpu_sec=self._end.cpu_sec,
+            reply=self._reply,
         )
 
     def _verdict(self) -> tuple[int | None, CellError | None]:

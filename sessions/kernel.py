@@ -8,7 +8,7 @@ import asyncio
 import hmac
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from jupyter_client.session import DELIM, Session
@@ -16,7 +16,7 @@ from jupyter_client.session import DELIM, Session
 from kernel_image import contract
 from sessions.channel import Channel, ChannelBroken, Received
 from sessions.errors import SupervisorFailed
-from sessions.models import Cell, Connection, JsonObject
+from sessions.models import Cell, Connection, JsonObject, KernelMessage
 from sessions.plain_json import Plain, TooManyValues, parse
 
 _MESSAGES: Final = 100_000
@@ -25,6 +25,9 @@ _BYTES: Final = 1 << 28
 _HEADER_BYTES: Final = 1 << 16
 _LARGE_BYTES: Final = 1 << 18
 """Content that is read on a thread, so that others have their turn."""
+_PARTS: Final = 4
+"""Header, parent header, metadata and content; buffers follow."""
+_OPEN_SEC: Final = 2.0
 _MESSAGE_WEIGHT: Final = 512
 _VALUE_WEIGHT: Final = 16
 _RESEND_SEC: Final = 0.2
@@ -47,6 +50,14 @@ class Message:
     def is_idle(self) -> bool:
         """Whether the kernel says that it has published all."""
         return self.kind == "status" and self.content.get("execution_state") == "idle"
+
+
+@dataclass(frozen=True)
+class Relayed:
+    """What came over a channel, None if it was too large or made no sense, and its size in bytes."""
+
+    message: KernelMessage | None
+    size_bytes: int
 
 
 class KernelClient:
@@ -96,10 +107,11 @@ class KernelClient:
             "cell_id": cell.cell_id,
             "last_line_interactive": cell.last_line_interactive,
             "final": cell.final,
+            "notebook": cell.asked is not None,
         }
         if cell.stdin is not None:
             options["stdin"] = cell.stdin
-        content = {
+        content: JsonObject = {
             "code": cell.code,
             "silent": False,
             "store_history": cell.counted,
@@ -107,7 +119,17 @@ class KernelClient:
             "allow_stdin": cell.allow_stdin,
             "stop_on_error": False,
         }
-        return self._send("execute_request", content, {contract.CELL_METADATA: options})
+        metadata: JsonObject = {contract.CELL_METADATA: options}
+        if cell.asked is None:
+            return self._send("execute_request", content, metadata)
+        for name in ("silent", "user_expressions"):
+            content[name] = cell.asked.content.get(name, content[name])
+        self.tell(replace(cell.asked, metadata=cell.asked.metadata | metadata, content=content))
+        return cell.asked.message_id
+
+    def tell(self, message: KernelMessage) -> None:
+        """Send a message of somebody else's, whose id may be one that the code can guess."""
+        self._shell.send(_packed(self._session, message))
 
     def _send(self, kind: str, content: JsonObject, metadata: JsonObject | None = None) -> str:
         message = self._session.msg(kind, content, metadata=metadata)
@@ -157,11 +179,7 @@ class KernelClient:
         if not received.frames:
             return Message("", {}, received.size_bytes, too_large=True)
         try:
-            after = received.frames.index(DELIM) + 1
-            signature, header, parent, metadata, content, *_ = received.frames[after:]
-            signed = self._session.sign([header, parent, metadata, content])
-            if not hmac.compare_digest(signed, signature) or len(header) + len(parent) > _HEADER_BYTES:
-                return None
+            header, parent, _, content, *_ = _opened(self._session, received.frames)
             kind = parse(header).value["msg_type"]
             if parse(parent).value["msg_id"] != request_id or not isinstance(kind, str):
                 return None
@@ -180,6 +198,89 @@ class KernelClient:
     def close(self) -> None:
         self._shell.close()
         self._iopub.close()
+
+
+class Relay:
+    """Shell and iopub of one kernel for somebody else's messages, beside the channels that run cells.
+
+    What is published goes to both, and what nobody receives waits in the kernel.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        container = connection.container
+        self._session = Session(key=connection.kernel_key.encode(), signature_scheme="hmac-sha256")
+        self._shell = Channel(container.host, container.ports[contract.SHELL_PORT], b"DEALER")
+        self._iopub = Channel(container.host, container.ports[contract.IOPUB_PORT], b"SUB")
+
+    async def open(self) -> None:
+        """Connect. Raises `ChannelBroken`."""
+        async with asyncio.timeout(_OPEN_SEC):
+            await self._iopub.open()
+            await self._shell.open()
+
+    def tell(self, message: KernelMessage) -> None:
+        """Send a message to the kernel, or into the void where the connection is broken."""
+        self._shell.send(_packed(self._session, message))
+
+    async def reply(self) -> Relayed:
+        """The next message of the shell channel. Raises `ChannelBroken`."""
+        return await self._read(await self._shell.receive())
+
+    async def published(self) -> Relayed:
+        """The next message that the kernel publishes. Raises `ChannelBroken`."""
+        return await self._read(await self._iopub.receive())
+
+    async def _read(self, received: Received) -> Relayed:
+        nothing = Relayed(None, received.size_bytes)
+        if not received.frames:
+            return nothing
+        try:
+            parts = _opened(self._session, received.frames)
+            header, parent, metadata = (_object(part) for part in parts[:3])
+            if not isinstance(header["msg_type"], str):
+                return nothing
+            content = (await _parse_content(parts[3])).value
+        except (ValueError, RecursionError, KeyError, TypeError):
+            return nothing
+        if not isinstance(content, dict):
+            return nothing
+        message = KernelMessage(header, parent, metadata, content, tuple(parts[4:]))
+        return Relayed(message, received.size_bytes)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._shell.close()
+        self._iopub.close()
+
+
+def _packed(session: Session, message: KernelMessage) -> list[bytes]:
+    """The frames of a message, signed."""
+    parts = {
+        "header": message.header,
+        "parent_header": message.parent_header,
+        "metadata": message.metadata,
+        "content": message.content,
+    }
+    return [*session.serialize(parts), *message.buffers]
+
+
+def _opened(session: Session, frames: list[bytes]) -> list[bytes]:
+    """Header, parent header, metadata, content and buffers. Raises `ValueError`: it is not signed so."""
+    after = frames.index(DELIM) + 1
+    signature, *parts = frames[after:]
+    if len(parts) < _PARTS or not hmac.compare_digest(session.sign(parts[:_PARTS]), signature):
+        raise ValueError("not a signed message")
+    if len(parts[0]) + len(parts[1]) > _HEADER_BYTES:
+        raise ValueError("a header that is too large")
+    return parts
+
+
+def _object(text: bytes) -> JsonObject:
+    """A JSON object. Raises `ValueError`: it is none."""
+    value = parse(text).value
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    return value
 
 
 async def _parse_content(content: bytes) -> Plain:

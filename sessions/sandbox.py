@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
@@ -15,7 +16,16 @@ from sessions.engine import Engine
 from sessions.errors import SupervisorFailed
 from sessions.execution import Execution
 from sessions.kernel import KernelClient
-from sessions.models import Budget, Cell, CellEvent, Command, Connection, ContainerSpec, WorkspaceEntry
+from sessions.models import (
+    Budget,
+    Cell,
+    CellEvent,
+    Command,
+    Connection,
+    ContainerSpec,
+    KernelMessage,
+    WorkspaceEntry,
+)
 from sessions.supervisor_client import SupervisorClient
 
 CellEvents = AsyncGenerator[CellEvent]
@@ -192,14 +202,32 @@ class Sandbox:
         Raises:
             SupervisorFailed: on entry, the container did not take it, and no code has run.
         """
-        if not self._channels.is_connected:
-            # The code may have hung up, and may never answer again: the cell's time limit says so.
-            with contextlib.suppress(SupervisorFailed):
-                await self._channels.wait_until_ready(_AGAIN_SEC)
+        await self._listen_again()
         execution = Execution.of_cell(self._supervisor, self._channels, cell, budget)
         begun = self._supervisor.begin_cell(cell.cell_id, budget, note=cell.note)
         async with begun as frames, aclosing(execution.events(frames)) as events:
             yield events
+
+    async def _listen_again(self) -> None:
+        if not self._channels.is_connected:
+            # The code may have hung up, and may never answer again: the cell's time limit says so.
+            with contextlib.suppress(SupervisorFailed):
+                await self._channels.wait_until_ready(_AGAIN_SEC)
+
+    @asynccontextmanager
+    async def begin_message(
+        self, message: KernelMessage, budget: Budget, timeout_sec: float
+    ) -> AsyncIterator[CellEvents]:
+        """As `begin`, for a message that makes the kernel run code and has no reply."""
+        await self._listen_again()
+        async with self._supervisor.begin_cell(uuid.uuid4().hex, budget, is_message=True) as frames:
+            execution = Execution.of_message(self._supervisor, self._channels, message, budget, timeout_sec)
+            async with aclosing(execution.events(frames)) as events:
+                yield events
+
+    async def has_kernel(self) -> bool:
+        """Whether there is one; it need not answer."""
+        return await self._supervisor.has_kernel()
 
     @asynccontextmanager
     async def begin_command(self, command: Command, budget: Budget) -> AsyncIterator[CellEvents]:

@@ -1,0 +1,57 @@
+"""A WebSocket connection that waits for nobody for long, and is as silent in the log as the others."""
+
+import asyncio
+import logging
+from typing import Final
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+_NO_HANDSHAKE: Final = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: 76\r\n"
+    b"connection: close\r\n\r\n"
+    b'{"detail":"This is no handshake of a WebSocket","code":"invalid_handshake"}\n'
+)
+_quiet = logging.getLogger(__name__)
+"""In place of uvicorn's, which tells the whole address, with the key that may be in it."""
+_quiet.setLevel(logging.CRITICAL)
+
+
+class Socket(WebSocketsSansIOProtocol):
+    """Hangs up on a client that does not take what it is sent for `patience_sec`."""
+
+    patience_sec: float = 30.0
+    _unread: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.logger = self.conn.logger = _quiet
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """The whole head comes with the first call: one that is no handshake gets no second."""
+        super().data_received(data)
+        if not self.handshake_initiated and not self.transport.is_closing():
+            self.transport.write(_NO_HANDSHAKE)
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(self.patience_sec, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._wait_no_more()
+        super().resume_writing()
+
+    def _wait_no_more(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+
+def patient_socket_for(seconds: float) -> type[WebSocketsSansIOProtocol]:
+    """The protocol of WebSockets whose clients may let what they are sent lie for so long."""
+    return type("Socket", (Socket,), {"patience_sec": seconds})
