@@ -103,7 +103,9 @@ class Shell(ZMQInteractiveShell):
         if too_long:
             self._last_traceback = [text[:_MAX_ERROR_CHARACTERS]]
         else:
-            super()._showtraceback(etype, evalue, stb)
+            # A notebook puts each entry on a line of its own.
+            shown = [entry.rstrip("\n") for entry in stb] if self.in_notebook else stb
+            super()._showtraceback(etype, evalue, shown)
 
     def system(self, cmd: str) -> None:
         """`!cmd`: a plain child process on the program's own descriptors, so that output is in order."""

@@ -16,11 +16,20 @@ from service.registry import Registry
 from service.schemas import ExecuteResult, ExecutionError, SkippedFile, WorkspaceFile
 from service.settings import MIB, Settings
 from sessions.errors import SupervisorFailed
-from sessions.models import CellEvent, CellResult, ChangedFile, Display, InputRequest, JsonObject, OutputChunk
+from sessions.models import (
+    CellEvent,
+    CellResult,
+    ChangedFile,
+    Display,
+    InputRequest,
+    JsonObject,
+    Mark,
+    OutputChunk,
+)
 from sessions.sandbox import Sandbox
 
 State = Literal["kept", "restarted", "lost"]
-RunEvent = OutputChunk | Display | InputRequest | ExecuteResult
+RunEvent = OutputChunk | Mark | Display | InputRequest | ExecuteResult
 Conclude = Callable[[CellResult, ExecutionRecord], Awaitable[tuple[State, str]]]
 """Sees to the kernel, and to the row, after a cell; returns what became of the state, and why."""
 

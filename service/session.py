@@ -21,7 +21,7 @@ from service.run import Conclude, Run, State
 from service.session_registry import SessionRegistry
 from service.session_schemas import BashRequest, BashResponse, SessionExecuteRequest
 from sessions.errors import KernelEnded, SupervisorFailed
-from sessions.models import Budget, Cell, CellEvent, CellResult, Command, KernelMessage, OutputChunk
+from sessions.models import Budget, Cell, CellEvent, CellResult, Command, KernelMessage, Mark, OutputChunk
 from sessions.sandbox import Sandbox
 
 _GRACE_SEC: Final = 2.0
@@ -63,6 +63,9 @@ class Session:
         self._waiting = 0
         self._number = 0
         self._task: asyncio.Task[None] | None = None
+        self.is_settled = asyncio.Event()
+        """Cleared while a kernel takes the place of another."""
+        self.is_settled.set()
         self._closed: Exception | None = None
         self.ended = asyncio.Event()
         """Set when the session is over, or this life of the service is."""
@@ -269,7 +272,11 @@ class Session:
         return state, reason
 
     async def _start_kernel(self, *, asked: bool = False) -> None:
-        await self.sandbox.start_kernel()
+        self.is_settled.clear()
+        try:
+            await self.sandbox.start_kernel()
+        finally:
+            self.is_settled.set()
         self.execution_count = 0
         key = self.sandbox.connection.kernel_key
         await self._registry.update_container_key(self.sandbox.container_id, key)
@@ -339,7 +346,7 @@ class Session:
             if not await self.sandbox.has_kernel():
                 await self._start_kernel()
 
-    async def handle(self, message: KernelMessage, limits: CellLimits) -> AsyncGenerator[OutputChunk]:
+    async def handle(self, message: KernelMessage, limits: CellLimits) -> AsyncGenerator[OutputChunk | Mark]:
         """Have the kernel handle a message that is no cell but runs code, when it is its turn.
 
         It has the limits of a cell, and no place in the history. Gives what the code prints.
@@ -354,7 +361,7 @@ class Session:
             try:
                 begun = self.sandbox.begin_message(message, limits.budget, limits.timeout_sec)
                 async for event in await stack.enter_async_context(begun):
-                    if isinstance(event, OutputChunk):
+                    if isinstance(event, OutputChunk | Mark):
                         yield event
                     elif isinstance(event, CellResult):
                         self.used()

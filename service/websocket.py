@@ -6,14 +6,15 @@ from typing import Final
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+_BODY: Final = b'{"detail":"This is no handshake of a WebSocket","code":"invalid_handshake"}'
 _NO_HANDSHAKE: Final = (
-    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: 76\r\n"
-    b"connection: close\r\n\r\n"
-    b'{"detail":"This is no handshake of a WebSocket","code":"invalid_handshake"}\n'
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+    b"connection: close\r\n\r\n%s" % (len(_BODY), _BODY)
 )
+_INVALID_DATA: Final = 1007
 _quiet = logging.getLogger(__name__)
 """In place of uvicorn's, which tells the whole address, with the key that may be in it."""
-_quiet.setLevel(logging.CRITICAL)
+_quiet.setLevel(logging.WARNING)
 
 
 class Socket(WebSocketsSansIOProtocol):
@@ -36,6 +37,18 @@ class Socket(WebSocketsSansIOProtocol):
         if not self.handshake_initiated and not self.transport.is_closing():
             self.transport.write(_NO_HANDSHAKE)
             self.transport.close()
+
+    def send_receive_event_to_app(self) -> None:
+        """Text that is none is the client's business, and none of the log's."""
+        try:
+            if self.curr_msg_data_type == "text":
+                b"".join(self.frames).decode()
+        except UnicodeDecodeError:
+            self.frames = []
+            self.conn.fail(_INVALID_DATA)
+            self.handle_parser_exception()
+        else:
+            super().send_receive_event_to_app()
 
     def pause_writing(self) -> None:
         super().pause_writing()

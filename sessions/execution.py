@@ -23,6 +23,7 @@ from sessions.cell_end import CellEnd, Death
 from sessions.channel import ChannelBroken
 from sessions.errors import SupervisorFailed
 from sessions.kernel import KernelClient, Message
+from sessions.marks import MarkFinder
 from sessions.models import (
     Budget,
     Cell,
@@ -33,6 +34,7 @@ from sessions.models import (
     InputRequest,
     JsonObject,
     KernelMessage,
+    Mark,
     OutputChunk,
     Stream,
 )
@@ -78,6 +80,9 @@ class Execution:
         self._decoders = {kind: codecs.getincrementaldecoder("utf-8")("replace") for kind in _STREAMS}
         self._received = dict.fromkeys(_STREAMS, 0)
         self._record: asyncio.Future[JsonObject] = asyncio.get_running_loop().create_future()
+        self._finder: MarkFinder | None = None
+        self._has_marks = False
+        self._marks = 0
         self._chunks = 0
         self._gathered: dict[int, str] = dict.fromkeys(_STREAMS, "")
         self._prompts = 0
@@ -96,6 +101,8 @@ class Execution:
     ) -> "Execution":
         """A cell that the kernel is now asked to run, once its supervisor knows of it."""
         self = cls(supervisor, budget, cell.timeout_sec)
+        self._finder = kernel.mark_finder()
+        self._has_marks = cell.asked is not None
         request_id = kernel.request(cell)
         self._over = lambda: self._run_in_kernel(kernel, request_id)
         self._asks = cell.allow_stdin
@@ -114,6 +121,8 @@ class Execution:
         self = cls(supervisor, budget, timeout_sec)
         self._over = lambda: self._handled(kernel, message)
         self._is_cell = False
+        self._finder = kernel.mark_finder()
+        self._has_marks = True
         return self
 
     @classmethod
@@ -302,7 +311,11 @@ class Execution:
                 self._received[kind] += len(payload)
                 if self._received[kind] > self._budget.output_bytes:
                     raise SupervisorFailed("more text than it was told to pass on")
-                self._emit_text(kind, self._decoders[kind].decode(payload))
+                self._take_text(kind, payload)
+        if self._finder is not None:
+            self._emit_text(
+                contract.FRAME_STDOUT, self._decoders[contract.FRAME_STDOUT].decode(self._finder.rest())
+            )
         for kind in _STREAMS:
             if self._is_cut(kind):
                 limit = self._budget.output_bytes
@@ -311,6 +324,19 @@ class Execution:
                 self._emit_text(kind, self._decoders[kind].decode(b"", final=True))
         self._tell_of_death()
         self._emit_gathered()
+
+    def _take_text(self, kind: int, payload: bytes) -> None:
+        """Pass on text; where it has marks, what they say in place of them."""
+        if kind != contract.FRAME_STDOUT or self._finder is None:
+            self._emit_text(kind, self._decoders[kind].decode(payload))
+            return
+        for piece in self._finder.feed(payload):
+            if isinstance(piece, bytes):
+                self._emit_text(kind, self._decoders[kind].decode(piece))
+            elif self._has_marks and self._marks < _CHUNKS:
+                self._marks += 1
+                self._emit_gathered()
+                self._events.put_nowait(Mark(piece))
 
     def _hear(self, payload: bytes) -> None:
         """What the kernel says of the cell; the user's code can say it too, so nothing is believed."""

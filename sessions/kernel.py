@@ -16,6 +16,7 @@ from jupyter_client.session import DELIM, Session
 from kernel_image import contract
 from sessions.channel import Channel, ChannelBroken, Received
 from sessions.errors import SupervisorFailed
+from sessions.marks import MarkFinder
 from sessions.models import Cell, Connection, JsonObject, KernelMessage
 from sessions.plain_json import Plain, TooManyValues, parse
 
@@ -68,6 +69,10 @@ class KernelClient:
         self._session = Session(key=connection.kernel_key.encode(), signature_scheme="hmac-sha256")
         self._shell = Channel(container.host, container.ports[contract.SHELL_PORT], b"DEALER")
         self._iopub = Channel(container.host, container.ports[contract.IOPUB_PORT], b"SUB")
+
+    def mark_finder(self) -> MarkFinder:
+        """What takes this kernel's marks out of its text."""
+        return MarkFinder(self._session.key.decode())
 
     @property
     def is_connected(self) -> bool:

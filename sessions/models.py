@@ -155,6 +155,13 @@ class OutputChunk:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """Here in its text a notebook's cell has published the message of that id, or says so."""
+
+    message_id: str
+
+
+@dataclass(frozen=True)
 class Display:
     """A rich output, as it comes: an nbformat display_data or execute_result.
 
@@ -221,4 +228,4 @@ class CellResult:
     """What the kernel replied, believed in nothing; empty where it did not."""
 
 
-CellEvent = OutputChunk | Display | InputRequest | CellResult
+CellEvent = OutputChunk | Mark | Display | InputRequest | CellResult

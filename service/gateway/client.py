@@ -18,7 +18,7 @@ from service.gateway.wire import pack
 from service.live_cell import LiveCell
 from service.schemas import ExecuteResult
 from sessions.errors import SessionsError
-from sessions.models import Cell, InputRequest, JsonObject, KernelMessage, OutputChunk
+from sessions.models import Cell, InputRequest, JsonObject, KernelMessage, Mark, OutputChunk
 
 if TYPE_CHECKING:
     from service.gateway.hub import Hub
@@ -164,7 +164,10 @@ class Client:
             try:
                 async with aclosing(printed) as chunks:
                     async for chunk in chunks:
-                        hub.publish_text(chunk.stream, chunk.text, message.header)
+                        if isinstance(chunk, Mark):
+                            await running.mark(chunk.message_id)
+                        else:
+                            hub.publish_text(chunk.stream, chunk.text, message.header)
             except (ServiceError, SessionsError) as error:
                 hub.publish_text("stderr", f"{error}\n", message.header)
             await running.published(_PUBLISHED_SEC)
@@ -176,7 +179,7 @@ class Client:
             try:
                 hub.rate.count(hub.session.record.owner)
                 live = await hub.session.run_cell(self._cell(message), hub.limits)
-                result = await self._follow(live, message)
+                result = await self._follow(live, message, running)
                 if result.state == "kept":
                     await running.published(_PUBLISHED_SEC)
                 reply = replies.of_result(result, live.reply)
@@ -207,12 +210,14 @@ class Client:
             asked=replies.asked(message, silent=silent),
         )
 
-    async def _follow(self, live: LiveCell, message: KernelMessage) -> ExecuteResult:
+    async def _follow(self, live: LiveCell, message: KernelMessage, running: Running) -> ExecuteResult:
         """Tell of what the cell prints and asks, up to its end. Raises what made it fail."""
         async for event in live.follow():
             match event:
                 case OutputChunk():
                     self._hub.publish_text(event.stream, event.text, message.header)
+                case Mark():
+                    await running.mark(event.message_id)
                 case InputRequest():
                     asked = {"prompt": event.prompt, "password": event.password}
                     self.send("stdin", self._hub.message("input_request", asked, message.header))

@@ -19,7 +19,7 @@ from service import clock
 from service.errors import TooManyConnections
 from service.gateway import wire
 from service.gateway.client import Client
-from service.gateway.running import Running
+from service.gateway.running import MARKED, Running
 from service.gateway.wire import Packed, pack
 from service.limits import RequestRate
 from service.session import CellLimits, Session
@@ -194,6 +194,7 @@ class Hub:
                 await self._revive()
                 refused_since = time.monotonic()
             await asyncio.sleep(_RETRY_SEC)
+            await self.session.is_settled.wait()
 
     async def _revive(self) -> None:
         try:
@@ -244,12 +245,18 @@ class Hub:
         while True:
             relayed = await self._paced(await relay.published())
             if relayed.message is not None and relayed.message.kind in _PUBLISHED:
-                self._take(relayed.message, relayed.size_bytes)
+                await self._take(relayed.message, relayed.size_bytes)
 
-    def _take(self, message: KernelMessage, size_bytes: int) -> None:
+    async def _take(self, message: KernelMessage, size_bytes: int) -> None:
         running = self._running.get(message.parent_id or "")
-        if running is None or running.lets_pass(message, size_bytes):
+        if running is None:
             self._broadcast(message)
+            return
+        if message.kind in MARKED:
+            await running.text_before(message.message_id)
+        if running.lets_pass(message, size_bytes):
+            self._broadcast(message)
+            running.told(message.message_id)
         elif running.says_left_out():
             note = {"text/plain": f"[output left out: over the limit of {running.limit_bytes} bytes]"}
             self.publish("display_data", {"data": note, "metadata": {}}, running.header)
