@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import Final
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 _BODY: Final = b'{"detail":"This is no handshake of a WebSocket","code":"invalid_handshake"}'
@@ -49,6 +50,12 @@ class Socket(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
         else:
             super().send_receive_event_to_app()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            # A refusal is an answer, too.
+            self.handshake_complete = True
 
     def pause_writing(self) -> None:
         super().pause_writing()

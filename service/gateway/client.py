@@ -180,8 +180,7 @@ class Client:
                 hub.rate.count(hub.session.record.owner)
                 live = await hub.session.run_cell(self._cell(message), hub.limits)
                 result = await self._follow(live, message, running)
-                if result.state == "kept":
-                    await running.published(_PUBLISHED_SEC)
+                await running.published(_PUBLISHED_SEC)
                 reply = replies.of_result(result, live.reply)
                 # The kernel knows of an interrupt, and not why.
                 running.has_error = running.has_error and not result.timed_out

@@ -272,6 +272,8 @@ class Hub:
         """The session has another kernel."""
         if self._relay is not None:
             self._relay.close()
+        for running in self._running.values():
+            running.hears_no_more()
         if asked:
             for client in self._clients.values():
                 client.abort_waiting()

@@ -82,6 +82,10 @@ class Running:
                     await self._changed.wait()
         return message_id in where
 
+    def hears_no_more(self) -> None:
+        """The kernel has ended: it publishes nothing more."""
+        self._idle.set()
+
     async def published(self, seconds: float) -> None:
         """Return when the kernel has published all, at the latest after so long."""
         with contextlib.suppress(TimeoutError):
