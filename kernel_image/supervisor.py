@@ -265,13 +265,20 @@ class CellHandler(Handler):
 class CellsHandler(Handler, tornado.websocket.WebSocketHandler):
     """/cells. A standing connection: a request for each cell would cost more than the cell."""
 
+    _is_of_message = False
+
     def open(self) -> None:
         self.set_nodelay(True)
+
+    def on_close(self) -> None:
+        """Nothing else would end what a message made run: only who sent it knows when that is over."""
+        if self._is_of_message:
+            self.supervisor.settle()
 
     async def on_message(self, message: str | bytes) -> None:
         request = json.loads(message)
         command = request.pop("command", None)
-        is_message = request.pop("is_message", False)
+        self._is_of_message = is_message = request.pop("is_message", False)
         with contextlib.suppress(tornado.websocket.WebSocketClosedError):
             if self.supervisor.busy:
                 return await self._refuse_cell(409, "a cell is running")

@@ -6,11 +6,11 @@ and so do its requests to kernels.
 """
 
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import ErrorResponse, ForeignOrigin, ServiceError, answer_to
+from service.errors import ErrorResponse, ForeignOrigin, KeyInvalid, ServiceError, answer_to
 from service.keyring import Caller, Keyring, without_keys
 from service.limits import RequestRate
 
@@ -68,15 +68,19 @@ def _key_in_query(scope: Scope) -> list[tuple[bytes, bytes]]:
     """The key of a WebSocket's `token` parameter, as a header: a page can't send others with one."""
     if scope["type"] != "websocket":
         return []
-    tokens = parse_qs(scope["query_string"], max_num_fields=_MOST_PARAMETERS).get(b"token", [])
-    return [(b"x-api-key", token) for token in tokens]
+    try:
+        query = scope["query_string"].decode("latin-1")
+        tokens = parse_qs(query, encoding="latin-1", max_num_fields=_MOST_PARAMETERS).get("token", [])
+    except ValueError:
+        raise KeyInvalid from None
+    return [(b"x-api-key", token.encode("latin-1")) for token in tokens]
 
 
 def _check_origin(headers: list[tuple[bytes, bytes]]) -> None:
     """Raises `ForeignOrigin`. Who sends no Origin is no page."""
     hosts = {value.lower() for name, value in headers if name == b"host"}
-    origins = {value for name, value in headers if name == b"origin"}
-    if any(urlsplit(origin).netloc.lower() not in hosts for origin in origins):
+    origins = {value.lower() for name, value in headers if name == b"origin"}
+    if any(origin.partition(b"://")[2] not in hosts for origin in origins):
         raise ForeignOrigin
 
 

@@ -20,6 +20,7 @@ from service.registry import Registry
 from service.run import Conclude, Run, State
 from service.session_registry import SessionRegistry
 from service.session_schemas import BashRequest, BashResponse, SessionExecuteRequest
+from service.settle import settle
 from sessions.errors import KernelEnded, SupervisorFailed
 from sessions.models import Budget, Cell, CellEvent, CellResult, Command, KernelMessage, Mark, OutputChunk
 from sessions.sandbox import Sandbox
@@ -133,7 +134,8 @@ class Session:
         async with AsyncExitStack() as counted:
             counted.enter_context(self._executor.running.one_of(self.record.owner))
             await self._take_turn(patiently=limits is not None)
-            return await self._begin_to_follow(cell, inputs, budget, counted.pop_all())
+            # Who goes away while it is begun would leave a cell that nobody follows.
+            return await settle(self._begin_to_follow(cell, inputs, budget, counted.pop_all()))
         raise AssertionError("unreachable")
 
     async def _begin_to_follow(

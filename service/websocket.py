@@ -12,6 +12,8 @@ _NO_HANDSHAKE: Final = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
     b"connection: close\r\n\r\n%s" % (len(_BODY), _BODY)
 )
+_CLOSE_SEC: Final = 2.0
+"""How long a client may take to say good-bye as well."""
 _INVALID_DATA: Final = 1007
 _quiet = logging.getLogger(__name__)
 """In place of uvicorn's, which tells the whole address, with the key that may be in it."""
@@ -26,6 +28,7 @@ class Socket(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.close_timeout = min(self.close_timeout, self.patience_sec, _CLOSE_SEC)
         self.logger = self.conn.logger = _quiet
 
     def connection_lost(self, exc: Exception | None) -> None:

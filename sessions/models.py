@@ -144,6 +144,8 @@ class Budget:
     memory_bytes: int
     output_bytes: int
     display_bytes: int
+    cpu_setting: str = "CPU_TIME_LIMIT_SEC"
+    """What an operator knows `cpu_sec` as."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from service.gateway.running import Running
 from service.gateway.wire import pack
 from service.live_cell import LiveCell
 from service.schemas import ExecuteResult
+from service.settle import settle
 from sessions.errors import SessionsError
 from sessions.models import Cell, InputRequest, JsonObject, KernelMessage, Mark, OutputChunk
 
@@ -160,17 +161,20 @@ class Client:
         hub = self._hub
         await hub.ready()
         with hub.running(message) as running:
-            printed = hub.session.handle(message, hub.limits)
             try:
-                async with aclosing(printed) as chunks:
-                    async for chunk in chunks:
-                        if isinstance(chunk, Mark):
-                            await running.mark(chunk.message_id)
-                        else:
-                            hub.publish_text(chunk.stream, chunk.text, message.header)
+                # Who is forgotten meanwhile would leave code that nobody follows.
+                await settle(self._hear(message, running))
             except (ServiceError, SessionsError) as error:
                 hub.publish_text("stderr", f"{error}\n", message.header)
             await running.published(_PUBLISHED_SEC)
+
+    async def _hear(self, message: KernelMessage, running: Running) -> None:
+        async with aclosing(self._hub.session.handle(message, self._hub.limits)) as chunks:
+            async for chunk in chunks:
+                if isinstance(chunk, Mark):
+                    await running.mark(chunk.message_id)
+                else:
+                    self._hub.publish_text(chunk.stream, chunk.text, message.header)
 
     async def _execute(self, message: KernelMessage) -> None:
         hub = self._hub

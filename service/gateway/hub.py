@@ -17,7 +17,7 @@ from typing import Final
 
 from service import clock
 from service.errors import TooManyConnections
-from service.gateway import wire
+from service.gateway import shapes, wire
 from service.gateway.client import Client
 from service.gateway.running import MARKED, Running
 from service.gateway.wire import Packed, pack
@@ -34,10 +34,6 @@ log = logging.getLogger(__name__)
 
 TTL_SEC: Final[int] = CreateSessionRequest().ttl_seconds
 """How long a session goes on after its last socket has closed."""
-_PUBLISHED: Final = frozenset(
-    {"status", "execute_input", "execute_result", "display_data", "update_display_data", "clear_output"}
-    | {"error", "stream", "comm_open", "comm_msg", "comm_close"}
-)
 _CLIENTS: Final = 8
 """With open sockets, at once."""
 _AWAY: Final = 4
@@ -244,8 +240,9 @@ class Hub:
             relay.tell(question)
         while True:
             relayed = await self._paced(await relay.published())
-            if relayed.message is not None and relayed.message.kind in _PUBLISHED:
-                await self._take(relayed.message, relayed.size_bytes)
+            message = relayed.message and shapes.published(relayed.message)
+            if message is not None:
+                await self._take(message, relayed.size_bytes)
 
     async def _take(self, message: KernelMessage, size_bytes: int) -> None:
         running = self._running.get(message.parent_id or "")

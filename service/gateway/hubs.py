@@ -15,7 +15,11 @@ class Hubs:
 
     def __init__(self, executor: Executor, sessions: Sessions, rate: RequestRate) -> None:
         settings = executor.stores.settings
-        budget = replace(executor.budget, cpu_sec=settings.jupyter_cpu_time_limit_sec)
+        budget = replace(
+            executor.budget,
+            cpu_sec=settings.jupyter_cpu_time_limit_sec,
+            cpu_setting="JUPYTER_CPU_TIME_LIMIT_SEC",
+        )
         self._limits = CellLimits(settings.jupyter_timeout_sec, budget)
         self._sessions = sessions
         self._rate = rate

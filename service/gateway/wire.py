@@ -153,10 +153,17 @@ def _message(values: list[Any], buffers: list[bytes]) -> KernelMessage:
     if not all(isinstance(value, dict) for value in values):
         raise Malformed("a header, metadata or content that is no object")
     given, parent, metadata, content = values
-    plain = {name: given[name] for name in _TEXT_FIELDS if isinstance(given.get(name), str)}
-    if any(len(value) > _ID_CHARACTERS for value in plain.values()):
-        raise Malformed("a header that is too large")
-    if not plain.get("msg_id") or not plain.get("msg_type"):
-        raise Malformed("a header without msg_id and msg_type")
-    plain = header(plain["msg_type"], "", plain["msg_id"]) | plain
+    plain = plain_header(given)
+    if plain is None:
+        raise Malformed("a header that is too large, or has no msg_id or msg_type")
     return KernelMessage(plain, parent, metadata, content, tuple(buffers))
+
+
+def plain_header(given: JsonObject) -> JsonObject | None:
+    """A header of text fields, all of them, and nothing else; None if it says too little or too much."""
+    plain = {name: given[name] for name in _TEXT_FIELDS if isinstance(given.get(name), str)}
+    if not plain.get("msg_id") or not plain.get("msg_type"):
+        return None
+    if any(len(value) > _ID_CHARACTERS for value in plain.values()):
+        return None
+    return header(plain["msg_type"], "", plain["msg_id"]) | plain

@@ -51,7 +51,6 @@ def guarded(
         "CLIENT_TIMEOUT_SEC": PATIENCE_SEC,
         "MAX_EXEC_TIMEOUT_MS": 1000,
         "JUPYTER_TIMEOUT_SEC": CELL_SEC,
-        "JUPYTER_CPU_TIME_LIMIT_SEC": 1,
         "MAX_DISPLAY_BYTES": 200_000,
     }
     for service in serving(open_service, **settings):
