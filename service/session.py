@@ -70,8 +70,9 @@ class Session:
         self._closed: Exception | None = None
         self.ended = asyncio.Event()
         """Set when the session is over, or this life of the service is."""
-        self.on_new_kernel: Callable[[bool], None] = lambda _: None
-        """Called when a kernel has taken the place of another, with whether somebody asked for that."""
+        self._on_new_kernel: Callable[[bool], None] = _nobody
+        self._is_followed = False
+        self._reading_past: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
     @property
@@ -90,7 +91,7 @@ class Session:
             SessionBusy: too many wait, or it takes too long; never for who waits `patiently`.
         """
         if patiently:
-            await self._turn.acquire()
+            await self._begin_turn()
             return
         settings = self._executor.stores.settings
         if self.busy and self._waiting >= settings.session_queue_size:
@@ -98,11 +99,41 @@ class Session:
         self._waiting += 1
         try:
             async with asyncio.timeout(settings.session_queue_timeout_sec):
-                await self._turn.acquire()
+                await self._begin_turn()
         except TimeoutError:
             raise SessionBusy(self.session_id) from None
         finally:
             self._waiting -= 1
+
+    async def _begin_turn(self) -> None:
+        await self._turn.acquire()
+        if self._reading_past is not None:
+            self._reading_past.cancel()
+            self._reading_past = None
+
+    def _end_turn(self) -> None:
+        self._turn.release()
+        if self._is_followed:
+            self._reading_past = asyncio.create_task(self.sandbox.read_past())
+
+    def follow(self, on_new_kernel: Callable[[bool], None]) -> None:
+        """Somebody else follows all that the kernel publishes, also while no cell runs.
+
+        Then it is worth while to publish, and what is for us must not pile up in the kernel.
+
+        Args:
+            on_new_kernel: called when a kernel has taken the place of another, with whether somebody
+                asked for that.
+        """
+        self._on_new_kernel, self._is_followed = on_new_kernel, True
+        if not self.busy:
+            self._reading_past = asyncio.create_task(self.sandbox.read_past())
+
+    def unfollow(self) -> None:
+        """Nobody does any more."""
+        self._on_new_kernel, self._is_followed = _nobody, False
+        if self._reading_past is not None:
+            self._reading_past.cancel()
 
     # --- cells ------------------------------------------------------------------------------------
 
@@ -165,7 +196,7 @@ class Session:
                 conclude = self._tell_of_new_kernel if in_new_kernel else self._conclude
                 self._follow(live, events, stack.pop_all(), conclude, note, files_in=len(inputs))
         except BaseException:
-            self._turn.release()
+            self._end_turn()
             raise
         return live, note
 
@@ -229,7 +260,7 @@ class Session:
             failure = error
         finally:
             live.end(failure or self._closed)
-            self._turn.release()
+            self._end_turn()
         if failure is not None:
             await note.lost()
 
@@ -282,7 +313,7 @@ class Session:
         self.execution_count = 0
         key = self.sandbox.connection.kernel_key
         await self._registry.update_container_key(self.sandbox.container_id, key)
-        self.on_new_kernel(asked)
+        self._on_new_kernel(asked)
 
     def used(self) -> None:
         """It has been used just now; the registry is told another time."""
@@ -381,7 +412,7 @@ class Session:
         try:
             yield
         finally:
-            self._turn.release()
+            self._end_turn()
 
     async def run_command(self, request: BashRequest) -> BashResponse:
         """Run a shell command in the workspace, when it is its turn."""
@@ -438,14 +469,14 @@ class Session:
 
     async def _resume_cell(self, cell: CellRecord) -> None:
         left = max(0.1, cell.started_at + cell.timeout_ms / 1000 - clock.now())
-        await self._turn.acquire()
+        await self._begin_turn()
         async with AsyncExitStack() as stack:
             try:
                 stack.enter_context(self._executor.running.one_of(self.record.owner, runs_already=True))
                 attached = self.sandbox.attach(cell.cell_id, self._executor.budget, left)
                 events = await stack.enter_async_context(attached)
             except SupervisorFailed:
-                self._turn.release()
+                self._end_turn()
                 await self._sessions.finish_cell(cell.cell_id, "lost", clock.now(), None)
                 await self._make_sure_of_kernel()
                 return
@@ -468,9 +499,14 @@ class Session:
         """Let go: who follows the running cell gets `failure`. The container stays."""
         self._closed = failure
         self.ended.set()
+        self.unfollow()
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait({self._task})
+
+
+def _nobody(_: bool) -> None:
+    """Where nobody wants to know of a new kernel."""
 
 
 def new_session_id() -> str:

@@ -5,7 +5,9 @@ by one (`sessions.channel`) and all together, and what can't be read is passed o
 """
 
 import asyncio
+import contextlib
 import hmac
+import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -26,6 +28,10 @@ _BYTES: Final = 1 << 28
 _HEADER_BYTES: Final = 1 << 16
 _LARGE_BYTES: Final = 1 << 18
 """Content that is read on a thread, so that others have their turn."""
+_MESSAGES_A_SECOND: Final = 500
+_BYTES_A_SECOND: Final = 1 << 25
+_BURST_SEC: Final = 4.0
+"""What is taken at once, as time of the two above."""
 _PARTS: Final = 4
 """Header, parent header, metadata and content; buffers follow."""
 _OPEN_SEC: Final = 2.0
@@ -200,9 +206,30 @@ class KernelClient:
             return None
         return Message(kind, data.value, received.size_bytes + _MESSAGE_WEIGHT + _VALUE_WEIGHT * data.count)
 
+    async def read_past(self) -> None:
+        """Throw away what is published, until cancelled: for while nothing runs that it could belong to."""
+        pace = Pace()
+        with contextlib.suppress(ChannelBroken):
+            while True:
+                await pace.take((await self._iopub.receive()).size_bytes)
+
     def close(self) -> None:
         self._shell.close()
         self._iopub.close()
+
+
+class Pace:
+    """So much at once and so much a second: who floods fills their own memory, and occupies nobody."""
+
+    def __init__(self) -> None:
+        self._whole_at = 0.0
+
+    async def take(self, size_bytes: int) -> None:
+        """Return when the next message may be taken."""
+        now = time.monotonic()
+        cost = 1 / _MESSAGES_A_SECOND + size_bytes / _BYTES_A_SECOND
+        self._whole_at = max(now, self._whole_at) + cost
+        await asyncio.sleep(max(0.0, self._whole_at - now - _BURST_SEC))
 
 
 class Relay:

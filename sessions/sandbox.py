@@ -208,6 +208,11 @@ class Sandbox:
         async with begun as frames, aclosing(execution.events(frames)) as events:
             yield events
 
+    async def read_past(self) -> None:
+        """Let nothing that the kernel publishes pile up, until cancelled. For while nothing runs."""
+        if self._kernel is not None:
+            await self._kernel.read_past()
+
     async def _listen_again(self) -> None:
         if not self._channels.is_connected:
             # The code may have hung up, and may never answer again: the cell's time limit says so.

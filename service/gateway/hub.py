@@ -27,7 +27,7 @@ from service.session_schemas import CreateSessionRequest
 from service.sessions import Sessions
 from sessions.channel import ChannelBroken
 from sessions.errors import SessionsError
-from sessions.kernel import Relay, Relayed
+from sessions.kernel import Pace, Relay, Relayed
 from sessions.models import JsonObject, KernelMessage, Stream
 
 log = logging.getLogger(__name__)
@@ -40,9 +40,6 @@ _AWAY: Final = 4
 """Clients that are remembered without a socket."""
 _PENDING: Final = 1000
 """Questions that the kernel has not answered."""
-_BURST: Final = 2000
-_A_SECOND: Final = 500
-"""Messages of the kernel that are taken at once, and each second after that."""
 _PROBES: Final = 5
 _PROBE_SEC: Final = 0.2
 _RETRY_SEC: Final = 0.1
@@ -77,8 +74,8 @@ class Hub:
         self._restarted = False
         """Whether clients are yet to be told that the kernel is a new one, which nobody asked for."""
         self._id = uuid.uuid4().hex
-        self._whole_at = 0.0
-        session.on_new_kernel = self._new_kernel
+        self._pace = Pace()
+        session.follow(self._new_kernel)
         work = (self._follow_kernel(), self._look_after(), self._wait_for_end())
         self._tasks = [asyncio.create_task(task) for task in work]
 
@@ -260,9 +257,7 @@ class Hub:
 
     async def _paced(self, relayed: Relayed) -> Relayed:
         """Take no more of the kernel's messages than it takes to serve others as well."""
-        now = time.monotonic()
-        self._whole_at = max(now, self._whole_at) + 1 / _A_SECOND
-        await asyncio.sleep(max(0.0, self._whole_at - now - _BURST / _A_SECOND))
+        await self._pace.take(relayed.size_bytes)
         return relayed
 
     def _new_kernel(self, asked: bool) -> None:
@@ -316,7 +311,7 @@ class Hub:
 
     def close(self) -> None:
         """Let go of the kernel and of all clients."""
-        self.session.on_new_kernel = lambda _: None
+        self.session.unfollow()
         for task in self._tasks:
             task.cancel()
         for client in self._clients.values():

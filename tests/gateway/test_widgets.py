@@ -81,6 +81,21 @@ def test_threads_reach_their_widgets_after_the_cell(v1: Channels) -> None:
     assert v1.until_kind("comm_msg")["content"]["data"] == {"late": True}
 
 
+def test_what_is_published_between_cells_does_not_pile_up(v1: Channels) -> None:
+    """An animation may go on for long: what it has sent is in nobody's memory."""
+    opened_by(v1)
+    held = "int(open('/proc/self/statm').read().split()[1]) * 4096 >> 20"
+    before = int(v1.run(held).data()["text/plain"])
+    v1.run(
+        "import threading, time\n"
+        "def animate():\n    for i in range(100): comm.send({'frame': 'x' * 1_000_000}); time.sleep(0.01)\n"
+        "    comm.send({'end': True})\n"
+        "threading.Thread(target=animate).start()"
+    )
+    v1.until(lambda message: message["content"].get("data") == {"end": True})
+    assert int(v1.run(held).data()["text/plain"]) < before + 60
+
+
 def test_a_handlers_error_is_told(v1: Channels) -> None:
     """And the kernel goes on."""
     comm_id = opened_by(v1)
