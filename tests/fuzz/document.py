@@ -8,14 +8,13 @@ from hypothesis import HealthCheck, Phase, settings
 
 from service.app import create_app
 from service.lifespan import lifespan
-from service.routes import execute, files, health, session_files, sessions
+from service.server import ROUTERS
 from service.settings import Settings
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES") or 0)
 """How many of each kind to take, and new ones each time; 0: few, and always the same."""
 
-_ROUTERS = (health.router, execute.router, files.router, session_files.router, sessions.router)
-DOCUMENT: dict[str, Any] = create_app(Settings(), lifespan, _ROUTERS).openapi()
+DOCUMENT: dict[str, Any] = create_app(Settings(), lifespan, ROUTERS).openapi()
 
 _config = schemathesis.Config.from_dict(
     {
