@@ -21,7 +21,7 @@ run: venv docker image-ready ## set everything up and serve on HOST:PORT (0.0.0.
 	@exec $(BIN)/code-interpreter-api
 
 .PHONY: test
-test: venv-dev docker image-ready check ## set everything up, check the code, and run every test against real containers
+test: venv-dev docker chromium image-ready check ## set everything up, check the code, and run every test against real containers
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # How many examples of each kind; they are new each time.
@@ -67,12 +67,14 @@ clean-image: ## remove the kernel image, the base made for it, and what their bu
 	-docker image rm code-interpreter-base:bookworm
 
 # What the others stand on. Each has nothing to do, and says nothing, the second time.
-.PHONY: venv venv-dev docker image-ready
+.PHONY: venv venv-dev docker chromium image-ready
 venv:
 	@scripts/setup-venv runtime
 venv-dev:
 	@scripts/setup-venv development
 docker:
 	@scripts/setup-docker
+chromium:
+	@scripts/setup-chromium
 image-ready: docker
 	@scripts/setup-image
