@@ -27,7 +27,7 @@ class LiveCell:
 
     def add(self, event: RunEvent) -> None:
         """Pass an event on to all followers."""
-        self.asks = isinstance(event, InputRequest) or (self.asks and isinstance(event, OutputChunk))
+        self.asks = isinstance(event, InputRequest) or (self.asks and not isinstance(event, ExecuteResult))
         self._events.append(event)
         self._wake()
 

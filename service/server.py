@@ -7,7 +7,7 @@ from typing import Final
 
 from service.app import create_app
 from service.errors import StartError
-from service.gateway import kernels, socket
+from service.gateway import channels, kernels
 from service.keyring import SHORT_KEY
 from service.lifespan import lifespan
 from service.routes import execute, files, health, session_files, sessions
@@ -21,7 +21,7 @@ ROUTERS: Final = (
     session_files.router,
     sessions.router,
     kernels.router,
-    socket.router,
+    channels.router,
 )
 
 log = logging.getLogger(__name__)

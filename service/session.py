@@ -5,14 +5,14 @@ import contextlib
 import json
 import logging
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from service import clock
 from service.cell_note import CellNote
-from service.errors import NoInputRequest, SessionBusy
+from service.errors import NoInputRequest
 from service.executor import Executor, Input
 from service.live_cell import LiveCell
 from service.records import CellRecord, ExecutionRecord, SessionRecord
@@ -21,6 +21,7 @@ from service.run import Conclude, Run, State
 from service.session_registry import SessionRegistry
 from service.session_schemas import BashRequest, BashResponse, SessionExecuteRequest
 from service.settle import settle
+from service.turn import Turn
 from sessions.errors import KernelEnded, SupervisorFailed
 from sessions.models import Budget, Cell, CellEvent, CellResult, Command, KernelMessage, Mark, OutputChunk
 from sessions.sandbox import Sandbox
@@ -60,8 +61,8 @@ class Session:
         self._registry = registry
         self._sessions = sessions
         self._on_lost = on_lost
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        settings = executor.stores.settings
+        self._turn = Turn(record.session_id, settings.session_queue_size, settings.session_queue_timeout_sec)
         self._number = 0
         self._task: asyncio.Task[None] | None = None
         self.is_settled = asyncio.Event()
@@ -71,8 +72,6 @@ class Session:
         self.ended = asyncio.Event()
         """Set when the session is over, or this life of the service is."""
         self._on_new_kernel: Callable[[bool], None] = _nobody
-        self._is_followed = False
-        self._reading_past: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
     @property
@@ -82,39 +81,7 @@ class Session:
     @property
     def busy(self) -> bool:
         """Whether code is running."""
-        return self._turn.locked()
-
-    async def _take_turn(self, *, patiently: bool = False) -> None:
-        """Wait, in order of arrival, until nothing else runs.
-
-        Raises:
-            SessionBusy: too many wait, or it takes too long; never for who waits `patiently`.
-        """
-        if patiently:
-            await self._begin_turn()
-            return
-        settings = self._executor.stores.settings
-        if self.busy and self._waiting >= settings.session_queue_size:
-            raise SessionBusy(self.session_id)
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(settings.session_queue_timeout_sec):
-                await self._begin_turn()
-        except TimeoutError:
-            raise SessionBusy(self.session_id) from None
-        finally:
-            self._waiting -= 1
-
-    async def _begin_turn(self) -> None:
-        await self._turn.acquire()
-        if self._reading_past is not None:
-            self._reading_past.cancel()
-            self._reading_past = None
-
-    def _end_turn(self) -> None:
-        self._turn.release()
-        if self._is_followed:
-            self._reading_past = asyncio.create_task(self.sandbox.read_past())
+        return self._turn.is_taken
 
     def follow(self, on_new_kernel: Callable[[bool], None]) -> None:
         """Somebody else follows all that the kernel publishes, also while no cell runs.
@@ -125,15 +92,13 @@ class Session:
             on_new_kernel: called when a kernel has taken the place of another, with whether somebody
                 asked for that.
         """
-        self._on_new_kernel, self._is_followed = on_new_kernel, True
-        if not self.busy:
-            self._reading_past = asyncio.create_task(self.sandbox.read_past())
+        self._on_new_kernel = on_new_kernel
+        self._turn.have_done_between(self.sandbox.read_past)
 
     def unfollow(self) -> None:
         """Nobody does any more."""
-        self._on_new_kernel, self._is_followed = _nobody, False
-        if self._reading_past is not None:
-            self._reading_past.cancel()
+        self._on_new_kernel = _nobody
+        self._turn.have_done_between(None)
 
     # --- cells ------------------------------------------------------------------------------------
 
@@ -164,7 +129,7 @@ class Session:
         budget = self._executor.budget if limits is None else limits.budget
         async with AsyncExitStack() as counted:
             counted.enter_context(self._executor.running.one_of(self.record.owner))
-            await self._take_turn(patiently=limits is not None)
+            await self._turn.take(patiently=limits is not None)
             # Who goes away while it is begun would leave a cell that nobody follows.
             return await settle(self._begin_to_follow(cell, inputs, budget, counted.pop_all()))
         raise AssertionError("unreachable")
@@ -196,7 +161,7 @@ class Session:
                 conclude = self._tell_of_new_kernel if in_new_kernel else self._conclude
                 self._follow(live, events, stack.pop_all(), conclude, note, files_in=len(inputs))
         except BaseException:
-            self._end_turn()
+            self._turn.end()
             raise
         return live, note
 
@@ -260,7 +225,7 @@ class Session:
             failure = error
         finally:
             live.end(failure or self._closed)
-            self._end_turn()
+            self._turn.end()
         if failure is not None:
             await note.lost()
 
@@ -365,7 +330,7 @@ class Session:
         """Replace the kernel, also while a cell runs, which ends by that; files are kept."""
         if self.busy and self.cell is not None and not self.cell.over:
             await self.sandbox.kill_kernel()
-        async with self._own_turn():
+        async with self._turn.own():
             await self._start_kernel(asked=True)
             await self._touch()
 
@@ -375,7 +340,7 @@ class Session:
         Raises:
             SupervisorFailed: the container is lost, or slow.
         """
-        async with self._own_turn(patiently=True):
+        async with self._turn.own(patiently=True):
             if not await self.sandbox.has_kernel():
                 await self._start_kernel()
 
@@ -390,7 +355,7 @@ class Session:
         owner = self.record.owner
         async with AsyncExitStack() as stack:
             stack.enter_context(self._executor.running.one_of(owner, runs_already=True))
-            await stack.enter_async_context(self._own_turn(patiently=True))
+            await stack.enter_async_context(self._turn.own(patiently=True))
             try:
                 begun = self.sandbox.begin_message(message, limits.budget, limits.timeout_sec)
                 async for event in await stack.enter_async_context(begun):
@@ -406,20 +371,12 @@ class Session:
             except SupervisorFailed as error:
                 raise await self._recover(error) from error
 
-    @asynccontextmanager
-    async def _own_turn(self, *, patiently: bool = False) -> AsyncIterator[None]:
-        await self._take_turn(patiently=patiently)
-        try:
-            yield
-        finally:
-            self._end_turn()
-
     async def run_command(self, request: BashRequest) -> BashResponse:
         """Run a shell command in the workspace, when it is its turn."""
         command = Command(request.cmd, request.timeout_ms / 1000)
         text: dict[str, list[str]] = {"stdout": [], "stderr": []}
         with self._executor.running.one_of(self.record.owner):
-            async with self._own_turn(), self._begun_command(command) as events:
+            async with self._turn.own(), self._begun_command(command) as events:
                 async for event in events:
                     if isinstance(event, OutputChunk):
                         text[event.stream].append(event.text)
@@ -469,14 +426,14 @@ class Session:
 
     async def _resume_cell(self, cell: CellRecord) -> None:
         left = max(0.1, cell.started_at + cell.timeout_ms / 1000 - clock.now())
-        await self._begin_turn()
+        await self._turn.take(patiently=True)
         async with AsyncExitStack() as stack:
             try:
                 stack.enter_context(self._executor.running.one_of(self.record.owner, runs_already=True))
                 attached = self.sandbox.attach(cell.cell_id, self._executor.budget, left)
                 events = await stack.enter_async_context(attached)
             except SupervisorFailed:
-                self._end_turn()
+                self._turn.end()
                 await self._sessions.finish_cell(cell.cell_id, "lost", clock.now(), None)
                 await self._make_sure_of_kernel()
                 return

@@ -20,7 +20,7 @@ _quiet = logging.getLogger(__name__)
 _quiet.setLevel(logging.WARNING)
 
 
-class Socket(WebSocketsSansIOProtocol):
+class WebSocketConnection(WebSocketsSansIOProtocol):
     """Hangs up on a client that does not take what it is sent for `patience_sec`."""
 
     patience_sec: float = 30.0
@@ -77,4 +77,4 @@ class Socket(WebSocketsSansIOProtocol):
 
 def patient_socket_for(seconds: float) -> type[WebSocketsSansIOProtocol]:
     """The protocol of WebSockets whose clients may let what they are sent lie for so long."""
-    return type("Socket", (Socket,), {"patience_sec": seconds})
+    return type("WebSocketConnection", (WebSocketConnection,), {"patience_sec": seconds})

@@ -60,7 +60,11 @@ _STREAMS: Final[dict[int, Stream]] = {contract.FRAME_STDOUT: "stdout", contract.
 class Execution:
     """Follows one cell once. Use `of_cell`, `of_message`, `of_attached_cell` or `of_command`."""
 
-    def __init__(self, supervisor: SupervisorClient, budget: Budget, timeout_sec: float) -> None:
+    def __init__(
+        self, supervisor: SupervisorClient, finder: MarkFinder, budget: Budget, timeout_sec: float
+    ) -> None:
+        """`finder` takes the marks of the container's kernel out of the text."""
+        self._finder = finder
         self._supervisor = supervisor
         self._budget = budget
         self._timeout_sec = timeout_sec
@@ -80,7 +84,6 @@ class Execution:
         self._decoders = {kind: codecs.getincrementaldecoder("utf-8")("replace") for kind in _STREAMS}
         self._received = dict.fromkeys(_STREAMS, 0)
         self._record: asyncio.Future[JsonObject] = asyncio.get_running_loop().create_future()
-        self._finder: MarkFinder | None = None
         self._has_marks = False
         self._marks = 0
         self._chunks = 0
@@ -100,8 +103,7 @@ class Execution:
         cls, supervisor: SupervisorClient, kernel: KernelClient, cell: Cell, budget: Budget
     ) -> "Execution":
         """A cell that the kernel is now asked to run, once its supervisor knows of it."""
-        self = cls(supervisor, budget, cell.timeout_sec)
-        self._finder = kernel.mark_finder()
+        self = cls(supervisor, kernel.mark_finder(), budget, cell.timeout_sec)
         self._has_marks = cell.asked is not None
         request_id = kernel.request(cell)
         self._over = lambda: self._run_in_kernel(kernel, request_id)
@@ -118,27 +120,28 @@ class Execution:
         timeout_sec: float,
     ) -> "Execution":
         """A message that makes the kernel run code but is no cell, such as a widget's; it has no reply."""
-        self = cls(supervisor, budget, timeout_sec)
+        self = cls(supervisor, kernel.mark_finder(), budget, timeout_sec)
         self._over = lambda: self._handled(kernel, message)
         self._is_cell = False
-        self._finder = kernel.mark_finder()
         self._has_marks = True
         return self
 
     @classmethod
     def of_attached_cell(
-        cls, supervisor: SupervisorClient, budget: Budget, timeout_sec: float
+        cls, supervisor: SupervisorClient, finder: MarkFinder, budget: Budget, timeout_sec: float
     ) -> "Execution":
         """A cell that runs already, or has ended unseen; `timeout_sec` is what is left of its time."""
-        self = cls(supervisor, budget, timeout_sec)
+        self = cls(supervisor, finder, budget, timeout_sec)
         self._over = self._read_record
         self._asks = self._reads_record = True
         return self
 
     @classmethod
-    def of_command(cls, supervisor: SupervisorClient, budget: Budget, timeout_sec: float) -> "Execution":
+    def of_command(
+        cls, supervisor: SupervisorClient, finder: MarkFinder, budget: Budget, timeout_sec: float
+    ) -> "Execution":
         """A shell command that was begun with the frames."""
-        self = cls(supervisor, budget, timeout_sec)
+        self = cls(supervisor, finder, budget, timeout_sec)
         self._over = lambda: asyncio.sleep(float("inf"))
         self._kill = lambda: supervisor.interrupt(kill=True)
         self._settles = False
@@ -312,10 +315,8 @@ class Execution:
                 if self._received[kind] > self._budget.output_bytes:
                     raise SupervisorFailed("more text than it was told to pass on")
                 self._take_text(kind, payload)
-        if self._finder is not None:
-            self._emit_text(
-                contract.FRAME_STDOUT, self._decoders[contract.FRAME_STDOUT].decode(self._finder.rest())
-            )
+        stdout = contract.FRAME_STDOUT
+        self._emit_text(stdout, self._decoders[stdout].decode(self._finder.rest()))
         for kind in _STREAMS:
             if self._is_cut(kind):
                 limit = self._budget.output_bytes
@@ -327,7 +328,7 @@ class Execution:
 
     def _take_text(self, kind: int, payload: bytes) -> None:
         """Pass on text; where it has marks, what they say in place of them."""
-        if kind != contract.FRAME_STDOUT or self._finder is None:
+        if kind != contract.FRAME_STDOUT:
             self._emit_text(kind, self._decoders[kind].decode(payload))
             return
         for piece in self._finder.feed(payload):

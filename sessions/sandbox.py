@@ -238,7 +238,9 @@ class Sandbox:
     async def begin_command(self, command: Command, budget: Budget) -> AsyncIterator[CellEvents]:
         """As `begin`, for a shell command."""
         async with self._supervisor.begin_cell(command.cell_id, budget, command=command.command) as frames:
-            execution = Execution.of_command(self._supervisor, budget, command.timeout_sec)
+            execution = Execution.of_command(
+                self._supervisor, self._channels.mark_finder(), budget, command.timeout_sec
+            )
             async with aclosing(execution.events(frames)) as events:
                 yield events
 
@@ -250,7 +252,9 @@ class Sandbox:
             SupervisorFailed: on entry, with status 404 if another cell has been begun since.
         """
         async with self._supervisor.follow_cell(cell_id) as frames:
-            execution = Execution.of_attached_cell(self._supervisor, budget, timeout_sec)
+            execution = Execution.of_attached_cell(
+                self._supervisor, self._channels.mark_finder(), budget, timeout_sec
+            )
             async with aclosing(execution.events(frames)) as events:
                 yield events
 

@@ -248,10 +248,11 @@ class Hub:
             return
         if message.kind in MARKED:
             await running.text_before(message.message_id)
-        if running.lets_pass(message, size_bytes):
+        passes = running.lets_pass(message, size_bytes)
+        if passes:
             self._broadcast(message)
-            running.told(message.message_id)
-        elif running.says_left_out():
+        running.told(message.message_id)
+        if not passes and running.says_left_out():
             note = {"text/plain": f"[output left out: over the limit of {running.limit_bytes} bytes]"}
             self.publish("display_data", {"data": note, "metadata": {}}, running.header)
 

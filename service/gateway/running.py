@@ -10,7 +10,7 @@ _TRAFFIC: Final = 5
 """How many times the limit may come in all, what was cleared or updated since included."""
 _PATIENCE_SEC: Final = 0.25
 _MOST_MISSED: Final = 3
-"""Messages in vain waited for, after which it is plain that there are no marks."""
+"""Messages in vain waited for, after which it is plain that there are no marks, and the other way round."""
 MARKED: Final = frozenset(
     {"display_data", "execute_result", "update_display_data", "clear_output", "error"}
     | {"comm_open", "comm_msg", "comm_close"}
@@ -32,7 +32,7 @@ class Running:
         self._changed = asyncio.Event()
         self._marked: set[str] = set()
         self._told: set[str] = set()
-        self._missed = 0
+        self._missed = self._lost = 0
 
     def lets_pass(self, message: KernelMessage, size_bytes: int) -> bool:
         """Whether clients get it: not the kernel's idle, which comes before all of the text has."""
@@ -66,7 +66,8 @@ class Running:
     async def mark(self, message_id: str) -> None:
         """Clients have all text up to the mark of that message: return when they have the message, too."""
         self._note(message_id, self._marked)
-        await self._comes(message_id, self._told)
+        if self._lost < _MOST_MISSED and not await self._comes(message_id, self._told):
+            self._lost += 1
         self._marked.discard(message_id)
         self._told.discard(message_id)
 

@@ -261,6 +261,16 @@ def test_every_client_sees_what_any_of_them_runs(
     assert {message["channel"] for message in seen} == {"iopub"}
 
 
+def test_a_background_threads_marks_are_in_nobodys_text(session: Session, channels: Channels) -> None:
+    """Also not in a shell command's that runs meanwhile."""
+    channels.run(
+        "import threading, time\n"
+        "def show():\n    for i in range(20): display(i); time.sleep(0.05)\n"
+        "threading.Thread(target=show).start()"
+    )
+    assert session.bash("sleep 0.5; echo done")["stdout"] == "done\n"
+
+
 def test_much_text_comes_whole_and_in_few_messages(channels: Channels) -> None:
     """Lines that are printed one by one are gathered on their way."""
     outcome = channels.run("for i in range(20_000): print(i)")

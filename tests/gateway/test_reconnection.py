@@ -3,9 +3,10 @@
 import socket
 import time
 
+from tests.conftest import StartService
 from tests.gateway.channels import Channels, is_status, open_channels
 from tests.support.process import Service
-from tests.support.session import Session
+from tests.support.session import Session, new_session
 
 SLOW = "import time\nprint('first')\ntime.sleep(1)\nprint('second')\n'end'"
 
@@ -38,6 +39,21 @@ def test_cells_that_wait_are_run_while_the_client_is_away(service: Service, sess
         drop(channels)
     with open_channels(service, session.id, session_id="away") as channels:
         assert channels.outcome(waiting).text == "waited\n"
+
+
+def test_a_cell_and_its_session_outlive_the_service(start_service: StartService) -> None:
+    """After a crash the kernel with its variables is there, and the cell's whole text in the history."""
+    service = start_service(POOL_SIZE=1)
+    with new_session(service) as session:
+        with open_channels(service, session.id, session_id="mine") as channels:
+            channels.begin("import time\nkept = 5\nfor i in range(20): print(i); display(i); time.sleep(0.1)")
+            channels.until_kind("stream")
+            service.crash()
+        service.restart()
+        cell = session.finished(session.cells()[-1]["cell_id"])
+        assert cell["result"]["stdout"] == "".join(f"{i}\n" for i in range(20))
+        with open_channels(service, session.id, session_id="mine") as channels:
+            assert channels.run("kept").data() == {"text/plain": "5"}
 
 
 def test_a_prompt_is_delivered_to_who_comes_back(service: Service, session: Session) -> None:
@@ -81,12 +97,12 @@ def test_what_is_kept_is_bounded_and_the_end_is_among_it(service: Service, sessi
     with open_channels(service, session.id, session_id="full") as channels:
         request = channels.begin(
             "import time\ntime.sleep(0.5)\n"
-            "for i in range(30): display({'text/plain': 'x' * 1_000_000}, raw=True)"
+            "for i in range(14): display({'text/plain': 'x' * 1_000_000}, raw=True)"
         )
         channels.until_kind("status")
         drop(channels)
     deadline = time.monotonic() + 20
-    while not any("range(30)" in cell["code"] and cell["state"] == "done" for cell in session.cells()):
+    while not any("range(14)" in cell["code"] and cell["state"] == "done" for cell in session.cells()):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     time.sleep(0.5)
