@@ -183,6 +183,8 @@ class Hub:
             finally:
                 self._ready.clear()
                 relay.close()
+                for running in self._running.values():
+                    running.hears_no_more()
             if time.monotonic() - refused_since > _DEAD_SEC and not self.session.busy:
                 await self._revive()
                 refused_since = time.monotonic()
@@ -265,8 +267,6 @@ class Hub:
         """The session has another kernel."""
         if self._relay is not None:
             self._relay.close()
-        for running in self._running.values():
-            running.hears_no_more()
         if asked:
             for client in self._clients.values():
                 client.abort_waiting()

@@ -84,7 +84,7 @@ class Running:
         return message_id in where
 
     def hears_no_more(self) -> None:
-        """The kernel has ended: it publishes nothing more."""
+        """The kernel has ended, or has hung up."""
         self._idle.set()
 
     async def published(self, seconds: float) -> None:
