@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 from service import clock
@@ -74,6 +75,7 @@ class Hub:
         self._restarted = False
         """Whether clients are yet to be told that the kernel is a new one, which nobody asked for."""
         self._id = uuid.uuid4().hex
+        """The kernel's session id, as clients know it: one for each kernel."""
         self._pace = Pace()
         session.follow(self._new_kernel)
         work = (self._follow_kernel(), self._look_after(), self._wait_for_end())
@@ -229,7 +231,9 @@ class Hub:
             client, channel, question = self._pending[reply.parent_id]
             if reply.kind == question.kind.removesuffix("request") + "reply":
                 del self._pending[reply.parent_id]
-                client.send(channel, reply)
+                header = wire.plain_header(reply.header)
+                if header is not None:
+                    client.send(channel, self._of_one_session(replace(reply, header=header)))
 
     async def _read_iopub(self, relay: Relay) -> None:
         if not self.session.busy:
@@ -241,7 +245,11 @@ class Hub:
             relayed = await self._paced(await relay.published())
             message = relayed.message and shapes.published(relayed.message)
             if message is not None:
-                await self._take(message, relayed.size_bytes)
+                await self._take(self._of_one_session(message), relayed.size_bytes)
+
+    def _of_one_session(self, message: KernelMessage) -> KernelMessage:
+        """JupyterLab takes it for another kernel, and forgets the messages of the last, if that changes."""
+        return replace(message, header=message.header | {"session": self._id})
 
     async def _take(self, message: KernelMessage, size_bytes: int) -> None:
         running = self._running.get(message.parent_id or "")
@@ -265,6 +273,7 @@ class Hub:
 
     def _new_kernel(self, asked: bool) -> None:
         """The session has another kernel."""
+        self._id = uuid.uuid4().hex
         if self._relay is not None:
             self._relay.close()
         if asked:

@@ -28,6 +28,8 @@ def test_a_cell_prints_and_has_a_value(either: Channels) -> None:
     assert any(is_status(message, "busy") for message in outcome.told[:-1])
     (told,) = outcome.of("execute_input")
     assert told["content"]["code"] == "print('hello')\n6 * 7"
+    # JupyterLab takes another session id for another kernel.
+    assert len({message["header"]["session"] for message in [*outcome.told, outcome.reply]}) == 1
     count = outcome.reply["content"]["execution_count"]
     assert told["content"]["execution_count"] == count
     assert outcome.of("execute_result")[0]["content"]["execution_count"] == count
