@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import ipywidgets
 import nbformat
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -231,3 +232,37 @@ def test_jupyterlab_opens_what_an_agent_has_made(
     while service.api.http.get(f"/api/kernels/{fresh.id}").json()["connections"]:
         assert time.monotonic() < deadline, "a closed tab leaves its socket open"
         time.sleep(0.1)
+
+
+def test_widgets_work_in_jupyterlab(lab: Lab, page: Page, service: Service, tmp_path: Path) -> None:
+    """ipywidgets: a slider whose function prints and shows, a button, what a thread sends after its cell."""
+    notebook(
+        lab.folder / "widgets.ipynb",
+        "import sys\nsys.path.insert(0, '/workspace/ipywidgets.zip')\n"
+        "from ipywidgets import Button, IntSlider, Output, interact\n"
+        "def double(x):\n    print('x is', x)\n"
+        "    display({'text/plain': f'twice that is {2 * x}'}, raw=True)\n"
+        "interact(double, x=IntSlider(3, 0, 10));",
+        "import threading\nlate, out, button = Output(), Output(), Button(description='press')\n"
+        "@button.on_click\ndef click(_):\n    with out: print('pressed')\n"
+        "threading.Timer(0.5, late.append_stdout, ['from a thread']).start()\ndisplay(button, out, late)",
+    )
+    opened = Notebook(page, lab, "widgets.ipynb")
+    package = Path(ipywidgets.__file__).parent
+    archive = shutil.make_archive(str(tmp_path / "ipywidgets"), "zip", package.parent, package.name)
+    put = service.api.http.put(
+        f"/v1/sessions/{opened.kernel_id}/files/ipywidgets.zip", content=Path(archive).read_bytes()
+    )
+    assert put.status_code == 201
+    opened.run(0)
+    opened.shows(0, "x is 3")
+    page.locator(".noUi-handle").first.focus()
+    for value in range(4, 8):
+        page.keyboard.press("ArrowRight")
+        opened.shows(0, f"x is {value}")
+        opened.shows(0, f"twice that is {2 * value}")
+    expect(page.locator(".jp-CodeCell").first).not_to_contain_text("x is 3")
+    opened.run(1)
+    opened.shows(1, "from a thread")
+    page.locator("button.jupyter-button").click()
+    opened.shows(1, "pressed")
