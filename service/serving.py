@@ -19,7 +19,6 @@ from service.websocket import patient_socket_for
 _GRACE_SEC = 5
 # Longer than most clients keep an idle connection, so that theirs is the side that closes it.
 _KEEP_ALIVE_SEC = 65
-_PING_SEC = 20
 _FRAME_BYTES = 4 << 20
 # Longest that a thread which writes to the registry keeps the event loop from going on, in seconds.
 _SWITCH_INTERVAL_SEC = 0.0005
@@ -82,8 +81,8 @@ def make_server(
         ws=patient_socket_for(client_timeout_sec),
         ws_max_size=frame_bytes,
         # A client that is cut off is found out within twice that.
-        ws_ping_interval=_PING_SEC,
-        ws_ping_timeout=_PING_SEC,
+        ws_ping_interval=client_timeout_sec,
+        ws_ping_timeout=client_timeout_sec,
         # It would cost a quarter of a MiB for each connection.
         ws_per_message_deflate=False,
         lifespan="on",

@@ -100,6 +100,11 @@ class Session:
         self._on_new_kernel = _nobody
         self._turn.have_done_between(None)
 
+    @property
+    def runs_cell(self) -> bool:
+        """Whether a cell is running, and not just a command or a message."""
+        return self.cell is not None and not self.cell.over
+
     # --- cells ------------------------------------------------------------------------------------
 
     async def execute(self, request: SessionExecuteRequest) -> LiveCell:

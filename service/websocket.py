@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-from typing import Final
+from typing import Any, Final
 
-from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 _BODY: Final = b'{"detail":"This is no handshake of a WebSocket","code":"invalid_handshake"}'
@@ -21,7 +20,7 @@ _quiet.setLevel(logging.WARNING)
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
-    """Hangs up on a client that does not take what it is sent for `patience_sec`."""
+    """Hangs up on a client that does not take what it is sent for `patience_sec`, or answers no ping."""
 
     patience_sec: float = 30.0
     _unread: asyncio.TimerHandle | None = None
@@ -54,7 +53,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         else:
             super().send_receive_event_to_app()
 
-    async def send(self, message: ASGISendEvent) -> None:
+    async def send(self, message: Any) -> None:
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
             # A refusal is an answer, too.
@@ -68,6 +67,15 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         self._wait_no_more()
         super().resume_writing()
+
+    def keepalive_timeout(self) -> None:
+        """Closing would wait until what has been sent is taken."""
+        super().keepalive_timeout()
+        self.transport.abort()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        self.loop.call_later(self.close_timeout, self.transport.abort)
 
     def _wait_no_more(self) -> None:
         if self._unread is not None:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Final
 
 from service import clock
-from service.errors import TooManyConnections
+from service.errors import ServiceError, TooManyConnections
 from service.gateway import shapes, wire
 from service.gateway.client import Client
 from service.gateway.running import MARKED, Running
@@ -98,7 +98,7 @@ class Hub:
         client.come()
         for name, away in self._away()[_AWAY:]:
             self._forget(name, away)
-        if self.session.busy:
+        if self.session.runs_cell:
             client.send("iopub", self.message("status", {"execution_state": "busy"}, {}))
         return client
 
@@ -196,7 +196,7 @@ class Hub:
     async def _revive(self) -> None:
         try:
             await self.session.revive()
-        except SessionsError as error:
+        except (ServiceError, SessionsError) as error:
             log.warning("session %s has no kernel: %s", self.session.session_id, error)
 
     async def _follow(self, relay: Relay) -> None:
@@ -208,7 +208,9 @@ class Hub:
         finally:
             for reader in readers:
                 reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
+            for error in await asyncio.gather(*readers, return_exceptions=True):
+                if not isinstance(error, ChannelBroken | asyncio.CancelledError):
+                    log.error("session %s could not be followed", self.session.session_id, exc_info=error)
 
     async def _probe(self, relay: Relay) -> None:
         """Ask until something is heard: what is published before a subscription has arrived is lost."""

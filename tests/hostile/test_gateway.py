@@ -193,6 +193,15 @@ def test_who_does_not_read_is_hung_up_on(target: Service, session: Session) -> N
     raw.close()
 
 
+def test_who_answers_no_ping_is_hung_up_on(target: Service, session: Session) -> None:
+    """A client that was cut off does not keep its session alive."""
+    raw = raw_handshake(target, session.id)
+    url = f"/api/kernels/{session.id}"
+    assert target.api.http.get(url).json()["connections"] == 1
+    assert soon(lambda: target.api.http.get(url).json()["connections"] == 0)
+    raw.close()
+
+
 FRAMES = {
     "text that is no JSON": (masked(1, b"no json"), 1007),
     "JSON that is no message": (masked(1, b'{"header": 3}'), 1007),
