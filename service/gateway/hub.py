@@ -255,18 +255,17 @@ class Hub:
 
     async def _take(self, message: KernelMessage, size_bytes: int) -> None:
         running = self._running.get(message.parent_id or "")
-        if running is None:
+        # A thread of an earlier cell leaves its marks in the text of this one.
+        beside = running or next((other for other in self._running.values() if other.is_busy), None)
+        if beside is not None and message.kind in MARKED:
+            await beside.text_before(message.message_id)
+        if running is None or running.lets_pass(message, size_bytes):
             self._broadcast(message)
-            return
-        if message.kind in MARKED:
-            await running.text_before(message.message_id)
-        passes = running.lets_pass(message, size_bytes)
-        if passes:
-            self._broadcast(message)
-        running.told(message.message_id)
-        if not passes and running.says_left_out():
+        elif running.says_left_out():
             note = {"text/plain": f"[output left out: over the limit of {running.limit_bytes} bytes]"}
             self.publish("display_data", {"data": note, "metadata": {}}, running.header)
+        if beside is not None:
+            beside.told(message.message_id)
 
     async def _paced(self, relayed: Relayed) -> Relayed:
         """Take no more of the kernel's messages than it takes to serve others as well."""

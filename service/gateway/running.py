@@ -26,6 +26,8 @@ class Running:
         self.limit_bytes = limit_bytes
         self.has_error = False
         """Whether the kernel has published an error."""
+        self.is_busy = False
+        """Whether the kernel works on it now."""
         self._shown_bytes = 0
         self._said = False
         self._idle = asyncio.Event()
@@ -36,9 +38,11 @@ class Running:
 
     def lets_pass(self, message: KernelMessage, size_bytes: int) -> bool:
         """Whether clients get it: not the kernel's idle, which comes before all of the text has."""
-        if message.kind == "status" and message.content.get("execution_state") == "idle":
-            self._idle.set()
-            return False
+        if message.kind == "status":
+            self.is_busy = message.content.get("execution_state") == "busy"
+            if message.content.get("execution_state") == "idle":
+                self._idle.set()
+                return False
         self.has_error = self.has_error or message.kind == "error"
         if message.kind in _SHOWN:
             self._shown_bytes += size_bytes

@@ -263,6 +263,29 @@ def test_every_client_sees_what_any_of_them_runs(
     assert {message["channel"] for message in seen} == {"iopub"}
 
 
+def test_the_order_holds_beside_a_thread_that_publishes(channels: Channels) -> None:
+    """What a thread of an earlier cell shows is in nobody's way."""
+    channels.run(
+        "import threading, time\nrunning = True\n"
+        "def show():\n    while running: display({'text/plain': 'thread'}, raw=True); time.sleep(0.01)\n"
+        "threading.Thread(target=show).start()"
+    )
+    began = time.monotonic()
+    outcome = channels.run(
+        "for i in range(20):\n    print(i)\n    display({'text/plain': str(i)}, raw=True)\n"
+        "    time.sleep(0.02)\n"
+        "running = False"
+    )
+    assert time.monotonic() - began < 10
+    heard = [
+        message["content"].get("text") or f"<{message['content']['data']['text/plain']}>"
+        for message in outcome.told
+        if message["header"]["msg_type"] in ("stream", "display_data")
+    ]
+    own = [piece for piece in heard if piece != "<thread>"]
+    assert "".join(own) == "".join(f"{i}\n<{i}>" for i in range(20))
+
+
 def test_a_background_threads_marks_are_in_nobodys_text(session: Session, channels: Channels) -> None:
     """Also not in a shell command's that runs meanwhile."""
     channels.run(
