@@ -163,16 +163,16 @@ class Client:
         with hub.running(message) as running:
             try:
                 # Who is forgotten meanwhile would leave code that nobody follows.
-                await settle(self._hear(message, running))
+                await settle(self._hear(message))
             except (ServiceError, SessionsError) as error:
                 hub.publish_text("stderr", f"{error}\n", message.header)
             await running.published(_PUBLISHED_SEC)
 
-    async def _hear(self, message: KernelMessage, running: Running) -> None:
+    async def _hear(self, message: KernelMessage) -> None:
         async with aclosing(self._hub.session.handle(message, self._hub.limits)) as chunks:
             async for chunk in chunks:
                 if isinstance(chunk, Mark):
-                    await running.mark(chunk.message_id)
+                    await self._hub.order.mark(chunk.message_id)
                 else:
                     self._hub.publish_text(chunk.stream, chunk.text, message.header)
 
@@ -183,7 +183,7 @@ class Client:
             try:
                 hub.rate.count(hub.session.record.owner)
                 live = await hub.session.run_cell(self._cell(message), hub.limits)
-                result = await self._follow(live, message, running)
+                result = await self._follow(live, message)
                 await running.published(_PUBLISHED_SEC)
                 reply = replies.of_result(result, live.reply)
                 # The kernel knows of an interrupt, and not why.
@@ -213,14 +213,14 @@ class Client:
             asked=replies.asked(message, silent=silent),
         )
 
-    async def _follow(self, live: LiveCell, message: KernelMessage, running: Running) -> ExecuteResult:
+    async def _follow(self, live: LiveCell, message: KernelMessage) -> ExecuteResult:
         """Tell of what the cell prints and asks, up to its end. Raises what made it fail."""
         async for event in live.follow():
             match event:
                 case OutputChunk():
                     self._hub.publish_text(event.stream, event.text, message.header)
                 case Mark():
-                    await running.mark(event.message_id)
+                    await self._hub.order.mark(event.message_id)
                 case InputRequest():
                     asked = {"prompt": event.prompt, "password": event.password}
                     self.send("stdin", self._hub.message("input_request", asked, message.header))

@@ -20,7 +20,8 @@ from service import clock
 from service.errors import ServiceError, TooManyConnections
 from service.gateway import shapes, wire
 from service.gateway.client import Client
-from service.gateway.running import MARKED, Running
+from service.gateway.order import MARKED, Order
+from service.gateway.running import Running
 from service.gateway.wire import Packed, pack
 from service.limits import RequestRate
 from service.session import CellLimits, Session
@@ -77,6 +78,7 @@ class Hub:
         self._id = uuid.uuid4().hex
         """The kernel's session id, as clients know it: one for each kernel."""
         self._pace = Pace()
+        self.order = Order()
         session.follow(self._new_kernel)
         work = (self._follow_kernel(), self._look_after(), self._wait_for_end())
         self._tasks = [asyncio.create_task(task) for task in work]
@@ -147,6 +149,7 @@ class Hub:
         """A request that runs code, for as long as the block: its idle is told when the block ends."""
         running = Running(request.header, self.limits.budget.display_bytes)
         self._running[request.message_id] = running
+        self.order.begin()
         try:
             yield running
         finally:
@@ -256,16 +259,14 @@ class Hub:
     async def _take(self, message: KernelMessage, size_bytes: int) -> None:
         running = self._running.get(message.parent_id or "")
         # A thread of an earlier cell leaves its marks in the text of this one.
-        beside = running or next((other for other in self._running.values() if other.is_busy), None)
-        if beside is not None and message.kind in MARKED:
-            await beside.text_before(message.message_id)
+        if message.kind in MARKED and (running or any(one.is_busy for one in self._running.values())):
+            await self.order.text_before(message.message_id)
         if running is None or running.lets_pass(message, size_bytes):
             self._broadcast(message)
         elif running.says_left_out():
             note = {"text/plain": f"[output left out: over the limit of {running.limit_bytes} bytes]"}
             self.publish("display_data", {"data": note, "metadata": {}}, running.header)
-        if beside is not None:
-            beside.told(message.message_id)
+        self.order.told(message.message_id)
 
     async def _paced(self, relayed: Relayed) -> Relayed:
         """Take no more of the kernel's messages than it takes to serve others as well."""

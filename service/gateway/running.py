@@ -8,13 +8,6 @@ from sessions.models import JsonObject, KernelMessage
 
 _TRAFFIC: Final = 5
 """How many times the limit may come in all, what was cleared or updated since included."""
-_PATIENCE_SEC: Final = 0.25
-_MOST_MISSED: Final = 3
-"""Messages in vain waited for, after which it is plain that there are no marks, and the other way round."""
-MARKED: Final = frozenset(
-    {"display_data", "execute_result", "update_display_data", "clear_output", "error"}
-    | {"comm_open", "comm_msg", "comm_close"}
-)
 _SHOWN: Final = frozenset({"execute_result", "display_data", "update_display_data"})
 
 
@@ -31,10 +24,6 @@ class Running:
         self._shown_bytes = 0
         self._said = False
         self._idle = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._marked: set[str] = set()
-        self._told: set[str] = set()
-        self._missed = self._lost = 0
 
     def lets_pass(self, message: KernelMessage, size_bytes: int) -> bool:
         """Whether clients get it: not the kernel's idle, which comes before all of the text has."""
@@ -54,38 +43,6 @@ class Running:
         says = self._shown_bytes > _TRAFFIC * self.limit_bytes and not self._said
         self._said = self._said or says
         return says
-
-    # --- the order of text and messages -----------------------------------------------------------
-
-    async def text_before(self, message_id: str) -> None:
-        """Return when clients have all text from before that message, or it has no mark."""
-        if self._missed < _MOST_MISSED and not await self._comes(message_id, self._marked):
-            self._missed += 1
-
-    def told(self, message_id: str) -> None:
-        """Clients have that message."""
-        if message_id in self._marked:
-            self._note(message_id, self._told)
-
-    async def mark(self, message_id: str) -> None:
-        """Clients have all text up to the mark of that message: return when they have the message, too."""
-        self._note(message_id, self._marked)
-        if self._lost < _MOST_MISSED and not await self._comes(message_id, self._told):
-            self._lost += 1
-        self._marked.discard(message_id)
-        self._told.discard(message_id)
-
-    def _note(self, message_id: str, where: set[str]) -> None:
-        where.add(message_id)
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def _comes(self, message_id: str, where: set[str]) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE_SEC):
-                while message_id not in where:
-                    await self._changed.wait()
-        return message_id in where
 
     def hears_no_more(self) -> None:
         """The kernel has ended, or has hung up."""

@@ -9,8 +9,8 @@ from starlette.types import Message, Scope
 
 from kernel_image import contract
 from service.gateway import replies, shapes, wire
+from service.gateway.order import Order
 from service.gateway.outbox import Outbox
-from service.gateway.running import Running
 from service.guard import Guard
 from service.keyring import Keyring
 from service.limits import RequestRate
@@ -197,32 +197,49 @@ def test_a_kernels_reply_is_believed_in_nothing_but_its_extras() -> None:
 
 async def test_text_and_messages_wait_for_each_other() -> None:
     """A message for the text before it, text for the message before it."""
-    running = Running({}, 1000)
+    order_of = Order()
     order: list[str] = []
 
     async def tell_messages() -> None:
-        await running.text_before("m")
+        await order_of.text_before("m")
         order.append("message")
-        running.told("m")
+        order_of.told("m")
 
     async def tell_text() -> None:
         await asyncio.sleep(0.05)
         order.append("before")
-        await running.mark("m")
+        await order_of.mark("m")
         order.append("after")
 
     await asyncio.gather(tell_messages(), tell_text())
     assert order == ["before", "message", "after"]
 
 
+async def test_a_message_that_overtakes_another_holds_up_nothing() -> None:
+    """Two threads may write their marks in one order and publish in the other."""
+    order_of = Order()
+
+    async def tell_messages() -> None:
+        for name in ("second", "first"):
+            await order_of.text_before(name)
+            order_of.told(name)
+
+    async def tell_text() -> None:
+        for name in ("first", "second"):
+            await order_of.mark(name)
+
+    async with asyncio.timeout(0.9):
+        await asyncio.gather(tell_messages(), tell_text())
+
+
 async def test_without_marks_nobody_waits_for_long() -> None:
     """After a few messages in vain it is plain that there are none."""
-    running = Running({}, 1000)
+    order_of = Order()
     loop = asyncio.get_running_loop()
     began = loop.time()
     for number in range(1000):
-        await running.text_before(str(number))
-        running.told(str(number))
+        await order_of.text_before(str(number))
+        order_of.told(str(number))
     assert loop.time() - began < 5
 
 
