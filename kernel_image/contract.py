@@ -3,6 +3,7 @@
 Standard library only: this is the one module of `kernel_image` that `sessions` imports.
 """
 
+import hashlib
 from typing import Final
 
 CONTRACT: Final = 1
@@ -50,6 +51,9 @@ FRAME_EVENT: Final = 4
 """What the kernel says of a cell beside its text: a JSON object, see `kernel_image.journal`."""
 RECORD_PREFIX: Final = b'{"type": "record"'
 """How the event begins by which the kernel ends its cell."""
+MARK_BEGIN: Final = b"\x1e"
+MARK_END: Final = b"\x1f"
+"""In a cell's stdout, around `mark_token` and the id of a message that was published there."""
 FRAME_END: Final = 3
 """Last frame: a JSON object, see `kernel_image.cell.Cell.end`."""
 
@@ -63,3 +67,8 @@ MAX_PATH_BYTES: Final = 1024
 MAX_NAME_BYTES: Final = 255
 MAX_DEPTH: Final = 64
 """Folders deeper than this below the workspace are neither staged nor collected."""
+
+
+def mark_token(kernel_key: str) -> bytes:
+    """What a kernel's marks have in common, and no text that is not meant to."""
+    return hashlib.sha256(kernel_key.encode()).hexdigest()[:16].encode()

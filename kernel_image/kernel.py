@@ -6,6 +6,8 @@ An execute_request may carry options under `contract.CELL_METADATA` in its metad
     stdin                  str    what descriptor 0 gives; absent: end of file at once
     final                  bool   the cell is a whole program: end as a program ends
     cell_id                str    begin when the supervisor is ready for that cell
+    notebook               bool   values and tracebacks are messages only, and not text as well; and
+                                  stdout has marks, see `marks`
 
 and the execute_reply's content has, under the same name, {"exit_code": int}.
 """
@@ -32,6 +34,7 @@ from zmq.eventloop.zmqstream import ZMQStream
 
 from kernel_image import contract, nested_asyncio
 from kernel_image.journal import Journal
+from kernel_image.marks import Marks
 from kernel_image.program import ProgramEnd
 from kernel_image.publisher import Publisher
 from kernel_image.shell import Shell, exit_status, told
@@ -60,6 +63,7 @@ class Kernel(IPythonKernel):
     streams: StandardStreams
     program_end: ProgramEnd
     journal: Journal
+    marks: Marks
     process_id: int
 
     def start(self) -> None:
@@ -88,6 +92,8 @@ class Kernel(IPythonKernel):
         importlib.invalidate_caches()
         shell = self._shell()
         shell.exit_code, shell.error, shell.keeps_results = 0, None, store_history
+        shell.in_notebook = bool(options.get("notebook"))
+        self.marks.begin(on=shell.in_notebook)
         finished_badly = False
         self.journal.begin(options.get("cell_id"), keep=not options.get("final"))
         self.program_end.begin()
@@ -278,6 +284,8 @@ def run(app: KernelApp, key: str, ready: int, journal: int, answers: int) -> Non
     app.kernel.process_id = os.getpid()
     app.kernel.journal = Journal(journal, answers)
     app.kernel.journal.listen_to(app.kernel.session)
+    app.kernel.marks = Marks(key, streams.own_stdout)
+    app.kernel.marks.listen_to(app.kernel.session)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
     app.kernel.program_end = ProgramEnd()

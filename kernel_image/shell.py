@@ -36,7 +36,7 @@ class DisplayHook(ZMQShellDisplayHook):
 
     def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
         text = format_dict.get("text/plain")
-        if isinstance(text, str):
+        if isinstance(text, str) and not (self.shell is not None and self.shell.in_notebook):
             print(text)
         super().write_format_data(_bounded(format_dict), md_dict)
 
@@ -64,6 +64,8 @@ class Shell(ZMQInteractiveShell):
     """The last error that was shown."""
     keeps_results: bool = False
     """Whether the values that are shown are kept for later cells."""
+    in_notebook: bool = False
+    """Whether who asked shows messages as a notebook does, and would see as text what is sent besides."""
     exiter = AnyTrait()
 
     def init_environment(self) -> None:
@@ -95,11 +97,15 @@ class Shell(ZMQInteractiveShell):
         self.exit_code, self.error = self.exit_code or 1, evalue
         stb = _shortened(stb)
         text = "\n".join(stb).rstrip("\n")
-        print(text, file=sys.stderr)
-        if len(text) > _MAX_ERROR_CHARACTERS:
+        too_long = len(text) > _MAX_ERROR_CHARACTERS
+        if too_long or not self.in_notebook:
+            print(text, file=sys.stderr)
+        if too_long:
             self._last_traceback = [text[:_MAX_ERROR_CHARACTERS]]
         else:
-            super()._showtraceback(etype, evalue, stb)
+            # A notebook puts each entry on a line of its own.
+            shown = [entry.rstrip("\n") for entry in stb] if self.in_notebook else stb
+            super()._showtraceback(etype, evalue, shown)
 
     def system(self, cmd: str) -> None:
         """`!cmd`: a plain child process on the program's own descriptors, so that output is in order."""

@@ -50,6 +50,11 @@ class StandardStreams:
     def stdout(self) -> OutputStream:
         return self._streams[1]
 
+    @property
+    def own_stdout(self) -> int:
+        """A descriptor of what stdout was at first."""
+        return self._copies[1]
+
     def restore(self) -> None:
         """Undo `sys.stdout = …`, `os.close(1)`, `os.dup2(…, 1)`; flush what was put in their place."""
         for number, name in _NAMES.items():

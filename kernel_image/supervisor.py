@@ -23,8 +23,10 @@ for a first kernel, {"seconds": float} for /lease, {"value": str} for an answer.
 
 A cell is asked for on the WebSocket by {"cell_id": str, "output_bytes": int, "cpu_seconds": float,
 "memory_bytes": int, "note": str} and, to run that in a shell instead of the kernel, {"command": str};
-such a cell ends with its process. The answer is {} and the cell's frames in binary messages, any
-number in one; or {"error": str, "status": int}, 410 if the kernel has ended, and nothing has run.
+such a cell ends with its process. With {"is_message": true} no cell is begun in the kernel: what it
+prints while it handles a message is gathered, until it is settled. The answer is {} and the cell's
+frames in binary messages, any number in one; or {"error": str, "status": int}, 410 if the kernel has ended,
+and nothing has run.
 """
 
 import asyncio
@@ -263,22 +265,30 @@ class CellHandler(Handler):
 class CellsHandler(Handler, tornado.websocket.WebSocketHandler):
     """/cells. A standing connection: a request for each cell would cost more than the cell."""
 
+    _is_of_message = False
+
     def open(self) -> None:
         self.set_nodelay(True)
+
+    def on_close(self) -> None:
+        """Nothing else would end what a message made run: only who sent it knows when that is over."""
+        if self._is_of_message:
+            self.supervisor.settle()
 
     async def on_message(self, message: str | bytes) -> None:
         request = json.loads(message)
         command = request.pop("command", None)
+        self._is_of_message = is_message = request.pop("is_message", False)
         with contextlib.suppress(tornado.websocket.WebSocketClosedError):
             if self.supervisor.busy:
                 return await self._refuse_cell(409, "a cell is running")
             if command is None and self.supervisor.kernel.pid is None:
                 return await self._refuse_cell(410, "the kernel has ended")
             cell = self.supervisor.begin_cell(request)
-            if command is None:
-                self.supervisor.let_kernel_begin(cell)
-            else:
+            if command is not None:
                 await self.supervisor.run_command(command)
+            elif not is_message:
+                self.supervisor.let_kernel_begin(cell)
             await self.write_message("{}")
             async for frames in cell.frames():
                 await self.write_message(frames, binary=True)

@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 _ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SEGMENTS: Final = 12
 
+WEBSOCKET: Final = "WEBSOCKET"
+"""What stands in the place of a method."""
+
 
 class AccessLog:
     """Who asked for what, with the name of the key, the status of the answer and the time it took."""
@@ -30,7 +33,7 @@ class AccessLog:
         if not log.isEnabledFor(logging.INFO):
             return
         host, port = scope.get("client") or ("-", 0)
-        key, method, path = key_name(scope), scope["method"], self.shown(scope["path"])
+        key, method, path = key_name(scope), scope.get("method", WEBSOCKET), self.shown(scope["path"])
         milliseconds = round(1000 * seconds, 1)
         facts = {"key": key, "method": method, "path": path, "status": status, "duration_ms": milliseconds}
         line = '%s:%d %s "%s %s" %d %.1f ms'

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 
 from fastapi import APIRouter, FastAPI
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 import service
 from service.api_document import Application
@@ -52,16 +52,16 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
     app.state.metrics = Metrics()
     app.state.traces = open_traces(settings, app.state.metrics)
     install_page(app, settings)
-    app.state.served = [route for route in app.routes if isinstance(route, Route)]
+    app.state.served = [route for route in app.routes if isinstance(route, Route | WebSocketRoute)]
     for router in routers:
         app.include_router(router)
-        app.state.served += [route for route in router.routes if isinstance(route, Route)]
+        app.state.served += [route for route in router.routes if isinstance(route, Route | WebSocketRoute)]
     app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes, exempt=_STREAMED)
     keyring = None
     if settings.needs_key:
         keyring = Keyring(settings.given_keys, settings.api_keys_file)
         app.open_paths = open_paths(settings.open_pages)
-    rate = RequestRate(settings.key_limits.requests_per_minute)
+    rate = app.state.request_rate = RequestRate(settings.key_limits.requests_per_minute)
     app.add_middleware(Guard, keyring=keyring, rate=rate, open_pages=settings.open_pages)
     install_error_handlers(app)
     return app

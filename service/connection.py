@@ -7,6 +7,7 @@ its request has taken, for good.
 
 import asyncio
 import json
+import re
 import uuid
 from typing import Final
 
@@ -15,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _HEAD_BYTES: Final = 1 << 16
 _BODY_SEC: Final = 600.0
 """Longest time for a body, however steadily it comes."""
+_SOCKETS: Final = re.compile(rb"/api/kernels/[^/?]+/channels(\?.*)?")
 
 
 def _refusal(status: str, detail: str, code: str) -> bytes:
@@ -114,6 +116,17 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         else:
             self._awaiting = self.loop.call_later(left, self._look)
+
+    # --- WebSockets -------------------------------------------------------------------------------
+
+    def _should_upgrade(self) -> bool:
+        """Elsewhere an upgrade is an offer that is not taken: the request is answered as any other."""
+        is_socket = self.scope["method"] == "GET" and _SOCKETS.fullmatch(self.url) is not None
+        return is_socket and super()._should_upgrade()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._await_no_more()
+        super().handle_websocket_upgrade()
 
     # --- what it does not take --------------------------------------------------------------------
 

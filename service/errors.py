@@ -18,6 +18,9 @@
      │   ├─ WorkspaceFileNotFound(path)
      │   ├─ TooManySessions(limit, setting)
      │   ├─ TooManyExecutions(limit)
+     │   ├─ TooManyConnections(limit)
+     │   ├─ KernelSpecNotFound(name)
+     │   ├─ ForeignOrigin()
      │   ├─ TooManyRequests(per_minute, retry_after_sec)
      │   ├─ KeyMissing()
      │   ├─ KeyInvalid()
@@ -205,6 +208,29 @@ class TooManySessions(ServiceError):
         super().__init__(f"{setting}={limit} sessions are open; delete one or try again later")
         self.limit = limit
         self.setting = setting
+
+
+class TooManyConnections(ServiceError):
+    """``limit`` sockets are open to a session."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} sockets are open to this kernel; close one")
+        self.limit = limit
+
+
+class KernelSpecNotFound(ServiceError):
+    """A notebook asks for a kernel of a name that there is not."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no kernelspec '{name}'")
+        self.name = name
+
+
+class ForeignOrigin(ServiceError):
+    """A browser asks for a page of another server, which must not use a kernel."""
+
+    def __init__(self) -> None:
+        super().__init__("Pages of other servers may not use kernels: the Origin is not this service's")
 
 
 class TooManyExecutions(ServiceError):
@@ -487,6 +513,9 @@ ANSWERS: dict[type[Exception], Answer] = {
     NoInputRequest: Answer(409, "no_input_request"),
     WorkspaceFileNotFound: Answer(404, "workspace_file_not_found"),
     TooManySessions: Answer(429, "too_many_sessions", headers=lambda _: {"Retry-After": "10"}),
+    KernelSpecNotFound: Answer(404, "kernelspec_not_found"),
+    ForeignOrigin: Answer(403, "foreign_origin"),
+    TooManyConnections: Answer(429, "too_many_connections", headers=lambda _: {"Retry-After": "10"}),
     TooManyExecutions: Answer(429, "too_many_executions", headers=lambda _: {"Retry-After": "1"}),
     StorageFull: Answer(507, "storage_full"),
     StorageQuotaExceeded: Answer(507, "storage_quota_exceeded"),

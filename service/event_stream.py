@@ -15,7 +15,7 @@ from service.images import refer
 from service.run import RunEvent
 from service.schemas import ExecuteResult
 from service.stream_schemas import EVENT_SCHEMA, Asked, Failed, Printed
-from sessions.models import Display, InputRequest, OutputChunk
+from sessions.models import Display, InputRequest, Mark, OutputChunk
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,9 @@ def _frame(event: RunEvent, images: str) -> str:
     match event:
         case OutputChunk():
             return _event("output", Printed(stream=event.stream, data=event.text).model_dump())
+        case Mark():
+            # Only cells of notebooks have them.
+            return ""
         case InputRequest():
             return _event("input_request", Asked(prompt=event.prompt, password=event.password).model_dump())
         case Display():

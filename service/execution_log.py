@@ -56,6 +56,8 @@ class Entry:
         """When the code was begun; None: it was not."""
         self.record: ExecutionRecord | None = None
         """How it ended; None: it has not."""
+        self.is_followed = False
+        """Whether somebody follows the code to its end, whatever becomes of who asked for it."""
         self._is_callers = False
         """Whether the row is the caller's to write."""
         self._executions = executions
@@ -72,7 +74,7 @@ class Entry:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if error is not None:
+        if error is not None and not self.is_followed:
             self.broke(error)
 
     def began(self) -> None:

@@ -1,13 +1,16 @@
 """Who comes in: every request is told whose it is, or refused, before a route or a body is looked at.
 
-What is open is listed; a new route is closed until somebody lists it.
+What is open is listed; a new route is closed until somebody lists it, and so is every WebSocket.
+Browsers let any page open one, and send it a key that they have: so a page's has to be of this service,
+and so do its requests to kernels.
 """
 
 from typing import Final
+from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import ErrorResponse, ServiceError, answer_to
+from service.errors import ErrorResponse, ForeignOrigin, KeyInvalid, ServiceError, answer_to
 from service.keyring import Caller, Keyring, without_keys
 from service.limits import RequestRate
 from service.routes import page
@@ -23,6 +26,8 @@ PAGES: Final = {
 """What a setting opens or closes."""
 
 _CALLER = "caller"
+_JUPYTER: Final = "/api/"
+_MOST_PARAMETERS: Final = 100
 
 
 class Guard:
@@ -41,7 +46,8 @@ class Guard:
         self._closed = frozenset[str]().union(*PAGES.values()) - self._open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in self._open:
+        is_socket = scope["type"] == "websocket"
+        if is_socket or (scope["type"] == "http" and scope["path"] not in self._open):
             if self._keyring is None and scope["path"] in self._closed:
                 await ErrorResponse(404, "not_found", "Not Found")(scope, receive, send)
                 return
@@ -53,11 +59,34 @@ class Guard:
         await self._app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> Caller:
+        headers = [*scope["headers"], *_key_in_query(scope)]
+        if scope["type"] == "websocket" or scope["path"].startswith(_JUPYTER):
+            _check_origin(headers)
         if self._keyring is None:
-            return without_keys(scope["headers"])
-        caller = self._keyring.find(scope["headers"])
+            return without_keys(headers)
+        caller = self._keyring.find(headers)
         self._rate.count(caller.owner)
         return caller
+
+
+def _key_in_query(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """The key of a WebSocket's `token` parameter, as a header: a page can't send others with one."""
+    if scope["type"] != "websocket":
+        return []
+    try:
+        query = scope["query_string"].decode("latin-1")
+        tokens = parse_qs(query, encoding="latin-1", max_num_fields=_MOST_PARAMETERS).get("token", [])
+    except ValueError:
+        raise KeyInvalid from None
+    return [(b"x-api-key", token.encode("latin-1")) for token in tokens]
+
+
+def _check_origin(headers: list[tuple[bytes, bytes]]) -> None:
+    """Raises `ForeignOrigin`. Who sends no Origin is no page."""
+    hosts = {value.lower() for name, value in headers if name == b"host"}
+    origins = {value.lower() for name, value in headers if name == b"origin"}
+    if any(origin.partition(b"://")[2] not in hosts for origin in origins):
+        raise ForeignOrigin
 
 
 def caller_of(scope: Scope) -> Caller:

@@ -5,16 +5,18 @@ from collections.abc import Iterable
 from typing import Final
 
 from fastapi import FastAPI
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.access_log import AccessLog
+from service.access_log import WEBSOCKET, AccessLog
 from service.metrics import NO_ROUTE, Metrics
 from service.traces import Traces
 from service.trail import REQUEST_ID_HEADER, TRAIL, Trail, request_id_of
 
 _EXECUTION_ID_HEADER: Final = b"x-execution-id"
 _TRACED: Final = "/v1/"
+_ANSWERED: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
+_SWITCHING: Final = 101
 _DOWNLOADS: Final = {
     ("GET", "/v1/files/{file_id}"): "store",
     ("GET", "/v1/sessions/{session_id}/files/{path}"): "session",
@@ -27,13 +29,13 @@ class Ingress:
     def __init__(self, app: ASGIApp, application: FastAPI) -> None:
         """`application` is what `service.app.create_app` made, at the heart of `app`."""
         self._app = app
-        self._routes: Iterable[Route] = application.state.served
+        self._routes: Iterable[Route | WebSocketRoute] = application.state.served
         self._metrics: Metrics = application.state.metrics
         self._traces: Traces = application.state.traces
         self._access_log = AccessLog(route.path_format for route in self._routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
@@ -46,9 +48,12 @@ class Ingress:
 
         async def send_and_note(message: Message) -> None:
             nonlocal status, sent
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message = {**message, "headers": [*message["headers"], *_headers(trail)]}
+            if message["type"] in _ANSWERED:
+                status = message.get("status", _SWITCHING)
+                message = {**message, "headers": [*message.get("headers", ()), *_headers(trail)]}
+                if status == _SWITCHING:
+                    # The connection may last for days.
+                    self._note(scope, trail, status, 0, time.perf_counter() - began)
             else:
                 sent += len(message.get("body", b""))
             await send(message)
@@ -56,18 +61,21 @@ class Ingress:
         try:
             await self._app(scope, receive, send_and_note)
         finally:
-            seconds = time.perf_counter() - began
-            method, route = scope["method"], self._route_of(scope)
-            self._metrics.request(route, method, status, seconds)
-            if status < 400 and (source := _DOWNLOADS.get((method, route))) is not None:
-                self._metrics.downloaded(source, sent)
-            self._traces.request_ended(trail, method, route, status)
-            self._access_log.note(scope, status, seconds)
+            if status != _SWITCHING:
+                self._note(scope, trail, status, sent, time.perf_counter() - began)
+
+    def _note(self, scope: Scope, trail: Trail, status: int, sent: int, seconds: float) -> None:
+        method, route = scope.get("method", WEBSOCKET), self._route_of(scope)
+        self._metrics.request(route, method, status, seconds)
+        if status < 400 and (source := _DOWNLOADS.get((method, route))) is not None:
+            self._metrics.downloaded(source, sent)
+        self._traces.request_ended(trail, method, route, status)
+        self._access_log.note(scope, status, seconds)
 
     def _route_of(self, scope: Scope) -> str:
         """The template of the request's path, also where it was refused before it came to a route."""
         route = scope.get("route")
-        if isinstance(route, Route):
+        if isinstance(route, Route | WebSocketRoute):
             return route.path_format
         path = scope["path"]
         return next((route.path_format for route in self._routes if route.path_regex.match(path)), NO_ROUTE)

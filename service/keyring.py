@@ -110,7 +110,7 @@ def presented(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
     for name, value in headers:
         if name == b"authorization":
             scheme, _, key = value.strip().partition(b" ")
-            if scheme.lower() == b"bearer":
+            if scheme.lower() in (b"bearer", b"token"):
                 keys.add(key.strip())
         elif name == b"x-api-key":
             keys.add(value.strip())

@@ -16,6 +16,7 @@ from service.errors import RegistryInUse, RegistryMissing, StorageInUse
 from service.execution_log import ExecutionLog
 from service.execution_registry import ExecutionRegistry
 from service.executor import Executor
+from service.gateway.hubs import Hubs
 from service.housekeeping import keep_house
 from service.limits import StorageQuota
 from service.logs import loop_failed
@@ -91,6 +92,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         sessions = Sessions(executor, pool, registry, session_registry, instance_id)
         app.state.sessions = await stack.enter_async_context(sessions)
         app.state.mcp = await stack.enter_async_context(Mcp(sessions, executor))
+        app.state.hubs = hubs = Hubs(executor, sessions, app.state.request_rate)
+        stack.callback(hubs.close)
         yield
 
 

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from service.run import Run, RunEvent
 from service.schemas import ExecuteResponse, ExecuteResult
-from sessions.models import InputRequest, OutputChunk
+from sessions.models import InputRequest, JsonObject, OutputChunk
 
 
 class LiveCell:
@@ -16,6 +16,8 @@ class LiveCell:
         self.cell_id = cell_id
         self.number = number
         self.execution_id = ""
+        self.reply: JsonObject = {}
+        """What the kernel replied, once it has, believed in nothing."""
         self.asks = False
         """Whether the code waits for an answer."""
         self._events: list[RunEvent] = []
@@ -25,7 +27,7 @@ class LiveCell:
 
     def add(self, event: RunEvent) -> None:
         """Pass an event on to all followers."""
-        self.asks = isinstance(event, InputRequest) or (self.asks and isinstance(event, OutputChunk))
+        self.asks = isinstance(event, InputRequest) or (self.asks and not isinstance(event, ExecuteResult))
         self._events.append(event)
         self._wake()
 

@@ -14,11 +14,20 @@ from service.records import ExecutionRecord, FileOrigin, StoredFile
 from service.schemas import ExecuteResult, ExecutionError, SkippedFile, WorkspaceFile
 from service.settings import MIB, Settings
 from sessions.errors import SupervisorFailed
-from sessions.models import CellEvent, CellResult, ChangedFile, Display, InputRequest, JsonObject, OutputChunk
+from sessions.models import (
+    CellEvent,
+    CellResult,
+    ChangedFile,
+    Display,
+    InputRequest,
+    JsonObject,
+    Mark,
+    OutputChunk,
+)
 from sessions.sandbox import Sandbox
 
 State = Literal["kept", "restarted", "lost"]
-RunEvent = OutputChunk | Display | InputRequest | ExecuteResult
+RunEvent = OutputChunk | Mark | Display | InputRequest | ExecuteResult
 Conclude = Callable[[CellResult, ExecutionRecord], Awaitable[tuple[State, str]]]
 """Sees to the kernel, and to the row, after a cell; returns what became of the state, and why."""
 
@@ -68,6 +77,8 @@ class Run:
         self._lease = lease
         self.record: ExecutionRecord
         """The row about it, once it has ended: for the caller to write."""
+        self.reply: JsonObject = {}
+        """What the kernel replied, once it has, believed in nothing."""
         self._images = 0
         self._room = 0
         """Bytes that its files may still have."""
@@ -117,6 +128,7 @@ class Run:
 
     async def _finish(self, result: CellResult) -> ExecuteResult:
         self.entry.ran(result)
+        self.reply = result.reply
         limit = self._stores.settings.max_output_files
         places = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
 

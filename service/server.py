@@ -7,6 +7,7 @@ from typing import Final
 
 from service.app import create_app
 from service.errors import StartError
+from service.gateway import channels, kernels
 from service.keyring import SHORT_KEY
 from service.lifespan import lifespan
 from service.logs import configure_logging, say
@@ -24,6 +25,8 @@ ROUTERS: Final = (
     session_files.router,
     sessions.router,
     mcp.router,
+    kernels.router,
+    channels.router,
 )
 
 log = logging.getLogger(__name__)
@@ -46,8 +49,14 @@ def main() -> None:
         _warn_of_missing_keys(settings)
         with bind(settings.host, settings.port) as sock:
             app.state.socket = sock
-            timeout_sec = settings.client_timeout_sec
-            serve(app, settings.host, sock, timeout_sec, needs_key=settings.needs_key)
+            serve(
+                app,
+                settings.host,
+                sock,
+                settings.client_timeout_sec,
+                settings.max_request_bytes,
+                needs_key=settings.needs_key,
+            )
     except StartError as error:
         sys.exit(_complain(error, 1))
     except KeyboardInterrupt:

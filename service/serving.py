@@ -14,11 +14,13 @@ from service.banner import banner
 from service.connection import patient_for
 from service.errors import ANSWERS, AddressUnavailable, StartError
 from service.ingress import Ingress
+from service.websocket import patient_socket_for
 
 # Time that requests under way get to end when the server stops, in seconds.
 _GRACE_SEC = 5
 # Longer than most clients keep an idle connection, so that theirs is the side that closes it.
 _KEEP_ALIVE_SEC = 65
+_FRAME_BYTES = 4 << 20
 # Longest that a thread which writes to the registry keeps the event loop from going on, in seconds.
 _SWITCH_INTERVAL_SEC = 0.0005
 
@@ -45,6 +47,7 @@ def serve(
     host: str,
     sock: socket.socket,
     client_timeout_sec: float = 30,
+    frame_bytes: int = _FRAME_BYTES,
     *,
     needs_key: bool = False,
 ) -> None:
@@ -55,21 +58,34 @@ def serve(
     sys.setswitchinterval(_SWITCH_INTERVAL_SEC)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    make_server(app, host, client_timeout_sec, needs_key=needs_key).run(sockets=[sock])
+    server = make_server(app, host, client_timeout_sec, frame_bytes, needs_key=needs_key)
+    server.run(sockets=[sock])
 
 
 def make_server(
-    app: FastAPI, host: str, client_timeout_sec: float = 30, *, needs_key: bool = False
+    app: FastAPI,
+    host: str,
+    client_timeout_sec: float = 30,
+    frame_bytes: int = _FRAME_BYTES,
+    *,
+    needs_key: bool = False,
 ) -> uvicorn.Server:
     """A server that is yet to run; ``host`` and ``needs_key`` are for the banner.
 
-    It hangs up on clients that keep it waiting for ``client_timeout_sec``: see ``Connection``.
+    It hangs up on clients that keep it waiting for ``client_timeout_sec``, see ``Connection``, and on
+    those that send a WebSocket's message of more than ``frame_bytes``.
     """
     config = uvicorn.Config(
         Ingress(_PlainStartErrors(app), app),
         loop="uvloop",
         http=patient_for(client_timeout_sec),
-        ws="none",
+        ws=patient_socket_for(client_timeout_sec),
+        ws_max_size=frame_bytes,
+        # A client that is cut off is found out within twice that.
+        ws_ping_interval=client_timeout_sec,
+        ws_ping_timeout=client_timeout_sec,
+        # It would cost a quarter of a MiB for each connection.
+        ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,
         server_header=False,

@@ -5,9 +5,9 @@ import contextlib
 import json
 import logging
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, replace
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from service import clock
@@ -22,9 +22,20 @@ from service.run import Conclude, Run, State
 from service.session_registry import SessionRegistry
 from service.session_schemas import BashRequest, BashResponse, SessionExecuteRequest
 from service.settle import settle
+from service.turn import Turn
 from sessions.assistance import Question
 from sessions.errors import KernelEnded, SupervisorFailed, told
-from sessions.models import Cell, CellEvent, CellResult, Command, JsonObject, OutputChunk
+from sessions.models import (
+    Budget,
+    Cell,
+    CellEvent,
+    CellResult,
+    Command,
+    JsonObject,
+    KernelMessage,
+    Mark,
+    OutputChunk,
+)
 from sessions.sandbox import Sandbox
 
 _GRACE_SEC: Final = 2.0
@@ -32,6 +43,14 @@ _QUESTION_SEC: Final = 10.0
 """How long a question waits for those before it."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CellLimits:
+    """What code may use whose limits are not those of the API."""
+
+    timeout_sec: float
+    budget: Budget
 
 
 class Session:
@@ -56,12 +75,18 @@ class Session:
         self._registry = registry
         self._sessions = sessions
         self._on_lost = on_lost
-        self._turn = asyncio.Lock()
+        settings = executor.stores.settings
+        self._turn = Turn(record.session_id, settings.session_queue_size, settings.session_queue_timeout_sec)
         self._questions = asyncio.Lock()
-        self._waiting = 0
         self._number = 0
         self._task: asyncio.Task[None] | None = None
+        self.is_settled = asyncio.Event()
+        """Cleared while a kernel takes the place of another."""
+        self.is_settled.set()
         self._closed: Exception | None = None
+        self.ended = asyncio.Event()
+        """Set when the session is over, or this life of the service is."""
+        self._on_new_kernel: Callable[[bool], None] = _nobody
         self._ending: asyncio.Task[None] | None = None
 
     @property
@@ -71,21 +96,29 @@ class Session:
     @property
     def busy(self) -> bool:
         """Whether code is running."""
-        return self._turn.locked()
+        return self._turn.is_taken
 
-    async def _take_turn(self) -> None:
-        """Wait, in order of arrival, until nothing else runs. Raises `SessionBusy`."""
-        settings = self._executor.stores.settings
-        if self.busy and self._waiting >= settings.session_queue_size:
-            raise SessionBusy(self.session_id)
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(settings.session_queue_timeout_sec):
-                await self._turn.acquire()
-        except TimeoutError:
-            raise SessionBusy(self.session_id) from None
-        finally:
-            self._waiting -= 1
+    def follow(self, on_new_kernel: Callable[[bool], None]) -> None:
+        """Somebody else follows all that the kernel publishes, also while no cell runs.
+
+        Then it is worth while to publish, and what is for us must not pile up in the kernel.
+
+        Args:
+            on_new_kernel: called when a kernel has taken the place of another, with whether somebody
+                asked for that.
+        """
+        self._on_new_kernel = on_new_kernel
+        self._turn.have_done_between(self.sandbox.read_past)
+
+    def unfollow(self) -> None:
+        """Nobody does any more."""
+        self._on_new_kernel = _nobody
+        self._turn.have_done_between(None)
+
+    @property
+    def runs_cell(self) -> bool:
+        """Whether a cell is running, and not just a command or a message."""
+        return self.cell is not None and not self.cell.over
 
     # --- cells ------------------------------------------------------------------------------------
 
@@ -97,27 +130,49 @@ class Session:
             TooManyExecutions, SessionBusy: nothing has run.
             SupervisorFailed: the container is lost.
         """
-        async with AsyncExitStack() as counted:
-            with self._entry("session", request.code) as entry:
-                cell = self._executor.cell_of(request, entry, final=False, allow_stdin=request.allow_stdin)
-                inputs = await self._executor.check_inputs(request.files, entry)
-                counted.enter_context(self._executor.running.one_of(self.record.owner))
-                with entry.timeline.during("queue"):
-                    await self._take_turn()
-                return await self._execute(request, cell, inputs, entry, counted.pop_all())
+        with self._entry("session", request.code) as entry:
+            cell = self._executor.cell_of(request, entry, final=False, allow_stdin=request.allow_stdin)
+            inputs = await self._executor.check_inputs(request.files, entry)
+            live, note = await self._execute(cell, inputs, entry, None)
+            if request.detach:
+                await note.write()
+            return live
+        raise AssertionError("unreachable")
+
+    async def run_cell(self, cell: Cell, limits: CellLimits) -> LiveCell:
+        """As `execute`, for a cell whose caller waits for its turn as long as it takes."""
+        with self._entry("session", cell.code) as entry:
+            cell = replace(cell, cell_id=entry.execution_id, timeout_sec=limits.timeout_sec)
+            live, _ = await self._execute(cell, [], entry, limits)
+            return live
         raise AssertionError("unreachable")
 
     def _entry(self, kind: ExecutionKind, code: str) -> Entry:
         return self._executor.executions.begin(kind, self.record.owner, code, self.session_id)
 
     async def _execute(
-        self,
-        request: SessionExecuteRequest,
-        cell: Cell,
-        inputs: list[Input],
-        entry: Entry,
-        held: AsyncExitStack,
-    ) -> LiveCell:
+        self, cell: Cell, inputs: list[Input], entry: Entry, limits: CellLimits | None
+    ) -> tuple[LiveCell, CellNote]:
+        """Begin a cell when it is its turn; with `limits` of its own it waits for that patiently."""
+        budget = self._executor.budget if limits is None else limits.budget
+        async with AsyncExitStack() as counted:
+            counted.enter_context(self._executor.running.one_of(self.record.owner))
+            with entry.timeline.during("queue"):
+                await self._turn.take(patiently=limits is not None)
+            # Who goes away while it is begun would leave a cell that nobody follows.
+            work = self._begin_to_follow(cell, inputs, entry, budget, counted.pop_all())
+            beginning = asyncio.ensure_future(work)
+            try:
+                return await settle(beginning)
+            except asyncio.CancelledError:
+                if limits is None and beginning.exception() is None:
+                    self.abandon(beginning.result()[0])
+                raise
+        raise AssertionError("unreachable")
+
+    async def _begin_to_follow(
+        self, cell: Cell, inputs: list[Input], entry: Entry, budget: Budget, held: AsyncExitStack
+    ) -> tuple[LiveCell, CellNote]:
         """Begin a cell, whose turn it is; `held` is closed when it is over."""
         try:
             async with held as stack:
@@ -125,15 +180,15 @@ class Session:
                     cell_id=cell.cell_id,
                     session_id=self.session_id,
                     number=self._number + 1,
-                    code=request.code,
+                    code=cell.code,
                     state="running",
                     started_at=clock.now(),
-                    timeout_ms=request.timeout_ms,
+                    timeout_ms=round(cell.timeout_sec * 1000),
                 )
                 cell = replace(cell, note=json.dumps(asdict(record), ensure_ascii=False))
                 try:
                     await self._executor.stage(self.sandbox, inputs, entry)
-                    events, in_new_kernel = await self._begin(stack, cell, entry)
+                    events, in_new_kernel = await self._begin(stack, cell, entry, budget)
                 except SupervisorFailed as error:
                     raise await self._recover(error) from error
                 self._number += 1
@@ -142,17 +197,14 @@ class Session:
                 conclude = self._tell_of_new_kernel if in_new_kernel else self._conclude
                 self._follow(live, events, stack.pop_all(), conclude, note, entry)
         except BaseException:
-            self._turn.release()
+            self._turn.end()
             raise
-        if request.detach:
-            await note.write()
-        return live
+        return live, note
 
     async def _begin(
-        self, stack: AsyncExitStack, cell: Cell, entry: Entry
+        self, stack: AsyncExitStack, cell: Cell, entry: Entry, budget: Budget
     ) -> tuple[AsyncGenerator[CellEvent], bool]:
         """Begin a cell; also gives whether it is in a new kernel, the old one having ended meanwhile."""
-        budget = self._executor.budget
         entry.began()
         try:
             return await stack.enter_async_context(self.sandbox.begin(cell, budget)), False
@@ -182,6 +234,7 @@ class Session:
             cell_id=live.cell_id,
         )
         live.execution_id = run.execution_id
+        entry.is_followed = True
         self.cell, self._note = live, note
         self._task = asyncio.create_task(self._run(live, run, note))
 
@@ -194,6 +247,7 @@ class Session:
         failure: Exception | None = None
         try:
             async for event in run.events():
+                live.reply = run.reply
                 live.add(event)
             live.end()
             # The caller's turn comes first.
@@ -212,7 +266,7 @@ class Session:
             failure = error
         finally:
             live.end(failure or self._closed)
-            self._turn.release()
+            self._turn.end()
         if failure is not None:
             run.entry.not_kept()
             await note.lost()
@@ -234,7 +288,7 @@ class Session:
         response = live.gathered()
         if response.execution_count is not None:
             self.execution_count = response.execution_count
-        self.record = replace(self.record, last_used_at=clock.now())
+        self.used()
         await note.done(response.model_dump(), run.record)
         self._executor.executions.forget(run.execution_id)
 
@@ -258,11 +312,20 @@ class Session:
             )
         return state, reason
 
-    async def _start_kernel(self) -> None:
-        await self.sandbox.start_kernel()
+    async def _start_kernel(self, *, asked: bool = False) -> None:
+        self.is_settled.clear()
+        try:
+            await self.sandbox.start_kernel()
+        finally:
+            self.is_settled.set()
         self.execution_count = 0
         key = self.sandbox.connection.kernel_key
         await self._registry.update_container_key(self.sandbox.container_id, key)
+        self._on_new_kernel(asked)
+
+    def used(self) -> None:
+        """It has been used just now; the registry is told another time."""
+        self.record = replace(self.record, last_used_at=clock.now())
 
     async def _touch(self) -> None:
         now = clock.now()
@@ -310,17 +373,46 @@ class Session:
         """Replace the kernel, also while a cell runs, which ends by that; files are kept."""
         if self.busy and self.cell is not None and not self.cell.over:
             await self.sandbox.kill_kernel()
-        async with self._own_turn():
-            await self._start_kernel()
+        async with self._turn.own():
+            await self._start_kernel(asked=True)
             await self._touch()
 
-    @asynccontextmanager
-    async def _own_turn(self) -> AsyncIterator[None]:
-        await self._take_turn()
-        try:
-            yield
-        finally:
-            self._turn.release()
+    async def revive(self) -> None:
+        """Replace a kernel that has ended while nothing ran.
+
+        Raises:
+            SupervisorFailed: the container is lost, or slow.
+        """
+        async with self._turn.own(patiently=True):
+            if not await self.sandbox.has_kernel():
+                await self._start_kernel()
+
+    async def handle(self, message: KernelMessage, limits: CellLimits) -> AsyncGenerator[OutputChunk | Mark]:
+        """Have the kernel handle a message that is no cell but runs code, when it is its turn.
+
+        It has the limits of a cell, and no place in the history. Gives what the code prints.
+
+        Raises:
+            SupervisorFailed: the container did not do as agreed, and is put right.
+        """
+        owner = self.record.owner
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._executor.running.one_of(owner, runs_already=True))
+            await stack.enter_async_context(self._turn.own(patiently=True))
+            try:
+                begun = self.sandbox.begin_message(message, limits.budget, limits.timeout_sec)
+                async for event in await stack.enter_async_context(begun):
+                    if isinstance(event, OutputChunk | Mark):
+                        yield event
+                    elif isinstance(event, CellResult):
+                        self.used()
+                        if not event.kernel_alive:
+                            await self._start_kernel()
+            except KernelEnded:
+                # Whatever the message was about is gone with the old one.
+                await self._start_kernel()
+            except SupervisorFailed as error:
+                raise await self._recover(error) from error
 
     async def run_command(self, request: BashRequest) -> BashResponse:
         """Run a shell command in the workspace, when it is its turn. Who is cancelled ends it."""
@@ -329,11 +421,11 @@ class Session:
             self._executor.running.one_of(self.record.owner),
         ):
             with entry.timeline.during("queue"):
-                await self._take_turn()
+                await self._turn.take()
             try:
                 return await self._run_command(request, entry)
             finally:
-                self._turn.release()
+                self._turn.end()
 
     async def _run_command(self, request: BashRequest, entry: Entry) -> BashResponse:
         command = Command(request.cmd, request.timeout_ms / 1000, entry.execution_id)
@@ -394,7 +486,7 @@ class Session:
         try:
             if self.busy:
                 raise SessionBusy(self.session_id)
-            async with self._own_turn():
+            async with self._turn.own():
                 self.record = replace(self.record, last_used_at=clock.now())
                 return await self.sandbox.ask(question)
         finally:
@@ -432,14 +524,14 @@ class Session:
 
     async def _resume_cell(self, cell: CellRecord) -> None:
         left = max(0.1, cell.started_at + cell.timeout_ms / 1000 - clock.now())
-        await self._turn.acquire()
+        await self._turn.take(patiently=True)
         async with AsyncExitStack() as stack:
             try:
                 stack.enter_context(self._executor.running.one_of(self.record.owner, runs_already=True))
                 attached = self.sandbox.attach(cell.cell_id, self._executor.budget, left)
                 events = await stack.enter_async_context(attached)
             except SupervisorFailed:
-                self._turn.release()
+                self._turn.end()
                 await self._sessions.finish_cell(cell.cell_id, "lost", clock.now(), None)
                 await self._make_sure_of_kernel()
                 return
@@ -464,9 +556,15 @@ class Session:
     async def close(self, failure: Exception) -> None:
         """Let go: who follows the running cell gets `failure`. The container stays."""
         self._closed = failure
+        self.ended.set()
+        self.unfollow()
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait({self._task})
+
+
+def _nobody(_: bool) -> None:
+    """Where nobody wants to know of a new kernel."""
 
 
 def new_session_id() -> str:

@@ -129,6 +129,17 @@ class Settings(BaseSettings):
     )
     otel_sdk_disabled: bool = Field(False, description="`true`: no traces, whatever else is set.")
 
+    # A cell of a notebook, over the Jupyter gateway
+    jupyter_timeout_sec: int = Field(
+        3600,
+        ge=1,
+        description="Longest run of a notebook's cell over the Jupyter gateway, in seconds; "
+        "`MAX_EXEC_TIMEOUT_MS` is for the other calls.",
+    )
+    jupyter_cpu_time_limit_sec: int = Field(
+        600, ge=1, description="CPU time such a cell may use, in seconds, in place of `CPU_TIME_LIMIT_SEC`."
+    )
+
     # Files
     max_file_size_mb: int = Field(10, ge=1, description="Largest file, up or down, in MiB.")
     file_storage_dir: Path = Field(

@@ -23,6 +23,7 @@ from sessions.cell_end import CellEnd, Death
 from sessions.channel import ChannelBroken
 from sessions.errors import SupervisorFailed
 from sessions.kernel import KernelClient, Message
+from sessions.marks import MarkFinder
 from sessions.models import (
     Budget,
     Cell,
@@ -32,6 +33,8 @@ from sessions.models import (
     Display,
     InputRequest,
     JsonObject,
+    KernelMessage,
+    Mark,
     OutputChunk,
     Stream,
 )
@@ -55,9 +58,13 @@ _STREAMS: Final[dict[int, Stream]] = {contract.FRAME_STDOUT: "stdout", contract.
 
 
 class Execution:
-    """Follows one cell once. Use `of_cell`, `of_attached_cell` or `of_command`."""
+    """Follows one cell once. Use `of_cell`, `of_message`, `of_attached_cell` or `of_command`."""
 
-    def __init__(self, supervisor: SupervisorClient, budget: Budget, timeout_sec: float) -> None:
+    def __init__(
+        self, supervisor: SupervisorClient, finder: MarkFinder, budget: Budget, timeout_sec: float
+    ) -> None:
+        """`finder` takes the marks of the container's kernel out of the text."""
+        self._finder = finder
         self._supervisor = supervisor
         self._budget = budget
         self._timeout_sec = timeout_sec
@@ -66,6 +73,8 @@ class Execution:
         self._kill: Callable[[], Awaitable[None]] = supervisor.kill_kernel
         self._settles = True
         """Whether the supervisor has to be told that the cell is over; else it knows."""
+        self._is_cell = True
+        """Whether the kernel itself tells the supervisor that it is over, which else is told here."""
         self._is_deaf = False
         """Whether the kernel hung up: it has ended, or the code has cut its own voice off."""
         self._asks = False
@@ -75,6 +84,8 @@ class Execution:
         self._decoders = {kind: codecs.getincrementaldecoder("utf-8")("replace") for kind in _STREAMS}
         self._received = dict.fromkeys(_STREAMS, 0)
         self._record: asyncio.Future[JsonObject] = asyncio.get_running_loop().create_future()
+        self._has_marks = False
+        self._marks = 0
         self._chunks = 0
         self._gathered: dict[int, str] = dict.fromkeys(_STREAMS, "")
         self._prompts = 0
@@ -93,26 +104,45 @@ class Execution:
         cls, supervisor: SupervisorClient, kernel: KernelClient, cell: Cell, budget: Budget
     ) -> "Execution":
         """A cell that the kernel is now asked to run, once its supervisor knows of it."""
-        self = cls(supervisor, budget, cell.timeout_sec)
+        self = cls(supervisor, kernel.mark_finder(), budget, cell.timeout_sec)
+        self._has_marks = cell.asked is not None
         request_id = kernel.request(cell)
         self._over = lambda: self._run_in_kernel(kernel, request_id)
         self._asks = cell.allow_stdin
         return self
 
     @classmethod
+    def of_message(
+        cls,
+        supervisor: SupervisorClient,
+        kernel: KernelClient,
+        message: KernelMessage,
+        budget: Budget,
+        timeout_sec: float,
+    ) -> "Execution":
+        """A message that makes the kernel run code but is no cell, such as a widget's; it has no reply."""
+        self = cls(supervisor, kernel.mark_finder(), budget, timeout_sec)
+        self._over = lambda: self._handled(kernel, message)
+        self._is_cell = False
+        self._has_marks = True
+        return self
+
+    @classmethod
     def of_attached_cell(
-        cls, supervisor: SupervisorClient, budget: Budget, timeout_sec: float
+        cls, supervisor: SupervisorClient, finder: MarkFinder, budget: Budget, timeout_sec: float
     ) -> "Execution":
         """A cell that runs already, or has ended unseen; `timeout_sec` is what is left of its time."""
-        self = cls(supervisor, budget, timeout_sec)
+        self = cls(supervisor, finder, budget, timeout_sec)
         self._over = self._read_record
         self._asks = self._reads_record = True
         return self
 
     @classmethod
-    def of_command(cls, supervisor: SupervisorClient, budget: Budget, timeout_sec: float) -> "Execution":
+    def of_command(
+        cls, supervisor: SupervisorClient, finder: MarkFinder, budget: Budget, timeout_sec: float
+    ) -> "Execution":
         """A shell command that was begun with the frames."""
-        self = cls(supervisor, budget, timeout_sec)
+        self = cls(supervisor, finder, budget, timeout_sec)
         self._over = lambda: asyncio.sleep(float("inf"))
         self._kill = lambda: supervisor.interrupt(kill=True)
         self._settles = False
@@ -194,7 +224,7 @@ class Execution:
     async def _make_sure_of_end(self) -> None:
         """The kernel ends the cell itself, unless the program has taken its journal away."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_END_SEC):
+            async with asyncio.timeout(_END_SEC if self._is_cell else 0):
                 await self._ended.wait()
         if not self._ended.is_set():
             await self._supervisor.settle()
@@ -220,6 +250,17 @@ class Execution:
                 self._leave_out()
         finally:
             publishing.cancel()
+
+    async def _handled(self, kernel: KernelClient, message: KernelMessage) -> None:
+        """Have the kernel handle it. What it shows is not kept: whoever sent it follows the kernel."""
+        kernel.tell(message)
+        try:
+            async for published in kernel.outputs(message.message_id):
+                if published.is_idle:
+                    return
+        except ChannelBroken:
+            self._is_deaf = True
+        await asyncio.sleep(float("inf"))
 
     async def _publish(self, kernel: KernelClient, request_id: str, idle: asyncio.Event) -> None:
         """Read on after `idle`, which the code can say itself: what is not read here piles up."""
@@ -274,7 +315,9 @@ class Execution:
                 self._received[kind] += len(payload)
                 if self._received[kind] > self._budget.output_bytes:
                     raise SupervisorFailed("more text than it was told to pass on")
-                self._emit_text(kind, self._decoders[kind].decode(payload))
+                self._take_text(kind, payload)
+        stdout = contract.FRAME_STDOUT
+        self._emit_text(stdout, self._decoders[stdout].decode(self._finder.rest()))
         for kind in _STREAMS:
             if self._is_cut(kind):
                 limit = self._budget.output_bytes
@@ -283,6 +326,19 @@ class Execution:
                 self._emit_text(kind, self._decoders[kind].decode(b"", final=True))
         self._tell_of_death()
         self._emit_gathered()
+
+    def _take_text(self, kind: int, payload: bytes) -> None:
+        """Pass on text; where it has marks, what they say in place of them."""
+        if kind != contract.FRAME_STDOUT:
+            self._emit_text(kind, self._decoders[kind].decode(payload))
+            return
+        for piece in self._finder.feed(payload):
+            if isinstance(piece, bytes):
+                self._emit_text(kind, self._decoders[kind].decode(piece))
+            elif self._has_marks and self._marks < _CHUNKS:
+                self._marks += 1
+                self._emit_gathered()
+                self._events.put_nowait(Mark(piece))
 
     def _hear(self, payload: bytes) -> None:
         """What the kernel says of the cell; the user's code can say it too, so nothing is believed."""
@@ -360,6 +416,7 @@ class Execution:
             gather_sec=max(0.0, time.monotonic() - self._started - self._duration),
             supervisor_sec=self._end.wall_sec,
             kernel_sec=verdict.kernel_seconds(self._reply),
+            reply=self._reply,
         )
 
     def _verdict(self) -> tuple[int | None, CellError | None]:

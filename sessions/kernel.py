@@ -5,10 +5,12 @@ by one (`sessions.channel`) and all together, and what can't be read is passed o
 """
 
 import asyncio
+import contextlib
 import hmac
+import time
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from jupyter_client.session import DELIM, Session
@@ -17,7 +19,8 @@ from kernel_image import contract
 from sessions.assistance import Question
 from sessions.channel import Channel, ChannelBroken, Received
 from sessions.errors import SupervisorFailed
-from sessions.models import Cell, Connection, JsonObject
+from sessions.marks import MarkFinder
+from sessions.models import Cell, Connection, JsonObject, KernelMessage
 from sessions.plain_json import Plain, TooManyValues, parse
 
 _MESSAGES: Final = 100_000
@@ -26,6 +29,13 @@ _BYTES: Final = 1 << 28
 _HEADER_BYTES: Final = 1 << 16
 _LARGE_BYTES: Final = 1 << 18
 """Content that is read on a thread, so that others have their turn."""
+_MESSAGES_A_SECOND: Final = 500
+_BYTES_A_SECOND: Final = 1 << 25
+_BURST_SEC: Final = 4.0
+"""What is taken at once, as time of the two above."""
+_PARTS: Final = 4
+"""Header, parent header, metadata and content; buffers follow."""
+_OPEN_SEC: Final = 2.0
 _MESSAGE_WEIGHT: Final = 512
 _VALUE_WEIGHT: Final = 16
 _RESEND_SEC: Final = 0.2
@@ -50,6 +60,14 @@ class Message:
         return self.kind == "status" and self.content.get("execution_state") == "idle"
 
 
+@dataclass(frozen=True)
+class Relayed:
+    """What came over a channel, None if it was too large or made no sense, and its size in bytes."""
+
+    message: KernelMessage | None
+    size_bytes: int
+
+
 class KernelClient:
     """The shell and iopub channels of one kernel."""
 
@@ -58,6 +76,10 @@ class KernelClient:
         self._session = Session(key=connection.kernel_key.encode(), signature_scheme="hmac-sha256")
         self._shell = Channel(container.host, container.ports[contract.SHELL_PORT], b"DEALER")
         self._iopub = Channel(container.host, container.ports[contract.IOPUB_PORT], b"SUB")
+
+    def mark_finder(self) -> MarkFinder:
+        """What takes this kernel's marks out of its text."""
+        return MarkFinder(self._session.key.decode())
 
     @property
     def is_connected(self) -> bool:
@@ -97,10 +119,11 @@ class KernelClient:
             "cell_id": cell.cell_id,
             "last_line_interactive": cell.last_line_interactive,
             "final": cell.final,
+            "notebook": cell.asked is not None,
         }
         if cell.stdin is not None:
             options["stdin"] = cell.stdin
-        content = {
+        content: JsonObject = {
             "code": cell.code,
             "silent": False,
             "store_history": cell.counted,
@@ -108,7 +131,17 @@ class KernelClient:
             "allow_stdin": cell.allow_stdin,
             "stop_on_error": False,
         }
-        return self._send("execute_request", content, {contract.CELL_METADATA: options})
+        metadata: JsonObject = {contract.CELL_METADATA: options}
+        if cell.asked is None:
+            return self._send("execute_request", content, metadata)
+        for name in ("silent", "user_expressions"):
+            content[name] = cell.asked.content.get(name, content[name])
+        self.tell(replace(cell.asked, metadata=cell.asked.metadata | metadata, content=content))
+        return cell.asked.message_id
+
+    def tell(self, message: KernelMessage) -> None:
+        """Send a message of somebody else's, whose id may be one that the code can guess."""
+        self._shell.send(_packed(self._session, message))
 
     def _send(self, kind: str, content: JsonObject, metadata: JsonObject | None = None) -> str:
         message = self._session.msg(kind, content, metadata=metadata)
@@ -171,11 +204,7 @@ class KernelClient:
         if not received.frames:
             return Message("", {}, received.size_bytes, too_large=True)
         try:
-            after = received.frames.index(DELIM) + 1
-            signature, header, parent, metadata, content, *_ = received.frames[after:]
-            signed = self._session.sign([header, parent, metadata, content])
-            if not hmac.compare_digest(signed, signature) or len(header) + len(parent) > _HEADER_BYTES:
-                return None
+            header, parent, _, content, *_ = _opened(self._session, received.frames)
             kind = parse(header).value["msg_type"]
             if parse(parent).value["msg_id"] != request_id or not isinstance(kind, str):
                 return None
@@ -191,9 +220,113 @@ class KernelClient:
             return None
         return Message(kind, data.value, received.size_bytes + _MESSAGE_WEIGHT + _VALUE_WEIGHT * data.count)
 
+    async def read_past(self) -> None:
+        """Throw away what is published, until cancelled: for while nothing runs that it could belong to."""
+        pace = Pace()
+        with contextlib.suppress(ChannelBroken):
+            while True:
+                await pace.take((await self._iopub.receive()).size_bytes)
+
     def close(self) -> None:
         self._shell.close()
         self._iopub.close()
+
+
+class Pace:
+    """So much at once and so much a second: who floods fills their own memory, and occupies nobody."""
+
+    def __init__(self) -> None:
+        self._whole_at = 0.0
+
+    async def take(self, size_bytes: int) -> None:
+        """Return when the next message may be taken."""
+        now = time.monotonic()
+        cost = 1 / _MESSAGES_A_SECOND + size_bytes / _BYTES_A_SECOND
+        self._whole_at = max(now, self._whole_at) + cost
+        await asyncio.sleep(max(0.0, self._whole_at - now - _BURST_SEC))
+
+
+class Relay:
+    """Shell and iopub of one kernel for somebody else's messages, beside the channels that run cells.
+
+    What is published goes to both, and what nobody receives waits in the kernel.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        container = connection.container
+        self._session = Session(key=connection.kernel_key.encode(), signature_scheme="hmac-sha256")
+        self._shell = Channel(container.host, container.ports[contract.SHELL_PORT], b"DEALER")
+        self._iopub = Channel(container.host, container.ports[contract.IOPUB_PORT], b"SUB")
+
+    async def open(self) -> None:
+        """Connect. Raises `ChannelBroken`."""
+        async with asyncio.timeout(_OPEN_SEC):
+            await self._iopub.open()
+            await self._shell.open()
+
+    def tell(self, message: KernelMessage) -> None:
+        """Send a message to the kernel, or into the void where the connection is broken."""
+        self._shell.send(_packed(self._session, message))
+
+    async def reply(self) -> Relayed:
+        """The next message of the shell channel. Raises `ChannelBroken`."""
+        return await self._read(await self._shell.receive())
+
+    async def published(self) -> Relayed:
+        """The next message that the kernel publishes. Raises `ChannelBroken`."""
+        return await self._read(await self._iopub.receive())
+
+    async def _read(self, received: Received) -> Relayed:
+        nothing = Relayed(None, received.size_bytes)
+        if not received.frames:
+            return nothing
+        try:
+            parts = _opened(self._session, received.frames)
+            header, parent, metadata = (_object(part) for part in parts[:3])
+            if not isinstance(header["msg_type"], str):
+                return nothing
+            content = (await _parse_content(parts[3])).value
+        except (ValueError, RecursionError, KeyError, TypeError):
+            return nothing
+        if not isinstance(content, dict):
+            return nothing
+        message = KernelMessage(header, parent, metadata, content, tuple(parts[4:]))
+        return Relayed(message, received.size_bytes)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._shell.close()
+        self._iopub.close()
+
+
+def _packed(session: Session, message: KernelMessage) -> list[bytes]:
+    """The frames of a message, signed."""
+    parts = {
+        "header": message.header,
+        "parent_header": message.parent_header,
+        "metadata": message.metadata,
+        "content": message.content,
+    }
+    return [*session.serialize(parts), *message.buffers]
+
+
+def _opened(session: Session, frames: list[bytes]) -> list[bytes]:
+    """Header, parent header, metadata, content and buffers. Raises `ValueError`: it is not signed so."""
+    after = frames.index(DELIM) + 1
+    signature, *parts = frames[after:]
+    if len(parts) < _PARTS or not hmac.compare_digest(session.sign(parts[:_PARTS]), signature):
+        raise ValueError("not a signed message")
+    if len(parts[0]) + len(parts[1]) > _HEADER_BYTES:
+        raise ValueError("a header that is too large")
+    return parts
+
+
+def _object(text: bytes) -> JsonObject:
+    """A JSON object. Raises `ValueError`: it is none."""
+    value = parse(text).value
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    return value
 
 
 async def _parse_content(content: bytes) -> Plain:

@@ -117,6 +117,7 @@ class Cell:
     `final`: the cell is a whole program, whose kernel is not used again. `counted`: it moves the
     kernel's execution count. `allow_stdin`: the code may ask (`InputRequest`) instead of reading
     end of file. `cell_id` is hexadecimal. The container keeps `note` as long as it keeps the cell.
+    `asked` is the kernel message that asks for the cell, where somebody else has made it.
     """
 
     code: str
@@ -128,6 +129,34 @@ class Cell:
     allow_stdin: bool = False
     note: str = ""
     cell_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    asked: "KernelMessage | None" = None
+
+
+@dataclass(frozen=True)
+class KernelMessage:
+    """A message of the Jupyter protocol without its envelope; `header` has a `msg_id` and a `msg_type`."""
+
+    header: JsonObject
+    parent_header: JsonObject = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
+    content: JsonObject = field(default_factory=dict)
+    buffers: tuple[bytes, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """Its `msg_type`."""
+        return str(self.header.get("msg_type"))
+
+    @property
+    def message_id(self) -> str:
+        """Its `msg_id`."""
+        return str(self.header.get("msg_id"))
+
+    @property
+    def parent_id(self) -> str | None:
+        """The `msg_id` of the message it belongs to."""
+        parent = self.parent_header.get("msg_id")
+        return parent if isinstance(parent, str) else None
 
 
 @dataclass(frozen=True)
@@ -159,6 +188,8 @@ class Budget:
     memory_bytes: int
     output_bytes: int
     display_bytes: int
+    cpu_setting: str = "CPU_TIME_LIMIT_SEC"
+    """What an operator knows `cpu_sec` as."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +198,13 @@ class OutputChunk:
 
     stream: Stream
     text: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Here in its text a notebook's cell has published the message of that id, or says so."""
+
+    message_id: str
 
 
 @dataclass(frozen=True)
@@ -232,6 +270,8 @@ class CellResult:
     stdout_bytes: int
     stderr_bytes: int
     cpu_sec: float
+    reply: JsonObject
+    """What the kernel replied, believed in nothing; empty where it did not."""
     display_bytes: int = 0
     """About what `outputs` take."""
     gather_sec: float = 0.0
@@ -242,4 +282,4 @@ class CellResult:
     """How long the code ran, as the kernel says: the code may have made it say so."""
 
 
-CellEvent = OutputChunk | Display | InputRequest | CellResult
+CellEvent = OutputChunk | Mark | Display | InputRequest | CellResult

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from sessions.models import (
     Connection,
     ContainerSpec,
     JsonObject,
+    KernelMessage,
     WorkspaceEntry,
 )
 from sessions.supervisor_client import SupervisorClient
@@ -223,10 +225,7 @@ class Sandbox:
         Raises:
             SupervisorFailed: on entry, the container did not take it, and no code has run.
         """
-        if not self._channels.is_connected:
-            # The code may have hung up, and may never answer again: the cell's time limit says so.
-            with contextlib.suppress(SupervisorFailed):
-                await self._channels.wait_until_ready(_AGAIN_SEC)
+        await self._listen_again()
         execution = Execution.of_cell(self._supervisor, self._channels, cell, budget)
         begun = self._supervisor.begin_cell(cell.cell_id, budget, note=cell.note)
         async with begun as frames, aclosing(execution.events(frames)) as events:
@@ -250,11 +249,39 @@ class Sandbox:
             await self._channels.wait_until_ready(_AGAIN_SEC)
         return {}
 
+    async def read_past(self) -> None:
+        """Let nothing that the kernel publishes pile up, until cancelled. For while nothing runs."""
+        if self._kernel is not None:
+            await self._kernel.read_past()
+
+    async def _listen_again(self) -> None:
+        if not self._channels.is_connected:
+            # The code may have hung up, and may never answer again: the cell's time limit says so.
+            with contextlib.suppress(SupervisorFailed):
+                await self._channels.wait_until_ready(_AGAIN_SEC)
+
+    @asynccontextmanager
+    async def begin_message(
+        self, message: KernelMessage, budget: Budget, timeout_sec: float
+    ) -> AsyncIterator[CellEvents]:
+        """As `begin`, for a message that makes the kernel run code and has no reply."""
+        await self._listen_again()
+        async with self._supervisor.begin_cell(uuid.uuid4().hex, budget, is_message=True) as frames:
+            execution = Execution.of_message(self._supervisor, self._channels, message, budget, timeout_sec)
+            async with aclosing(execution.events(frames)) as events:
+                yield events
+
+    async def has_kernel(self) -> bool:
+        """Whether there is one; it need not answer."""
+        return await self._supervisor.has_kernel()
+
     @asynccontextmanager
     async def begin_command(self, command: Command, budget: Budget) -> AsyncIterator[CellEvents]:
         """As `begin`, for a shell command."""
         async with self._supervisor.begin_cell(command.cell_id, budget, command=command.command) as frames:
-            execution = Execution.of_command(self._supervisor, budget, command.timeout_sec)
+            execution = Execution.of_command(
+                self._supervisor, self._channels.mark_finder(), budget, command.timeout_sec
+            )
             async with aclosing(execution.events(frames)) as events:
                 yield events
 
@@ -266,7 +293,9 @@ class Sandbox:
             SupervisorFailed: on entry, with status 404 if another cell has been begun since.
         """
         async with self._supervisor.follow_cell(cell_id) as frames:
-            execution = Execution.of_attached_cell(self._supervisor, budget, timeout_sec)
+            execution = Execution.of_attached_cell(
+                self._supervisor, self._channels.mark_finder(), budget, timeout_sec
+            )
             async with aclosing(execution.events(frames)) as events:
                 yield events
 

@@ -151,6 +151,10 @@ class SupervisorClient:
         with _not_as_agreed():
             return int(status["memory_bytes"])
 
+    async def has_kernel(self) -> bool:
+        """Whether a kernel lives."""
+        return (await self._call("GET", "/status")).get("kernel") is not None
+
     async def start_kernel(
         self, key: str, timeout_sec: float, preload: Sequence[str] = (), idle_bytes: int = 0
     ) -> None:
@@ -187,9 +191,18 @@ class SupervisorClient:
 
     @asynccontextmanager
     async def begin_cell(
-        self, cell_id: str, budget: Budget, *, note: str = "", command: str | None = None
+        self,
+        cell_id: str,
+        budget: Budget,
+        *,
+        note: str = "",
+        command: str | None = None,
+        is_message: bool = False,
     ) -> AsyncIterator[Frames]:
-        """Begin a cell, of the kernel or of a shell command; gives its frames."""
+        """Begin a cell, of the kernel, of a shell command or of a message that is yet to be sent.
+
+        Gives its frames.
+        """
         request: JsonObject = {
             "cell_id": cell_id,
             "output_bytes": budget.output_bytes,
@@ -199,6 +212,8 @@ class SupervisorClient:
         }
         if command is not None:
             request["command"] = command
+        if is_message:
+            request["is_message"] = True
         with _aiohttp_errors():
             channel = await self._cells_channel()
         self._has_unread_frames = True

@@ -28,7 +28,7 @@ def of_death(death: Death, budget: Budget) -> tuple[int, CellError | None]:
     if death.out_of_memory:
         return status, CellError("MemoryLimitExceeded", "the code needed more memory than MEMORY_LIMIT_MB")
     if death.over_cpu_limit:
-        limit = f"the code used more CPU time than CPU_TIME_LIMIT_SEC={budget.cpu_sec:g} allows"
+        limit = f"the code used more CPU time than {budget.cpu_setting}={budget.cpu_sec:g} allows"
         return 152, CellError("CpuTimeLimitExceeded", limit)
     if status > 128:
         return status, CellError("KernelDied", f"the process was ended by signal {status - 128}")

@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIWebSocketRoute
 
 from service.app import create_app
 from service.guard import ALWAYS_OPEN, PAGES
@@ -66,9 +66,14 @@ CALLS: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/v1/sessions/{session_id}/notebook"): {},
     ("GET", "/v1/executions/{execution_id}"): {},
     ("POST", "/v1/sessions/{session_id}/restart"): {},
+    ("GET", "/api/kernelspecs/{name}"): {},
+    ("GET", "/api/kernels/{kernel_id}"): {},
+    ("POST", "/api/kernels/{kernel_id}/interrupt"): {},
+    ("POST", "/api/kernels/{kernel_id}/restart"): {},
     ("DELETE", "/v1/sessions/{session_id}/files/{path}"): {},
     ("DELETE", "/v1/sessions/{session_id}"): {},
     ("DELETE", "/v1/files/{file_id}"): {},
+    ("DELETE", "/api/kernels/{kernel_id}"): {},
 }
 """How to call each route with an id, in an order in which the owner can call all of them."""
 
@@ -121,9 +126,19 @@ def keyed(
     service.finish()
 
 
-def of_cell(cell_id: str) -> dict[str, str]:
-    """The ids of a cell, which has that of its execution."""
-    return {"cell_id": cell_id, "execution_id": cell_id}
+def path_ids(file_id: str, session_id: str, cell_id: str) -> dict[str, str]:
+    """Ids by the names of the parameters of paths.
+
+    A session is a kernel and a kernelspec, too, and a cell has the id of its execution.
+    """
+    return {
+        "file_id": file_id,
+        "name": f"session-{session_id}",
+        "session_id": session_id,
+        "kernel_id": session_id,
+        "cell_id": cell_id,
+        "execution_id": cell_id,
+    }
 
 
 def lasting(response: httpx.Response) -> dict[str, str]:
@@ -143,7 +158,7 @@ class Things:
     @property
     def ids(self) -> dict[str, str]:
         """Ids by the names of the parameters of paths."""
-        return {"file_id": self.file_id, "session_id": self.session.id, **of_cell(self.cell_id)}
+        return path_ids(self.file_id, self.session.id, self.cell_id)
 
     def unchanged(self) -> dict[str, Any]:
         """All that somebody else could have changed."""
@@ -215,12 +230,8 @@ def test_someone_elses_id_is_an_unknown_one(app: FastAPI, keyed: KeyedService, a
     ended.delete()
     deleted = keyed.api("alice").upload(b"x")
     keyed.api("alice").http.delete(f"/v1/files/{deleted}")
-    gone = {"file_id": deleted, "session_id": ended.id, **of_cell(ended_cell)}
-    unknown = {
-        "file_id": str(uuid.uuid4()),
-        "session_id": str(uuid.uuid4()),
-        **of_cell(uuid.uuid4().hex),
-    }
+    gone = path_ids(deleted, ended.id, ended_cell)
+    unknown = path_ids(str(uuid.uuid4()), str(uuid.uuid4()), uuid.uuid4().hex)
     before = alices.unchanged()
 
     refusals: dict[str, int] = {}
@@ -307,7 +318,10 @@ def test_the_owner_can_do_all_of_it(keyed: KeyedService) -> None:
     for (method, path), call in CALLS.items():
         if path.endswith("/files/{path}") and method == "DELETE":
             things.session.put(PATH, b"put back")
-        response = api.http.request(method, filled(path, things.ids), **call)
+        ids = things.ids
+        if path.startswith("/api/kernels/") and method == "DELETE":
+            ids["kernel_id"] = open_session(keyed.service, api).id
+        response = api.http.request(method, filled(path, ids), **call)
         expected = {409} if path.endswith("/input") else {200, 201, 204}
         assert response.status_code in expected, (method, path, response.text)
         if path.endswith(("/execute", "/execute/stream")):
@@ -492,7 +506,10 @@ def test_no_route_is_left_out_of_the_document(app: FastAPI) -> None:
     every = {route.path for route in of_this if isinstance(route, APIRoute) and route.include_in_schema}
     assert len(every) > 10
     assert {re.sub(r":\w+}", "}", path) for path in every} <= shown
-    assert all(isinstance(route, APIRoute) and route.include_in_schema for route in of_this)
+    (socket,) = [r for r in of_this if not (isinstance(r, APIRoute) and r.include_in_schema)]
+    # Documents of this kind know no WebSockets.
+    assert isinstance(socket, APIWebSocketRoute)
+    assert socket.path == "/api/kernels/{kernel_id}/channels"
 
 
 # Keys that come and go -------------------------------------------------------------------------

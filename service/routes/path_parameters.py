@@ -9,6 +9,10 @@ from service.session_schemas import CELL_ID, SESSION_ID
 
 FileIdPath = Annotated[str, Path(description="Id of a stored file.", examples=[FILE_ID])]
 SessionIdPath = Annotated[str, Path(description="Id of a session.", examples=[SESSION_ID])]
+KernelIdPath = Annotated[
+    str, Path(description="Id of a session, which is a kernel to Jupyter.", examples=[SESSION_ID])
+]
+KernelSpecPath = Annotated[str, Path(description="Name of a kernelspec.", examples=["python3"])]
 CellIdPath = Annotated[str, Path(description="Id of a cell.", examples=[CELL_ID])]
 ExecutionIdPath = Annotated[str, Path(description="Id of an execution.", examples=[EXECUTION_ID])]
 FilePath = Annotated[

@@ -19,6 +19,7 @@ from kernel_image import contract
 from sessions import execution
 from sessions.errors import EngineUnavailable, SupervisorFailed
 from sessions.execution import Execution
+from sessions.marks import MarkFinder
 from sessions.models import Budget, CellEvent, CellResult, Container
 from sessions.supervisor_client import SupervisorClient
 
@@ -304,7 +305,8 @@ TRUE_CELLS: Final[dict[str, Talk]] = {
 
 async def _events(lie: Talk) -> list[CellEvent]:
     async with lying(lie) as client, client.begin_cell("0", BUDGET, command="true") as frames:
-        return [event async for event in Execution.of_command(client, BUDGET, 0.5).events(frames)]
+        execution = Execution.of_command(client, MarkFinder("key"), BUDGET, 0.5)
+        return [event async for event in execution.events(frames)]
 
 
 @pytest.mark.parametrize("lie", CELLS.values(), ids=CELLS.keys())

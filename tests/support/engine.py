@@ -127,12 +127,18 @@ class Engine:
         return options.get("com.docker.network.bridge.name") or f"br-{found['Id'][:12]}"
 
     def remove(self, container_id: str) -> None:
-        """`docker rm -f`; gone already is fine."""
-        try:
-            self._docker.api.remove_container(container_id, force=True)
-        except (docker.errors.NotFound, docker.errors.APIError):
-            if any(container_id == c["Id"] for c in self._docker.api.containers(all=True)):
-                raise
+        """`docker rm -f`; gone already, or going, is fine."""
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                self._docker.api.remove_container(container_id, force=True)
+                return
+            except docker.errors.APIError:
+                if all(container_id != c["Id"] for c in self._docker.api.containers(all=True)):
+                    return
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
 
     def plain_python(self, code: str, network: str = "bridge", **options: Any) -> str:
         """Run code in a plain container; what it printed."""

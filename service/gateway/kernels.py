@@ -1,0 +1,193 @@
+"""`/api/kernelspecs` and `/api/kernels`: sessions as Jupyter's REST API has kernels."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal, Self
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, Field
+
+from service.dependencies import CallerDep, OwnerDep, SessionsDep
+from service.errors import (
+    ForeignOrigin,
+    KernelSpecNotFound,
+    RequestTooLarge,
+    SessionBusy,
+    SessionEnded,
+    SessionNotFound,
+    TooManySessions,
+)
+from service.gateway.hubs import Hubs
+from service.routes.path_parameters import KernelIdPath, KernelSpecPath
+from service.routes.refusals import KERNEL, refusals
+from service.schemas import Text
+from service.session import Session
+from service.session_schemas import CreateSessionRequest, SessionId
+from sessions.errors import EngineUnavailable, LaunchFailed, SupervisorFailed
+
+router = APIRouter(prefix="/api", tags=["jupyter"], responses=refusals(ForeignOrigin))
+
+_DEFAULT: Final = "python3"
+_SESSION: Final = "session-"
+_NAME: Final = "Python 3 (sandbox)"
+_ONE: Final = refusals(SessionNotFound)
+_START: Final = (*KERNEL, KernelSpecNotFound, SessionNotFound, TooManySessions, RequestTooLarge)
+_REPLACE: Final = (SessionNotFound, SessionBusy, EngineUnavailable, LaunchFailed, SupervisorFailed)
+
+
+class KernelSpec(BaseModel):
+    """A kind of kernel, or an open session under a name of its own."""
+
+    name: str = Field(description="What `POST /api/kernels` takes.", examples=[_DEFAULT])
+    spec: dict[str, Any] = Field(
+        description="As in a `kernel.json`.",
+        examples=[{"argv": [], "display_name": _NAME, "language": "python", "interrupt_mode": "message"}],
+    )
+    resources: dict[str, str] = Field(description="None.", examples=[{}])
+
+    @classmethod
+    def of(cls, name: str, display_name: str) -> Self:
+        """A spec under that name; nothing is run here, so there is no command."""
+        spec = {
+            "argv": [],
+            "env": {},
+            "display_name": display_name,
+            "language": "python",
+            "interrupt_mode": "signal",
+            "metadata": {},
+        }
+        return cls(name=name, spec=spec, resources={})
+
+
+class KernelSpecs(BaseModel):
+    """What a notebook may choose from."""
+
+    default: str = Field(description="What is taken where none is named.", examples=[_DEFAULT])
+    kernelspecs: dict[str, KernelSpec] = Field(
+        description="A new sandbox, and each open session that no socket is open to: choosing that opens it."
+    )
+
+
+class StartKernel(BaseModel):
+    """Which kernel; other fields that Jupyter sends, such as `env`, are ignored."""
+
+    name: Text | None = Field(
+        None, description="Name of a kernelspec; null: the default.", examples=[_DEFAULT]
+    )
+
+
+class Kernel(BaseModel):
+    """A session, as Jupyter sees it."""
+
+    id: SessionId
+    name: str = Field(description="Always the default kernelspec.", examples=[_DEFAULT])
+    last_activity: str = Field(
+        description="When it was last used, in UTC.", examples=["2026-01-01T00:01:00.250000Z"]
+    )
+    execution_state: Literal["idle", "busy"] = Field(
+        description="`busy`: code is running.", examples=["idle"]
+    )
+    connections: int = Field(description="Sockets that are open to it.", examples=[1])
+
+
+async def _hubs(request: Request) -> Hubs:
+    hubs: Hubs = request.app.state.hubs
+    return hubs
+
+
+async def _session(kernel_id: KernelIdPath, sessions: SessionsDep, owner: OwnerDep) -> Session:
+    """The session; Jupyter takes nothing but 404 for one that is no more."""
+    try:
+        return await sessions.get(kernel_id, owner)
+    except SessionEnded as error:
+        raise SessionNotFound(kernel_id) from error
+
+
+HubsDep = Annotated[Hubs, Depends(_hubs)]
+SessionDep = Annotated[Session, Depends(_session)]
+
+
+def _kernel(session: Session, hubs: Hubs) -> Kernel:
+    used = datetime.fromtimestamp(session.record.last_used_at, UTC)
+    return Kernel(
+        id=session.session_id,
+        name=_DEFAULT,
+        last_activity=used.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        execution_state="busy" if session.busy else "idle",
+        connections=hubs.sockets(session.session_id),
+    )
+
+
+@router.get("/kernelspecs")
+async def list_kernelspecs(sessions: SessionsDep, owner: OwnerDep, hubs: HubsDep) -> KernelSpecs:
+    """List the kernels to choose from: a new sandbox, and the sessions that are open."""
+    specs = [KernelSpec.of(_DEFAULT, _NAME)]
+    for session in sessions.all_of(owner):
+        if not hubs.sockets(session.session_id):
+            at = datetime.fromtimestamp(session.record.created_at, UTC)
+            name = f"Session {session.session_id[:8]} of {at:%H:%M} UTC"
+            specs.append(KernelSpec.of(_SESSION + session.session_id, name))
+    return KernelSpecs(default=_DEFAULT, kernelspecs={spec.name: spec for spec in specs})
+
+
+@router.get("/kernelspecs/{name}", responses=refusals(KernelSpecNotFound))
+async def get_kernelspec(
+    name: KernelSpecPath, sessions: SessionsDep, owner: OwnerDep, hubs: HubsDep
+) -> KernelSpec:
+    """Look at one of them."""
+    known = await list_kernelspecs(sessions, owner, hubs)
+    if name not in known.kernelspecs:
+        raise KernelSpecNotFound(name)
+    return known.kernelspecs[name]
+
+
+@router.post("/kernels", status_code=201, responses=refusals(*_START))
+async def start_kernel(
+    sessions: SessionsDep,
+    caller: CallerDep,
+    hubs: HubsDep,
+    response: Response,
+    asked: StartKernel | None = None,
+) -> Kernel:
+    """Open a session, or find the one that is named."""
+    name = (asked.name if asked else None) or _DEFAULT
+    if name == _DEFAULT:
+        session = await sessions.create(CreateSessionRequest(), caller)
+    elif name.startswith(_SESSION):
+        session = await _session(name.removeprefix(_SESSION), sessions, caller.owner)
+    else:
+        raise KernelSpecNotFound(name)
+    response.headers["Location"] = f"/api/kernels/{session.session_id}"
+    return _kernel(session, hubs)
+
+
+@router.get("/kernels")
+async def list_kernels(sessions: SessionsDep, owner: OwnerDep, hubs: HubsDep) -> list[Kernel]:
+    """List the open sessions, oldest first."""
+    return [_kernel(session, hubs) for session in sessions.all_of(owner)]
+
+
+@router.get("/kernels/{kernel_id}", responses=_ONE)
+async def get_kernel(session: SessionDep, hubs: HubsDep) -> Kernel:
+    """Look at a session."""
+    return _kernel(session, hubs)
+
+
+@router.delete("/kernels/{kernel_id}", status_code=204, responses=_ONE)
+async def delete_kernel(session: SessionDep, sessions: SessionsDep) -> None:
+    """End a session."""
+    await sessions.delete(session)
+
+
+@router.post(
+    "/kernels/{kernel_id}/interrupt", status_code=204, responses=refusals(SessionNotFound, SupervisorFailed)
+)
+async def interrupt_kernel(session: SessionDep) -> None:
+    """Interrupt what runs, as Ctrl-C does."""
+    await session.interrupt()
+
+
+@router.post("/kernels/{kernel_id}/restart", responses=refusals(*_REPLACE))
+async def restart_kernel(session: SessionDep, hubs: HubsDep) -> Kernel:
+    """Replace the kernel: variables are gone, files stay."""
+    await session.restart()
+    return _kernel(session, hubs)

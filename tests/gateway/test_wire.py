@@ -1,0 +1,192 @@
+"""The two wire formats, held against Jupyter's own implementations of them."""
+
+import json
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jupyter_server.services.kernels.connection.base import (
+    deserialize_binary_message,
+    deserialize_msg_from_ws_v1,
+    serialize_binary_message,
+    serialize_msg_to_ws_v1,
+)
+
+from service.gateway import wire
+from service.gateway.wire import Malformed
+from sessions.models import KernelMessage
+
+HEADER = {
+    "msg_id": "1",
+    "msg_type": "comm_msg",
+    "session": "s",
+    "username": "ada",
+    "date": "2026-01-01T00:00:00Z",
+    "version": "5.3",
+}
+MESSAGE = KernelMessage(
+    HEADER, {"msg_id": "0"}, {"a": 1}, {"data": "ünï", "n": [1, 2.5]}, (b"\xff\0", b"", b"abc")
+)
+NAMES = ("header", "parent_header", "metadata", "content")
+
+
+def fields(message: KernelMessage) -> dict[str, Any]:
+    """A message as Jupyter's code has it."""
+    return {name: getattr(message, name) for name in NAMES}
+
+
+def encoded(message: KernelMessage) -> list[bytes]:
+    """Its four JSON parts and its buffers."""
+    return [*(json.dumps(part).encode() for part in fields(message).values()), *message.buffers]
+
+
+@pytest.mark.parametrize("buffers", [(), (b"",), (b"\xff" * 300, b"x")])
+def test_jupyter_reads_our_v1_frames(buffers: tuple[bytes, ...]) -> None:
+    """Channel, parts and buffers are those of the message."""
+    message = KernelMessage(HEADER, {}, {}, {"text": "ü"}, buffers)
+    channel, parts = deserialize_msg_from_ws_v1(wire.to_v1(wire.pack("iopub", message)))
+    assert channel == "iopub"
+    assert [json.loads(part) for part in parts[:4]] == list(fields(message).values())
+    assert tuple(parts[4:]) == buffers
+
+
+def test_we_read_jupyters_v1_frames() -> None:
+    """The message is what was put in."""
+    frame = serialize_msg_to_ws_v1(encoded(MESSAGE), "shell")
+    assert wire.from_v1(frame) == ("shell", MESSAGE)
+
+
+def test_our_v1_frames_are_jupyters_to_the_byte() -> None:
+    """Of the same JSON both make the same frame."""
+    packed = wire.pack("shell", MESSAGE)
+    assert wire.to_v1(packed) == serialize_msg_to_ws_v1([*packed.parts, *MESSAGE.buffers], "shell")
+
+
+def test_jupyter_reads_our_binary_default_frames() -> None:
+    """With buffers the default form is binary."""
+    frame = wire.to_default(wire.pack("iopub", MESSAGE))
+    assert isinstance(frame, bytes)
+    read = deserialize_binary_message(frame)
+    assert (read["channel"], read["content"], read["metadata"]) == (
+        "iopub",
+        MESSAGE.content,
+        MESSAGE.metadata,
+    )
+    assert (read["msg_id"], read["msg_type"]) == ("1", "comm_msg")
+    assert tuple(bytes(buffer) for buffer in read["buffers"]) == MESSAGE.buffers
+
+
+def test_we_read_jupyters_binary_default_frames() -> None:
+    """The message is what was put in."""
+    frame = serialize_binary_message(
+        {**fields(MESSAGE), "channel": "shell", "buffers": list(MESSAGE.buffers)}
+    )
+    assert wire.from_default(frame) == ("shell", MESSAGE)
+
+
+@pytest.mark.parametrize("buffers", [(), (b"\xff",)])
+def test_text_frames_are_json_without_buffers(buffers: tuple[bytes, ...]) -> None:
+    """Who takes no binary frame gets the message all the same."""
+    message = KernelMessage(HEADER, {}, {}, {"text": "ü\u2028"}, buffers)
+    frame = wire.to_default(wire.pack("iopub", message), binary=False)
+    assert isinstance(frame, str)
+    read = json.loads(frame)
+    assert read == {
+        **fields(message),
+        "channel": "iopub",
+        "msg_id": "1",
+        "msg_type": "comm_msg",
+        "buffers": [],
+    }
+    assert wire.from_default(frame) == ("iopub", KernelMessage(HEADER, {}, {}, message.content))
+
+
+def test_a_message_without_channel_is_for_the_shell() -> None:
+    """As in Jupyter's own server."""
+    assert wire.from_default(json.dumps(fields(MESSAGE)))[0] == "shell"
+
+
+def test_a_header_has_what_the_kernel_needs_and_nothing_else() -> None:
+    """Dates that are numbers, as some clients send them, are replaced; unknown fields are left out."""
+    header = {"msg_id": "7", "msg_type": "execute_request", "date": 1.5, "more": {"x": 1}}
+    _, message = wire.from_default(json.dumps({"header": header}))
+    assert message.header["msg_id"] == "7"
+    assert isinstance(message.header["date"], str)
+    assert set(message.header) == set(HEADER)
+
+
+BAD_TEXT = [
+    "",
+    "no json",
+    "[]",
+    "null",
+    '{"header": []}',
+    '{"header": {}}',
+    '{"header": {"msg_id": "1"}}',
+    '{"header": {"msg_id": 1, "msg_type": "x"}}',
+    '{"header": {"msg_id": "", "msg_type": "x"}}',
+    '{"header": {"msg_id": "1", "msg_type": "x"}, "content": 3}',
+    '{"header": {"msg_id": "1", "msg_type": "x"}, "channel": 3}',
+    '{"header": {"msg_id": "%s", "msg_type": "x"}}' % ("1" * 1000),
+    "[" * 100_000,
+    '{"header": {"msg_id": "1", "msg_type": "x"}, "content": {"a": [%s0]}}' % ("[]," * 600_000),
+]
+
+
+@pytest.mark.parametrize("text", BAD_TEXT, ids=range(len(BAD_TEXT)))
+def test_text_that_is_no_message_is_malformed(text: str) -> None:
+    """Whatever it is, it is refused in the same way."""
+    with pytest.raises(Malformed):
+        wire.from_default(text)
+
+
+BAD_V1 = [
+    b"",
+    b"\0" * 7,
+    struct.pack("<Q", 0),
+    struct.pack("<Q", 1 << 63),
+    struct.pack("<3Q", 2, 24, 25),
+    struct.pack("<3Q", 2, 25, 24),
+    struct.pack("<7Q", 6, 56, 56, 56, 56, 56, 56),
+    struct.pack("<7Q", 6, 0, 8, 16, 24, 32, 40),
+    struct.pack("<7Q", 6, 56, 56, 56, 56, 56, 1 << 60),
+    serialize_msg_to_ws_v1([b"{}", b"{}", b"{}", b"{}"], "shell"),
+    serialize_msg_to_ws_v1([b"\xff", b"{}", b"{}", b"{}"], "shell"),
+    serialize_msg_to_ws_v1(encoded(MESSAGE), "shell")[:-1],
+]
+
+
+@pytest.mark.parametrize("frame", BAD_V1, ids=range(len(BAD_V1)))
+def test_binary_that_is_no_message_is_malformed(frame: bytes) -> None:
+    """Offsets that lead elsewhere are refused as well as parts that are no JSON."""
+    with pytest.raises(Malformed):
+        wire.from_v1(frame)
+
+
+@given(st.binary(max_size=200))
+def test_no_frame_does_anything_else_than_be_malformed(frame: bytes) -> None:
+    """Random bytes are no message, in neither form."""
+    for read in (wire.from_v1, wire.from_default):
+        with pytest.raises(Malformed):
+            read(frame)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(codec="utf-8")),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=3)
+        ),
+        max_leaves=10,
+    ),
+    st.lists(st.binary(max_size=20), max_size=3),
+)
+def test_messages_survive_both_forms(value: Any, buffers: list[bytes]) -> None:
+    """What is packed and read again is the same."""
+    message = KernelMessage(HEADER, {"msg_id": "0"}, {}, {"value": value}, tuple(buffers))
+    packed = wire.pack("shell", message)
+    assert wire.from_v1(wire.to_v1(packed)) == ("shell", message)
+    assert wire.from_default(wire.to_default(packed)) == ("shell", message)
