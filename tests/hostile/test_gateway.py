@@ -272,7 +272,7 @@ def test_clients_that_come_and_go_leave_nothing(target: Service, session: Sessio
     for _ in range(30):
         with open_channels(target, session.id) as channels:
             channels.begin("print('x' * 100_000)")
-    assert target.api.http.get(f"/api/kernels/{session.id}").json()["connections"] == 0
+    assert soon(lambda: target.api.http.get(f"/api/kernels/{session.id}").json()["connections"] == 0)
     assert session.printed("'on'; print(1)") == "1"
 
 
