@@ -25,6 +25,7 @@ GENEROUS: dict[str, Any] = LIGHT | {
 """Limits that a slow machine does not run into either."""
 
 OPEN_SERVICES = pytest.StashKey[list[Service]]()
+SHARED_SERVICE = pytest.StashKey[Service]()
 
 
 class StartService(Protocol):
@@ -95,9 +96,23 @@ def serving(start: Callable[..., Service], **settings: Any) -> Iterator[Service]
 
 
 @pytest.fixture(scope="session")
-def service(open_service: Callable[..., Service]) -> Iterator[Service]:
+def service(open_service: Callable[..., Service], request: pytest.FixtureRequest) -> Iterator[Service]:
     """The service most tests share. It is generous, so that a slow machine fails no test."""
-    yield from serving(open_service, **GENEROUS)
+    for shared in serving(open_service, **GENEROUS):
+        request.config.stash[SHARED_SERVICE] = shared
+        yield shared
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closes_its_sessions(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A session that a module leaves open on the shared service fails that module, and not the next one."""
+    yield
+    shared = request.config.stash.get(SHARED_SERVICE, None)
+    if shared is not None:
+        left = shared.api.http.get("/v1/sessions").json()["sessions"]
+        for session in left:
+            shared.api.http.delete(f"/v1/sessions/{session['session_id']}")
+        assert left == []
 
 
 @pytest.fixture(scope="session")

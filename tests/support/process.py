@@ -1,6 +1,8 @@
 """The service under test: a process of its own on a port of its own, with its log kept."""
 
+import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -31,11 +33,12 @@ STOP_SECONDS = 45.0
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port nobody listens on just now, of those that the system hands out to nobody."""
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Service:
