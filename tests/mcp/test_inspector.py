@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,13 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _inspector() -> None:
-    """Installed, once for all runs."""
+def _inspector(service: Service) -> Iterator[None]:
+    """Installed, once for all runs. It may kill a program before that has ended its session."""
     ended = subprocess.run([ROOT / "scripts/setup-inspector"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    yield
+    for left in service.api.http.get("/v1/sessions").json()["sessions"]:
+        service.api.http.delete(f"/v1/sessions/{left['session_id']}")
 
 
 def inspect(home: Path, *arguments: str) -> Any:

@@ -182,7 +182,7 @@ def test_a_phone_has_room_for_all_of_it(open_notebook: OpenNotebook, scheme: str
         notebook.wait_for(notebook.cells.first, "done")
         notebook.run("print('w' * 500)")
         frame = notebook.frame(notebook.cells.first)
-        assert frame.evaluate("getComputedStyle(document.documentElement).colorScheme") == scheme
+        frame.wait_for_function(f"getComputedStyle(document.documentElement).colorScheme === '{scheme}'")
         page.get_by_role("button", name="Files and sessions").last.tap()
         expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
         small = _small(notebook)
