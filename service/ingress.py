@@ -14,7 +14,8 @@ from service.traces import Traces
 from service.trail import REQUEST_ID_HEADER, TRAIL, Trail, request_id_of
 
 _EXECUTION_ID_HEADER: Final = b"x-execution-id"
-_TRACED: Final = "/v1/"
+_TRACED: Final = ("/v1/", "/api/", "/mcp")
+"""Beginnings of paths that lead to executions. Those that come by one socket are traces of their own."""
 _ANSWERED: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 _SWITCHING: Final = 101
 _DOWNLOADS: Final = {
@@ -42,7 +43,7 @@ class Ingress:
         trail = Trail(request_id_of(scope["headers"]))
         # It stays set: the server logs what it catches, in the request's own task.
         TRAIL.set(trail)
-        if scope["path"].startswith(_TRACED):
+        if scope["type"] == "http" and scope["path"].startswith(_TRACED):
             self._traces.request_began(trail, scope["headers"])
         status, sent = 500, 0
 

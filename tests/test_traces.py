@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from tests.conftest import StartService
+from tests.gateway.channels import open_channels
+from tests.mcp.support import ACCEPT, INITIALIZE, message, tool_call
 from tests.support.api import Api
 from tests.support.collector import Collector, Span
 from tests.support.keys import KeyedService
@@ -95,6 +97,37 @@ def test_what_runs_in_a_session_is_traced(watched: KeyedService, api: Api, colle
             assert execution.attributes["code_interpreter.session_id"] == session.id
             told = execution.attributes["code_interpreter.execution_id"]
             assert told == response.headers["x-execution-id"]
+
+
+def test_what_a_model_runs_is_traced(api: Api, collector: Collector) -> None:
+    """A call of a tool is one request, and its own trace."""
+    begun = api.http.post("/mcp", json=message("initialize", **INITIALIZE), headers=ACCEPT)
+    mcp = ACCEPT | {"Mcp-Session-Id": begun.headers["mcp-session-id"]}
+    for call in (tool_call("run_python", code="1"), tool_call("run_shell", command="true")):
+        trace_id, caller, headers = traceparent()
+        api.http.post("/mcp", json=call, headers=mcp | headers)
+        spans = collector.trace(trace_id, has("POST /mcp", "execution", "supervisor"))
+        assert chain(spans, "supervisor") == ["supervisor", "run", "execution", "POST /mcp"]
+        assert [span.parent_id for span in spans if span.name == "POST /mcp"] == [caller]
+    api.http.delete("/mcp", headers=mcp)
+
+
+def test_cells_of_a_notebook_are_traces_of_their_own(
+    watched: KeyedService, api: Api, collector: Collector
+) -> None:
+    """Many come by one socket, which may be open for days."""
+    with new_session(watched.service, api) as session:
+        trace_id, _, headers = traceparent()
+        headers["X-API-Key"] = api.http.headers["x-api-key"]
+        with open_channels(watched.service, session.id, headers=headers) as channels:
+            for code in ("1", "2"):
+                channels.run(code)
+        ids = {one["execution_id"] for one in api.http.get("/v1/executions?limit=2").json()["executions"]}
+    found = collector.traces(lambda span: span.attributes.get("code_interpreter.execution_id") in ids, 2)
+    assert trace_id not in found
+    for of_cell in found:
+        spans = collector.trace(of_cell, has("execution", "supervisor"))
+        assert chain(spans, "supervisor") == ["supervisor", "run", "execution"]
 
 
 def test_waiting_for_a_container_is_seen(watched: KeyedService, collector: Collector) -> None:
