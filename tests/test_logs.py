@@ -312,7 +312,11 @@ def test_errors_of_forgotten_tasks_are_told_without_values(json_log: Path) -> No
     assert "Canary" not in json_log.read_text()
 
 
-def test_a_start_that_fails_is_a_line_of_the_log(watched: KeyedService) -> None:
+@pytest.mark.parametrize(
+    ("setting", "exit_code", "named"),
+    [({"API_KEYS_FILE": "/none"}, 1, "/none"), ({"POOL_SIZE": "many"}, 2, "POOL_SIZE")],
+)
+def test_a_start_that_fails_is_a_line_of_the_log(setting: dict[str, str], exit_code: int, named: str) -> None:
     """Where programs read the log, they read why there is nothing more to read."""
     ended = subprocess.run(
         [sys.executable, "-m", "service.server"],
@@ -321,17 +325,17 @@ def test_a_start_that_fails_is_a_line_of_the_log(watched: KeyedService) -> None:
             "LOG_FORMAT": "JSON",
             "HOST": "127.0.0.1",
             "PORT": "1",
-            "API_KEYS_FILE": "/none",
+            **setting,
         },
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert ended.returncode == 1
+    assert ended.returncode == exit_code
     assert ended.stdout == ""
     (line,) = [json.loads(line) for line in ended.stderr.splitlines()]
-    assert line["level"] == "CRITICAL" and "/none" in line["message"]
+    assert line["level"] == "CRITICAL" and named in line["message"]
 
 
 def test_uncaught_errors_of_threads_are_logged(json_log: Path) -> None:
