@@ -130,6 +130,17 @@ def test_kernels_reach_neither_the_service_nor_each_other(beside: ServiceContain
     other.delete()
 
 
+def test_the_doctor_looks_from_inside(beside: ServiceContainer) -> None:
+    """At the same engine, by the same way; the folder that has its folder's name in there is not its own."""
+    report = json.loads(beside.run("python", "-m", "service", "doctor", "--json"))
+    assert report["ok"], report
+    found = {finding["check"]: finding for finding in report["findings"]}
+    assert found["mode"]["seen"].startswith("Docker-out-of-Docker, since this service is in container")
+    assert "this service, version" in found["port"]["seen"]
+    assert found["walls"]["level"] == "ok"
+    assert "engine's disk" not in found
+
+
 def test_a_session_survives_a_restart_of_the_container(beside: ServiceContainer) -> None:
     """`docker restart`: variables and files are still there, and new kernels are found as well."""
     session = open_session(beside)
