@@ -1,14 +1,21 @@
 """Traces arrive at a collector: one execution is one trace, from the caller to the kernel."""
 
+import asyncio
 import re
+import socket
 import subprocess
 import sys
 import time
 import uuid
+from contextlib import closing
 
 import httpx
 import pytest
 
+from service.errors import OtlpUnusable
+from service.metrics import Metrics
+from service.otlp import OtlpTraces
+from service.trail import Trail
 from tests.conftest import StartService
 from tests.gateway.channels import open_channels
 from tests.mcp.support import ACCEPT, INITIALIZE, message, tool_call
@@ -17,6 +24,8 @@ from tests.support.collector import Collector, Span
 from tests.support.keys import KeyedService
 from tests.support.process import free_port
 from tests.support.session import new_session
+
+SPANS = "code_interpreter_trace_spans_total"
 
 
 @pytest.fixture
@@ -224,6 +233,31 @@ def test_a_collector_that_is_away_harms_nothing(start_service: StartService) -> 
     assert log.count("does not take traces") == 1
     assert "Canary" not in log
     assert "Traceback" not in log
+
+
+def test_what_the_queue_has_no_room_for_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector takes connections and says nothing, so the first batch is never done with."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
+        monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4")
+        metrics = Metrics()
+        traces = OtlpTraces(metrics)
+        for _ in range(100):
+            trail = Trail("request")
+            traces.request_began(trail, [])
+            traces.request_ended(trail, "GET", "/v1/files", 200)
+        dropped = metrics.registry.get_sample_value(SPANS, {"result": "dropped"})
+        assert dropped is not None
+        assert 100 - 8 - 4 <= dropped <= 100 - 8
+    asyncio.run(traces.close())
+
+
+def test_variables_that_make_no_sense_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenTelemetry reads them itself, and says what is wrong."""
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100000")
+    with pytest.raises(OtlpUnusable, match=r"OTEL_\*.*max_export_batch_size"):
+        OtlpTraces(Metrics())
 
 
 def test_opentelemetry_is_not_loaded_where_it_is_not_asked_for() -> None:
