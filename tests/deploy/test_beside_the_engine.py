@@ -206,6 +206,10 @@ REFUSALS = {
     ),
     "no network": (("--network", "none", *MOUNTED), "on none of its bridge networks; put this service on a"),
     "no permission": (("--user", "1000", *MOUNTED), "this user may not use the Docker engine at /var/run/"),
+    "keys on a file system that is read-only": (
+        ("--read-only", "--env", "DOCKER_HOST=tcp://127.0.0.1:1", "--env", "DOCKER_CERT_PATH=/etc"),
+        "with --read-only, add --tmpfs /run",
+    ),
     "ssh": (("--env", "DOCKER_HOST=ssh://somewhere"), "DOCKER_HOST=ssh://somewhere cannot be used"),
 }
 """Why a container cannot run kernels: its arguments, and what it says."""
