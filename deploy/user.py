@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +40,13 @@ def lend_certificates() -> None:
     if not given or not Path(given).is_dir():
         return
     shutil.rmtree(_CERTIFICATES, ignore_errors=True)
-    _CERTIFICATES.mkdir(mode=0o700)
+    try:
+        _CERTIFICATES.mkdir(mode=0o700)
+    except OSError as error:
+        sys.exit(
+            f"code-interpreter: the engine's keys cannot be copied to {_CERTIFICATES} for the service: "
+            f"{error.strerror}; with --read-only, add --tmpfs /run"
+        )
     for name in ("ca.pem", "cert.pem", "key.pem"):
         source = Path(given, name)
         if source.is_file():

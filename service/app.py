@@ -37,6 +37,7 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
     Raises:
         KeyFileInvalid: the file with the API keys cannot be used.
         OtlpMissing: traces are asked for and OpenTelemetry is not installed.
+        OtlpUnusable: its own variables make no sense.
     """
     app = Application(
         title="Code Interpreter",

@@ -41,11 +41,8 @@ class CellNote:
                 self._is_written = True
 
     async def done(self, result: JsonObject, execution: ExecutionRecord) -> None:
-        """Note how it ended, also where the session is ended meanwhile."""
+        """Note how it ended."""
         done = replace(self.cell, state="done", finished_at=clock.now(), result=result)
-        await settle(self._keep_result(done, execution))
-
-    async def _keep_result(self, done: CellRecord, execution: ExecutionRecord) -> None:
         async with self._writing:
             await self._registry.keep_result(done, execution, is_new=not self._is_written)
             self._is_written = True

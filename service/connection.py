@@ -7,11 +7,14 @@ its request has taken, for good.
 
 import asyncio
 import json
+import logging
 import re
 import uuid
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+log = logging.getLogger(__name__)
 
 _HEAD_BYTES: Final = 1 << 16
 _BODY_SEC: Final = 600.0
@@ -19,13 +22,19 @@ _BODY_SEC: Final = 600.0
 _SOCKETS: Final = re.compile(rb"/api/kernels/[^/?]+/channels(\?.*)?")
 
 
-def _refusal(status: str, detail: str, code: str) -> bytes:
-    """An answer to what does not become a request: it looks as every other refusal."""
-    body = json.dumps({"detail": detail, "code": code}, separators=(",", ":"))
+def refusal(status: str, detail: str, code: str) -> bytes:
+    """An answer to what does not become a request: it looks as every other refusal, and is logged."""
+    body, request_id = refusal_body(detail, code), uuid.uuid4().hex
+    log.info("no request: %s", status, extra={"request_id": request_id})
     return (
         f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        f"x-request-id: {uuid.uuid4().hex}\r\nconnection: close\r\n\r\n{body}"
-    ).encode("ascii")
+        f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
+    ).encode("ascii") + body
+
+
+def refusal_body(detail: str, code: str) -> bytes:
+    """What is wrong, as a JSON object."""
+    return json.dumps({"detail": detail, "code": code}, separators=(",", ":")).encode("ascii")
 
 
 class Connection(HttpToolsProtocol):
@@ -71,7 +80,7 @@ class Connection(HttpToolsProtocol):
         self._refuse("400 Bad Request", msg, "bad_request")
 
     def _refuse(self, status: str, detail: str, code: str) -> None:
-        self.transport.write(_refusal(status, detail, code))
+        self.transport.write(refusal(status, detail, code))
         self.transport.close()
 
     def on_message_begin(self) -> None:

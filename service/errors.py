@@ -40,6 +40,7 @@
      │   ├─ MigrationFailed(reason)
      │   ├─ RegistryTooNew(revision)
      │   ├─ OtlpMissing()
+     │   ├─ OtlpUnusable(reason)
      │   ├─ CannotRunKernels(reason)
      │   ├─ BackupFailed(folder, reason)
      │   └─ SelfTestFailed(failures)
@@ -411,6 +412,14 @@ class OtlpMissing(StartError):
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: "
             "pip install 'code-interpreter[otlp]'."
         )
+
+
+class OtlpUnusable(StartError):
+    """One of OpenTelemetry's own variables makes no sense; the reason is the library's."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Traces cannot be sent as the OTEL_* variables say: {reason}")
+        self.reason = reason
 
 
 class CannotRunKernels(StartError):

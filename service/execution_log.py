@@ -11,10 +11,10 @@ from typing import Final, Literal, Self
 
 from service import clock
 from service.cursor import make_cursor, read_cursor
-from service.errors import ExecutionNotFound, ServiceError
+from service.errors import ExecutionNotFound, ServiceError, SessionEnded
 from service.execution_registry import ExecutionRegistry
 from service.metrics import Metrics
-from service.records import RUNNING, ExecutionKind, ExecutionPage, ExecutionRecord, Outcome
+from service.records import RUNNING, CellRecord, ExecutionKind, ExecutionPage, ExecutionRecord, Outcome
 from service.timeline import Timeline
 from service.traces import Traces
 from service.trail import current
@@ -60,6 +60,8 @@ class Entry:
         """Whether somebody follows the code to its end, whatever becomes of who asked for it."""
         self._is_callers = False
         """Whether the row is the caller's to write."""
+        self._is_left = False
+        """Whether whoever asked for it has gone away, and it is being ended."""
         self._executions = executions
         self._kind: ExecutionKind = kind
         self._session_id = session_id
@@ -90,11 +92,11 @@ class Entry:
         self.timeline.add("gather", ended, now)
 
     def ended(self, result: CellResult) -> ExecutionRecord:
-        """All is stored: the row of it, for the caller to write and then to `ExecutionLog.forget`."""
+        """All is stored: the row of it, for the caller to write, who then says that it is `kept`."""
         self._is_callers = True
         return self._over(
             self._record(
-                _outcome(result, self._kind),
+                self._outcome(result),
                 exit_code=result.exit_code,
                 timed_out=result.timed_out,
                 duration_ms=result.duration_ms,
@@ -105,8 +107,17 @@ class Entry:
             )
         )
 
+    def left(self) -> None:
+        """Whoever asked for it has gone away, so it is going to be ended."""
+        self._is_left = True
+
+    def kept(self) -> None:
+        """The caller has written the row."""
+        self._is_callers = False
+        self._executions.forget(self.execution_id)
+
     def not_kept(self) -> None:
-        """The caller could not write the row."""
+        """The caller could not write the row, or has not come to it."""
         if self.record is not None and self._is_callers:
             self._is_callers = False
             self._executions.write_soon(self.record)
@@ -117,7 +128,7 @@ class Entry:
             return
         if isinstance(error, SupervisorFailed):
             self._broke("lost")
-        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
+        elif isinstance(error, asyncio.CancelledError | GeneratorExit | SessionEnded):
             self.cancelled()
         elif self.run_began is None and isinstance(error, ServiceError | SessionsError):
             self._executions.refused(self, self._kind, "refused")
@@ -130,6 +141,10 @@ class Entry:
             self._executions.refused(self, self._kind, "cancelled")
         elif self.record is None:
             self._broke("cancelled")
+
+    def _outcome(self, result: CellResult) -> Outcome:
+        outcome = _outcome(result, self._kind)
+        return "cancelled" if self._is_left and outcome in ("error", "died") else outcome
 
     def _broke(self, outcome: Outcome) -> None:
         if self.run_began is not None and not self.timeline.seconds("run"):
@@ -213,6 +228,11 @@ class ExecutionLog:
         entry = Entry(self, execution_id, "session", owner, code, session_id, began)
         entry.run_began = began
         return self._add(entry)
+
+    def lose(self, cell: CellRecord, owner: str) -> None:
+        """What became of a session's cell, begun in an earlier life of the service, cannot be known."""
+        entry = self.resume(cell.cell_id, owner, cell.code, cell.session_id, cell.started_at)
+        entry.broke(SupervisorFailed("what became of it is not known"))
 
     def _add(self, entry: Entry) -> Entry:
         self._entries[entry.execution_id] = entry

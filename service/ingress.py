@@ -1,5 +1,6 @@
 """What every request gets on its way in and out: ids, a line in the log, a count, a span."""
 
+import asyncio
 import time
 from collections.abc import Iterable
 from typing import Final
@@ -9,14 +10,19 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access_log import WEBSOCKET, AccessLog
+from service.errors import ErrorResponse
 from service.metrics import NO_ROUTE, Metrics
 from service.traces import Traces
 from service.trail import REQUEST_ID_HEADER, TRAIL, Trail, request_id_of
 
 _EXECUTION_ID_HEADER: Final = b"x-execution-id"
-_TRACED: Final = "/v1/"
+_TRACED: Final = ("/v1/", "/api/", "/mcp")
+"""Beginnings of paths that lead to executions. Those that come by one socket are traces of their own."""
 _ANSWERED: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 _SWITCHING: Final = 101
+_STOPPING: Final = (
+    "The service is stopping; a session's code goes on, and its cells will have what came of it"
+)
 _DOWNLOADS: Final = {
     ("GET", "/v1/files/{file_id}"): "store",
     ("GET", "/v1/sessions/{session_id}/files/{path}"): "session",
@@ -42,13 +48,14 @@ class Ingress:
         trail = Trail(request_id_of(scope["headers"]))
         # It stays set: the server logs what it catches, in the request's own task.
         TRAIL.set(trail)
-        if scope["path"].startswith(_TRACED):
+        if scope["type"] == "http" and scope["path"].startswith(_TRACED):
             self._traces.request_began(trail, scope["headers"])
-        status, sent = 500, 0
+        status, sent, answered = 500, 0, False
 
         async def send_and_note(message: Message) -> None:
-            nonlocal status, sent
+            nonlocal status, sent, answered
             if message["type"] in _ANSWERED:
+                answered = True
                 status = message.get("status", _SWITCHING)
                 message = {**message, "headers": [*message.get("headers", ()), *_headers(trail)]}
                 if status == _SWITCHING:
@@ -60,6 +67,11 @@ class Ingress:
 
         try:
             await self._app(scope, receive, send_and_note)
+        except asyncio.CancelledError:
+            # By the server, when it stops and what runs has had its time.
+            if answered or scope["type"] != "http":
+                raise
+            await ErrorResponse(503, "stopping", _STOPPING)(scope, receive, send_and_note)
         finally:
             if status != _SWITCHING:
                 self._note(scope, trail, status, sent, time.perf_counter() - began)

@@ -131,6 +131,7 @@ def _line_of(error: BaseException) -> str:
 
 def configure_logging(level: str, log_format: Format = "console") -> None:
     """Log to standard error, uncaught errors included."""
+    own = dict.fromkeys(("service", "sessions"), level)
     logging.config.dictConfig(
         {
             "version": 1,
@@ -140,8 +141,9 @@ def configure_logging(level: str, log_format: Format = "console") -> None:
             "handlers": {
                 "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["trail"]}
             },
-            "root": {"handlers": ["stderr"], "level": level},
-            "loggers": {name: {"level": level} for name, level in _LEVELS.items()},
+            # What libraries tell who debugs them has in it what passes through them.
+            "root": {"handlers": ["stderr"], "level": "INFO" if level == "DEBUG" else level},
+            "loggers": {name: {"level": its_level} for name, its_level in (_LEVELS | own).items()},
         }
     )
     sys.excepthook = _uncaught

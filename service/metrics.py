@@ -24,7 +24,7 @@ _BUCKETS: Final = (
 )  # fmt: skip
 """Seconds. A warm execution takes some milliseconds, the longest a minute."""
 
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"})
 NO_ROUTE: Final = "none"
 """In place of a route where a path has none."""
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 import service
-from service.errors import OtlpMissing
+from service.errors import OtlpMissing, OtlpUnusable
 from service.metrics import Metrics
 from service.records import ExecutionRecord
 from service.timeline import Period, Timeline
@@ -39,10 +39,14 @@ class OtlpTraces:
     """`service.traces.Traces` that are sent to a collector, by a thread, from a queue that is bounded."""
 
     def __init__(self, metrics: Metrics) -> None:
+        """Raises `OtlpUnusable`."""
         ours = Resource({"service.name": "code-interpreter", "service.version": service.__version__})
         resource = ours.merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(_Exporter(OTLPSpanExporter(), metrics)))
+        try:
+            self._provider.add_span_processor(_Queue(_Exporter(OTLPSpanExporter(), metrics), metrics))
+        except ValueError as error:
+            raise OtlpUnusable(str(error)) from error
         self._tracer = self._provider.get_tracer("code-interpreter", service.__version__)
         self._propagator = TraceContextTextMapPropagator()
 
@@ -133,6 +137,21 @@ def _attributes(record: ExecutionRecord) -> dict[str, str | int | float]:
         "files_out_bytes": record.files_out_bytes,
     }
     return {f"code_interpreter.{name}": value for name, value in facts.items() if value is not None}
+
+
+class _Queue(BatchSpanProcessor):
+    """Counts what it has no room for, which the library drops without a word."""
+
+    def __init__(self, exporter: SpanExporter, metrics: Metrics) -> None:
+        super().__init__(exporter)
+        self._metrics = metrics
+
+    def on_end(self, span: ReadableSpan) -> None:
+        # The library tells of it in no other way but in metrics of its own.
+        queue = self._batch_processor._queue  # noqa: SLF001
+        if len(queue) == queue.maxlen and span.context is not None and span.context.trace_flags.sampled:
+            self._metrics.spans("dropped", 1)
+        super().on_end(span)
 
 
 class _Exporter(SpanExporter):

@@ -14,7 +14,7 @@ from service.logs import configure_logging, say
 from service.mcp import endpoint as mcp
 from service.routes import execute, executions, files, health, metrics, session_files, sessions
 from service.serving import bind, serve
-from service.settings import Settings, load_settings
+from service.settings import Settings, load_log_format, load_settings
 
 ROUTERS: Final = (
     health.router,
@@ -42,6 +42,7 @@ def main() -> None:
     try:
         settings = load_settings()
     except StartError as error:
+        configure_logging("INFO", load_log_format())
         sys.exit(_complain(error, 2))
     configure_logging(settings.log_level, settings.log_format)
     try:

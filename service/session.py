@@ -5,14 +5,14 @@ import contextlib
 import json
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from service import clock
 from service.cell_note import CellNote
-from service.errors import NoInputRequest, SessionBusy, SessionEnded
+from service.errors import NoInputRequest, ServiceError, SessionBusy, SessionEnded
 from service.execution_log import Entry
 from service.executor import Executor, Input
 from service.live_cell import LiveCell
@@ -68,9 +68,11 @@ class Session:
         self.record = record
         self.sandbox = sandbox
         self.execution_count = 0
-        self._note: CellNote | None = None
         self.cell: LiveCell | None = None
         """The running cell, or the last one of this life of the service."""
+        self._note: CellNote | None = None
+        self._entry: Entry | None = None
+        """Both are that cell's."""
         self._executor = executor
         self._registry = registry
         self._sessions = sessions
@@ -128,9 +130,10 @@ class Session:
         Raises:
             TimeoutTooLong, InvalidPath, InputNotFound, WorkspaceFull: the request is at fault.
             TooManyExecutions, SessionBusy: nothing has run.
+            SessionEnded: it was ended meanwhile.
             SupervisorFailed: the container is lost.
         """
-        with self._entry("session", request.code) as entry:
+        with self._execution("session", request.code) as entry:
             cell = self._executor.cell_of(request, entry, final=False, allow_stdin=request.allow_stdin)
             inputs = await self._executor.check_inputs(request.files, entry)
             live, note = await self._execute(cell, inputs, entry, None)
@@ -141,14 +144,25 @@ class Session:
 
     async def run_cell(self, cell: Cell, limits: CellLimits) -> LiveCell:
         """As `execute`, for a cell whose caller waits for its turn as long as it takes."""
-        with self._entry("session", cell.code) as entry:
+        with self._execution("session", cell.code) as entry:
             cell = replace(cell, cell_id=entry.execution_id, timeout_sec=limits.timeout_sec)
             live, _ = await self._execute(cell, [], entry, limits)
             return live
         raise AssertionError("unreachable")
 
-    def _entry(self, kind: ExecutionKind, code: str) -> Entry:
-        return self._executor.executions.begin(kind, self.record.owner, code, self.session_id)
+    @contextmanager
+    def _execution(self, kind: ExecutionKind, code: str) -> Iterator[Entry]:
+        """An execution, until somebody follows it or it is over.
+
+        That the container goes is no failure where the session has been ended.
+        """
+        with self._executor.executions.begin(kind, self.record.owner, code, self.session_id) as entry:
+            try:
+                yield entry
+            except SupervisorFailed:
+                if isinstance(self._closed, SessionEnded):
+                    raise self._closed from None
+                raise
 
     async def _execute(
         self, cell: Cell, inputs: list[Input], entry: Entry, limits: CellLimits | None
@@ -235,7 +249,7 @@ class Session:
         )
         live.execution_id = run.execution_id
         entry.is_followed = True
-        self.cell, self._note = live, note
+        self.cell, self._note, self._entry = live, note, entry
         self._task = asyncio.create_task(self._run(live, run, note))
 
     async def _run(self, live: LiveCell, run: Run, note: CellNote) -> None:
@@ -250,14 +264,13 @@ class Session:
                 live.reply = run.reply
                 live.add(event)
             live.end()
-            # The caller's turn comes first.
-            await asyncio.sleep(0)
-            await self._keep_result(live, run, note)
+            # Also where the session is ended meanwhile.
+            await settle(self._keep_result(live, run, note))
         except asyncio.CancelledError:
             await note.write()
             if isinstance(self._closed, SessionEnded):
                 run.entry.cancelled()
-                self._executor.executions.forget(live.execution_id)
+                run.entry.not_kept()
             raise
         except SupervisorFailed as error:
             failure = await self._recover(error)
@@ -276,6 +289,8 @@ class Session:
 
         Returns what to tell the caller.
         """
+        if self._closed is not None:
+            return failure
         log.warning("session %s: %s", self.session_id, told(failure))
         try:
             await self._start_kernel()
@@ -285,12 +300,14 @@ class Session:
         return SupervisorFailed(f"{failure.reason}; a new one is ready, without variables; files are kept")
 
     async def _keep_result(self, live: LiveCell, run: Run, note: CellNote) -> None:
+        # The caller's turn comes first.
+        await asyncio.sleep(0)
         response = live.gathered()
         if response.execution_count is not None:
             self.execution_count = response.execution_count
         self.used()
         await note.done(response.model_dump(), run.record)
-        self._executor.executions.forget(run.execution_id)
+        run.entry.kept()
 
     async def _conclude(self, result: CellResult, _: ExecutionRecord) -> tuple[State, str]:
         """See to it that the next call finds a kernel."""
@@ -344,6 +361,8 @@ class Session:
 
     def abandon(self, cell: LiveCell) -> None:
         """Nobody follows that cell any more: end it, in the background."""
+        if cell is self.cell and self._entry is not None:
+            self._entry.left()
         self._ending = asyncio.create_task(self._interrupt_cell(cell))
 
     async def _interrupt_cell(self, cell: LiveCell) -> None:
@@ -417,7 +436,7 @@ class Session:
     async def run_command(self, request: BashRequest) -> BashResponse:
         """Run a shell command in the workspace, when it is its turn. Who is cancelled ends it."""
         with (
-            self._entry("bash", request.cmd) as entry,
+            self._execution("bash", request.cmd) as entry,
             self._executor.running.one_of(self.record.owner),
         ):
             with entry.timeline.during("queue"):
@@ -435,6 +454,7 @@ class Session:
             try:
                 return await asyncio.shield(running)
             except asyncio.CancelledError:
+                entry.left()
                 await self._stop_command(running)
                 raise
 
@@ -445,7 +465,7 @@ class Session:
                 text[event.stream].append(event.text)
             elif isinstance(event, CellResult):
                 entry.ran(event)
-                await self._keep_command(entry.ended(event))
+                await settle(self._keep_command(entry, entry.ended(event)))
                 return BashResponse(
                     stdout="".join(text["stdout"]),
                     stderr="".join(text["stderr"]),
@@ -465,12 +485,14 @@ class Session:
         running.cancel()
         await asyncio.wait({running})
 
-    async def _keep_command(self, execution: ExecutionRecord) -> None:
+    async def _keep_command(self, entry: Entry, execution: ExecutionRecord) -> None:
         self.record = replace(self.record, last_used_at=execution.finished_at)
         try:
-            await settle(self._sessions.add_command(self.session_id, execution))
-        finally:
-            self._executor.executions.forget(execution.execution_id)
+            await self._sessions.add_command(self.session_id, execution)
+        except ServiceError:
+            entry.not_kept()
+            raise
+        entry.kept()
 
     async def ask(self, question: Question) -> JsonObject:
         """What the kernel says of code that is being written; questions come one after the other.
@@ -516,7 +538,7 @@ class Session:
         self.sandbox.reconnect()
         running = [cell for cell in cells if cell.state == "running"]
         for cell in running[:-1]:
-            await self._sessions.finish_cell(cell.cell_id, "lost", clock.now(), None)
+            await self._lose_cell(cell)
         if running:
             await self._resume_cell(running[-1])
         else:
@@ -532,7 +554,7 @@ class Session:
                 events = await stack.enter_async_context(attached)
             except SupervisorFailed:
                 self._turn.end()
-                await self._sessions.finish_cell(cell.cell_id, "lost", clock.now(), None)
+                await self._lose_cell(cell)
                 await self._make_sure_of_kernel()
                 return
             live = LiveCell(cell.cell_id, cell.number)
@@ -541,6 +563,10 @@ class Session:
                 cell.cell_id, self.record.owner, cell.code, self.session_id, cell.started_at
             )
             self._follow(live, events, stack.pop_all(), self._conclude, note, entry)
+
+    async def _lose_cell(self, cell: CellRecord) -> None:
+        self._executor.executions.lose(cell, self.record.owner)
+        await self._sessions.finish_cell(cell.cell_id, "lost", clock.now(), None)
 
     async def _make_sure_of_kernel(self) -> None:
         """The kernel answers, or is interrupted in what it does for nobody, or is replaced."""
@@ -554,8 +580,9 @@ class Session:
             await self._start_kernel()
 
     async def close(self, failure: Exception) -> None:
-        """Let go: who follows the running cell gets `failure`. The container stays."""
+        """Let go: who follows the running cell, or waits for a turn, gets `failure`. The container stays."""
         self._closed = failure
+        self._turn.close(failure)
         self.ended.set()
         self.unfollow()
         if self._task is not None and not self._task.done():

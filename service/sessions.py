@@ -196,6 +196,7 @@ class Sessions:
     async def _resume(self, record: SessionRecord) -> None:
         container = await self._containers.get_container(record.container_id)
         if container is None:
+            await self._lose_cells(record)
             await self.registry.end_session(record.session_id, "lost", clock.now())
             return
         ports = {
@@ -211,9 +212,15 @@ class Sessions:
             await session.resume()
         except SessionsError as error:
             log.warning("session %s did not survive: %s", record.session_id, told(error))
+            await self._lose_cells(record)
             await self._end(session, "lost")
         else:
             log.info("session %s goes on", record.session_id)
+
+    async def _lose_cells(self, record: SessionRecord) -> None:
+        """Note that nobody saw the end of those that ran."""
+        for cell in await self.registry.running_cells(record.session_id):
+            self._executor.executions.lose(cell, record.owner)
 
     async def _watch_clock(self) -> None:
         while True:

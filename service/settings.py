@@ -39,6 +39,9 @@ def _upper(value: object) -> object:
     return value.strip().upper() if isinstance(value, str) else value
 
 
+LogFormat = Annotated[Literal["console", "json"], BeforeValidator(_lower)]
+
+
 class Settings(BaseSettings):
     """All settings, checked. Raises ``pydantic.ValidationError``; see ``load_settings``."""
 
@@ -52,7 +55,7 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
     ] = Field("INFO", description="How much is logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`.")
-    log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
+    log_format: LogFormat = Field(
         "console", description="`console`: lines for people; `json`: an object a line, see observability.md."
     )
     max_request_bytes: int = Field(
@@ -380,6 +383,22 @@ def load_connection_settings(url: str | None = None) -> ConnectionSettings:
         names = (f"CODE_INTERPRETER_{problem['loc'][0]}".upper() for problem in error.errors())
         wrong = tuple(f"{name} is none that can be used." for name in names)
         raise SettingsInvalid(wrong) from None
+
+
+class _LogSettings(BaseSettings):
+    """What has to be known to say what is wrong with the others."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    log_format: LogFormat = "console"
+
+
+def load_log_format() -> LogFormat:
+    """How to log where the settings make no sense."""
+    try:
+        return _LogSettings().log_format
+    except ValidationError:
+        return "console"
 
 
 def load_settings() -> Settings:

@@ -53,7 +53,7 @@ class NoTraces:
 
 
 def open_traces(settings: Settings, metrics: Metrics) -> Traces:
-    """What the settings ask for. Raises ``OtlpMissing``: OpenTelemetry is not installed."""
+    """What the settings ask for. Raises ``OtlpMissing``, or ``OtlpUnusable``."""
     if not settings.traces:
         return NoTraces()
     # Fifteen megabytes and a tenth of a second.

@@ -18,6 +18,7 @@ class Turn:
         self._waiting = 0
         self._between: Callable[[], Awaitable[None]] | None = None
         self._working: asyncio.Future[None] | None = None
+        self._closed: Exception | None = None
 
     @property
     def is_taken(self) -> bool:
@@ -29,6 +30,7 @@ class Turn:
 
         Raises:
             SessionBusy: too many wait, or it takes too long; never for who waits `patiently`.
+            Exception: what it was closed with.
         """
         if patiently:
             await self._take()
@@ -46,12 +48,19 @@ class Turn:
 
     async def _take(self) -> None:
         await self._lock.acquire()
+        if self._closed is not None:
+            self._lock.release()
+            raise self._closed
         self._stop_working()
 
     def end(self) -> None:
         """It is the next one's."""
         self._lock.release()
         self._work()
+
+    def close(self, failure: Exception) -> None:
+        """Nobody gets it any more: who waits, and who comes, gets `failure`."""
+        self._closed = failure
 
     @asynccontextmanager
     async def own(self, *, patiently: bool = False) -> AsyncIterator[None]:

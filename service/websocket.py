@@ -1,20 +1,24 @@
 """A WebSocket connection that waits for nobody for long, and is as silent in the log as the others."""
 
 import asyncio
+import http
 import logging
 from typing import Any, Final
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
+from websockets.http11 import Response
 
-_BODY: Final = b'{"detail":"This is no handshake of a WebSocket","code":"invalid_handshake"}'
-_NO_HANDSHAKE: Final = (
-    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-    b"connection: close\r\n\r\n%s" % (len(_BODY), _BODY)
-)
+from service.connection import refusal, refusal_body
+from service.trail import current, request_id_of
+
 _CLOSE_SEC: Final = 2.0
 """How long a client may take to say good-bye as well."""
 _INVALID_DATA: Final = 1007
-_quiet = logging.getLogger(__name__)
+_INVALID_HANDSHAKE: Final = "invalid_handshake"
+
+log = logging.getLogger(__name__)
+_quiet = logging.getLogger("uvicorn.websockets")
 """In place of uvicorn's, which tells the whole address, with the key that may be in it."""
 _quiet.setLevel(logging.WARNING)
 
@@ -29,6 +33,34 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().connection_made(transport)
         self.close_timeout = min(self.close_timeout, self.patience_sec, _CLOSE_SEC)
         self.logger = self.conn.logger = _quiet
+        self.conn.reject = self._reject  # type: ignore[method-assign]
+
+    def _reject(self, status: http.HTTPStatus | int, text: str) -> Response:
+        """The library's own refusals, which come before or after all of ours, look as those do."""
+        status, trail = http.HTTPStatus(status), current()
+        if trail is None:
+            request_id = request_id_of(
+                (name.lower().encode(), value.encode("latin-1"))
+                for name, value in self.request.headers.raw_items()
+            )
+            log.info("no handshake: %d", status, extra={"request_id": request_id})
+        else:
+            request_id = trail.request_id
+        code = _INVALID_HANDSHAKE if status < 500 else "internal"
+        body = refusal_body(text.strip().partition("\n")[0], code)
+        return Response(
+            status,
+            status.phrase,
+            Headers(
+                {
+                    "Content-Type": "application/json",
+                    "Content-Length": str(len(body)),
+                    "Connection": "close",
+                    "X-Request-ID": request_id,
+                }
+            ),
+            body,
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_more()
@@ -38,7 +70,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         """The whole head comes with the first call: one that is no handshake gets no second."""
         super().data_received(data)
         if not self.handshake_initiated and not self.transport.is_closing():
-            self.transport.write(_NO_HANDSHAKE)
+            detail = "This is no handshake of a WebSocket"
+            self.transport.write(refusal("400 Bad Request", detail, _INVALID_HANDSHAKE))
             self.transport.close()
 
     def send_receive_event_to_app(self) -> None:

@@ -26,6 +26,8 @@ from sessions.errors import EngineMissing, EngineUnsupported, NoWayToKernels
 Mode = Literal["local", "rootless", "Docker-in-Docker", "Docker-out-of-Docker", "remote"]
 
 SYSTEM_SOCKET: Final = Path("/var/run/docker.sock")
+NESTED_SOCKET: Final = Path("/run/code-interpreter/docker.sock")
+"""Of an engine in the service's own container: the service is told, who comes by `docker exec` is not."""
 LOOPBACK: Final = "127.0.0.1"
 _SCHEMES: Final = ("unix", "tcp", "http", "https")
 _MOUNTS: Final = Path("/proc/self/mountinfo")
@@ -107,7 +109,7 @@ def find_engine(
         if urlsplit(docker_host).scheme not in _SCHEMES:
             raise EngineUnsupported(docker_host)
         return EngineAddress(docker_host, tls_verify=tls_verify, cert_path=cert_path)
-    places = [SYSTEM_SOCKET, *_rootless_sockets(runtime_dir)]
+    places = [SYSTEM_SOCKET, NESTED_SOCKET, *_rootless_sockets(runtime_dir)]
     for place in places:
         with suppress(OSError):
             if place.is_socket():

@@ -148,7 +148,7 @@ class ImageCare:
         try:
             self._judge(found)
         except ImageUnfit as error:
-            self.refuse(found, f"{error.reason}.")
+            self.refuse(found, error.reason)
             return None
         return found
 
@@ -156,8 +156,8 @@ class ImageCare:
         """Note that the image that has the name is not used; it may be tried again later."""
         self._refused = image.image_id
         self._refused_until = time.monotonic() + _TRY_AGAIN_SEC
-        in_use, reason = self._image.image_id, " ".join(reason.split())
-        self._note(f"{image.image_id} has its name now and is not used: {reason} Still {in_use} is used")
+        in_use, reason = self._image.image_id, " ".join(reason.split()).rstrip(".")
+        self._note(f"{image.image_id} has its name now and is not used: {reason}. Still {in_use} is used")
 
     def _note(self, notice: str) -> None:
         if notice != self._notice:

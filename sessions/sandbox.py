@@ -167,7 +167,8 @@ class Sandbox:
 
     @property
     def _channels(self) -> KernelClient:
-        assert self._kernel is not None, "the kernel is not connected"
+        if self._kernel is None:
+            raise SupervisorFailed("its kernel has been let go of")
         return self._kernel
 
     async def memory_bytes(self) -> int:

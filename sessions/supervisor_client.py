@@ -45,9 +45,10 @@ def _aiohttp_errors() -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise SupervisorFailed("no answer in time") from error
+    except aiohttp.WSMessageTypeError as error:
+        raise SupervisorFailed("it hung up") from error
     except (
         aiohttp.ClientError,
-        aiohttp.WSMessageTypeError,
         ConnectionError,
         struct.error,
         ValueError,

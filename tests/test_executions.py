@@ -154,13 +154,46 @@ def test_an_input_that_cannot_be_put_there_is_refused(api: Api, session: Session
     assert session.printed("kept") == "1"
 
 
-def test_who_goes_away_leaves_a_cancelled_execution(api: Api) -> None:
+@pytest.mark.parametrize("in_session", [False, True])
+def test_who_goes_away_leaves_a_cancelled_execution(api: Api, session: Session, in_session: bool) -> None:
     """The stream's head had the id."""
     body = {"code": "print(1, flush=True)\nimport time\ntime.sleep(9)", "timeout_ms": 9000}
-    with api.http.stream("POST", "/v1/execute/stream", json=body) as response:
+    url = session.url if in_session else "/v1"
+    with api.http.stream("POST", f"{url}/execute/stream", json=body) as response:
         execution_id = response.headers["x-execution-id"]
         next(response.iter_raw())
     assert finished(api, execution_id)["outcome"] == "cancelled"
+
+
+def test_what_a_session_ends_with_is_cancelled(watched: KeyedService) -> None:
+    """The command that runs; what waits for its turn behind it has not run, and all are told of the end."""
+    api = watched.api("ender")
+    with new_session(watched.service, api) as session, ThreadPoolExecutor() as threads:
+        running = threads.submit(session.call, "POST", "/bash", json={"cmd": "sleep 30"})
+        wait_until(lambda: any(one["state"] == "running" for one in listed(api)[0]))
+        waiting = threads.submit(session.execute, "1")
+        wait_until(lambda: len(listed(api)[0]) == 2)
+        assert session.delete().status_code == 204
+        for answer in (running.result(), waiting.result()):
+            assert (answer.status_code, problem(answer)["code"]) == (410, "session_ended")
+        wait_until(lambda: len(listed(api)[0]) == 1)
+        (cancelled,) = listed(api)[0]
+        assert (cancelled["kind"], cancelled["outcome"]) == ("bash", "cancelled")
+        assert running.result().headers["x-execution-id"] == cancelled["execution_id"]
+        assert "x-execution-id" not in waiting.result().headers
+
+
+def test_a_session_that_ends_right_after_its_code_does_not_take_its_end_away(watched: KeyedService) -> None:
+    """The kernel has died and another one is being started for the next call, which never comes."""
+    api = watched.api("ender")
+    with new_session(watched.service, api) as session:
+        body = session.execute("import os; os._exit(3)", detach=True).json()
+        while looked_up(api, body["execution_id"])["state"] == "running":
+            time.sleep(0.005)
+        session.delete()
+        for _ in range(2):  # the second from the registry
+            assert looked_up(api, body["execution_id"])["outcome"] == "died"
+            time.sleep(0.3)
 
 
 def test_a_lost_container_leaves_a_lost_execution(watched: KeyedService, api: Api, session: Session) -> None:
@@ -271,9 +304,10 @@ def test_code_is_kept_where_that_is_set_and_cells_outlive_the_service(start_serv
             service.engine.remove(container)
         service.restart()
         assert looked_up(service.api, lost["execution_id"])["outcome"] == "lost"
+        assert lost["execution_id"] in [one["execution_id"] for one in listed(service.api)[0]]
     with sqlite3.connect(service.storage / "registry.sqlite3") as database:
         ids = [row[0] for row in database.execute("SELECT execution_id FROM executions")]
-    assert len(ids) == len(set(ids)) == 3
+    assert len(ids) == len(set(ids)) == 4
 
 
 def test_every_answer_of_an_execution_has_its_id(api: Api, session: Session) -> None:

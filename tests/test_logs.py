@@ -25,6 +25,8 @@ from service.errors import RegistryUnavailable
 from service.logs import AddTrail, JsonLines, _uncaught_in_thread, describe, loop_failed
 from sessions.errors import SupervisorFailed, told
 from tests.files_support import make_settings, serve_app
+from tests.gateway.channels import open_channels
+from tests.mcp.support import ACCEPT, INITIALIZE, message, tool_call
 from tests.support.api import Api
 from tests.support.keys import KeyedService
 from tests.support.process import Service
@@ -180,11 +182,40 @@ def test_nothing_that_callers_send_is_in_the_log(watched: KeyedService, api: Api
         session.bash(f"rm -rf {canary}; touch {canary}")
         session.execute("1", files=files)
         session.execute(f"import os; os.environ['{canary}']; os._exit(3)")
+    jupyter = http.post("/api/kernels").json()["id"]
+    with open_channels(service, jupyter, headers={"X-API-Key": http.headers["x-api-key"]}) as channels:
+        channels.run(f"print('{canary}')\n{canary}")
+        channels.send("complete_request", {"code": canary, "cursor_pos": 3})
+        channels.send(canary, {canary: canary})
+    talk_over_mcp(http, canary)
+    http.delete(f"/api/kernels/{jupyter}")
     lines_of(service, http.get("/v1/files").headers["x-request-id"])
     log = service.log_path.read_text()
     assert canary not in log
     assert not [key for key in watched.every_key() if key in log]
     assert len(log.splitlines()) == len(lines(service))
+
+
+def talk_over_mcp(http: httpx.Client, canary: str) -> None:
+    """Call tools, with what is right and what is not."""
+    begun = http.post("/mcp", json=message("initialize", **INITIALIZE), headers=ACCEPT)
+    headers = ACCEPT | {"Mcp-Session-Id": begun.headers["mcp-session-id"]}
+    http.post("/mcp", json={"jsonrpc": "2.0", "method": "notifications/initialized"}, headers=headers)
+    answers = [
+        http.post("/mcp", json=call, headers=headers)
+        for call in (
+            tool_call("run_python", code=f"print('{canary}')\n{canary}"),
+            tool_call("run_shell", command=f"echo {canary} >&2; {canary}"),
+            tool_call("write_file", path=canary, text=canary),
+            tool_call("read_file", path=canary),
+            tool_call("read_file", path=f"{canary}/{canary}"),
+            tool_call("run_python", **{canary: canary}),
+            tool_call(canary),
+            message(canary),
+        )
+    ]
+    assert canary in answers[0].text
+    http.delete("/mcp", headers=headers)
 
 
 def test_paths_are_shown_without_names() -> None:
@@ -281,7 +312,11 @@ def test_errors_of_forgotten_tasks_are_told_without_values(json_log: Path) -> No
     assert "Canary" not in json_log.read_text()
 
 
-def test_a_start_that_fails_is_a_line_of_the_log(watched: KeyedService) -> None:
+@pytest.mark.parametrize(
+    ("setting", "exit_code", "named"),
+    [({"API_KEYS_FILE": "/none"}, 1, "/none"), ({"POOL_SIZE": "many"}, 2, "POOL_SIZE")],
+)
+def test_a_start_that_fails_is_a_line_of_the_log(setting: dict[str, str], exit_code: int, named: str) -> None:
     """Where programs read the log, they read why there is nothing more to read."""
     ended = subprocess.run(
         [sys.executable, "-m", "service.server"],
@@ -290,17 +325,17 @@ def test_a_start_that_fails_is_a_line_of_the_log(watched: KeyedService) -> None:
             "LOG_FORMAT": "JSON",
             "HOST": "127.0.0.1",
             "PORT": "1",
-            "API_KEYS_FILE": "/none",
+            **setting,
         },
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert ended.returncode == 1
+    assert ended.returncode == exit_code
     assert ended.stdout == ""
     (line,) = [json.loads(line) for line in ended.stderr.splitlines()]
-    assert line["level"] == "CRITICAL" and "/none" in line["message"]
+    assert line["level"] == "CRITICAL" and named in line["message"]
 
 
 def test_uncaught_errors_of_threads_are_logged(json_log: Path) -> None:

@@ -179,7 +179,7 @@ def test_names_and_labels_are_ours(http: httpx.Client, api: Api) -> None:
                 "result", "reason", "origin", "target", "source", "le",
             }  # fmt: skip
     methods = {s.labels["method"] for f in families(http) for s in f.samples if "method" in s.labels}
-    assert methods <= {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"}
+    assert methods <= {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET", "other"}
     of_process = {family.name for family in families(http)}
     assert {"process_resident_memory_bytes", "process_cpu_seconds", "process_open_fds"} <= of_process
     assert {0.001, 0.01, 60.0} <= {

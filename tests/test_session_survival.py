@@ -3,10 +3,11 @@
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from textwrap import dedent
 
+import httpx
 import pytest
 
 from tests.conftest import StartService
@@ -174,19 +175,26 @@ def test_a_session_survives_deaths_in_a_row(start_service: StartService) -> None
 
 
 def test_a_rolling_restart_loses_no_session(start_service: StartService) -> None:
-    """Stopped in good order the service leaves the sessions' containers, and no other."""
+    """Stopped in good order the service leaves the sessions' containers, and no other; who waits is told."""
     service = start_service(POOL_SIZE=1)
-    with new_session(service) as idle, new_session(service) as busy:
+    with new_session(service) as idle, new_session(service) as busy, ThreadPoolExecutor() as threads:
         for one in (idle, busy):
             one.run("import time\nmarker = 'here'")
         containers = {container_of(idle), container_of(busy)}
         cell_id = busy.detach("print('early')\ntime.sleep(4)\nprint('late')\nfinished = 'yes'")
+        command = {"cmd": "sleep 30", "timeout_ms": 60_000}
+        waiting = threads.submit(httpx.post, f"{service.base_url}{idle.url}/bash", json=command, timeout=60)
         time.sleep(0.5)
         identity, began = service.instance_id, time.monotonic()
         service.stop()
         assert time.monotonic() - began < 20
         assert service.engine.owned(identity) == containers
+        told = waiting.result()
+        assert (told.status_code, problem(told)["code"]) == (503, "stopping")
+        assert told.headers["x-request-id"]
         service.restart()
+        execution = service.api.http.get(f"/v1/executions/{told.headers['x-execution-id']}").json()
+        assert (execution["kind"], execution["outcome"]) == ("bash", "cancelled")
         assert idle.printed("marker") == "'here'"
         result = busy.finished(cell_id)["result"]
         assert (result["stdout"], result["exit_code"]) == ("early\nlate\n", 0)

@@ -1,20 +1,31 @@
 """Traces arrive at a collector: one execution is one trace, from the caller to the kernel."""
 
+import asyncio
 import re
+import socket
 import subprocess
 import sys
 import time
 import uuid
+from contextlib import closing
 
 import httpx
 import pytest
 
+from service.errors import OtlpUnusable
+from service.metrics import Metrics
+from service.otlp import OtlpTraces
+from service.trail import Trail
 from tests.conftest import StartService
+from tests.gateway.channels import open_channels
+from tests.mcp.support import ACCEPT, INITIALIZE, message, tool_call
 from tests.support.api import Api
 from tests.support.collector import Collector, Span
 from tests.support.keys import KeyedService
 from tests.support.process import free_port
 from tests.support.session import new_session
+
+SPANS = "code_interpreter_trace_spans_total"
 
 
 @pytest.fixture
@@ -95,6 +106,37 @@ def test_what_runs_in_a_session_is_traced(watched: KeyedService, api: Api, colle
             assert execution.attributes["code_interpreter.session_id"] == session.id
             told = execution.attributes["code_interpreter.execution_id"]
             assert told == response.headers["x-execution-id"]
+
+
+def test_what_a_model_runs_is_traced(api: Api, collector: Collector) -> None:
+    """A call of a tool is one request, and its own trace."""
+    begun = api.http.post("/mcp", json=message("initialize", **INITIALIZE), headers=ACCEPT)
+    mcp = ACCEPT | {"Mcp-Session-Id": begun.headers["mcp-session-id"]}
+    for call in (tool_call("run_python", code="1"), tool_call("run_shell", command="true")):
+        trace_id, caller, headers = traceparent()
+        api.http.post("/mcp", json=call, headers=mcp | headers)
+        spans = collector.trace(trace_id, has("POST /mcp", "execution", "supervisor"))
+        assert chain(spans, "supervisor") == ["supervisor", "run", "execution", "POST /mcp"]
+        assert [span.parent_id for span in spans if span.name == "POST /mcp"] == [caller]
+    api.http.delete("/mcp", headers=mcp)
+
+
+def test_cells_of_a_notebook_are_traces_of_their_own(
+    watched: KeyedService, api: Api, collector: Collector
+) -> None:
+    """Many come by one socket, which may be open for days."""
+    with new_session(watched.service, api) as session:
+        trace_id, _, headers = traceparent()
+        headers["X-API-Key"] = api.http.headers["x-api-key"]
+        with open_channels(watched.service, session.id, headers=headers) as channels:
+            for code in ("1", "2"):
+                channels.run(code)
+        ids = {one["execution_id"] for one in api.http.get("/v1/executions?limit=2").json()["executions"]}
+    found = collector.traces(lambda span: span.attributes.get("code_interpreter.execution_id") in ids, 2)
+    assert trace_id not in found
+    for of_cell in found:
+        spans = collector.trace(of_cell, has("execution", "supervisor"))
+        assert chain(spans, "supervisor") == ["supervisor", "run", "execution"]
 
 
 def test_waiting_for_a_container_is_seen(watched: KeyedService, collector: Collector) -> None:
@@ -191,6 +233,31 @@ def test_a_collector_that_is_away_harms_nothing(start_service: StartService) -> 
     assert log.count("does not take traces") == 1
     assert "Canary" not in log
     assert "Traceback" not in log
+
+
+def test_what_the_queue_has_no_room_for_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector takes connections and says nothing, so the first batch is never done with."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
+        monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4")
+        metrics = Metrics()
+        traces = OtlpTraces(metrics)
+        for _ in range(100):
+            trail = Trail("request")
+            traces.request_began(trail, [])
+            traces.request_ended(trail, "GET", "/v1/files", 200)
+        dropped = metrics.registry.get_sample_value(SPANS, {"result": "dropped"})
+        assert dropped is not None
+        assert 100 - 8 - 4 <= dropped <= 100 - 8
+    asyncio.run(traces.close())
+
+
+def test_variables_that_make_no_sense_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenTelemetry reads them itself, and says what is wrong."""
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100000")
+    with pytest.raises(OtlpUnusable, match=r"OTEL_\*.*max_export_batch_size"):
+        OtlpTraces(Metrics())
 
 
 def test_opentelemetry_is_not_loaded_where_it_is_not_asked_for() -> None:

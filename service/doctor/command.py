@@ -125,7 +125,7 @@ class Doctor:
         found = engine.deployment
         self._add(Finding("mode", "ok", f"{found.mode}, since {found.why}; kernels are at {found.dial}"))
         try:
-            await self._look_at(engine, await engine.facts())
+            await self._look_at(engine, await engine.facts(), beside=found.mode == "Docker-out-of-Docker")
         except SessionsError as error:
             self._no_engine(error)
         finally:
@@ -137,13 +137,14 @@ class Doctor:
         for check in ("versions", "image", "walls, limits, memory"):
             self._add(Finding(check, "warn", f"{_NOT_LOOKED_AT}there is no engine", "mend the engine first"))
 
-    async def _look_at(self, engine: Engine, facts: EngineFacts) -> None:
+    async def _look_at(self, engine: Engine, facts: EngineFacts, *, beside: bool) -> None:
+        """`beside`: in a container of that engine, which has another folder of that name."""
         self._add(*engine_checks.judge_engine(facts))
         versions = {"Engine": facts.version, **facts.components}
         logs = machine.changelogs(versions) if facts.is_local else {}
         self._add(*escapes.judge(facts.version, facts.components, logs))
         self._add(engine_checks.judge_clock("clock of the engine", facts.clock_ahead_sec))
-        if facts.is_local:
+        if facts.is_local and not beside:
             self._look_at_disk("engine's disk", Path(facts.folder), ours=False)
         name = self._settings.python_executor_docker_image
         image = engine_checks.judge_image(name, await engine.image(name), service.__version__, own_digest())

@@ -18,7 +18,7 @@ from service.gateway.wire import pack
 from service.live_cell import LiveCell
 from service.schemas import ExecuteResult
 from service.settle import settle
-from sessions.errors import SessionsError
+from sessions.errors import SessionsError, told
 from sessions.models import Cell, InputRequest, JsonObject, KernelMessage, Mark, OutputChunk
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Client:
                     await self._hub.session.answer(str(message.content.get("value", "")))
             except (ServiceError, SessionsError) as error:
                 # An answer that comes too late has nobody who waits for it.
-                log.debug("session %s: %s: %s", self._hub.session.session_id, message.kind, error)
+                log.debug("session %s: %s: %s", self._hub.session.session_id, message.kind, told(error))
 
     async def _serve(self) -> None:
         """In order of arrival, as a kernel does."""

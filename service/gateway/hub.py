@@ -28,7 +28,7 @@ from service.session import CellLimits, Session
 from service.session_schemas import CreateSessionRequest
 from service.sessions import Sessions
 from sessions.channel import ChannelBroken
-from sessions.errors import SessionsError
+from sessions.errors import SessionsError, told
 from sessions.kernel import Pace, Relay, Relayed
 from sessions.models import JsonObject, KernelMessage, Stream
 
@@ -200,7 +200,7 @@ class Hub:
         try:
             await self.session.revive()
         except (ServiceError, SessionsError) as error:
-            log.warning("session %s has no kernel: %s", self.session.session_id, error)
+            log.warning("session %s has no kernel: %s", self.session.session_id, told(error))
 
     async def _follow(self, relay: Relay) -> None:
         self._relay = relay

@@ -130,6 +130,17 @@ def test_kernels_reach_neither_the_service_nor_each_other(beside: ServiceContain
     other.delete()
 
 
+def test_the_doctor_looks_from_inside(beside: ServiceContainer) -> None:
+    """At the same engine, by the same way; the folder that has its folder's name in there is not its own."""
+    report = json.loads(beside.run("python", "-m", "service", "doctor", "--json"))
+    assert report["ok"], report
+    found = {finding["check"]: finding for finding in report["findings"]}
+    assert found["mode"]["seen"].startswith("Docker-out-of-Docker, since this service is in container")
+    assert "this service, version" in found["port"]["seen"]
+    assert found["walls"]["level"] == "ok"
+    assert "engine's disk" not in found
+
+
 def test_a_session_survives_a_restart_of_the_container(beside: ServiceContainer) -> None:
     """`docker restart`: variables and files are still there, and new kernels are found as well."""
     session = open_session(beside)
@@ -195,6 +206,10 @@ REFUSALS = {
     ),
     "no network": (("--network", "none", *MOUNTED), "on none of its bridge networks; put this service on a"),
     "no permission": (("--user", "1000", *MOUNTED), "this user may not use the Docker engine at /var/run/"),
+    "keys on a file system that is read-only": (
+        ("--read-only", "--env", "DOCKER_HOST=tcp://127.0.0.1:1", "--env", "DOCKER_CERT_PATH=/etc"),
+        "with --read-only, add --tmpfs /run",
+    ),
     "ssh": (("--env", "DOCKER_HOST=ssh://somewhere"), "DOCKER_HOST=ssh://somewhere cannot be used"),
 }
 """Why a container cannot run kernels: its arguments, and what it says."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import uuid
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from service.settings import Settings
 from tests.deploy.container import SERVICE_IMAGE, ServiceContainer, docker
 from tests.support.engine import IMAGE, Engine
 from tests.support.process import ROOT, free_port
@@ -63,6 +65,14 @@ def test_it_is_valid(command: list[str]) -> None:
     """By itself, with nothing set."""
     ended = subprocess.run([*command, "config", "-q"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_it_hands_on_every_setting() -> None:
+    """One that it does not name would be set in vain; it keeps to itself where it is, and its engine."""
+    named = set(re.findall("^ {6}([A-Z_]+):", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE))
+    fixed = {"HOST", "PORT", "FILE_STORAGE_DIR", "XDG_RUNTIME_DIR"}
+    fixed |= {"DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"}
+    assert {name.upper() for name in Settings.model_fields} - fixed <= named
 
 
 def test_files_outlive_the_containers(compose: Compose, engine: Engine) -> None:

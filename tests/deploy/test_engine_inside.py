@@ -106,6 +106,12 @@ def test_the_service_is_not_root(inside: ServiceContainer) -> None:
     assert inside.status_of(1)["Uid"].split() == ["0"] * 4
 
 
+def test_who_comes_later_finds_the_engine(inside: ServiceContainer) -> None:
+    """`docker exec … python -m service doctor` has not the environment that the service was given."""
+    code = "from sessions.deployment import find_engine; print(find_engine(None).url)"
+    assert inside.run("python", "-c", code).strip() == f"unix://{ENGINE_FOLDER}/docker.sock"
+
+
 def test_the_example_runs_through_it(inside: ServiceContainer, tmp_path: Path) -> None:
     """Files go up, a model is fitted, a chart and a spreadsheet come down."""
     assert "cultivar recognised: 98.3%" in analyse(inside, tmp_path)

@@ -1,6 +1,7 @@
 """Who may open a kernel's socket, how long a cell may run there, and what the log says of it."""
 
 import json
+import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -89,6 +90,19 @@ def test_the_log_tells_of_sockets_and_not_of_keys(guarded: KeyedService, owned: 
     assert key not in log
     assert "not-a-key" not in log
     assert "session_id" not in log
+
+
+def test_what_is_no_handshake_is_refused_like_the_rest(service: Service, session: Session) -> None:
+    """With the caller's id, a code, and a line in the log: also what the library beneath refuses."""
+    host, port = service.base_url.removeprefix("http://").split(":")
+    upgrade = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Request-ID: no-handshake"
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(f"GET /api/kernels/{session.id}/channels HTTP/1.1\r\n{upgrade}\r\n\r\n".encode())
+        head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
+    assert head.split()[1] == b"400"
+    assert b"X-Request-ID: no-handshake" in head
+    assert json.loads(body)["code"] == "invalid_handshake"
+    assert "request_id=no-handshake" in service.log_path.read_text()
 
 
 def test_a_cell_has_the_time_of_notebooks(guarded: KeyedService, owned: Session) -> None:

@@ -70,6 +70,14 @@ class Collector:
             time.sleep(0.05)
         return found
 
+    def traces(self, has: Callable[[Span], bool], number: int, seconds: float = 20) -> set[str]:
+        """The ids of traces that have such a span, once there are so many."""
+        deadline = time.monotonic() + seconds
+        while len(ids := {span.trace_id for span in list(self._spans) if has(span)}) < number:
+            assert time.monotonic() < deadline, f"only {len(ids)} after {seconds} s"
+            time.sleep(0.05)
+        return ids
+
     def close(self) -> None:
         """Listen no more."""
         self._server.shutdown()
