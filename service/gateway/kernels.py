@@ -189,5 +189,5 @@ async def interrupt_kernel(session: SessionDep) -> None:
 @router.post("/kernels/{kernel_id}/restart", responses=refusals(*_REPLACE))
 async def restart_kernel(session: SessionDep, hubs: HubsDep) -> Kernel:
     """Replace the kernel: variables are gone, files stay."""
-    await session.restart()
+    await hubs.restart(session)
     return _kernel(session, hubs)
