@@ -6,7 +6,10 @@ const TTL_SEC = 900;
 const POLL_MS = 4000;
 const USED_MS = 5 * 60_000;
 
-/** Tells of `change` (what is known of it), `end` (it is no more) and `runs` (cells, also somebody else's). */
+/**
+ * Tells of `change` (what is known of it), `end` (it is no more), `runs` (cells, also somebody else's) and `renewal` (its
+ * kernel is a new one, which was not asked for here).
+ */
 export class Session extends EventTarget {
   id = null;
   info = null;
@@ -77,6 +80,7 @@ export class Session extends EventTarget {
   /** Looks at it: what it says of itself, and what others have run in it. */
   async look({ runs = true } = {}) {
     const { id } = this;
+    const known = this.#count;
     if (!id) return;
     try {
       let info = await this.api.json("GET", this.path);
@@ -84,6 +88,7 @@ export class Session extends EventTarget {
       if (info.expires_at - this.api.now() < TTL_SEC / 2 && Date.now() - this.#used < USED_MS) {
         info = await this.api.json("PATCH", this.path, { json: { ttl_seconds: TTL_SEC } });
       }
+      if (info.execution_count < known) this.#tell("renewal");
       const news = info.state === "busy" || this.info?.state === "busy" || info.execution_count !== this.#count;
       this.#take(info);
       if (runs && news) await this.#readRuns(id);
@@ -103,9 +108,9 @@ export class Session extends EventTarget {
     if (error instanceof ApiError && error.ended && this.id) this.#end(error);
   }
 
-  /** A run of ours has ended: no need to ask for it. */
+  /** A run of ours has ended, with its kernel if it has no `count`: no need to ask for it. */
   ran(count) {
-    if (typeof count === "number") this.#count = count;
+    this.#count = count ?? 0;
   }
 
   interrupt() {
