@@ -289,7 +289,13 @@ session.addEventListener("renewal", () => {
     kind: "warning",
   });
 });
-session.addEventListener("runs", ({ detail }) => notebook.busy || (notebook.merge(detail, seen), files.refresh(), laidOut()));
+session.addEventListener("runs", (event) => {
+  // Cells of ours have no ids before they end, and would be shown twice.
+  if (notebook.busy) return event.preventDefault();
+  notebook.merge(event.detail, seen);
+  files.refresh();
+  laidOut();
+});
 session.addEventListener("change", () => {
   showSession();
   listAgain();

@@ -14,6 +14,8 @@ export class Session extends EventTarget {
   id = null;
   info = null;
   #count = null;
+  /** Whether others may have run what has not been shown. */
+  #unread = false;
   #starting = null;
   #used = Date.now();
   #completes = true;
@@ -65,6 +67,7 @@ export class Session extends EventTarget {
     }
     const { cells } = await this.api.json("GET", `${path}/cells`);
     this.#completes = true;
+    this.#unread = false;
     this.id = id;
     if (ended) this.#end(ended);
     else this.#take(info);
@@ -73,6 +76,7 @@ export class Session extends EventTarget {
 
   leave() {
     this.id = this.info = this.#count = null;
+    this.#unread = false;
     this.#completes = true;
     this.#tell("change");
   }
@@ -89,9 +93,9 @@ export class Session extends EventTarget {
         info = await this.api.json("PATCH", this.path, { json: { ttl_seconds: TTL_SEC } });
       }
       if (info.execution_count < known) this.#tell("renewal");
-      const news = info.state === "busy" || this.info?.state === "busy" || info.execution_count !== this.#count;
+      this.#unread ||= info.state === "busy" || this.info?.state === "busy" || info.execution_count !== this.#count;
       this.#take(info);
-      if (runs && news) await this.#readRuns(id);
+      if (runs && this.#unread) await this.#readRuns(id);
     } catch (error) {
       this.check(error);
       throw error;
@@ -100,7 +104,7 @@ export class Session extends EventTarget {
 
   async #readRuns(id) {
     const { cells } = await this.api.json("GET", `${this.path}/cells`);
-    if (this.id === id) this.#tell("runs", cells);
+    if (this.id === id) this.#unread = !this.#tell("runs", cells);
   }
 
   /** Takes note when an error says that the session is there no more. */
@@ -108,9 +112,10 @@ export class Session extends EventTarget {
     if (error instanceof ApiError && error.ended && this.id) this.#end(error);
   }
 
-  /** A run of ours has ended, with its kernel if it has no `count`: no need to ask for it. */
+  /** A run of ours has ended, with its kernel if it has no `count`: no need to ask for it, unless others came between. */
   ran(count) {
-    this.#count = count ?? 0;
+    if (typeof count !== "number") this.#count = 0;
+    else if (count === this.#count + 1) this.#count = count;
   }
 
   interrupt() {
@@ -166,7 +171,8 @@ export class Session extends EventTarget {
     this.#tell("end", { id, reason: error.body.reason ?? "unknown" });
   }
 
+  /** Whether whom it is told has taken it. */
   #tell(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
+    return this.dispatchEvent(new CustomEvent(type, { detail, cancelable: true }));
   }
 }
