@@ -119,9 +119,9 @@ class Session:
         self._turn.have_done_between(None)
 
     @property
-    def runs_cell(self) -> bool:
-        """Whether a cell is running, and not just a command or a message."""
-        return self.cell is not None and not self.cell.over
+    def runs_in_kernel(self) -> bool:
+        """Whether a cell is running, or a message handled, and not just a command."""
+        return self._handles_message or (self.cell is not None and not self.cell.over)
 
     # --- cells ------------------------------------------------------------------------------------
 
@@ -380,7 +380,7 @@ class Session:
     async def restart(self) -> None:
         """Replace the kernel, also while a cell runs, which ends by that; files are kept."""
         unwanted = self._unwanted_key = self._kernel_key
-        if self.runs_cell or self._handles_message:
+        if self.runs_in_kernel:
             await self.sandbox.kill_kernel()
         async with self._turn.own():
             # The end of the cell has brought a new one, which those who waited may work in.

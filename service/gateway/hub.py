@@ -102,7 +102,7 @@ class Hub:
         client.come()
         for name, away in self._away()[_AWAY:]:
             self._forget(name, away)
-        if self.session.runs_cell:
+        if self.session.runs_in_kernel:
             client.send("iopub", self.message("status", {"execution_state": "busy"}, {}))
         return client
 
