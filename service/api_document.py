@@ -12,6 +12,34 @@ from service.schemas import ErrorBody
 from service.session_schemas import SessionEndedBody
 from service.stream_schemas import COMPONENTS
 
+DESCRIPTION: Final = """\
+Code runs with `POST /v1/execute`, in a kernel of its own, or in a session, whose variables stay:
+`POST /v1/sessions`, then `…/execute`. Files go in by `POST /v1/files`, or straight into a session's working
+folder; what code writes comes back as files with ids.
+
+An error is `{"detail": …, "code": …}`: `detail` is for people, `code` is stable. Every answer has an
+`X-Request-ID`, and that of an execution its `X-Execution-ID`. Where keys are set, a request has
+`Authorization: Bearer KEY` or `X-API-Key: KEY`.
+
+What this form of document can't describe:
+
+- **`/mcp`** is the [Model Context Protocol](https://modelcontextprotocol.io) over streamable HTTP, for
+  language models: `run_python`, `run_shell`, files and `reset`, in a session for each conversation.
+- **`/api/kernels/{kernel_id}/channels`** is a WebSocket with
+  [Jupyter's messages](https://jupyter-client.readthedocs.io/en/stable/messaging.html), as
+  `v1.kernel.websocket.jupyter.org` or in the default form: `jupyter lab --gateway-url=…` runs notebooks here.
+  `session_id` names the client: who comes back with the same gets what it has missed.
+- **`/`** is a page to try it all in.
+"""
+TAGS: Final = [
+    {"name": "execute", "description": "Code in a fresh kernel: one call, one program."},
+    {"name": "sessions", "description": "Kernels that are kept between calls, and their working folders."},
+    {"name": "files", "description": "Stored files: what callers uploaded, and what code wrote."},
+    {"name": "executions", "description": "What ran, how long each stage of it took, how it ended."},
+    {"name": "jupyter", "description": "Sessions, as Jupyter's REST API has kernels."},
+    {"name": "health", "description": "For probes and for Prometheus."},
+]
+
 _SCHEMES: Final = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

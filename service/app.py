@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.routing import Route, WebSocketRoute
 
 import service
-from service.api_document import Application
+from service.api_document import DESCRIPTION, TAGS, Application
 from service.body_limit import BodyLimit
 from service.errors import install_error_handlers
 from service.guard import Guard, open_paths
@@ -43,6 +43,8 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
         title="Code Interpreter",
         version=service.__version__,
         summary="Runs untrusted Python in locked-down containers and gives back what it made.",
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
         license_info={"name": "MIT"},
         lifespan=lifespan,
         swagger_ui_oauth2_redirect_url=None,

@@ -89,6 +89,9 @@ class Session:
         self.ended = asyncio.Event()
         """Set when the session is over, or this life of the service is."""
         self._on_new_kernel: Callable[[bool], None] = _nobody
+        self._handles_message = False
+        self._unwanted_key = ""
+        """Of the kernel that somebody has asked to be replaced."""
         self._ending: asyncio.Task[None] | None = None
 
     @property
@@ -118,9 +121,9 @@ class Session:
         self._turn.have_done_between(None)
 
     @property
-    def runs_cell(self) -> bool:
-        """Whether a cell is running, and not just a command or a message."""
-        return self.cell is not None and not self.cell.over
+    def runs_in_kernel(self) -> bool:
+        """Whether a cell is running, or a message handled, and not just a command."""
+        return self._handles_message or (self.cell is not None and not self.cell.over)
 
     # --- cells ------------------------------------------------------------------------------------
 
@@ -329,16 +332,21 @@ class Session:
             )
         return state, reason
 
-    async def _start_kernel(self, *, asked: bool = False) -> None:
+    async def _start_kernel(self) -> None:
+        is_asked_for = self._kernel_key == self._unwanted_key
         self.is_settled.clear()
         try:
             await self.sandbox.start_kernel()
         finally:
             self.is_settled.set()
         self.execution_count = 0
-        key = self.sandbox.connection.kernel_key
-        await self._registry.update_container_key(self.sandbox.container_id, key)
-        self._on_new_kernel(asked)
+        await self._registry.update_container_key(self.sandbox.container_id, self._kernel_key)
+        self._on_new_kernel(is_asked_for)
+
+    @property
+    def _kernel_key(self) -> str:
+        """Another one for each kernel."""
+        return self.sandbox.connection.kernel_key
 
     def used(self) -> None:
         """It has been used just now; the registry is told another time."""
@@ -390,10 +398,13 @@ class Session:
 
     async def restart(self) -> None:
         """Replace the kernel, also while a cell runs, which ends by that; files are kept."""
-        if self.busy and self.cell is not None and not self.cell.over:
+        unwanted = self._unwanted_key = self._kernel_key
+        if self.runs_in_kernel:
             await self.sandbox.kill_kernel()
         async with self._turn.own():
-            await self._start_kernel(asked=True)
+            # The end of the cell has brought a new one, which those who waited may work in.
+            if self._kernel_key == unwanted:
+                await self._start_kernel()
             await self._touch()
 
     async def revive(self) -> None:
@@ -418,6 +429,7 @@ class Session:
         async with AsyncExitStack() as stack:
             stack.enter_context(self._executor.running.one_of(owner, runs_already=True))
             await stack.enter_async_context(self._turn.own(patiently=True))
+            self._handles_message = True
             try:
                 begun = self.sandbox.begin_message(message, limits.budget, limits.timeout_sec)
                 async for event in await stack.enter_async_context(begun):
@@ -432,6 +444,8 @@ class Session:
                 await self._start_kernel()
             except SupervisorFailed as error:
                 raise await self._recover(error) from error
+            finally:
+                self._handles_message = False
 
     async def run_command(self, request: BashRequest) -> BashResponse:
         """Run a shell command in the workspace, when it is its turn. Who is cancelled ends it."""

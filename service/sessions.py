@@ -112,6 +112,12 @@ class Sessions:
         own = (session for session in self._open.values() if session.record.owner == owner)
         return sorted(own, key=lambda session: session.record.created_at)
 
+    async def settled(self, owner: str) -> list[Session]:
+        """As `all_of`, none of which is busy with a cell that has given its result."""
+        found = self.all_of(owner)
+        await asyncio.gather(*(session.written() for session in found))
+        return found
+
     # --- making and ending ------------------------------------------------------------------------
 
     async def create(self, request: CreateSessionRequest, caller: Caller) -> Session:

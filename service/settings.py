@@ -8,7 +8,15 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    Secret,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import SettingsInvalid
@@ -366,13 +374,16 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.file_storage_dir / 'registry.sqlite3'}"
 
 
+_Key = Annotated[str, Field(pattern=r"^[\x21-\x7e]+$")]
+
+
 class ConnectionSettings(BaseSettings):
     """Where a running service is, for the commands that are its clients."""
 
     model_config = SettingsConfigDict(env_prefix="CODE_INTERPRETER_", env_ignore_empty=True, frozen=True)
 
     url: str = Field("http://127.0.0.1:8000", pattern=r"^https?://[^\s/]+(/\S*)?$")
-    api_key: SecretStr | None = Field(None, pattern=r"^[\x21-\x7e]+$")
+    api_key: Secret[_Key] | None = None
 
 
 def load_connection_settings(url: str | None = None) -> ConnectionSettings:

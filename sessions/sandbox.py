@@ -111,7 +111,6 @@ class Sandbox:
         began = time.monotonic()
         container = await engine.launch(spec)
         container_up = time.monotonic()
-        sandbox = cls(engine, Connection(container, spec.token, kernel_key=""), http)
         sandbox = cls(engine, Connection(container, spec.token, kernel_key=""), http, spec.image)
         try:
             await sandbox._supervisor.wait_until_up(_UP_SEC)

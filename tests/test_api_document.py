@@ -12,7 +12,7 @@ import pytest
 from service.errors import ANSWERS, TooManyConnections
 from service.schemas import EXECUTION_ID, FILE_ID
 from service.session_schemas import CELL_ID, SESSION_ID
-from tests.fuzz.document import DOCUMENT
+from tests.fuzz.document import APPLICATION, DOCUMENT
 from tests.support.process import Service
 
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
@@ -58,6 +58,16 @@ def test_every_call_says_what_it_does_and_how_it_is_refused(method: str, path: s
             schema = response["content"]["application/json"]["schema"]
             codes = schema["allOf"][1]["properties"]["code"]["enum"]
             assert codes and all(f"`{code}`" in response["description"] for code in codes)
+
+
+def test_what_is_no_call_is_told_of() -> None:
+    """The document names all that is served beside its calls, and says what its groups are."""
+    doors = {"/", "/mcp", "/api/kernels/{kernel_id}/channels"}
+    assert doors <= {route.path for route in APPLICATION.state.served} - set(DOCUMENT["paths"])
+    for path in doors:
+        assert f"**`{path}`**" in DOCUMENT["info"]["description"]
+    used = {tag for method, path in OPERATIONS for tag in DOCUMENT["paths"][path][method]["tags"]}
+    assert used == {tag["name"] for tag in DOCUMENT["tags"]}
 
 
 def test_every_error_is_listed() -> None:

@@ -149,6 +149,18 @@ def test_a_sessions_life(service: Service) -> None:
         assert mine.call("GET", "/notebook").status_code == 200
 
 
+def test_who_has_an_answer_finds_the_session_ready(service: Service) -> None:
+    """In the lists as well, while the answer is yet to be written to the registry."""
+    with new_session(service) as mine:
+        for _ in range(10):
+            mine.run("1")
+            listed = service.api.http.get("/v1/sessions").json()["sessions"]
+            assert [one["state"] for one in listed if one["session_id"] == mine.id] == ["ready"]
+            mine.run("2")
+            kernels = service.api.http.get("/api/kernels").json()
+            assert [one["execution_state"] for one in kernels if one["id"] == mine.id] == ["idle"]
+
+
 @pytest.mark.parametrize("session_id", [UNKNOWN_ID, "not-an-id", "x" * 300, "%00", "%F0%9F%8E%89"])
 def test_an_unknown_session_is_404_on_every_call(service: Service, session_id: str) -> None:
     """An id that never was, or can't be one, is not found, whatever is asked of it."""

@@ -4,7 +4,7 @@
 
     with Client() as client, client.session() as session:
         session.run("import pandas as pd; sales = pd.Series([3, 5, 8])")
-        print(session.run("sales.sum()").stdout)
+        print(session.run("int(sales.sum())").stdout)
 
 `AsyncClient` is the same for asyncio. Errors are in `code_interpreter_client.errors`.
 """

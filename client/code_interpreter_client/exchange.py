@@ -143,17 +143,20 @@ def connection_error(error: httpx.RequestError | None, url: str) -> Unreachable:
     return ConnectionFailed(url, reason) if isinstance(error, _NOT_SENT) else ConnectionLost(url, reason)
 
 
-def _refusal(response: httpx.Response) -> Refused:
+def _refusal(response: httpx.Response) -> Refused | BadAnswer:
+    if response.has_redirect_location:
+        # A body, and a key, are not for whom a proxy names.
+        return BadAnswer(f"it leads to {response.headers['Location']}; is that the address?")
     try:
         body = response.json()
     except (ValueError, httpx.ResponseNotRead):
         body = None
     if not isinstance(body, dict):
-        text = response.reason_phrase or "refused without a word"
-        body = {"detail": f"{response.status_code} {text}"}
+        body = {}
     code = body.pop("code", "")
     code = code if isinstance(code, str) else ""
-    detail = _sentence(body.pop("detail", ""))
+    without = f"{response.status_code} {response.reason_phrase or 'refused without a word'}"
+    detail = _sentence(body.pop("detail", "")) or without
     kind = refusal_type(response.status_code, code)
     return kind(response.status_code, code, detail, retry_after(response.headers), body)
 

@@ -73,8 +73,10 @@ class Hub:
         self._pending: dict[str, tuple[Client, str, KernelMessage]] = {}
         self._relay: Relay | None = None
         self._ready = asyncio.Event()
-        self._restarted = False
-        """Whether clients are yet to be told that the kernel is a new one, which nobody asked for."""
+        self._is_restarting = False
+        """Whether a client has the kernel replaced just now."""
+        self._news = ""
+        """What clients are yet to be told of a new kernel, as a state; empty: nothing."""
         self._id = uuid.uuid4().hex
         """The kernel's session id, as clients know it: one for each kernel."""
         self._pace = Pace()
@@ -100,7 +102,7 @@ class Hub:
         client.come()
         for name, away in self._away()[_AWAY:]:
             self._forget(name, away)
-        if self.session.runs_cell:
+        if self.session.runs_in_kernel:
             client.send("iopub", self.message("status", {"execution_state": "busy"}, {}))
         return client
 
@@ -155,8 +157,8 @@ class Hub:
         finally:
             self._running.pop(request.message_id, None)
             self.publish("status", {"execution_state": "idle"}, request.header)
-            if self._restarted and not self._running:
-                self._tell_of_restart("autorestarting")
+            if self._news and not self._running:
+                self._tell_of_new_kernel()
 
     # --- the kernel -------------------------------------------------------------------------------
 
@@ -173,6 +175,14 @@ class Hub:
         self._pending[question.message_id] = client, channel, question
         if self._relay is not None and self._ready.is_set():
             self._relay.tell(question)
+
+    async def restart(self) -> None:
+        """Replace it for a client, which knows then what has become of its variables."""
+        self._is_restarting = True
+        try:
+            await self.session.restart()
+        finally:
+            self._is_restarting = False
 
     async def _follow_kernel(self) -> None:
         """Follow it, and the one that takes its place."""
@@ -281,17 +291,16 @@ class Hub:
         if asked:
             for client in self._clients.values():
                 client.abort_waiting()
-            self._tell_of_restart("restarting")
-        elif self._running:
-            # A client that is told at once forgets the request that is about to get its answer.
-            self._restarted = True
-        else:
-            self._tell_of_restart("autorestarting")
+        # At `restarting` JupyterLab says that the kernel seems to have died, forgets its requests and
+        # connects anew: not before they have their answers, and not if its user has asked for that.
+        self._news = "starting" if self._is_restarting else "restarting"
+        if not self._running:
+            self._tell_of_new_kernel()
 
-    def _tell_of_restart(self, how: str) -> None:
-        self._restarted = False
-        for state in (how, "idle"):
+    def _tell_of_new_kernel(self) -> None:
+        for state in (self._news, "idle"):
             self.publish("status", {"execution_state": state}, {})
+        self._news = ""
 
     # --- its life ---------------------------------------------------------------------------------
 

@@ -34,6 +34,11 @@ class Hubs:
             )
         return hub, hub.attach(key)
 
+    async def restart(self, session: Session) -> None:
+        """Replace the kernel of a session for one of its clients. Raises as `Session.restart`."""
+        hub = self._hubs.get(session.session_id)
+        await (session if hub is None else hub).restart()
+
     def sockets(self, session_id: str) -> int:
         """How many sockets are open to a session."""
         hub = self._hubs.get(session_id)

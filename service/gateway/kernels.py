@@ -97,9 +97,11 @@ async def _hubs(request: Request) -> Hubs:
 async def _session(kernel_id: KernelIdPath, sessions: SessionsDep, owner: OwnerDep) -> Session:
     """The session; Jupyter takes nothing but 404 for one that is no more."""
     try:
-        return await sessions.get(kernel_id, owner)
+        session = await sessions.get(kernel_id, owner)
     except SessionEnded as error:
         raise SessionNotFound(kernel_id) from error
+    await session.written()
+    return session
 
 
 HubsDep = Annotated[Hubs, Depends(_hubs)]
@@ -163,7 +165,7 @@ async def start_kernel(
 @router.get("/kernels")
 async def list_kernels(sessions: SessionsDep, owner: OwnerDep, hubs: HubsDep) -> list[Kernel]:
     """List the open sessions, oldest first."""
-    return [_kernel(session, hubs) for session in sessions.all_of(owner)]
+    return [_kernel(session, hubs) for session in await sessions.settled(owner)]
 
 
 @router.get("/kernels/{kernel_id}", responses=_ONE)
@@ -189,5 +191,5 @@ async def interrupt_kernel(session: SessionDep) -> None:
 @router.post("/kernels/{kernel_id}/restart", responses=refusals(*_REPLACE))
 async def restart_kernel(session: SessionDep, hubs: HubsDep) -> Kernel:
     """Replace the kernel: variables are gone, files stay."""
-    await session.restart()
+    await hubs.restart(session)
     return _kernel(session, hubs)

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 from pydantic.json_schema import SkipJsonSchema
 
+from kernel_image import contract
 from service.schemas import Text
 
 COMMAND_SEC: Final = 30.0
@@ -18,8 +19,17 @@ class Arguments(BaseModel):
 
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | SkipJsonSchema[None]
+
+
+def _relative(path: str) -> str:
+    """A path as code sees it, which is what models often give, is as good."""
+    return path.removeprefix(f"{contract.WORKSPACE}/")
+
+
 Path = Annotated[
-    Text, Field(description="Relative to the working folder.", examples=["data.csv", "out/chart.png"])
+    Text,
+    AfterValidator(_relative),
+    Field(description="Relative to the working folder.", examples=["data.csv", "out/chart.png"]),
 ]
 
 

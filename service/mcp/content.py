@@ -161,7 +161,7 @@ def _skipped(result: ExecuteResponse) -> Iterable[str]:
     for file in result.skipped_files[:MAX_LINKS]:
         yield f"[file {file.path[:_MAX_PATH]} has no link: {file.reason}]"
     for stream in result.truncated:
-        yield f"[{stream} was over its limit and cut]"
+        yield f"[{stream}: cut, over the limit]"
 
 
 def _ending(result: ExecuteResponse) -> Iterable[str]:

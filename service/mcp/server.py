@@ -159,5 +159,6 @@ def _problems(error: ValidationError) -> str:
         # The second of two kinds that an argument may be of is null, of which nobody is told.
         if problem["type"] != "none_required":
             where = f"{problem['loc'][0]}: "[:100] if problem["loc"] else ""
-            told.append(f"{where}{problem['msg']}")
+            is_unknown = problem["type"] == "extra_forbidden"
+            told.append(where + ("there is no such argument" if is_unknown else problem["msg"]))
     return "; ".join(told)

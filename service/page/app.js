@@ -282,7 +282,20 @@ function ended(reason) {
 }
 
 session.addEventListener("end", ({ detail }) => ended(detail.reason));
-session.addEventListener("runs", ({ detail }) => notebook.busy || (notebook.merge(detail, seen), files.refresh(), laidOut()));
+session.addEventListener("renewal", () => {
+  // A cell that runs says so itself.
+  if (running) return;
+  notices.say("restart", "The kernel is a new one, from elsewhere: its variables are gone, its files are still there.", {
+    kind: "warning",
+  });
+});
+session.addEventListener("runs", (event) => {
+  // Cells of ours have no ids before they end, and would be shown twice.
+  if (notebook.busy) return event.preventDefault();
+  notebook.merge(event.detail, seen);
+  files.refresh();
+  laidOut();
+});
 session.addEventListener("change", () => {
   showSession();
   listAgain();

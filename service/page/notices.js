@@ -8,6 +8,9 @@ export class Notices {
 
   constructor() {
     this.element = byId("notices");
+    // The panel beside the cells begins beneath them.
+    const measure = () => document.documentElement.style.setProperty("--notices", `${this.element.offsetHeight}px`);
+    new ResizeObserver(measure).observe(this.element);
   }
 
   /** Says something about a matter, in place of what was said of it before. */

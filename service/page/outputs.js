@@ -7,6 +7,7 @@ import { Terminal } from "./terminal.js";
 const IMAGES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 /** Best first. What is not here is shown by its plain text. */
 const KINDS = ["text/html", "text/markdown", "image/svg+xml", ...IMAGES, "application/json", "text/plain", "text/latex"];
+const NOTHING = /^<IPython\.core\.display\./;
 const MAX_MARKUP = 3_000_000;
 const MAX_TEXT = 200_000;
 
@@ -145,7 +146,10 @@ export class Outputs {
 
   /** How a MIME bundle is shown: a function that makes the elements. */
   #rendered(data, metadata) {
-    const kind = KINDS.find((mime) => data[mime] !== undefined && data[mime] !== null);
+    const has = (mime) => data[mime] !== undefined && data[mime] !== null;
+    const found = KINDS.find(has);
+    // What is there for LaTeX alone has no text that says anything.
+    const kind = found === "text/plain" && has("text/latex") && NOTHING.test(data[found]) ? "text/latex" : found;
     return () => {
       if (kind === undefined) return [this.#unshown(data)];
       const value = data[kind];

@@ -6,11 +6,16 @@ const TTL_SEC = 900;
 const POLL_MS = 4000;
 const USED_MS = 5 * 60_000;
 
-/** Tells of `change` (what is known of it), `end` (it is no more) and `runs` (cells, also somebody else's). */
+/**
+ * Tells of `change` (what is known of it), `end` (it is no more), `runs` (cells, also somebody else's) and `renewal` (its
+ * kernel is a new one, which was not asked for here).
+ */
 export class Session extends EventTarget {
   id = null;
   info = null;
   #count = null;
+  /** Whether others may have run what has not been shown. */
+  #unread = false;
   #starting = null;
   #used = Date.now();
   #completes = true;
@@ -62,6 +67,7 @@ export class Session extends EventTarget {
     }
     const { cells } = await this.api.json("GET", `${path}/cells`);
     this.#completes = true;
+    this.#unread = false;
     this.id = id;
     if (ended) this.#end(ended);
     else this.#take(info);
@@ -70,6 +76,7 @@ export class Session extends EventTarget {
 
   leave() {
     this.id = this.info = this.#count = null;
+    this.#unread = false;
     this.#completes = true;
     this.#tell("change");
   }
@@ -77,6 +84,7 @@ export class Session extends EventTarget {
   /** Looks at it: what it says of itself, and what others have run in it. */
   async look({ runs = true } = {}) {
     const { id } = this;
+    const known = this.#count;
     if (!id) return;
     try {
       let info = await this.api.json("GET", this.path);
@@ -84,9 +92,10 @@ export class Session extends EventTarget {
       if (info.expires_at - this.api.now() < TTL_SEC / 2 && Date.now() - this.#used < USED_MS) {
         info = await this.api.json("PATCH", this.path, { json: { ttl_seconds: TTL_SEC } });
       }
-      const news = info.state === "busy" || this.info?.state === "busy" || info.execution_count !== this.#count;
+      if (info.execution_count < known) this.#tell("renewal");
+      this.#unread ||= info.state === "busy" || this.info?.state === "busy" || info.execution_count !== this.#count;
       this.#take(info);
-      if (runs && news) await this.#readRuns(id);
+      if (runs && this.#unread) await this.#readRuns(id);
     } catch (error) {
       this.check(error);
       throw error;
@@ -95,7 +104,7 @@ export class Session extends EventTarget {
 
   async #readRuns(id) {
     const { cells } = await this.api.json("GET", `${this.path}/cells`);
-    if (this.id === id) this.#tell("runs", cells);
+    if (this.id === id) this.#unread = !this.#tell("runs", cells);
   }
 
   /** Takes note when an error says that the session is there no more. */
@@ -103,9 +112,10 @@ export class Session extends EventTarget {
     if (error instanceof ApiError && error.ended && this.id) this.#end(error);
   }
 
-  /** A run of ours has ended: no need to ask for it. */
+  /** A run of ours has ended, with its kernel if it has no `count`: no need to ask for it, unless others came between. */
   ran(count) {
-    if (typeof count === "number") this.#count = count;
+    if (typeof count !== "number") this.#count = 0;
+    else if (count === this.#count + 1) this.#count = count;
   }
 
   interrupt() {
@@ -161,7 +171,8 @@ export class Session extends EventTarget {
     this.#tell("end", { id, reason: error.body.reason ?? "unknown" });
   }
 
+  /** Whether whom it is told has taken it. */
   #tell(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
+    return this.dispatchEvent(new CustomEvent(type, { detail, cancelable: true }));
   }
 }

@@ -88,7 +88,8 @@ async def create_session(
 @router.get("")
 async def list_sessions(sessions: SessionsDep, owner: OwnerDep, settings: SettingsDep) -> SessionList:
     """List the open sessions, oldest first."""
-    return SessionList(sessions=[_info(session, settings) for session in sessions.all_of(owner)])
+    found = await sessions.settled(owner)
+    return SessionList(sessions=[_info(session, settings) for session in found])
 
 
 @router.get("/{session_id}", responses=_ONE)

@@ -165,7 +165,7 @@ def test_nobody_there_is_a_connection_that_failed(make_client: MakeClient) -> No
             418, b'{"detail": "no", "code": "teapot"}', "application/json", InvalidRequest, id="new code"
         ),
         pytest.param(500, b'{"detail": [1], "code": 5}', "application/json", Unavailable, id="odd JSON"),
-        pytest.param(302, b"", "text/html", InvalidRequest, id="redirect"),
+        pytest.param(429, b"{}", "application/json", TooMany, id="no words"),
         pytest.param(400, b"\xff\xfe", "application/json", InvalidRequest, id="no JSON"),
     ],
 )
@@ -183,6 +183,14 @@ def test_answers_of_others_are_refusals_by_their_status(
         make_client(odd_server.url, retry=ONCE, api_key="k").health()
     assert caught.value.status == status
     assert str(caught.value)
+    assert len(odd_server.seen) == 1
+
+
+def test_an_answer_that_leads_elsewhere_says_where_to(make_client: MakeClient, odd_server: OddServer) -> None:
+    """As a proxy answers that wants HTTPS; nothing goes there by itself, and least of all the key."""
+    odd_server.script = [reply(301, b"", "text/html", Location="https://there/v1/execute")]
+    with pytest.raises(BadAnswer, match="https://there/v1/execute"):
+        make_client(odd_server.url, api_key="k").run("1")
     assert len(odd_server.seen) == 1
 
 

@@ -1,6 +1,8 @@
 """The examples of the client: the real frameworks, with models that say what is written here."""
 
 import json
+import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -124,6 +126,26 @@ async def test_pydantic_ai_s_own_test_model_calls_the_tool(service: Service) -> 
         run = await pydantic_ai_tool.agent.run("Anything.", model=TestModel(), deps=session)
         assert "run_python" in run.output
         assert len(await session.cells()) == 1
+
+
+@pytest.mark.parametrize("page", ["README.md", "client/README.md"])
+def test_what_a_readme_begins_with_prints_what_it_says(
+    page: str, default_service: Service, tmp_path: Path
+) -> None:
+    """As a reader would copy it, but for the address."""
+    url = default_service.base_url
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    code = next(block for block in blocks if "code_interpreter_client" in block)
+    ended = subprocess.run(
+        [sys.executable, "-c", code.replace("http://127.0.0.1:8000", url)],
+        env={"CODE_INTERPRETER_URL": url},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stderr == ""
+    assert ended.stdout.split() == re.findall(r"# (\w+)$", code, re.MULTILINE) == ["16"]
 
 
 def test_the_examples_are_told_of() -> None:

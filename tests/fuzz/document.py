@@ -14,7 +14,8 @@ from service.settings import Settings
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES") or 0)
 """How many of each kind to take, and new ones each time; 0: few, and always the same."""
 
-DOCUMENT: dict[str, Any] = create_app(Settings(), lifespan, ROUTERS).openapi()
+APPLICATION = create_app(Settings(), lifespan, ROUTERS)
+DOCUMENT: dict[str, Any] = APPLICATION.openapi()
 
 _config = schemathesis.Config.from_dict(
     {

@@ -215,6 +215,27 @@ def test_jupyterlab_runs_a_notebook(lab: Lab, page: Page, service: Service) -> N
     assert [cell["result"]["exit_code"] for cell in cells] == [0, 0, 130, 0]
 
 
+def test_jupyterlab_restarts_a_kernel_that_works(lab: Lab, page: Page, service: Service) -> None:
+    """Who asks for that is not told that the kernel has died; who has not is."""
+    cells = "import time\nprint('started')\ntime.sleep(60)", "'time' in globals()"
+    notebook(lab.folder / "restart.ipynb", *cells)
+    opened = Notebook(page, lab, "restart.ipynb")
+    died = page.get_by_text("appears to have died")
+    opened.run(0)
+    opened.shows(0, "started")
+    page.locator("[data-command='notebook:restart-kernel']").first.click()
+    page.locator(".jp-Dialog .jp-mod-warn").click()
+    opened.idle()
+    opened.run(1)
+    opened.shows(1, "False")
+    expect(died).to_have_count(0)
+    assert service.api.http.post(f"/v1/sessions/{opened.kernel_id}/restart").status_code == 200
+    died.wait_for()
+    page.get_by_role("button", name="Ok").click()
+    opened.run(1)
+    opened.shows(1, "False")
+
+
 def test_jupyterlab_opens_what_an_agent_has_made(
     lab: Lab, page: Page, service: Service, fresh: Session
 ) -> None:

@@ -1,6 +1,7 @@
 """`/api/kernels` and `/api/kernelspecs`: a session and a kernel are the same thing."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -101,16 +102,56 @@ def test_a_restart_drops_variables_and_what_waits(service: Service, fresh: Sessi
         assert (response.status_code, response.json()["execution_state"]) == (200, "idle")
         replies: dict[str, str] = {}
         states: list[str] = []
-        while len(replies) < 2 or "restarting" not in states:
+        while len(replies) < 2 or "starting" not in states:
             message = channels.receive()
             if message["header"]["msg_type"] == "execute_reply":
                 replies[message["parent_header"]["msg_id"]] = message["content"]["status"]
             elif is_status(message):
                 states.append(message["content"]["execution_state"])
         assert replies == {running: "error", waiting: "aborted"}
+        # By which JupyterLab would say that the kernel seems to have died.
+        assert "restarting" not in states
         outcome = channels.run("import os\nos.listdir(), 'gone' in globals()")
         assert outcome.data() == {"text/plain": "(['kept.txt'], False)"}
         assert outcome.reply["content"]["execution_count"] == 1
+
+
+def test_a_restart_replaces_the_kernel_once(fresh: Session) -> None:
+    """Who waited for the cell that it ends keeps what came of theirs."""
+    stuck = fresh.detach("import time\ntime.sleep(20)", timeout_ms=30_000)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(fresh.run, "later = 1")
+        time.sleep(0.5)
+        fresh.restart()
+        assert waiting.result()["state"] == "kept"
+    assert fresh.finished(stuck)["result"]["state"] == "restarted"
+    assert fresh.printed("later") == "1"
+
+
+def test_clients_are_told_of_a_restart_that_none_of_them_asked_for(service: Service, fresh: Session) -> None:
+    """Such as an agent's: after the cell that it ends has its answer."""
+    with open_channels(service, fresh.id) as channels:
+        request = channels.begin("print('go')\nimport time\ntime.sleep(20)")
+        channels.until_kind("stream")
+        fresh.restart()
+        assert channels.outcome(request).status == "error"
+        channels.until(lambda message: is_status(message, "restarting"))
+
+
+def test_a_restart_ends_a_widgets_handler(service: Service, fresh: Session) -> None:
+    """As it does a cell, and clients are told of a restart that was asked for."""
+    with open_channels(service, fresh.id) as channels:
+        channels.run(
+            "from comm import get_comm_manager\n"
+            "def opened(comm, message):\n    print('handles')\n    while True: pass\n"
+            "get_comm_manager().register_target('t', opened)"
+        )
+        channels.send("comm_open", {"comm_id": "c", "target_name": "t", "data": {}})
+        channels.until_kind("stream")
+        assert service.api.http.post(f"/api/kernels/{fresh.id}/restart").status_code == 200
+        told = channels.until(lambda message: is_status(message) and not message["parent_header"])
+        assert is_status(told, "starting")
+        assert channels.run("'opened' in globals()").data() == {"text/plain": "False"}
 
 
 def test_a_kernel_that_dies_is_replaced_and_clients_are_told(service: Service, fresh: Session) -> None:
@@ -119,7 +160,7 @@ def test_a_kernel_that_dies_is_replaced_and_clients_are_told(service: Service, f
         outcome = channels.run("import os\nprint('last words')\nos._exit(3)")
         assert (outcome.status, outcome.text) == ("error", "last words\n")
         assert outcome.of("error")[0]["content"]["ename"] == "KernelDied"
-        channels.until(lambda message: is_status(message, "autorestarting"))
+        channels.until(lambda message: is_status(message, "restarting"))
         assert channels.run("1 + 1").data() == {"text/plain": "2"}
 
 
@@ -128,7 +169,7 @@ def test_a_kernel_that_dies_between_cells_is_replaced(service: Service, fresh: S
     with open_channels(service, fresh.id) as channels:
         code = "import threading, os\nthreading.Timer(0.3, os._exit, (9,)).start()"
         assert channels.run(code).status == "ok"
-        channels.until(lambda message: is_status(message, "autorestarting"))
+        channels.until(lambda message: is_status(message, "restarting"))
         assert channels.ask("complete", code="impor", cursor_pos=5)["matches"]
         assert channels.run("'os' in globals()").data() == {"text/plain": "False"}
 

@@ -125,7 +125,7 @@ def test_a_handler_that_ends_the_kernel_is_survived(service: Service, fresh: Ses
         comm_id = opened_by(v1)
         v1.run("import os\ncomm.on_msg(lambda message: os._exit(1))")
         v1.send("comm_msg", {"comm_id": comm_id, "data": {}})
-        v1.until(lambda message: is_status(message, "autorestarting"))
+        v1.until(lambda message: is_status(message, "restarting"))
         assert v1.run("'comm' in globals()").data() == {"text/plain": "False"}
 
 

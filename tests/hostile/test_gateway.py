@@ -137,7 +137,7 @@ def test_a_flood_of_large_messages_ends_its_own_kernel(target: Service, session:
     """What nobody can read so fast waits in the kernel, whose memory is bounded."""
     with open_channels(target, session.id) as channels:
         assert channels.run(FLOOD.replace("SIZE", "1_000_000")).status == "ok"
-        channels.until(lambda message: is_status(message, "autorestarting"), 100)
+        channels.until(lambda message: is_status(message, "restarting"), 100)
         assert channels.run("'calm'").data() == {"text/plain": "'calm'"}
 
 

@@ -102,7 +102,7 @@ def test_an_end_that_is_no_success_is_said() -> None:
     assert given.is_error
     assert given.content[0].text.splitlines() == [  # type: ignore[union-attr]
         "[file big has no link: File size exceeds]",
-        "[stdout was over its limit and cut]",
+        "[stdout: cut, over the limit]",
         "[MemoryLimitExceeded: over 128 MiB]",
         "[exit code 137]",
         "[the kernel ended; a new one is ready]",

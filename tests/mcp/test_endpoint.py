@@ -1,5 +1,6 @@
 """``/mcp`` as HTTP: keys, owners, limits, hostile messages, streams that last."""
 
+import json
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 from service.mcp.endpoint import is_trusted
 from tests.conftest import LIGHT, serving
 from tests.mcp.support import ACCEPT, INITIALIZE, message, tool_call
+from tests.mcp.test_stdio import COMMAND
 from tests.support.process import ROOT, Service
 from tests.support.sse import strict_json
 
@@ -114,6 +116,28 @@ def test_without_a_valid_key_nobody_comes_in(strict: Service, key: str | None, c
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer ")
     assert challenge in answer.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize(("key", "says"), [(KEYS["bob"], "'ours'"), ("wrong", "CODE_INTERPRETER_API_KEY")])
+def test_the_program_sends_the_key_that_it_is_given(strict: Service, key: str, says: str) -> None:
+    """As it is configured in the README; one that is not valid is named."""
+    strict.settle()
+    requests = [message("initialize", 1, **INITIALIZE), tool_call("run_python", 2, code="'ours'")]
+    with subprocess.Popen(
+        [COMMAND],
+        env={"CODE_INTERPRETER_URL": strict.base_url, "CODE_INTERPRETER_API_KEY": key},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        for request in requests:
+            program.stdin.write(json.dumps(request).encode() + b"\n")
+            program.stdin.flush()
+            answer = program.stdout.readline().decode()
+        assert says in answer
+        program.stdin.close()
+        assert program.wait(20) == 0
 
 
 def test_another_keys_session_is_unknown(ann: Caller, bob: Caller) -> None:

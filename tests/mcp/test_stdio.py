@@ -110,11 +110,16 @@ def test_what_is_no_message_is_answered(service: Service) -> None:
 
 
 def test_bad_settings_end_it_with_a_sentence() -> None:
-    """An address that is none is named."""
-    ended = _talk("nowhere", [])
-    assert ended.returncode == 2
-    assert b"CODE_INTERPRETER_URL" in ended.stderr
-    assert ended.stdout == b""
+    """An address that is none is named, and so is a key that is none, which is not shown."""
+    for url, key, named in (
+        ("nowhere", "a-key", b"CODE_INTERPRETER_URL"),
+        ("http://there", "a key", b"CODE_INTERPRETER_API_KEY"),
+    ):
+        ended = _talk(url, [], CODE_INTERPRETER_API_KEY=key)
+        assert ended.returncode == 2
+        assert named in ended.stderr
+        assert key.encode() not in ended.stderr
+        assert ended.stdout == b""
 
 
 def test_a_signal_ends_it_and_the_session(service: Service) -> None:

@@ -231,6 +231,14 @@ async def test_files_go_in_and_come_out(client: Client, service: Service) -> Non
     assert text(shell) == "grüße\n[exit code 4]"
 
 
+async def test_a_path_may_be_the_one_that_code_sees(client: Client) -> None:
+    """Models write what `os.getcwd()` has told them."""
+    wrote = await client.call_tool("write_file", {"path": "/workspace/as/seen.txt", "text": "seen"})
+    assert (wrote.structured_content or {})["path"] == "as/seen.txt"
+    assert text(await client.call_tool("read_file", {"path": "/workspace/as/seen.txt"})) == "seen"
+    assert (await client.call_tool("read_file", {"path": "/etc/passwd"})).is_error
+
+
 async def test_what_is_neither_text_nor_image_is_a_link(client: Client) -> None:
     """A binary file is linked to, and a GET gets it; of a long text the middle is left out."""
     await printed(
@@ -273,7 +281,7 @@ async def test_reset_forgets_variables_and_files_if_asked_to(client: Client) -> 
 async def test_wrong_arguments_are_told_in_words(client: Client) -> None:
     """A model that gives the wrong thing is told what, as a result that it sees."""
     wrong: list[tuple[str, dict[str, str], str]] = [
-        ("run_python", {"cod": "1"}, "code: Field required"),
+        ("run_python", {"cod": "1"}, "code: Field required; cod: there is no such argument"),
         ("run_python", {"code": "\0"}, "NUL"),
         ("run_python", {"code": "1", "timeout_seconds": "soon"}, "timeout_seconds: Input should be a valid"),
         ("write_file", {"path": "../up", "text": ""}, "'..'"),

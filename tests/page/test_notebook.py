@@ -85,13 +85,14 @@ def test_a_value_is_shown_once(notebook: Notebook) -> None:
 def test_tables_images_and_drawings_are_shown(notebook: Notebook) -> None:
     """HTML, SVG and Markdown in frames that are confined; images as images; an update replaces its place."""
     code = (
-        "from IPython.display import HTML, SVG, Image, Markdown, display\n"
+        "from IPython.display import HTML, SVG, Image, Latex, Markdown, display\n"
         "import base64\n"
         "display(HTML('<table class=\"dataframe\"><tr><td>cell</td></tr></table>'))\n"
         'display(SVG(\'<svg xmlns="http://www.w3.org/2000/svg" width="90"><circle r="9"/></svg>\'))\n'
         "display(Markdown('# Heading\\n\\n*text*'))\n"
         "display({'application/json': {'a': [1]}}, raw=True)\n"
         "display({'text/latex': '$x$', 'text/plain': 'x'}, raw=True)\n"
+        "display(Latex('$nothing else$'))\n"
         "display({'application/javascript': 'alert(1)'}, raw=True)\n"
         "place = display('old', display_id=True)\n"
         "place.update('new')\n"
@@ -110,6 +111,7 @@ def test_tables_images_and_drawings_are_shown(notebook: Notebook) -> None:
     text = notebook.output(cell)
     assert '"a"' in text and "'new'" in text and "'old'" not in text
     assert "application/javascript is not shown here" in text and "$x$" not in text
+    assert "$nothing else$" in text and "Latex object" not in text
 
 
 def test_frames_are_as_high_as_what_is_in_them(notebook: Notebook) -> None:

@@ -43,6 +43,33 @@ def test_an_agents_session_can_be_looked_at(open_notebook: OpenNotebook, agents:
         assert not notebook.problems
 
 
+def test_what_others_run_while_a_cell_waits_is_shown_afterwards(
+    open_notebook: OpenNotebook, agents: Session
+) -> None:
+    """The cell of the page comes after theirs in the kernel, and does not hide it."""
+    with open_notebook(session=agents.id) as notebook:
+        agents.detach("import time\ntime.sleep(1.5)\nprint('by the agent')", timeout_ms=10_000)
+        mine = notebook.run("print('by the page')")
+        assert "by the page" in notebook.output(mine)
+        expect(notebook.page.locator("#cells")).to_contain_text("by the agent", timeout=15_000)
+        assert len([code for code in notebook.codes() if "print('by the" in code]) == 2
+
+
+def test_a_restart_by_others_is_said(open_notebook: OpenNotebook, agents: Session) -> None:
+    """Nobody goes on with variables that are gone; beside what is said all files can be seen."""
+    with open_notebook(session=agents.id) as notebook:
+        notebook.run("gone = 1")
+        agents.restart()
+        expect(notebook.notices).to_contain_text("its variables are gone")
+        notice = notebook.notices.bounding_box()
+        panel = notebook.page.locator("#panel").bounding_box()
+        assert notice is not None
+        assert panel is not None
+        assert panel["y"] >= notice["y"] + notice["height"] - 1
+        assert panel["y"] + panel["height"] <= notebook.evaluate("innerHeight") + 1
+        assert "NameError" in notebook.output(notebook.run("gone", state="failed"))
+
+
 def test_a_session_lives_on_while_the_page_is_used(
     open_notebook: OpenNotebook, keyed: Service, api: Api
 ) -> None:
