@@ -84,7 +84,8 @@ class OpenFile:
             start += len(chunk)
 
     def _read(self, size: int, offset: int) -> bytes:
-        return os.pread(self._file.fileno(), size, offset)
+        # What was to be sent may have nobody left to send it to, who has closed it.
+        return b"" if self._file.closed else os.pread(self._file.fileno(), size, offset)
 
 
 class FileStore:

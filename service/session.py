@@ -182,7 +182,7 @@ class Session:
             try:
                 return await settle(beginning)
             except asyncio.CancelledError:
-                if limits is None and beginning.exception() is None:
+                if beginning.exception() is None and limits is None:
                     self.abandon(beginning.result()[0])
                 raise
         raise AssertionError("unreachable")

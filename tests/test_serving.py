@@ -36,6 +36,7 @@ slow = APIRouter()
 
 @slow.get("/slow")
 async def wait():
+    print("under way", flush=True)
     await asyncio.sleep(1)
     return "done"
 
@@ -197,7 +198,7 @@ def test_it_stops_in_order(tmp_path: Path, with_signal: signal.Signals) -> None:
         program.wait_for("curl")
         with socket.create_connection(("127.0.0.1", program.port)) as client:
             client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-            time.sleep(0.3)
+            program.wait_for("under way")
             program.process.send_signal(with_signal)
             client.settimeout(10)
             answer = b""
