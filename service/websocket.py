@@ -39,9 +39,10 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         """The library's own refusals, which come before or after all of ours, look as those do."""
         status, trail = http.HTTPStatus(status), current()
         if trail is None:
+            # Of a head that could not be read there is none.
+            headers = self.request.headers.raw_items() if hasattr(self, "request") else ()
             request_id = request_id_of(
-                (name.lower().encode(), value.encode("latin-1"))
-                for name, value in self.request.headers.raw_items()
+                (name.lower().encode(), value.encode("latin-1")) for name, value in headers
             )
             log.info("no handshake: %d", status, extra={"request_id": request_id})
         else:
@@ -71,7 +72,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().data_received(data)
         if not self.handshake_initiated and not self.transport.is_closing():
             detail = "This is no handshake of a WebSocket"
-            self.transport.write(refusal("400 Bad Request", detail, _INVALID_HANDSHAKE))
+            said = b"".join(self.conn.data_to_send())
+            self.transport.write(said or refusal("400 Bad Request", detail, _INVALID_HANDSHAKE))
             self.transport.close()
 
     def send_receive_event_to_app(self) -> None:

@@ -220,16 +220,32 @@ async def test_a_message_that_overtakes_another_holds_up_nothing() -> None:
     order_of = Order()
 
     async def tell_messages() -> None:
-        for name in ("second", "first"):
+        for name in ("k_2", "k_1"):
             await order_of.text_before(name)
             order_of.told(name)
 
     async def tell_text() -> None:
-        for name in ("first", "second"):
+        for name in ("k_1", "k_2"):
             await order_of.mark(name)
 
     async with asyncio.timeout(0.9):
         await asyncio.gather(tell_messages(), tell_text())
+
+
+async def test_a_message_of_before_that_has_no_mark_lets_no_text_pass() -> None:
+    """It is told at once, since what the text waits for was made later, and the text goes on waiting."""
+    order_of = Order()
+    text = asyncio.create_task(order_of.mark("k_7"))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(0.5):
+        await order_of.text_before("k_6")
+    order_of.told("k_6")
+    await asyncio.sleep(0)
+    assert not text.done()
+    async with asyncio.timeout(0.5):
+        await order_of.text_before("k_7")
+        order_of.told("k_7")
+        await text
 
 
 async def test_without_marks_nobody_waits_for_long() -> None:

@@ -283,7 +283,7 @@ HEADS = {
     "another path": (upgrade("/health", "h"), 200),
     "hundreds of headers": (
         upgrade("/api/kernels/x/channels", "h", more="".join(f"X-{i}: y\r\n" for i in range(300))),
-        400,
+        431,
     ),
     "a kernel that there is not": (upgrade("/api/kernels/x/channels", "h"), 404),
     "a key that is none": (
