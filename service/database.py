@@ -9,7 +9,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import CursorResult, Engine, Insert, Result, Update, create_engine, event, inspect
+from sqlalchemy import (
+    URL,
+    CursorResult,
+    Engine,
+    Insert,
+    Result,
+    Update,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+)
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import NullPool
@@ -28,6 +39,23 @@ Change = tuple[Insert | Update, dict[str, Any]]
 
 _BUSY_TIMEOUT_MS = 5000
 
+_CONNECTIONS = 4
+"""To a database that serves several at once: one for each thread."""
+_POSTGRESQL = "postgresql"
+_DRIVER = "postgresql+psycopg"
+_PATIENCE_SEC = 10
+"""How long a PostgreSQL that does not answer is waited for. Then it counts as gone."""
+_POSTGRESQL_OPTIONS = {
+    "connect_timeout": 5,
+    "keepalives_idle": _PATIENCE_SEC,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 1000 * _PATIENCE_SEC,
+    "options": f"-c statement_timeout={1000 * _PATIENCE_SEC} -c lock_timeout={1000 * _PATIENCE_SEC}",
+    "application_name": "code-interpreter",
+}
+_DISK_FULL = "53100"
+
 
 class Database:
     """An engine and the threads that wait for it."""
@@ -36,7 +64,7 @@ class Database:
         """``url`` is SQLAlchemy's. Raises ``MigrationFailed`` when it makes no sense."""
         self._engine = make_engine(url)
         # SQLite has one writer at a time: a second thread would only wait, and wake up late.
-        threads = 1 if self._engine.dialect.name == "sqlite" else 4
+        threads = 1 if self._engine.dialect.name == "sqlite" else _CONNECTIONS
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="registry")
 
     @property
@@ -51,7 +79,7 @@ class Database:
             try:
                 return bool(inspect(self._engine).get_table_names())
             except DBAPIError as error:
-                raise MigrationFailed(str(error.orig)) from error
+                raise MigrationFailed(reason_of(error)) from error
 
         return await self._on_thread(look)
 
@@ -112,14 +140,37 @@ def as_record(record_type: type[R], row: DeclarativeBase) -> R:
 def make_engine(url: str) -> Engine:
     """An engine for SQLAlchemy's ``url``; it connects later. Raises ``MigrationFailed``."""
     try:
+        parsed = make_url(url)
         # Its errors are logged, and parameters are what callers have sent.
-        engine = create_engine(url, hide_parameters=True)
+        if parsed.get_backend_name() in (_POSTGRESQL, "postgres"):
+            engine = _postgresql(parsed)
+        else:
+            engine = create_engine(parsed, hide_parameters=True)
     except (ArgumentError, ImportError, ValueError) as error:
         raise MigrationFailed(str(error)) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    """An engine whose connections are looked at before use: the server may have been started anew."""
+    if "+" not in url.drivername:
+        url = url.set(drivername=_DRIVER)
+    if url.drivername != _DRIVER:
+        raise ValueError(f"the driver of {_DRIVER}:// is the only one for PostgreSQL here")
+    try:
+        return create_engine(
+            url,
+            hide_parameters=True,
+            connect_args=_POSTGRESQL_OPTIONS | dict(url.query),
+            pool_size=_CONNECTIONS,
+            max_overflow=0,
+            pool_pre_ping=True,
+        )
+    except ImportError:
+        raise ImportError("psycopg is not installed: pip install 'code-interpreter[postgresql]'") from None
 
 
 def reading_engine(url: str) -> Engine:
@@ -137,6 +188,11 @@ def reading_engine(url: str) -> Engine:
         )
 
     return create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
+
+def reason_of(error: SQLAlchemyError) -> str:
+    """What the database or its driver says, in one line."""
+    return " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
 
 
 def file_of(engine: Engine) -> Path | None:
@@ -169,7 +225,9 @@ def _database_errors() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-        if getattr(getattr(error, "orig", None), "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        reason = reason_of(error)
+        cause = getattr(error, "orig", None)
+        is_full = getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        if is_full or getattr(cause, "sqlstate", None) == _DISK_FULL:
             raise StorageFull(reason) from error
         raise RegistryUnavailable(reason) from error

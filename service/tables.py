@@ -1,11 +1,36 @@
 """The registry's tables. They change only by a migration in alembic/versions."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from service.records import ONE_TENANT
+
+
+class Free(TypeDecorator[str]):
+    """Text that callers have sent. PostgreSQL has no NUL in text: U+FFFD is in its place there."""
+
+    impl = Text
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[str | None], str | None] | None:
+        if dialect.name != "postgresql":
+            return None
+        return lambda value: value and value.replace("\0", "\ufffd")
 
 
 class Base(DeclarativeBase):
@@ -40,7 +65,7 @@ class FileRow(Base):
     __table_args__ = (Index(None, "owner", "created_at", "file_id"), Index(None, "expires_at"))
 
     file_id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    filename: Mapped[str] = mapped_column(Text)
+    filename: Mapped[str] = mapped_column(Free)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     media_type: Mapped[str] = mapped_column(String(255))
@@ -82,7 +107,7 @@ class ExecutionRow(Base):
     display_bytes: Mapped[int | None] = mapped_column(BigInteger)
     files_in_bytes: Mapped[int | None] = mapped_column(BigInteger)
     files_out_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    code: Mapped[str | None] = mapped_column(Text)
+    code: Mapped[str | None] = mapped_column(Free)
 
 
 class ContainerRow(Base):
@@ -131,7 +156,7 @@ class CellRow(Base):
     cell_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     session_id: Mapped[str] = mapped_column(ForeignKey("sessions.session_id", ondelete="CASCADE"))
     number: Mapped[int]
-    code: Mapped[str] = mapped_column(Text)
+    code: Mapped[str] = mapped_column(Free)
     state: Mapped[str] = mapped_column(String(16))
     started_at: Mapped[float]
     timeout_ms: Mapped[int]
