@@ -91,10 +91,10 @@ class Postgres:
             return False
         return True
 
-    def stop(self) -> None:
+    def stop(self, with_signal: signal.Signals = signal.SIGINT) -> None:
         """Stop it as an administrator who does not wait for its clients."""
-        self._server.send_signal(signal.SIGINT)
-        self._server.wait(30)
+        self._server.send_signal(with_signal)
+        self._server.wait(60)
 
     @contextmanager
     def gone(self) -> Iterator[None]:
@@ -106,6 +106,6 @@ class Postgres:
             self.start()
 
     def close(self) -> None:
-        """Stop it and remove all."""
-        self.stop()
+        """Stop it, as a power cut would, and remove all."""
+        self.stop(signal.SIGQUIT)
         shutil.rmtree(self._folder)
