@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from sqlalchemy import (
     event,
     inspect,
     make_url,
+    select,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -188,6 +190,24 @@ def reading_engine(url: str) -> Engine:
         )
 
     return create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
+
+def look_at_server(url: str) -> str | None:
+    """What a database server is, and how far; None for SQLite. Raises ``MigrationFailed``."""
+    engine = make_engine(url)
+    if engine.dialect.name == "sqlite":
+        return None
+    try:
+        with engine.connect() as connection:
+            began = time.monotonic()
+            connection.execute(select(1)).scalar()
+            took_ms = 1000 * (time.monotonic() - began)
+            version = ".".join(map(str, engine.dialect.server_version_info or ()))
+    except DBAPIError as error:
+        raise MigrationFailed(reason_of(error)) from error
+    finally:
+        engine.dispose()
+    return f"{engine.dialect.name} {version}, which answers in {took_ms:.1f} ms"
 
 
 def reason_of(error: SQLAlchemyError) -> str:

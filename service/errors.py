@@ -35,7 +35,10 @@
      │   ├─ StorageUnavailable(folder, reason)
      │   ├─ StorageInUse(folder)
      │   ├─ RegistryInUse(file)
-     │   ├─ RegistryMissing(folder)
+     │   ├─ RegistryMissing(place)
+     │   ├─ ObjectStorageMissing()
+     │   ├─ ObjectStorageUnavailable(url, reason)
+     │   ├─ ObjectStorageTaken(url)
      │   ├─ MigrationsMissing(folder)
      │   ├─ MigrationFailed(reason)
      │   ├─ RegistryTooNew(revision)
@@ -363,14 +366,47 @@ class RegistryInUse(StartError):
 
 
 class RegistryMissing(StartError):
-    """The folder has stored files, of which the registry knows nothing: it is not the one they are in."""
+    """There are stored files, of which the registry knows nothing: it is not the one they are in."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, place: str) -> None:
         super().__init__(
-            f"{folder} has stored files, but their registry is missing or empty: put it back where "
-            "DATABASE_URL says, or give the service an empty FILE_STORAGE_DIR."
+            f"{place} has stored files, but their registry is missing or empty: put it back where "
+            "DATABASE_URL says, or give the service an empty FILE_STORAGE_DIR or FILE_STORAGE_URL."
         )
-        self.folder = folder
+        self.place = place
+
+
+class ObjectStorageMissing(StartError):
+    """Files are to be in an object storage, but the library for that is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "FILE_STORAGE_URL is set, but obstore is not installed: pip install 'code-interpreter[s3]'."
+        )
+
+
+class ObjectStorageUnavailable(StartError):
+    """The object storage cannot be reached, or does not let the service write."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            f"Cannot store files in {url}: {reason}. See FILE_STORAGE_URL, AWS_ENDPOINT_URL and the other "
+            "AWS_* variables."
+        )
+        self.url = url
+        self.reason = reason
+
+
+class ObjectStorageTaken(StartError):
+    """The files there are another registry's, whose service would be robbed by this one's sweeps."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"The files in {url} are another registry's: set DATABASE_URL to that one, or give this service "
+            "a FILE_STORAGE_URL of its own. If that registry is gone for good, remove the object `registry` "
+            "there."
+        )
+        self.url = url
 
 
 class MigrationsMissing(StartError):

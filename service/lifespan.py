@@ -30,6 +30,7 @@ from service.session_registry import SessionRegistry
 from service.sessions import Sessions
 from service.settings import MIB, Settings
 from service.storage_lock import lock
+from service.storages import open_storage
 from service.traces import Traces
 from sessions.models import Connection, Limits
 from sessions.pool import Pool, PoolSettings
@@ -42,24 +43,22 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         registry = Registry(settings.registry_url)
         stack.push_async_callback(registry.close)
-        files = FileStore(
-            settings.file_storage_dir,
-            registry,
-            settings.max_file_bytes,
-            settings.file_ttl_sec,
-            StorageQuota(settings.key_limits.storage_bytes),
-        )
-        stack.callback(files.close)
-        files.prepare()
-        folder = settings.file_storage_dir
-        await stack.enter_async_context(lock(folder / "lock", StorageInUse(folder)))
+        storage = open_storage(settings)
+        stack.push_async_callback(storage.close)
+        await storage.prepare()
+        quota = StorageQuota(settings.key_limits.storage_bytes)
+        files = FileStore(storage, registry, settings.max_file_bytes, settings.file_ttl_sec, quota)
+        if settings.file_storage_url is None:
+            folder = settings.file_storage_dir
+            await stack.enter_async_context(lock(folder / "lock", StorageInUse(folder)))
         if (database := registry.file) is not None:
             in_use = RegistryInUse(database)
             await stack.enter_async_context(lock(database.with_name(f"{database.name}.lock"), in_use))
-        if files.any() and not await registry.exists():
+        if await storage.any() and not await registry.exists():
             # With a new one they would all be swept away as leftovers.
-            raise RegistryMissing(folder)
+            raise RegistryMissing(storage.place)
         await registry.migrate()
+        await storage.claim(await registry.instance_id())
         await files.count_stored()
         instance_id = await registry.instance_id(settings.instance_id)
         asyncio.get_running_loop().set_exception_handler(loop_failed)

@@ -146,6 +146,25 @@ class Settings(BaseSettings):
         Path("/tmp/code-interpreter-files"),
         description="Folder of the stored files and, by default, of the registry.",
     )
+    file_storage_url: str | None = Field(
+        None,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?$",
+        description="`s3://bucket/prefix` for stored files in an object storage, see scale.md; unset means "
+        "`FILE_STORAGE_DIR`.",
+    )
+    aws_endpoint_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+/?$",
+        description="URL of an S3 server that is not Amazon's. The other `AWS_*` variables, for credentials "
+        "and region, mean what they mean elsewhere.",
+    )
+    file_storage_link_sec: int = Field(
+        0,
+        ge=0,
+        le=604_800,
+        description="Seconds for which a download from the object storage is a redirect to it, by a signed "
+        "link; `0`: the service passes the bytes on.",
+    )
     file_ttl_sec: int = Field(
         3600, ge=0, description="Seconds until a stored file expires; `0` keeps it for good."
     )

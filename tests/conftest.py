@@ -12,6 +12,7 @@ from tests.support.collector import Collector
 from tests.support.databases import KINDS
 from tests.support.engine import Engine, EngineMissing
 from tests.support.keys import KeyedService, make_key
+from tests.support.object_storage import ObjectStorageServer
 from tests.support.postgres import Postgres
 from tests.support.process import Service
 
@@ -119,6 +120,14 @@ def default_service(open_service: Callable[..., Service]) -> Iterator[Service]:
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL of the tests' own."""
     server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def object_storage() -> Iterator[ObjectStorageServer]:
+    """An S3 server of the tests' own."""
+    server = ObjectStorageServer()
     yield server
     server.close()
 

@@ -14,7 +14,9 @@ from pathlib import Path
 import psycopg
 
 ROOT = Path(__file__).resolve().parents[2]
-_PLACES = (ROOT / ".cache/postgresql/usr/lib/postgresql", Path("/usr/lib/postgresql"))
+_UNPACKED = ROOT / ".cache/postgresql/usr/lib"
+_PLACES = (_UNPACKED / "postgresql", Path("/usr/lib/postgresql"))
+_ENVIRONMENT = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": str(_UNPACKED / "x86_64-linux-gnu")}
 _START_SECONDS = 60.0
 _OPTIONS = ("-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "jit=off")
 
@@ -44,6 +46,7 @@ class Postgres:
         subprocess.run(
             [self._bin / "initdb", *initdb, "--pgdata", self._folder / "data"],
             user=self._user,
+            env=_ENVIRONMENT,
             cwd=self._folder,
             check=True,
             capture_output=True,
@@ -73,6 +76,7 @@ class Postgres:
             self._server = subprocess.Popen(
                 [self._bin / "postgres", "-D", self._folder / "data", "-k", self._folder, *_OPTIONS],
                 user=self._user,
+                env=_ENVIRONMENT,
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
