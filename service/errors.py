@@ -12,6 +12,8 @@
      │   ├─ SessionNotFound(session_id)
      │   ├─ SessionEnded(session_id, reason, ended_at)
      │   ├─ SessionBusy(session_id)
+     │   ├─ SessionMoving(session_id)
+     │   │   └─ SessionElsewhere(session_id, url)
      │   ├─ CellNotFound(cell_id)
      │   ├─ ExecutionNotFound(execution_id)
      │   ├─ NoInputRequest(session_id)
@@ -34,7 +36,8 @@
      │   ├─ AddressUnavailable(host, port, reason)
      │   ├─ StorageUnavailable(folder, reason)
      │   ├─ StorageInUse(folder)
-     │   ├─ RegistryInUse(file)
+     │   ├─ RegistryInUse(place)
+     │   ├─ InstanceInUse(instance_id)
      │   ├─ RegistryMissing(place)
      │   ├─ ObjectStorageMissing()
      │   ├─ ObjectStorageUnavailable(url, reason)
@@ -170,6 +173,24 @@ class SessionBusy(ServiceError):
     def __init__(self, session_id: str) -> None:
         super().__init__(f"Session '{session_id}' is busy; try again when its running code has ended")
         self.session_id = session_id
+
+
+class SessionMoving(ServiceError):
+    """The replica that had the session is gone or does not answer, and no other has it yet."""
+
+    retry_after_sec = 2
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"Session '{session_id}' is moving to another replica of the service; try again soon")
+        self.session_id = session_id
+
+
+class SessionElsewhere(SessionMoving):
+    """Another replica has the session, which is reached at ``url``: the call is to be passed on to it."""
+
+    def __init__(self, session_id: str, url: str) -> None:
+        super().__init__(session_id)
+        self.url = url
 
 
 class CellNotFound(ServiceError):
@@ -356,13 +377,24 @@ class StorageInUse(StartError):
 
 
 class RegistryInUse(StartError):
-    """Another service works with this registry, from another folder."""
+    """Another service works with this registry, and the two are not replicas."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, place: object) -> None:
         super().__init__(
-            f"Another service uses the registry {file}; stop it, or give this one a DATABASE_URL of its own."
+            f"Another service uses the registry {place}; stop it, give this one a DATABASE_URL of its own, or "
+            "set REPLICA_URL for both (PostgreSQL only)."
         )
-        self.file = file
+        self.place = place
+
+
+class InstanceInUse(StartError):
+    """Another replica has this instance id, and would have its containers removed by this one."""
+
+    def __init__(self, instance_id: str) -> None:
+        super().__init__(
+            f"Another replica runs as INSTANCE_ID={instance_id}; stop it, or give this one a name of its own."
+        )
+        self.instance_id = instance_id
 
 
 class RegistryMissing(StartError):
@@ -494,7 +526,7 @@ def _no_headers(_: Any) -> dict[str, str]:
 
 
 def _retry_after(error: Exception) -> dict[str, str]:
-    assert isinstance(error, NoCapacity | TooManyRequests)
+    assert isinstance(error, NoCapacity | TooManyRequests | SessionMoving)
     return {"Retry-After": str(math.ceil(error.retry_after_sec))}
 
 
@@ -544,6 +576,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     SessionNotFound: Answer(404, "session_not_found"),
     SessionEnded: Answer(410, "session_ended", facts=_end),
     SessionBusy: Answer(409, "session_busy"),
+    SessionMoving: Answer(503, "session_moving", headers=_retry_after),
     CellNotFound: Answer(404, "cell_not_found"),
     ExecutionNotFound: Answer(404, "execution_not_found"),
     NoInputRequest: Answer(409, "no_input_request"),

@@ -173,6 +173,24 @@ class Settings(BaseSettings):
         description="SQLAlchemy URL of the registry; unset means `registry.sqlite3` in `FILE_STORAGE_DIR`.",
     )
 
+    # Replicas
+    replica_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+/?$",
+        description="URL at which other services on the same database reach this one; all that share it set "
+        "their own, see scale.md. Needs PostgreSQL and `FILE_STORAGE_URL`.",
+    )
+    replica_secret: SecretStr | None = Field(
+        None, min_length=16, description="What all of them know, and sign calls to each other with."
+    )
+    replica_lease_sec: float = Field(
+        10,
+        ge=1,
+        le=300,
+        allow_inf_nan=False,
+        description="Seconds after which the sessions of a service that does not answer are taken by others.",
+    )
+
     # The engine
     docker_host: str | None = Field(
         None,
@@ -323,6 +341,22 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{name} ({self.most_ready}) must not be larger than MAX_CONTAINERS ({self.max_containers})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_share(self) -> Self:
+        if self.replica_url is not None:
+            missing = [
+                name
+                for name, is_there in (
+                    ("DATABASE_URL of a PostgreSQL", (self.database_url or "").startswith("postgres")),
+                    ("FILE_STORAGE_URL", self.file_storage_url is not None),
+                    ("REPLICA_SECRET", self.replica_secret is not None),
+                )
+                if not is_there
+            ]
+            if missing:
+                raise ValueError(f"REPLICA_URL needs {' and '.join(missing)}, the same for all")
         return self
 
     @model_validator(mode="after")

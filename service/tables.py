@@ -128,13 +128,14 @@ class ContainerRow(Base):
     iopub_port: Mapped[int]
     token: Mapped[str] = mapped_column(String(128))
     kernel_key: Mapped[str] = mapped_column(String(128))
+    engine_id: Mapped[str | None] = mapped_column(String(128))
 
 
 class SessionRow(Base):
     """A session, also after it has ended; see ``records.SessionRecord``."""
 
     __tablename__ = "sessions"
-    __table_args__ = (Index(None, "instance_id", "ended_at"),)
+    __table_args__ = (Index(None, "instance_id", "ended_at"), Index(None, "ended_at", "holder"))
 
     session_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     container_id: Mapped[str] = mapped_column(String(64))
@@ -145,6 +146,8 @@ class SessionRow(Base):
     ended_at: Mapped[float | None]
     end_reason: Mapped[str | None] = mapped_column(String(16))
     owner: Mapped[str] = _owner()
+    holder: Mapped[str | None] = mapped_column(String(32))
+    free_since: Mapped[float | None]
 
 
 class CellRow(Base):
@@ -162,6 +165,18 @@ class CellRow(Base):
     timeout_ms: Mapped[int]
     finished_at: Mapped[float | None]
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class ReplicaRow(Base):
+    """A service that shares the registry with others; see ``records.ReplicaRecord``."""
+
+    __tablename__ = "replicas"
+
+    replica_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    instance_id: Mapped[str] = mapped_column(String(63))
+    engine_id: Mapped[str] = mapped_column(String(128))
+    url: Mapped[str] = mapped_column(Text)
+    expires_at: Mapped[float]
 
 
 class InstanceRow(Base):

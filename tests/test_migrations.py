@@ -227,11 +227,27 @@ def _write_0004(past: Past) -> None:
     _write_0003(past, execution={**more, "session_id": str(uuid.uuid4())})
 
 
+def _write_0005(past: Past) -> None:
+    """And services that share the registry."""
+    _write_0004(past)
+    past.add(
+        "replicas",
+        replica_id=uuid.uuid4().hex,
+        instance_id="another",
+        engine_id="an engine",
+        url="http://127.0.0.1:1",
+        expires_at=time.time() - 60,
+    )
+    past.database.execute(text("UPDATE containers SET engine_id = 'an engine'"))
+    past.database.execute(text("UPDATE sessions SET holder = 'somebody', free_since = 1.5"))
+
+
 RECIPES: dict[str, Callable[[Past], None]] = {
     "0001": _write_0001,
     "0002": _write_0002,
     "0003": _write_0003,
     "0004": _write_0004,
+    "0005": _write_0005,
 }
 
 

@@ -1,38 +1,33 @@
-"""An S3 server of the tests' own: moto's, in a process of its own, that can be told to refuse.
-
-`python -m tests.support.object_storage PORT` is the server.
-"""
+"""An S3 server of the tests' own, `tests/s3_server`: a process that can be told to refuse."""
 
 import subprocess
-import sys
-import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
+
+from tests.support.process import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-east-1"
 KEY = "of-the-tests"
 _START_SECONDS = 60.0
 _CONTROL = "/_refuse"
-_ERROR = "<Error><Code>{code}</Code><Message>{code}</Message></Error>"
+_PYTHON = ROOT / ".cache/s3-server/bin/python"
 
 
 class ObjectStorageServer:
     """The server, started on construction; buckets are reached by `settings`."""
 
     def __init__(self) -> None:
-        from tests.support.process import free_port  # noqa: PLC0415
-
+        assert _PYTHON.exists(), "these tests need an S3 server: scripts/setup-test-tools installs it"
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.object_storage", str(port)],
+            [_PYTHON, ROOT / "tests/s3_server/server.py", str(port)],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -97,44 +92,3 @@ class ObjectStorageServer:
         self._process.kill()
         self._process.wait()
         self._http.close()
-
-
-class _Refusing:
-    """WSGI: another application, or an error."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-        self._lock = threading.Lock()
-        self._error: dict[str, str] = {}
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if environ["PATH_INFO"] == _CONTROL:
-            with self._lock:
-                pairs = (pair.partition("=") for pair in environ["QUERY_STRING"].split("&") if pair)
-                self._error = {name: value for name, _, value in pairs}
-            start_response("200 OK", [("Content-Length", "0")])
-            return []
-        error = self._error
-        if error and error.get("method") in ("", None, environ["REQUEST_METHOD"]):
-            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            body = _ERROR.format(code=error["code"]).encode()
-            start_response(f"{error['status']} Refused", [("Content-Length", str(len(body)))])
-            return [body]
-        answer: Iterable[bytes] = self._app(environ, start_response)
-        return answer
-
-
-def main() -> None:
-    """Serve until the process is killed."""
-    from moto.moto_server.werkzeug_app import (  # noqa: PLC0415
-        DomainDispatcherApplication,
-        create_backend_app,
-    )
-    from werkzeug.serving import run_simple  # noqa: PLC0415
-
-    app = _Refusing(DomainDispatcherApplication(create_backend_app))
-    run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True)
-
-
-if __name__ == "__main__":
-    main()
