@@ -63,7 +63,8 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
         keyring = Keyring(settings.given_keys, settings.api_keys_file)
         app.open_paths = open_paths(settings.open_pages)
     rate = app.state.request_rate = RequestRate(settings.key_limits.requests_per_minute)
-    signer = app.state.signer = settings.replica_secret and Signer(settings.replica_secret.get_secret_value())
+    secret = settings.replica_secret
+    signer = app.state.signer = None if secret is None else Signer(secret.get_secret_value())
     app.add_middleware(Guard, keyring=keyring, rate=rate, open_pages=settings.open_pages, signer=signer)
     install_error_handlers(app)
     app.add_exception_handler(SessionElsewhere, elsewhere)

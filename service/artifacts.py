@@ -81,12 +81,16 @@ class FileStore:
         max_bytes: int,
         ttl_sec: int | None,
         quota: StorageQuota | None = None,
+        *,
+        is_shared: bool = False,
     ) -> None:
+        """``is_shared``: other services store there, too, and register in the same registry."""
         self.max_bytes = max_bytes
         self.storage = storage
         self._registry = registry
         self._ttl_sec = ttl_sec
         self._quota = quota or StorageQuota()
+        self._is_shared = is_shared
         self._stored_files = self._stored_bytes = 0
         self._being_saved: set[str] = set()
 
@@ -126,6 +130,8 @@ class FileStore:
         """
         file_id = str(uuid.uuid4())
         draft = self.storage.draft(file_id, filename)
+        if self._is_shared and self._quota.is_limited:
+            self._quota.load_one(owner, *await self._registry.stored_by(owner))
         self._being_saved.add(file_id)
         try:
             with self._quota.new_file(owner) as count:
@@ -190,12 +196,14 @@ class FileStore:
             return False
         return await self._remove(file_id)
 
-    async def sweep(self, now: float) -> Swept:
-        """Remove files that have expired at ``now``, and whatever crashes left behind."""
+    async def sweep(self, now: float, *, thorough: bool = True) -> Swept:
+        """Remove files that have expired at ``now`` and, for which all are listed, what crashes left."""
         expired = await self._registry.expired_files(now)
         for file_id in expired:
             await self._remove(file_id)
 
+        if not thorough:
+            return Swept(len(expired), 0, 0, 0)
         # In this order, a file saved or deleted meanwhile looks neither lost nor an orphan.
         registered = await self._registry.all_file_ids()
         present = await self.storage.dates()

@@ -3,15 +3,16 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import (
     URL,
+    Connection,
     CursorResult,
     Engine,
     Insert,
@@ -22,13 +23,14 @@ from sqlalchemy import (
     inspect,
     make_url,
     select,
+    text,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import NullPool
 
 from service import migrations
-from service.errors import MigrationFailed, RegistryUnavailable, StorageFull
+from service.errors import MigrationFailed, RegistryUnavailable, StartError, StorageFull
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -57,6 +59,10 @@ _POSTGRESQL_OPTIONS = {
     "application_name": "code-interpreter",
 }
 _DISK_FULL = "53100"
+_HELD = "code-interpreter service"
+_HOLD_SEC = 20.0
+"""How long a service that is stopping may still hold it."""
+_POLL_SEC = 0.2
 
 
 class Database:
@@ -88,6 +94,41 @@ class Database:
     async def migrate(self) -> None:
         """Bring the schema up to date; errors as ``migrations.upgrade``."""
         await self._on_thread(lambda: migrations.upgrade(self._engine))
+
+    @asynccontextmanager
+    async def hold(self, in_use: StartError, *, shared: bool) -> AsyncIterator[None]:
+        """Be the only service on a PostgreSQL until the block ends, or one of those that share it.
+
+        Raises ``in_use`` if another goes on holding it otherwise, ``MigrationFailed`` if it is not there.
+        """
+        if self._engine.dialect.name != _POSTGRESQL:
+            yield
+            return
+        connection = await self._on_thread(self._connect_to_hold)
+        try:
+            lock = text(f"SELECT pg_try_advisory_lock{'_shared' if shared else ''}(hashtext('{_HELD}'))")
+            deadline = time.monotonic() + _HOLD_SEC
+            while not await self._on_thread(lambda: connection.execute(lock).scalar()):
+                if time.monotonic() > deadline:
+                    raise in_use
+                await asyncio.sleep(_POLL_SEC)
+            yield
+        finally:
+            with suppress(DBAPIError):
+                await self._on_thread(connection.close)
+
+    def _connect_to_hold(self) -> Connection:
+        """A connection of its own: what it holds ends with it."""
+        engine = create_engine(
+            self._engine.url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args={"connect_timeout": _POSTGRESQL_OPTIONS["connect_timeout"]},
+        )
+        try:
+            return engine.connect()
+        except DBAPIError as error:
+            raise MigrationFailed(reason_of(error)) from error
 
     async def close(self) -> None:
         """Finish what is under way and let go of the database."""

@@ -54,6 +54,10 @@ class Disk:
         return str(self._root)
 
     @property
+    def listing_sec(self) -> float:
+        return 0.0
+
+    @property
     def gives_links(self) -> bool:
         return False
 

@@ -181,7 +181,9 @@ class SessionMoving(ServiceError):
     retry_after_sec = 2
 
     def __init__(self, session_id: str) -> None:
-        super().__init__(f"Session '{session_id}' is moving to another replica of the service; try again soon")
+        super().__init__(
+            f"Session '{session_id}' is moving to another replica of the service; try again soon"
+        )
         self.session_id = session_id
 
 
@@ -381,8 +383,8 @@ class RegistryInUse(StartError):
 
     def __init__(self, place: object) -> None:
         super().__init__(
-            f"Another service uses the registry {place}; stop it, give this one a DATABASE_URL of its own, or "
-            "set REPLICA_URL for both (PostgreSQL only)."
+            f"Another service uses the registry {place}; stop it, give this one a DATABASE_URL of its own, "
+            "or set REPLICA_URL for both (PostgreSQL only)."
         )
         self.place = place
 

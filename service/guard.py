@@ -71,7 +71,7 @@ class Guard:
             method = scope.get("method", "GET")
             caller = self._signer.caller(scope["headers"], method, path_of(scope))
             if caller is not None:
-                scope["state"]["passed_on"] = True
+                scope.setdefault("state", {})["passed_on"] = True
                 return caller
         headers = [*scope["headers"], *_key_in_query(scope)]
         if scope["type"] == "websocket" or scope["path"].startswith(_JUPYTER):

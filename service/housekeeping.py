@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import astuple
 from typing import Final
@@ -9,6 +11,7 @@ from typing import Final
 from service import clock
 from service.artifacts import FileStore
 from service.registry import Registry
+from service.replica_registry import ReplicaRegistry
 
 log = logging.getLogger(__name__)
 
@@ -16,11 +19,20 @@ _INTERVAL_SEC: Final = 60.0
 _HISTORY_SEC: Final = 30 * 24 * 3600
 
 
-async def keep_house(files: FileStore, registry: Registry) -> None:
-    """Remove expired files and old rows, now and every minute, until cancelled."""
+async def keep_house(files: FileStore, registry: Registry, replicas: ReplicaRegistry | None = None) -> None:
+    """Remove expired files and old rows, now and every minute, until cancelled; of `replicas`, one does."""
+    listed_at = -math.inf
 
     async def tidy() -> None:
-        swept = await files.sweep(clock.now())
+        nonlocal listed_at
+        if replicas is not None:
+            await files.count_stored()
+            if not await replicas.turn("tidying up", _INTERVAL_SEC * 0.9):
+                return
+        thorough = time.monotonic() >= listed_at + files.storage.listing_sec
+        if thorough:
+            listed_at = time.monotonic()
+        swept = await files.sweep(clock.now(), thorough=thorough)
         if any(astuple(swept)):
             log.info("swept files: %s", swept)
         await registry.prune(clock.now() - _HISTORY_SEC)

@@ -38,6 +38,8 @@ _READ_BYTES: Final = 4 * 1024 * 1024
 _CHUNK_BYTES: Final = 256 * 1024
 _HASH_ON_THREAD: Final = 64 * 1024
 _FILES: Final = "files/"
+_LISTING_SEC: Final = 900.0
+"""A request for each thousand files."""
 _OWNER: Final = "registry"
 """The object that says whose files these are."""
 _CONNECT_SEC: Final = 5
@@ -94,6 +96,10 @@ class ObjectStorage:
     def place(self) -> str:
         parts = urlsplit(self._url)
         return urlunsplit((parts.scheme, parts.hostname or "", parts.path, "", ""))
+
+    @property
+    def listing_sec(self) -> float:
+        return _LISTING_SEC
 
     @property
     def gives_links(self) -> bool:

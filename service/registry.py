@@ -8,6 +8,7 @@ database.
 
 import uuid
 from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from service.cursor import make_cursor, read_cursor
 from service.database import Database, as_record, count, make_engine
-from service.errors import FileNotFound, RegistryUnavailable
+from service.errors import FileNotFound, RegistryUnavailable, StartError
 from service.records import ContainerRecord, FilePage, StoredFile
 from service.tables import ContainerRow, ExecutionRow, FileRow, InstanceRow, SessionRow, table_of
 
@@ -52,6 +53,10 @@ class Registry:
     def file(self) -> Path | None:
         """Where it is, if it is a file."""
         return self.database.file
+
+    def hold(self, in_use: StartError, *, shared: bool) -> AbstractAsyncContextManager[None]:
+        """As ``Database.hold``."""
+        return self.database.hold(in_use, shared=shared)
 
     async def exists(self) -> bool:
         """Whether there is anything in the database. Raises ``MigrationFailed`` if it cannot be read."""
@@ -132,6 +137,13 @@ class Registry:
         query = select(FileRow.owner, func.count(), func.sum(FileRow.size_bytes)).group_by(FileRow.owner)
         rows = await self._run(lambda session: session.execute(query).all())
         return {owner: (files, int(size)) for owner, files, size in rows}
+
+    async def stored_by(self, owner: str) -> tuple[int, int]:
+        """How many files an owner has, and their bytes together."""
+        query = select(func.count(), func.coalesce(func.sum(FileRow.size_bytes), 0))
+        query = query.where(FileRow.owner == owner)
+        files, size = await self._run(lambda session: session.execute(query).one())
+        return files, int(size)
 
     async def expired_files(self, now: float) -> list[str]:
         """Ids of the files that have expired at ``now``."""

@@ -87,7 +87,7 @@ class ReplicaRegistry:
     async def take(
         self, replica: ReplicaRecord, most: int, session_id: str | None = None
     ) -> list[SessionRecord]:
-        """Hold free sessions that this replica can reach, oldest first; those others take are left to them."""
+        """Hold free sessions that this replica can reach, oldest first, but for those that others take."""
         reached = or_(
             ContainerRow.engine_id == replica.engine_id,
             and_(ContainerRow.engine_id.is_(None), ContainerRow.instance_id == replica.instance_id),

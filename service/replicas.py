@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final, Self
 
 from service.errors import InstanceInUse, RegistryUnavailable, SessionElsewhere, SessionMoving
-from service.records import ReplicaRecord, SessionRecord
+from service.records import ReplicaRecord, SessionEnd, SessionRecord
 from service.replica_registry import ReplicaRegistry
 
 log = logging.getLogger(__name__)
@@ -137,6 +137,13 @@ class Replicas:
             if taken:
                 return taken[0]
         raise SessionMoving(session_id)
+
+    async def overdue(self, session_lease_sec: float) -> dict[SessionEnd, list[str]]:
+        """Sessions that nobody holds and nobody will: by how they ended."""
+        if not self.is_sure:
+            return {}
+        expired, lost = await self.registry.overdue(session_lease_sec)
+        return {"expired": expired, "lost": lost}
 
     async def look(self, session_id: str, owner: str) -> None:
         """Raise `SessionElsewhere` if another replica holds an owner's session."""

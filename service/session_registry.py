@@ -1,6 +1,6 @@
 """The registry's sessions and cells: what a restarted service needs to take them up again."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
@@ -24,6 +24,17 @@ _USED = (
     .where(SessionRow.session_id == bindparam("id"), SessionRow.ended_at.is_(None))
     .values(last_used_at=bindparam("at"))
 )
+
+
+@dataclass(frozen=True)
+class SeenSession:
+    """An open session, as far as its rows tell."""
+
+    record: SessionRecord
+    busy: bool
+    """Whether a cell runs that has run for a moment."""
+    cells: int
+    """How many it has had."""
 
 
 class SessionRegistry:
@@ -54,6 +65,19 @@ class SessionRegistry:
         )
         rows = await self._run(lambda db: db.scalars(query).all())
         return [as_record(SessionRecord, row) for row in rows]
+
+    async def open_sessions(self, owner: str) -> list[SeenSession]:
+        """The owner's sessions that have not ended, oldest first, with what runs in them."""
+        of_session = CellRow.session_id == SessionRow.session_id
+        runs = select(CellRow.cell_id).where(of_session, CellRow.state == "running").exists()
+        cells = select(func.coalesce(func.max(CellRow.number), 0)).where(of_session).scalar_subquery()
+        query = (
+            select(SessionRow, runs, cells)
+            .where(SessionRow.owner == owner, SessionRow.ended_at.is_(None))
+            .order_by(SessionRow.created_at, SessionRow.session_id)
+        )
+        rows = await self._run(lambda db: db.execute(query).all())
+        return [SeenSession(as_record(SessionRecord, row[0]), bool(row[1]), int(row[2])) for row in rows]
 
     async def update_session(
         self, session_id: str, *, expires_at: float | None = None, last_used_at: float | None = None

@@ -411,6 +411,11 @@ class Settings(BaseSettings):
         return self.max_file_size_mb * MIB
 
     @property
+    def registry_place(self) -> str:
+        """Where the registry is, without a user or a password."""
+        return re.sub(r"//[^/@]*@", "//", self.registry_url).partition("?")[0]
+
+    @property
     def registry_url(self) -> str:
         """The registry's SQLAlchemy URL, the default one included."""
         return self.database_url or f"sqlite:///{self.file_storage_dir / 'registry.sqlite3'}"

@@ -51,6 +51,10 @@ class Storage(Protocol):
         """What an operator calls it: a folder or a URL, without secrets."""
 
     @property
+    def listing_sec(self) -> float:
+        """How much time to leave between two listings of all files, which may cost."""
+
+    @property
     def gives_links(self) -> bool:
         """Whether callers download from it themselves, by ``link``."""
 

@@ -17,6 +17,7 @@ from service.errors import (
     TooManySessions,
 )
 from service.gateway.hubs import Hubs
+from service.records import SessionRecord
 from service.routes.path_parameters import KernelIdPath, KernelSpecPath
 from service.routes.refusals import KERNEL, refusals
 from service.schemas import Text
@@ -107,13 +108,17 @@ SessionDep = Annotated[Session, Depends(_session)]
 
 
 def _kernel(session: Session, hubs: Hubs) -> Kernel:
-    used = datetime.fromtimestamp(session.record.last_used_at, UTC)
+    return _described(session.record, busy=session.busy, connections=hubs.sockets(session.session_id))
+
+
+def _described(record: SessionRecord, *, busy: bool, connections: int = 0) -> Kernel:
+    used = datetime.fromtimestamp(record.last_used_at, UTC)
     return Kernel(
-        id=session.session_id,
+        id=record.session_id,
         name=_DEFAULT,
         last_activity=used.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        execution_state="busy" if session.busy else "idle",
-        connections=hubs.sockets(session.session_id),
+        execution_state="busy" if busy else "idle",
+        connections=connections,
     )
 
 
@@ -121,11 +126,12 @@ def _kernel(session: Session, hubs: Hubs) -> Kernel:
 async def list_kernelspecs(sessions: SessionsDep, owner: OwnerDep, hubs: HubsDep) -> KernelSpecs:
     """List the kernels to choose from: a new sandbox, and the sessions that are open."""
     specs = [KernelSpec.of(_DEFAULT, _NAME)]
-    for session in sessions.all_of(owner):
-        if not hubs.sockets(session.session_id):
-            at = datetime.fromtimestamp(session.record.created_at, UTC)
-            name = f"Session {session.session_id[:8]} of {at:%H:%M} UTC"
-            specs.append(KernelSpec.of(_SESSION + session.session_id, name))
+    here = [session.record for session in sessions.all_of(owner) if not hubs.sockets(session.session_id)]
+    there = [seen.record for seen in await sessions.elsewhere(owner)]
+    for record in (*here, *there):
+        at = datetime.fromtimestamp(record.created_at, UTC)
+        name = f"Session {record.session_id[:8]} of {at:%H:%M} UTC"
+        specs.append(KernelSpec.of(_SESSION + record.session_id, name))
     return KernelSpecs(default=_DEFAULT, kernelspecs={spec.name: spec for spec in specs})
 
 
@@ -163,7 +169,9 @@ async def start_kernel(
 @router.get("/kernels")
 async def list_kernels(sessions: SessionsDep, owner: OwnerDep, hubs: HubsDep) -> list[Kernel]:
     """List the open sessions, oldest first."""
-    return [_kernel(session, hubs) for session in sessions.all_of(owner)]
+    here = [_kernel(session, hubs) for session in sessions.all_of(owner)]
+    there = [_described(seen.record, busy=seen.busy) for seen in await sessions.elsewhere(owner)]
+    return here + there
 
 
 @router.get("/kernels/{kernel_id}", responses=_ONE)

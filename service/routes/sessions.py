@@ -88,7 +88,14 @@ async def create_session(
 @router.get("")
 async def list_sessions(sessions: SessionsDep, owner: OwnerDep, settings: SettingsDep) -> SessionList:
     """List the open sessions, oldest first."""
-    return SessionList(sessions=[_info(session, settings) for session in sessions.all_of(owner)])
+    here = [_info(session, settings) for session in sessions.all_of(owner)]
+    there = [
+        SessionInfo.of(
+            seen.record, idle_sec=settings.session_idle_sec, busy=seen.busy, execution_count=seen.cells
+        )
+        for seen in await sessions.elsewhere(owner)
+    ]
+    return SessionList(sessions=sorted((*here, *there), key=lambda session: session.created_at))
 
 
 @router.get("/{session_id}", responses=_ONE)
