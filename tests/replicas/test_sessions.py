@@ -54,7 +54,7 @@ def test_output_streams_as_it_comes(there: Session) -> None:
     """Each line when it is printed, not at the end."""
     code = "import time\nfor i in range(3):\n    print(i, flush=True); time.sleep(0.5)"
     with there.open_stream(code) as events:
-        times = [time.monotonic() for event in events if event.name == "output"]
+        times = [time.monotonic() for event in events if event.type == "output"]
     assert len(times) >= 3 and times[-1] - times[0] > 0.6
 
 
@@ -78,9 +78,9 @@ def test_code_that_runs_is_asked_and_interrupted(here: Session, there: Session) 
         said = []
         with asks.open_stream("print(input('what? '))", allow_stdin=True) as events:
             for event in events:
-                if event.name == "input_request":
+                if event.type == "input_request":
                     answers.call("POST", "/input", json={"value": "this"}).raise_for_status()
-                if event.name == "output":
+                if event.type == "output":
                     said.append(event.data["data"])
         assert "this" in "".join(said)
     cell_id = here.detach("import time; time.sleep(30)")
