@@ -64,7 +64,9 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
         app.open_paths = open_paths(settings.open_pages)
     rate = app.state.request_rate = RequestRate(settings.key_limits.requests_per_minute)
     secret = settings.replica_secret
-    signer = app.state.signer = None if secret is None else Signer(secret.get_secret_value())
+    signer = app.state.signer = (
+        None if secret is None else Signer(secret.get_secret_value(), settings.replica_lease_sec)
+    )
     app.add_middleware(Guard, keyring=keyring, rate=rate, open_pages=settings.open_pages, signer=signer)
     install_error_handlers(app)
     app.add_exception_handler(SessionElsewhere, elsewhere)

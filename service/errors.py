@@ -180,10 +180,9 @@ class SessionMoving(ServiceError):
 
     retry_after_sec = 2
 
-    def __init__(self, session_id: str) -> None:
-        super().__init__(
-            f"Session '{session_id}' is moving to another replica of the service; try again soon"
-        )
+    def __init__(self, session_id: str | None = None) -> None:
+        which = "The session" if session_id is None else f"Session '{session_id}'"
+        super().__init__(f"{which} is moving to another replica of the service; try again soon")
         self.session_id = session_id
 
 

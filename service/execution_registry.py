@@ -1,6 +1,6 @@
 """The registry's executions: what ran when, how it ended and what it took."""
 
-from sqlalchemy import insert, select, tuple_
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from service.cursor import read_cursor
@@ -9,19 +9,18 @@ from service.records import ExecutionRecord, Outcome
 from service.registry import Registry
 from service.tables import CellRow, ExecutionRow, SessionRow, table_of
 
-ADD_EXECUTION = insert(table_of(ExecutionRow))
-
 
 class ExecutionRegistry:
     """Executions in the database of a ``Registry``; errors as there."""
 
     def __init__(self, registry: Registry) -> None:
+        self._adding = registry.database.insert(table_of(ExecutionRow))
         self._run = registry.database.run
         self._write = registry.database.write
 
     async def add(self, execution: ExecutionRecord) -> None:
         """Remember how an execution ended."""
-        await self._write((ADD_EXECUTION, vars(execution)))
+        await self._write((self._adding, vars(execution)))
 
     async def get(self, execution_id: str, owner: str) -> ExecutionRecord | None:
         """The owner's execution of this id, also one that a crash left with no row but its cell's."""

@@ -11,9 +11,9 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack
-from typing import Final, Self
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack, suppress
+from typing import Any, Final, Self, TypeVar
 
 import aiohttp
 from fastapi import Request, Response
@@ -22,14 +22,15 @@ from starlette.background import BackgroundTask
 from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from service.errors import SessionElsewhere, SessionMoving, answer_to
+from service.errors import RegistryUnavailable, SessionElsewhere, SessionMoving, answer_to
 from service.keyring import Caller
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _CALLER: Final = "x-replica-caller"
 _SIGNATURE: Final = "x-replica-signature"
-_VALID_SEC: Final = 60
 _CONNECT_SEC: Final = 3.0
 _FRAME_BYTES: Final = 1 << 28
 _OF_THE_CONNECTION: Final = frozenset(
@@ -39,20 +40,26 @@ _OF_THE_CONNECTION: Final = frozenset(
 _OF_A_SOCKET: Final = "sec-websocket-"
 
 
+class Stale(Exception):
+    """A call that was passed on too long ago: whoever passed it on has given it up."""
+
+
 class Signer:
     """What replicas tell each other of a caller."""
 
-    def __init__(self, secret: str) -> None:
+    def __init__(self, secret: str, valid_sec: float) -> None:
+        """`valid_sec`: for how long, by two machines' clocks, a call may be on its way."""
         self._secret = secret.encode()
+        self._valid_sec = valid_sec
 
     def headers(self, caller: Caller, method: str, path: str) -> dict[str, str]:
         """The headers of a call that is passed on now."""
-        told = json.dumps([caller.owner, caller.tenant, time.time() + _VALID_SEC])
+        told = json.dumps([caller.owner, caller.tenant, time.time() + self._valid_sec])
         value = base64.urlsafe_b64encode(told.encode()).decode()
         return {_CALLER: value, _SIGNATURE: self._signature(value, method, path)}
 
     def caller(self, headers: Iterable[tuple[bytes, bytes]], method: str, path: str) -> Caller | None:
-        """Who sent a call that another replica has passed on; None if none has."""
+        """Who sent a call that another replica has passed on; None if none has. Raises `Stale`."""
         found = {name: value.decode("latin-1") for name, value in headers if name.startswith(b"x-replica-")}
         value = found.get(_CALLER.encode(), "")
         signature = found.get(_SIGNATURE.encode(), "")
@@ -60,7 +67,9 @@ class Signer:
         if not value or not hmac.compare_digest(signature.encode(), expected.encode()):
             return None
         owner, tenant, until = json.loads(base64.urlsafe_b64decode(value))
-        return Caller(owner, tenant) if time.time() < until else None
+        if time.time() > until:
+            raise Stale
+        return Caller(owner, tenant)
 
     def _signature(self, value: str, method: str, path: str) -> str:
         return hmac.new(self._secret, f"{method}\n{path}\n{value}".encode(), hashlib.sha256).hexdigest()
@@ -74,8 +83,11 @@ def is_passed_on(scope: Scope) -> bool:
 class Forwarder:
     """Use as `async with Forwarder(...)`."""
 
-    def __init__(self, signer: Signer) -> None:
+    def __init__(self, signer: Signer, is_there: Callable[[str], Awaitable[bool]], lease_sec: float) -> None:
+        """`is_there(url)` is asked of a replica that says nothing for a part of its lease."""
         self._signer = signer
+        self._is_there = is_there
+        self._look_sec = lease_sec / 2
         self._http: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
@@ -93,7 +105,7 @@ class Forwarder:
         """Have another replica answer a request; the body is read only when that one is there.
 
         Raises:
-            aiohttp.ClientError: it does not answer.
+            aiohttp.ClientError: it does not answer, and may be gone.
         """
         path = path_of(request.scope)
         headers = _passed(request.headers.raw) + list(
@@ -101,18 +113,18 @@ class Forwarder:
         )
         has_body = request.method in ("POST", "PUT", "PATCH")
         async with AsyncExitStack() as stack:
-            answer = await stack.enter_async_context(
-                self._http.request(
-                    request.method,
-                    url.rstrip("/") + path,
-                    headers=headers,
-                    data=_body(request) if has_body else None,
-                    allow_redirects=False,
-                )
+            asking = self._http.request(
+                request.method,
+                url.rstrip("/") + path,
+                headers=headers,
+                data=_body(request) if has_body else None,
+                allow_redirects=False,
             )
+            answer = await self._while_there(url, asking.__aenter__())
+            stack.push_async_callback(asking.__aexit__, None, None, None)
             close = stack.pop_all().aclose
             back = StreamingResponse(
-                _answer(answer), answer.status, background=BackgroundTask(close), media_type=None
+                self._chunks(url, answer), answer.status, background=BackgroundTask(close)
             )
             back.raw_headers = [
                 (name.lower(), value)
@@ -121,6 +133,22 @@ class Forwarder:
             ]
             return back
         raise AssertionError("unreachable")
+
+    async def _while_there(self, url: str, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for something of another replica, as long as that is alive."""
+        task = asyncio.create_task(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=self._look_sec))[0]:
+                with suppress(RegistryUnavailable):
+                    if not await self._is_there(url):
+                        raise aiohttp.ServerDisconnectedError
+            return task.result()
+        finally:
+            task.cancel()
+
+    async def _chunks(self, url: str, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        while chunk := await self._while_there(url, answer.content.readany()):
+            yield chunk
 
     async def join(self, websocket: WebSocket, url: str, caller: Caller) -> None:
         """Join a WebSocket that is not accepted yet to one of another replica.
@@ -140,6 +168,7 @@ class Forwarder:
             headers=headers,
             protocols=websocket.scope["subprotocols"],
             max_msg_size=_FRAME_BYTES,
+            heartbeat=2 * self._look_sec,
         )
         async with there as other:
             await websocket.accept(other.protocol)
@@ -184,11 +213,6 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
     async for chunk in request.stream():
         if chunk:
             yield chunk
-
-
-async def _answer(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    async for chunk in answer.content.iter_any():
-        yield chunk
 
 
 async def _out(websocket: WebSocket, other: aiohttp.ClientWebSocketResponse) -> None:

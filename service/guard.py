@@ -10,8 +10,8 @@ from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import ErrorResponse, ForeignOrigin, KeyInvalid, ServiceError, answer_to
-from service.forward import Signer, path_of
+from service.errors import ErrorResponse, ForeignOrigin, KeyInvalid, ServiceError, SessionMoving, answer_to
+from service.forward import Signer, Stale, path_of
 from service.keyring import Caller, Keyring, without_keys
 from service.limits import RequestRate
 from service.routes import page
@@ -69,7 +69,10 @@ class Guard:
     def _admit(self, scope: Scope) -> Caller:
         if self._signer is not None:
             method = scope.get("method", "GET")
-            caller = self._signer.caller(scope["headers"], method, path_of(scope))
+            try:
+                caller = self._signer.caller(scope["headers"], method, path_of(scope))
+            except Stale:
+                raise SessionMoving from None
             if caller is not None:
                 scope.setdefault("state", {})["passed_on"] = True
                 return caller

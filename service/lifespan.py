@@ -98,7 +98,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             replica = ReplicaRecord(uuid.uuid4().hex, instance_id, engine_id, settings.replica_url or "")
             replicas = Replicas(shared, replica, settings.replica_lease_sec)
             await stack.enter_async_context(replicas)
-            app.state.forwarder = await stack.enter_async_context(Forwarder(app.state.signer))
+            forwarder = Forwarder(app.state.signer, shared.is_there, settings.replica_lease_sec)
+            app.state.forwarder = await stack.enter_async_context(forwarder)
             kept = await shared.kept_containers()
         self_test = SelfTest(engine, app.state.socket)
         pool = Pool(

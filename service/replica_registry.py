@@ -72,6 +72,11 @@ class ReplicaRegistry:
         query = select(ReplicaRow.url).where(ReplicaRow.replica_id == replica_id)
         return await self._run(lambda db: db.scalar(query))
 
+    async def is_there(self, url: str) -> bool:
+        """Whether a replica that is reached there lives."""
+        query = select(ReplicaRow.replica_id).where(ReplicaRow.url == url).limit(1)
+        return await self._run(lambda db: db.scalar(query)) is not None
+
     # Who holds a session
 
     async def holder_of(self, session_id: str, owner: str) -> tuple[str | None, str | None] | None:

@@ -2,17 +2,15 @@
 
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from service.database import Change, as_record, count
-from service.execution_registry import ADD_EXECUTION
 from service.records import CellRecord, CellState, ExecutionRecord, SessionEnd, SessionRecord
 from service.registry import Registry
-from service.tables import CellRow, SessionRow, table_of
+from service.tables import CellRow, ExecutionRow, SessionRow, table_of
 from sessions.models import JsonObject
 
-_ADD_CELL = insert(table_of(CellRow))
 _CELL_DONE = (
     update(table_of(CellRow))
     .where(CellRow.cell_id == bindparam("id"))
@@ -41,6 +39,9 @@ class SessionRegistry:
     """Sessions and cells in the database of a ``Registry``; errors as there."""
 
     def __init__(self, registry: Registry) -> None:
+        self._add_cell = registry.database.insert(table_of(CellRow))
+        self._add_done = registry.database.insert(table_of(CellRow), "state", "finished_at", "result")
+        self._add_execution = registry.database.insert(table_of(ExecutionRow))
         self._run = registry.database.run
         self._write = registry.database.write
 
@@ -122,7 +123,7 @@ class SessionRegistry:
 
     async def add_cell(self, cell: CellRecord) -> None:
         """Remember a cell of a session that is known."""
-        await self._write((_ADD_CELL, asdict(cell)))
+        await self._write((self._add_cell, asdict(cell)))
 
     async def finish_cell(
         self, cell_id: str, state: CellState, finished_at: float, result: JsonObject | None
@@ -141,13 +142,13 @@ class SessionRegistry:
     async def keep_result(self, cell: CellRecord, execution: ExecutionRecord, *, is_new: bool) -> None:
         """Note that a cell is done, and the execution it was. `is_new`: it has no row yet."""
         end = {"id": cell.cell_id, "at": cell.finished_at, "answer": cell.result}
-        change: Change = (_ADD_CELL, asdict(cell)) if is_new else (_CELL_DONE, end)
-        await self._write(change, (ADD_EXECUTION, vars(execution)))
+        change: Change = (self._add_done, asdict(cell)) if is_new else (_CELL_DONE, end)
+        await self._write(change, (self._add_execution, vars(execution)))
 
     async def add_command(self, session_id: str, execution: ExecutionRecord) -> None:
         """Remember a shell command that ran in a session, which was used by that."""
         used = {"id": session_id, "at": execution.finished_at}
-        await self._write((_USED, used), (ADD_EXECUTION, vars(execution)))
+        await self._write((_USED, used), (self._add_execution, vars(execution)))
 
     async def get_cell(self, session_id: str, cell_id: str) -> CellRecord | None:
         """The cell of this id if it is one of this session's."""
