@@ -14,6 +14,7 @@
      │   ├─ SessionBusy(session_id)
      │   ├─ SessionMoving(session_id)
      │   │   └─ SessionElsewhere(session_id, url)
+     │   ├─ ReplicaLost(session_id)
      │   ├─ CellNotFound(cell_id)
      │   ├─ ExecutionNotFound(execution_id)
      │   ├─ NoInputRequest(session_id)
@@ -192,6 +193,17 @@ class SessionElsewhere(SessionMoving):
     def __init__(self, session_id: str, url: str) -> None:
         super().__init__(session_id)
         self.url = url
+
+
+class ReplicaLost(ServiceError):
+    """The replica that has the session died, or stood still, after a call was passed on to it."""
+
+    def __init__(self, session_id: str | None = None) -> None:
+        super().__init__(
+            "The replica that has the session was lost during the call: another takes the session over soon, "
+            "and its cells tell whether the code has run"
+        )
+        self.session_id = session_id
 
 
 class CellNotFound(ServiceError):
@@ -578,6 +590,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     SessionEnded: Answer(410, "session_ended", facts=_end),
     SessionBusy: Answer(409, "session_busy"),
     SessionMoving: Answer(503, "session_moving", headers=_retry_after),
+    ReplicaLost: Answer(503, "replica_lost"),
     CellNotFound: Answer(404, "cell_not_found"),
     ExecutionNotFound: Answer(404, "execution_not_found"),
     NoInputRequest: Answer(409, "no_input_request"),

@@ -22,7 +22,7 @@ from starlette.background import BackgroundTask
 from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from service.errors import RegistryUnavailable, SessionElsewhere, SessionMoving, answer_to
+from service.errors import RegistryUnavailable, ReplicaLost, SessionElsewhere, SessionMoving, answer_to
 from service.keyring import Caller
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ T = TypeVar("T")
 _CALLER: Final = "x-replica-caller"
 _SIGNATURE: Final = "x-replica-signature"
 _CONNECT_SEC: Final = 3.0
+_KEEP_SEC: Final = 2.0
 _FRAME_BYTES: Final = 1 << 28
 _OF_THE_CONNECTION: Final = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"}
@@ -92,7 +93,8 @@ class Forwarder:
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SEC)
-        connector = aiohttp.TCPConnector(limit=0)
+        # Shorter than the other end keeps them: a call must not meet one that is being closed.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SEC)
         self._http = aiohttp.ClientSession(
             timeout=timeout, connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
         )
@@ -193,7 +195,9 @@ async def elsewhere(request: Request, error: Exception) -> Response:
         return await forwarder.pass_on(request, error.url, request.scope["state"]["caller"])
     except (aiohttp.ClientError, TimeoutError) as failure:
         log.warning("the replica at %s does not answer: %s", error.url, failure)
-        return answer_to(SessionMoving(error.session_id))
+        if isinstance(failure, aiohttp.ClientConnectorError) or request.method in ("GET", "HEAD"):
+            return answer_to(SessionMoving(error.session_id))
+        return answer_to(ReplicaLost(error.session_id))
 
 
 def path_of(scope: Scope) -> str:

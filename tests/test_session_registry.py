@@ -303,7 +303,7 @@ async def test_a_session_made_before_keys_belongs_to_the_one_tenant(url: str) ->
     with engine.begin() as connection:
         command.upgrade(migrations.config_for(connection), "0002")
     values = asdict(record)
-    del values["owner"]
+    del values["owner"], values["holder"]
     engine.dispose()
     insert(url, "sessions", **values)
 

@@ -10,9 +10,11 @@ from service.dependencies import CallerDep, OwnerDep, SessionsDep
 from service.errors import (
     ForeignOrigin,
     KernelSpecNotFound,
+    ReplicaLost,
     RequestTooLarge,
     SessionBusy,
     SessionEnded,
+    SessionMoving,
     SessionNotFound,
     TooManySessions,
 )
@@ -30,9 +32,9 @@ router = APIRouter(prefix="/api", tags=["jupyter"], responses=refusals(ForeignOr
 _DEFAULT: Final = "python3"
 _SESSION: Final = "session-"
 _NAME: Final = "Python 3 (sandbox)"
-_ONE: Final = refusals(SessionNotFound)
-_START: Final = (*KERNEL, KernelSpecNotFound, SessionNotFound, TooManySessions, RequestTooLarge)
-_REPLACE: Final = (SessionNotFound, SessionBusy, EngineUnavailable, LaunchFailed, SupervisorFailed)
+_GONE: Final = (SessionNotFound, SessionMoving, ReplicaLost)
+_START: Final = (*KERNEL, KernelSpecNotFound, *_GONE, TooManySessions, RequestTooLarge)
+_REPLACE: Final = (*_GONE, SessionBusy, EngineUnavailable, LaunchFailed, SupervisorFailed)
 
 
 class KernelSpec(BaseModel):
@@ -174,20 +176,22 @@ async def list_kernels(sessions: SessionsDep, owner: OwnerDep, hubs: HubsDep) ->
     return here + there
 
 
-@router.get("/kernels/{kernel_id}", responses=_ONE)
+@router.get("/kernels/{kernel_id}", responses=refusals(*_GONE))
 async def get_kernel(session: SessionDep, hubs: HubsDep) -> Kernel:
     """Look at a session."""
     return _kernel(session, hubs)
 
 
-@router.delete("/kernels/{kernel_id}", status_code=204, responses=_ONE)
+@router.delete("/kernels/{kernel_id}", status_code=204, responses=refusals(*_GONE))
 async def delete_kernel(session: SessionDep, sessions: SessionsDep) -> None:
     """End a session."""
     await sessions.delete(session)
 
 
 @router.post(
-    "/kernels/{kernel_id}/interrupt", status_code=204, responses=refusals(SessionNotFound, SupervisorFailed)
+    "/kernels/{kernel_id}/interrupt",
+    status_code=204,
+    responses=refusals(*_GONE, SupervisorFailed),
 )
 async def interrupt_kernel(session: SessionDep) -> None:
     """Interrupt what runs, as Ctrl-C does."""

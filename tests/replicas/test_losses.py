@@ -16,6 +16,7 @@ from tests.support.session import Session, new_session, open_session
 
 pytestmark = pytest.mark.timeout(240)
 
+RETRYABLE = ("session_moving", "replica_lost", "registry_unavailable")
 TAKEN_SECONDS = 4 * LEASE_SEC + 20
 
 
@@ -46,8 +47,10 @@ def printed_soon(session: Session, code: str, seconds: float = TAKEN_SECONDS) ->
         if response is not None and response.status_code == 200:
             return response.json()["stdout"].strip(), time.monotonic() - began
         if response is not None:
-            assert problem(response)["code"] in ("session_moving", "registry_unavailable"), response.text
-            assert response.headers.get("Retry-After") or response.json()["code"] == "registry_unavailable"
+            assert problem(response)["code"] in ("session_moving", "replica_lost", "registry_unavailable"), (
+                response.text
+            )
+            assert response.headers.get("Retry-After") or response.json()["code"] != "session_moving"
         assert time.monotonic() - began < seconds, session.service.log_tail()
         time.sleep(0.2)
 
