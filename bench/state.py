@@ -2,9 +2,9 @@
 
     python -m bench.state postgresql://…/one postgresql://…/two s3://bucket/one s3://bucket/two
 
-One service has SQLite and a disk, one has PostgreSQL and an object storage, and two replicas share the latter. They
-are asked in turn, so that what disturbs one disturbs all. The databases must be empty, and the storage is where
-`AWS_*` say.
+One service has SQLite and a disk, one has PostgreSQL and an object storage, and two replicas share the latter.
+They are asked in turn, so that what disturbs one disturbs all. The databases must be empty, and the storage is
+where `AWS_*` say.
 """
 
 import argparse
@@ -94,10 +94,8 @@ def measure(engine: Engine, databases: list[str], storages: list[str]) -> list[l
             "SQLite and a disk": lambda _: (here, here),
             "PostgreSQL and S3": lambda _: (there, there),
             "one replica of two": lambda _: (first, first),
-            "two replicas, each its own": lambda number: (first, first) if number % 2 else (second, second),
-            "two replicas, each the other's": lambda number: (
-                (first, second) if number % 2 else (second, first)
-            ),
+            "two replicas, each its own": lambda number: (pair[number % 2], pair[number % 2]),
+            "two replicas, each the other's": lambda number: (pair[number % 2], pair[1 - number % 2]),
         }
         callers = {name: [_Caller(*of(number)) for number in range(_CALLERS)] for name, of in ways.items()}
         rates: dict[str, list[float]] = {name: [] for name in ways}
