@@ -35,7 +35,7 @@ _CONNECT_SEC: Final = 3.0
 _KEEP_SEC: Final = 2.0
 _FRAME_BYTES: Final = 1 << 28
 _OF_THE_CONNECTION: Final = frozenset(
-    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"}
+    {"connection", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"}
     | {"transfer-encoding", "upgrade", _CALLER, _SIGNATURE}
 )
 _OF_A_SOCKET: Final = "sec-websocket-"

@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from service.errors import MigrationFailed, MigrationsMissing, RegistryTooNew
@@ -28,7 +28,12 @@ FOLDER = Path(__file__).resolve().parent.parent / "alembic"
 _TRIES = 5
 _PAUSE_SEC = 0.3
 
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('code-interpreter migrations'))")
+_LOCK = (
+    # A large table takes as long as it takes, and so does another's migration.
+    "SET LOCAL statement_timeout = 0",
+    "SET LOCAL lock_timeout = 0",
+    "SELECT pg_advisory_xact_lock(hashtext('code-interpreter migrations'))",
+)
 
 # alembic.context is a global of that library: two upgrades in one process take turns.
 _ALEMBIC = threading.Lock()
@@ -97,7 +102,8 @@ def look(engine: Engine) -> Schema | None:
 def _upgrade(connection: Connection) -> None:
     _check_pages(connection)
     if connection.dialect.name == "postgresql":
-        connection.execute(_LOCK)
+        for statement in _LOCK:
+            connection.exec_driver_sql(statement)
     config = config_for(connection)
     before = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}

@@ -61,6 +61,8 @@ class Sessions:
         self._replicas = replicas
         self._open: dict[str, Session] = {}
         self._resuming: dict[str, asyncio.Task[None]] = {}
+        self._to_resume: dict[str, SessionRecord] = {}
+        """What this replica holds and could not take up yet."""
         self._creating: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -329,16 +331,33 @@ class Sessions:
         """Take up sessions that this replica holds now; calls for them wait."""
         for record in records:
             session_id = record.session_id
-            task = self._resuming[session_id] = asyncio.create_task(self._resume(record))
+            self._to_resume[session_id] = record
+            task = self._resuming[session_id] = asyncio.create_task(self._resume_held(record))
             task.add_done_callback(partial(self._resumed, session_id))
 
     def _resumed(self, session_id: str, _: asyncio.Task[None]) -> None:
         self._resuming.pop(session_id, None)
 
+    async def _resume_held(self, record: SessionRecord) -> None:
+        try:
+            await self._resume(record)
+        except Exception as error:
+            # Such as a database that is gone just now: another try is made.
+            log.warning("session %s is not taken up yet: %s", record.session_id, error)
+            session = self._open.pop(record.session_id, None)
+            if session is not None:
+                await session.close(SessionMoving(record.session_id))
+                await self._pool.release(session.sandbox)
+        else:
+            self._to_resume.pop(record.session_id, None)
+
     async def _take_up(self, replicas: Replicas) -> None:
         """Take what nobody holds, again and again, and end what nobody will take any more."""
         while True:
             try:
+                if replicas.is_sure:
+                    again = [r for r in self._to_resume.values() if r.session_id not in self._resuming]
+                    self._resume_soon(again)
                 self._resume_soon(await replicas.take())
                 lease_sec = self._settings.session_lease_sec
                 for reason, session_ids in (await replicas.overdue(lease_sec)).items():
@@ -350,6 +369,8 @@ class Sessions:
 
     async def _let_go(self) -> None:
         """Other replicas may have these sessions by now."""
+        self._to_resume.clear()
+        await asyncio.gather(*self._resuming.values(), return_exceptions=True)
         sessions, self._open = list(self._open.values()), {}
         for session in sessions:
             await session.close(SessionMoving(session.session_id))
