@@ -2,9 +2,9 @@
 
     python -m bench.state postgresql://…/one postgresql://…/two s3://bucket/one s3://bucket/two
 
-One service has SQLite and a disk, one has PostgreSQL and an object storage, and two replicas share such a pair.
-All are asked in turn, so that what disturbs one disturbs all. The databases must be empty; `AWS_*` say where the
-storage is.
+One service has SQLite and a disk, one has PostgreSQL and an object storage, and two replicas share such a
+pair. All are asked in turn, so that what disturbs one disturbs all. The databases must be empty; `AWS_*` say
+where the storage is.
 """
 
 import argparse

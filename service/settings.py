@@ -170,7 +170,8 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(
         None,
-        description="SQLAlchemy URL of the registry; unset means `registry.sqlite3` in `FILE_STORAGE_DIR`.",
+        description="URL of the registry, `sqlite:///…` or `postgresql://…`, see scale.md; unset means "
+        "`registry.sqlite3` in `FILE_STORAGE_DIR`.",
     )
 
     # Replicas

@@ -55,6 +55,7 @@ def new_group(
             "POOL_SIZE": 1,
             "MAX_EXEC_TIMEOUT_MS": 60_000,
             "CPU_TIME_LIMIT_SEC": 30,
+            "MAX_FILE_SIZE_MB": 128,
             **settings,
         }
         return Group(open_service, shared)

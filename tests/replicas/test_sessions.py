@@ -106,6 +106,31 @@ def test_files_go_both_ways(here: Session, there: Session, replicas: tuple[Servi
     assert replicas[0].api.http.get(f"/v1/files/{made['file_id']}").status_code == 404
 
 
+def test_memory_stays_flat_while_files_stream(replicas: tuple[Service, Service]) -> None:
+    """A file into the object storage and out of it is in memory in parts, never whole."""
+    service, size = replicas[0], 100 << 20
+    service.api.download(service.api.upload(bytes(12 << 20)))
+    before = service.resident_kb()
+
+    def body() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        for _ in range(size >> 20):
+            yield bytes(1 << 20)
+        yield b"\r\n--b--\r\n"
+
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    file_id = service.api.http.post("/v1/files", content=body(), headers=headers).json()["file_id"]
+    most = service.resident_kb()
+    received = 0
+    with service.api.http.stream("GET", f"/v1/files/{file_id}") as download:
+        for chunk in download.iter_raw():
+            received += len(chunk)
+        most = max(most, service.resident_kb())
+    assert received == size
+    assert most - before < 64 << 10
+    assert service.api.http.delete(f"/v1/files/{file_id}").status_code == 204
+
+
 def test_both_list_all_sessions(here: Session, replicas: tuple[Service, Service]) -> None:
     """In the API, and as kernels."""
     with new_session(replicas[1]) as other:
