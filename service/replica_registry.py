@@ -110,7 +110,8 @@ class ReplicaRegistry:
 
         def change(db: Session) -> list[SessionRecord]:
             # Who is gone by now must not come to hold anything.
-            if db.get(ReplicaRow, replica.replica_id, with_for_update={"read": True, "key_share": True}) is None:
+            lock = {"read": True, "key_share": True}
+            if db.get(ReplicaRow, replica.replica_id, with_for_update=lock) is None:
                 return []
             rows = db.scalars(query).all()
             for row in rows:
