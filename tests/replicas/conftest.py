@@ -67,7 +67,9 @@ def new_group(
 def group(new_group: Callable[..., Group]) -> Iterator[Group]:
     """Two that stay up."""
     made = new_group()
-    made.start()
-    made.start()
-    yield made
-    made.finish()
+    try:
+        made.start()
+        made.start()
+        yield made
+    finally:
+        made.finish()

@@ -24,10 +24,12 @@ TAKEN_SECONDS = 4 * LEASE_SEC + 20
 def group(new_group: Callable[..., Group]) -> Iterator[Group]:
     """Two, to which much happens; each test leaves both up."""
     made = new_group(REPLICA_LEASE_SEC=LEASE_SEC)
-    made.start()
-    made.start()
-    yield made
-    made.finish()
+    try:
+        made.start()
+        made.start()
+        yield made
+    finally:
+        made.finish()
 
 
 @pytest.fixture
