@@ -62,6 +62,8 @@ class Service:
             "PYTHON_EXECUTOR_DOCKER_IMAGE": self._engine.image,
             **self._settings,
         }
+        if "REPLICA_SECRET" in environment:
+            environment["REPLICA_URL"] = f"http://127.0.0.1:{port}"
         self.started = time.perf_counter()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(

@@ -10,7 +10,8 @@ from starlette.routing import Route, WebSocketRoute
 import service
 from service.api_document import DESCRIPTION, TAGS, Application
 from service.body_limit import BodyLimit
-from service.errors import install_error_handlers
+from service.errors import SessionElsewhere, install_error_handlers
+from service.forward import Signer, elsewhere
 from service.guard import Guard, open_paths
 from service.keyring import Keyring
 from service.limits import RequestRate
@@ -65,6 +66,11 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
         keyring = Keyring(settings.given_keys, settings.api_keys_file)
         app.open_paths = open_paths(settings.open_pages)
     rate = app.state.request_rate = RequestRate(settings.key_limits.requests_per_minute)
-    app.add_middleware(Guard, keyring=keyring, rate=rate, open_pages=settings.open_pages)
+    secret = settings.replica_secret
+    signer = app.state.signer = (
+        None if secret is None else Signer(secret.get_secret_value(), settings.replica_lease_sec)
+    )
+    app.add_middleware(Guard, keyring=keyring, rate=rate, open_pages=settings.open_pages, signer=signer)
     install_error_handlers(app)
+    app.add_exception_handler(SessionElsewhere, elsewhere)
     return app

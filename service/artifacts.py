@@ -1,43 +1,28 @@
-"""The bytes of stored files: uploads, and what executions made.
+"""Stored files: uploads, and what executions made.
 
-A file is written under ``incoming/``, synced, renamed to ``files/<file_id>`` and only then
-registered: a row always has its bytes, and what a crash leaves behind has no row and is swept.
+The bytes are in a storage (`service.storage`) and the rest in the registry. A file is published there whole
+and only then registered: a row always has its bytes, and what a crash leaves behind has no row and is swept.
 """
 
 import asyncio
-import logging
-import os
-import re
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from io import FileIO
-from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 from service import clock
-from service.drafts import Draft
-from service.errors import FileNotFound, FileTooLarge, StorageFailed, StorageUnavailable
+from service.errors import FileNotFound, FileTooLarge
 from service.limits import StorageQuota
 from service.media_types import guess_media_type
 from service.records import FileOrigin, FilePage, StoredFile
 from service.registry import Registry
 from service.settle import settle
+from service.storage import FILE_ID, Content, Draft, Storage
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-_FILE_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-
-# A block goes to the disk in one step on a thread: most files are a single one.
+# A block is stored in one step: most files are a single one.
 _WRITE_BLOCK = 1024 * 1024
-_READ_BLOCK = 256 * 1024
-_DISK_THREADS = 4
 
-# How long what no row knows stays on disk: another process may be about to register it.
+# How long what no row knows is kept: another process may be about to register it.
 _GRACE_SEC = 15 * 60
 
 
@@ -47,9 +32,9 @@ class Swept:
 
     expired: int
     orphans: int
-    """On disk, but in no row."""
+    """Stored, but in no row."""
     unfinished: int
-    """Left in ``incoming/`` by a process that died."""
+    """Drafts, left by a process that died."""
     lost: int
     """Rows whose bytes were gone."""
 
@@ -57,10 +42,9 @@ class Swept:
 class OpenFile:
     """A stored file, open for reading: deleting it meanwhile does not hurt. Close it after use."""
 
-    def __init__(self, stored: StoredFile, file: FileIO, store: "FileStore") -> None:
+    def __init__(self, stored: StoredFile, content: Content) -> None:
         self.stored = stored
-        self._file = file
-        self._store = store
+        self._content = content
 
     def __enter__(self) -> Self:
         return self
@@ -70,26 +54,20 @@ class OpenFile:
 
     def close(self) -> None:
         """Let go of the file; a second call does nothing."""
-        self._file.close()
+        self._content.close()
 
     async def chunks(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The bytes from ``start`` up to, not including, ``end`` (None: all)."""
-        end = self.stored.size_bytes if end is None else end
-        while start < end:
-            wanted = min(_READ_BLOCK, end - start)
-            chunk = await self._store.on_thread(partial(self._read, wanted, start))
-            if not chunk:
-                raise OSError(f"file {self.stored.file_id} is shorter than its row says")
+        left = (self.stored.size_bytes if end is None else end) - start
+        async for chunk in self._content.chunks(start, start + left):
+            left -= len(chunk)
             yield chunk
-            start += len(chunk)
-
-    def _read(self, size: int, offset: int) -> bytes:
-        # What was to be sent may have nobody left to send it to, who has closed it.
-        return b"" if self._file.closed else os.pread(self._file.fileno(), size, offset)
+        if left:
+            raise OSError(f"file {self.stored.file_id} is shorter than its row says")
 
 
 class FileStore:
-    """Files in one folder, with their names and dates in the registry.
+    """Files in a storage, with their names and dates in the registry.
 
     ``max_bytes`` is the most a file may have. ``ttl_sec`` is the seconds a file is kept; None or
     0 keeps it until it is deleted. Each file has an owner, and nobody else gets it; ``quota`` bounds
@@ -98,33 +76,23 @@ class FileStore:
 
     def __init__(
         self,
-        root: Path,
+        storage: Storage,
         registry: Registry,
         max_bytes: int,
         ttl_sec: int | None,
         quota: StorageQuota | None = None,
+        *,
+        is_shared: bool = False,
     ) -> None:
+        """``is_shared``: other services store there, too, and register in the same registry."""
         self.max_bytes = max_bytes
-        self._root = root
-        self._files = root / "files"
-        self._incoming = root / "incoming"
+        self.storage = storage
         self._registry = registry
         self._ttl_sec = ttl_sec
         self._quota = quota or StorageQuota()
+        self._is_shared = is_shared
         self._stored_files = self._stored_bytes = 0
         self._being_saved: set[str] = set()
-        self._threads = ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="files")
-
-    def prepare(self) -> None:
-        """Make the folders. Raises ``StorageUnavailable``."""
-        try:
-            for folder in (self._root, self._files, self._incoming):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            trial = self._incoming / str(uuid.uuid4())
-            trial.touch(mode=0o600)
-            trial.unlink()
-        except OSError as error:
-            raise StorageUnavailable(self._root, error.strerror or str(error)) from error
 
     async def count_stored(self) -> None:
         """Begin to count from what is there, once before the first file."""
@@ -136,15 +104,6 @@ class FileStore:
     def stored(self) -> tuple[int, int]:
         """How many files there are, and their bytes, all owners' together."""
         return self._stored_files, self._stored_bytes
-
-    def any(self) -> bool:
-        """Whether any file is stored, known to the registry or not."""
-        with os.scandir(self._files) as entries:
-            return any(_FILE_ID.fullmatch(entry.name) for entry in entries)
-
-    def close(self) -> None:
-        """Let go of the threads; what they are doing is finished first."""
-        self._threads.shutdown()
 
     async def save(
         self,
@@ -165,17 +124,19 @@ class FileStore:
         Raises:
             FileTooLarge: there are more than ``max_bytes`` bytes.
             StorageQuotaExceeded: the owner may not store so much.
-            StorageFull: the disk takes no more.
-            StorageFailed: the disk fails.
+            StorageFull: the storage takes no more.
+            StorageFailed: the storage fails.
             RegistryUnavailable: the file could not be registered.
         """
         file_id = str(uuid.uuid4())
-        draft = Draft(self._incoming / file_id)
+        draft = self.storage.draft(file_id, filename)
+        if self._is_shared and self._quota.is_limited:
+            self._quota.load_one(owner, *await self._registry.stored_by(owner))
         self._being_saved.add(file_id)
         try:
             with self._quota.new_file(owner) as count:
                 rest = await self._write(draft, chunks, count)
-                await self.on_thread(partial(draft.publish, rest, self.path(file_id)))
+                await draft.publish(rest)
                 created_at = clock.now()
                 stored = StoredFile(
                     file_id=file_id,
@@ -194,16 +155,14 @@ class FileStore:
                 self._stored_bytes += stored.size_bytes
                 return stored
         except BaseException:
-            # Done in place: who has been cancelled cannot wait for a thread.
             draft.discard()
-            _unlink(self._files, {file_id})
             raise
         finally:
             self._being_saved.discard(file_id)
 
     async def get(self, file_id: str, owner: str) -> StoredFile:
         """The owner's file of this id. Raises ``FileNotFound``, also once it has expired."""
-        if not _FILE_ID.fullmatch(file_id):
+        if not FILE_ID.fullmatch(file_id):
             raise FileNotFound(file_id)
         stored = await self._registry.get_file(file_id, owner)
         if stored.expires_at is not None and stored.expires_at <= clock.now():
@@ -215,15 +174,19 @@ class FileStore:
         return await self._registry.list_files(owner, limit, after, now=clock.now())
 
     async def open(self, file_id: str, owner: str) -> OpenFile:
-        """Open a file of the owner's for reading. Raises ``FileNotFound``."""
+        """Open a file of the owner's for reading. Raises ``FileNotFound`` or ``StorageFailed``."""
         stored = await self.get(file_id, owner)
         try:
-            file = await self.on_thread(partial(FileIO, self.path(file_id)))
+            return OpenFile(stored, await self.storage.open(file_id))
         except FileNotFoundError:
             raise FileNotFound(file_id) from None
-        except OSError as error:
-            raise StorageFailed(error.strerror or str(error)) from error
-        return OpenFile(stored, file, self)
+
+    async def link(self, file_id: str, owner: str) -> str | None:
+        """Where to download a file of the owner's from; None: from here. Raises ``FileNotFound``."""
+        if not self.storage.gives_links:
+            return None
+        stored = await self.get(file_id, owner)
+        return await self.storage.link(stored.file_id)
 
     async def delete(self, file_id: str, owner: str) -> bool:
         """Delete a file of the owner's; False if there is none of this id, or it has expired."""
@@ -233,35 +196,25 @@ class FileStore:
             return False
         return await self._remove(file_id)
 
-    def path(self, file_id: str) -> Path:
-        """Where the bytes of a file are. ``file_id`` must be one that the store gave out."""
-        assert _FILE_ID.fullmatch(file_id)
-        return self._files / file_id
-
-    async def sweep(self, now: float) -> Swept:
-        """Remove files that have expired at ``now``, and whatever crashes left behind."""
+    async def sweep(self, now: float, *, thorough: bool = True) -> Swept:
+        """Remove files that have expired at ``now`` and, for which all are listed, what crashes left."""
         expired = await self._registry.expired_files(now)
         for file_id in expired:
             await self._remove(file_id)
 
+        if not thorough:
+            return Swept(len(expired), 0, 0, 0)
         # In this order, a file saved or deleted meanwhile looks neither lost nor an orphan.
         registered = await self._registry.all_file_ids()
-        present = await self.on_thread(partial(_ids_and_dates, self._files))
+        present = await self.storage.dates()
         lost = [file_id for file_id in registered - present.keys() if await self._forget(file_id)]
 
         old = {file_id for file_id, date in present.items() if date < now - _GRACE_SEC}
         candidates = old - registered - self._being_saved
         orphans = candidates - await self._registry.known(candidates)
-        dates = await self.on_thread(partial(_ids_and_dates, self._incoming))
-        unfinished = {file_id for file_id, date in dates.items() if date < now - _GRACE_SEC}
-        unfinished -= self._being_saved
-        await self.on_thread(partial(_unlink, self._files, orphans))
-        await self.on_thread(partial(_unlink, self._incoming, unfinished))
-        return Swept(len(expired), len(orphans), len(unfinished), len(lost))
-
-    async def on_thread(self, work: Callable[[], T]) -> T:
-        """Do ``work`` on a thread for the disk. Who is cancelled still waits until it is done."""
-        return await settle(asyncio.get_running_loop().run_in_executor(self._threads, work))
+        await self.storage.remove(orphans)
+        unfinished = await self.storage.remove_unfinished(now - _GRACE_SEC, self._being_saved)
+        return Swept(len(expired), len(orphans), unfinished, len(lost))
 
     async def _write(
         self, draft: Draft, chunks: AsyncIterable[bytes], count: Callable[[int], None]
@@ -277,7 +230,7 @@ class FileStore:
             count(len(chunk))
             block.append(chunk)
             if held >= _WRITE_BLOCK:
-                await self.on_thread(partial(draft.write, block))
+                await draft.write(block)
                 block, held = [], 0
         return block
 
@@ -291,7 +244,7 @@ class FileStore:
     async def _remove(self, file_id: str) -> bool:
         """Row first, so that nobody is given a row without bytes."""
         known = await self._forget(file_id)
-        await self.on_thread(partial(_unlink, self._files, {file_id}))
+        await self.storage.remove({file_id})
         return known
 
     async def _forget(self, file_id: str) -> bool:
@@ -301,25 +254,3 @@ class FileStore:
             self._stored_files -= 1
             self._stored_bytes -= stored.size_bytes
         return stored is not None
-
-
-def _ids_and_dates(folder: Path) -> dict[str, float]:
-    """Files of a folder that are named by an id, with when they were last written."""
-    dates: dict[str, float] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if _FILE_ID.fullmatch(entry.name):
-                try:
-                    dates[entry.name] = entry.stat(follow_symlinks=False).st_mtime
-                except FileNotFoundError:
-                    continue
-    return dates
-
-
-def _unlink(folder: Path, file_ids: set[str]) -> None:
-    for file_id in file_ids:
-        try:
-            (folder / file_id).unlink(missing_ok=True)
-        except OSError as error:
-            # Without a row it is nobody's: the next sweep tries again.
-            log.warning("cannot remove %s: %s", folder / file_id, error.strerror)

@@ -69,7 +69,16 @@ def back_up(settings: Settings, folder: Path) -> Backup:
     """
     registry = file_of(make_engine(settings.registry_url))
     if registry is None:
-        reason = "the registry is not in SQLite; copy DATABASE_URL with that database's own tool, then files/"
+        reason = (
+            "the registry is not in SQLite; copy DATABASE_URL with that database's own tool, such as "
+            "pg_dump, and then the stored files, which never change"
+        )
+        raise BackupFailed(folder, reason)
+    if settings.file_storage_url is not None:
+        reason = (
+            "the stored files are in an object storage; copy the registry's file with `sqlite3 FILE "
+            ".backup COPY`, and then the objects with that storage's own tool, such as `aws s3 sync`"
+        )
         raise BackupFailed(folder, reason)
     if not registry.is_file():
         raise BackupFailed(folder, f"there is no registry at {registry}")

@@ -2,20 +2,38 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import CursorResult, Engine, Insert, Result, Update, create_engine, event, inspect
+from sqlalchemy import (
+    URL,
+    Connection,
+    CursorResult,
+    Engine,
+    Insert,
+    Result,
+    Table,
+    Update,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import NullPool
 
 from service import migrations
-from service.errors import MigrationFailed, RegistryUnavailable, StorageFull
+from service.errors import MigrationFailed, RegistryUnavailable, StartError, StorageFull
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -28,6 +46,27 @@ Change = tuple[Insert | Update, dict[str, Any]]
 
 _BUSY_TIMEOUT_MS = 5000
 
+_CONNECTIONS = 4
+"""To a database that serves several at once: one for each thread."""
+_POSTGRESQL = "postgresql"
+_DRIVER = "postgresql+psycopg"
+_PATIENCE_SEC = 10
+"""How long a PostgreSQL that does not answer is waited for. Then it counts as gone."""
+_POSTGRESQL_OPTIONS = {
+    "connect_timeout": 5,
+    "keepalives_idle": _PATIENCE_SEC,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 1000 * _PATIENCE_SEC,
+    "options": f"-c statement_timeout={1000 * _PATIENCE_SEC} -c lock_timeout={1000 * _PATIENCE_SEC}",
+    "application_name": "code-interpreter",
+}
+_DISK_FULL = "53100"
+_HELD = "code-interpreter service"
+_HOLD_SEC = 20.0
+"""How long a service that is stopping may still hold it."""
+_POLL_SEC = 0.2
+
 
 class Database:
     """An engine and the threads that wait for it."""
@@ -36,7 +75,7 @@ class Database:
         """``url`` is SQLAlchemy's. Raises ``MigrationFailed`` when it makes no sense."""
         self._engine = make_engine(url)
         # SQLite has one writer at a time: a second thread would only wait, and wake up late.
-        threads = 1 if self._engine.dialect.name == "sqlite" else 4
+        threads = 1 if self._engine.dialect.name == "sqlite" else _CONNECTIONS
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="registry")
 
     @property
@@ -51,13 +90,48 @@ class Database:
             try:
                 return bool(inspect(self._engine).get_table_names())
             except DBAPIError as error:
-                raise MigrationFailed(str(error.orig)) from error
+                raise MigrationFailed(reason_of(error)) from error
 
         return await self._on_thread(look)
 
     async def migrate(self) -> None:
         """Bring the schema up to date; errors as ``migrations.upgrade``."""
         await self._on_thread(lambda: migrations.upgrade(self._engine))
+
+    @asynccontextmanager
+    async def hold(self, in_use: StartError, *, shared: bool) -> AsyncIterator[None]:
+        """Be the only service on a PostgreSQL until the block ends, or one of those that share it.
+
+        Raises ``in_use`` if another goes on holding it otherwise, ``MigrationFailed`` if it is not there.
+        """
+        if self._engine.dialect.name != _POSTGRESQL:
+            yield
+            return
+        connection = await self._on_thread(self._connect_to_hold)
+        try:
+            lock = text(f"SELECT pg_try_advisory_lock{'_shared' if shared else ''}(hashtext('{_HELD}'))")
+            deadline = time.monotonic() + _HOLD_SEC
+            while not await self._on_thread(lambda: connection.execute(lock).scalar()):
+                if time.monotonic() > deadline:
+                    raise in_use
+                await asyncio.sleep(_POLL_SEC)
+            yield
+        finally:
+            with suppress(DBAPIError):
+                await self._on_thread(connection.close)
+
+    def _connect_to_hold(self) -> Connection:
+        """A connection of its own: what it holds ends with it."""
+        engine = create_engine(
+            self._engine.url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args={"connect_timeout": _POSTGRESQL_OPTIONS["connect_timeout"]},
+        )
+        try:
+            return engine.connect()
+        except DBAPIError as error:
+            raise MigrationFailed(reason_of(error)) from error
 
     async def close(self) -> None:
         """Finish what is under way and let go of the database."""
@@ -94,6 +168,20 @@ class Database:
 
         await self._on_thread(transaction)
 
+    def insert(self, table: Table, *replaced: str) -> Insert:
+        """An INSERT for `write`.
+
+        Where several services share the database another may have been quicker: then the row stays
+        as it is, but for the columns that are to be ``replaced``.
+        """
+        if self._engine.dialect.name != _POSTGRESQL:
+            return insert(table)
+        statement = postgresql.insert(table)
+        if not replaced:
+            return statement.on_conflict_do_nothing()
+        values = {name: statement.excluded[name] for name in replaced}
+        return statement.on_conflict_do_update(index_elements=table.primary_key.columns, set_=values)
+
     async def _on_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
@@ -112,14 +200,37 @@ def as_record(record_type: type[R], row: DeclarativeBase) -> R:
 def make_engine(url: str) -> Engine:
     """An engine for SQLAlchemy's ``url``; it connects later. Raises ``MigrationFailed``."""
     try:
+        parsed = make_url(url)
         # Its errors are logged, and parameters are what callers have sent.
-        engine = create_engine(url, hide_parameters=True)
+        if parsed.get_backend_name() in (_POSTGRESQL, "postgres"):
+            engine = _postgresql(parsed)
+        else:
+            engine = create_engine(parsed, hide_parameters=True)
     except (ArgumentError, ImportError, ValueError) as error:
         raise MigrationFailed(str(error)) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    """An engine whose connections are looked at before use: the server may have been started anew."""
+    if "+" not in url.drivername:
+        url = url.set(drivername=_DRIVER)
+    if url.drivername != _DRIVER:
+        raise ValueError(f"the driver of {_DRIVER}:// is the only one for PostgreSQL here")
+    try:
+        return create_engine(
+            url,
+            hide_parameters=True,
+            connect_args=_POSTGRESQL_OPTIONS | dict(url.query),
+            pool_size=_CONNECTIONS,
+            max_overflow=0,
+            pool_pre_ping=True,
+        )
+    except ImportError:
+        raise ImportError("psycopg is not installed: pip install 'code-interpreter[postgresql]'") from None
 
 
 def reading_engine(url: str) -> Engine:
@@ -137,6 +248,29 @@ def reading_engine(url: str) -> Engine:
         )
 
     return create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
+
+def look_at_server(url: str) -> str | None:
+    """What a database server is, and how far; None for SQLite. Raises ``MigrationFailed``."""
+    engine = make_engine(url)
+    if engine.dialect.name == "sqlite":
+        return None
+    try:
+        with engine.connect() as connection:
+            began = time.monotonic()
+            connection.execute(select(1)).scalar()
+            took_ms = 1000 * (time.monotonic() - began)
+            version = ".".join(map(str, engine.dialect.server_version_info or ()))
+    except DBAPIError as error:
+        raise MigrationFailed(reason_of(error)) from error
+    finally:
+        engine.dispose()
+    return f"{engine.dialect.name} {version}, which answers in {took_ms:.1f} ms"
+
+
+def reason_of(error: SQLAlchemyError) -> str:
+    """What the database or its driver says, in one line."""
+    return " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
 
 
 def file_of(engine: Engine) -> Path | None:
@@ -169,7 +303,9 @@ def _database_errors() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-        if getattr(getattr(error, "orig", None), "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        reason = reason_of(error)
+        cause = getattr(error, "orig", None)
+        is_full = getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        if is_full or getattr(cause, "sqlstate", None) == _DISK_FULL:
             raise StorageFull(reason) from error
         raise RegistryUnavailable(reason) from error

@@ -12,6 +12,9 @@
      │   ├─ SessionNotFound(session_id)
      │   ├─ SessionEnded(session_id, reason, ended_at)
      │   ├─ SessionBusy(session_id)
+     │   ├─ SessionMoving(session_id)
+     │   │   └─ SessionElsewhere(session_id, url)
+     │   ├─ ReplicaLost(session_id)
      │   ├─ CellNotFound(cell_id)
      │   ├─ ExecutionNotFound(execution_id)
      │   ├─ NoInputRequest(session_id)
@@ -34,8 +37,12 @@
      │   ├─ AddressUnavailable(host, port, reason)
      │   ├─ StorageUnavailable(folder, reason)
      │   ├─ StorageInUse(folder)
-     │   ├─ RegistryInUse(file)
-     │   ├─ RegistryMissing(folder)
+     │   ├─ RegistryInUse(place)
+     │   ├─ InstanceInUse(instance_id)
+     │   ├─ RegistryMissing(place)
+     │   ├─ ObjectStorageMissing()
+     │   ├─ ObjectStorageUnavailable(url, reason)
+     │   ├─ ObjectStorageTaken(url)
      │   ├─ MigrationsMissing(folder)
      │   ├─ MigrationFailed(reason)
      │   ├─ RegistryTooNew(revision)
@@ -167,6 +174,36 @@ class SessionBusy(ServiceError):
 
     def __init__(self, session_id: str) -> None:
         super().__init__(f"Session '{session_id}' is busy; try again when its running code has ended")
+        self.session_id = session_id
+
+
+class SessionMoving(ServiceError):
+    """The replica that had the session is gone or does not answer, and no other has it yet."""
+
+    retry_after_sec = 2
+
+    def __init__(self, session_id: str | None = None) -> None:
+        which = "The session" if session_id is None else f"Session '{session_id}'"
+        super().__init__(f"{which} is moving to another replica of the service; try again soon")
+        self.session_id = session_id
+
+
+class SessionElsewhere(SessionMoving):
+    """Another replica has the session, which is reached at ``url``: the call is to be passed on to it."""
+
+    def __init__(self, session_id: str, url: str) -> None:
+        super().__init__(session_id)
+        self.url = url
+
+
+class ReplicaLost(ServiceError):
+    """The replica that has the session died, or stood still, after a call was passed on to it."""
+
+    def __init__(self, session_id: str | None = None) -> None:
+        super().__init__(
+            "The replica that has the session was lost during the call: another takes the session over soon, "
+            "and its cells tell whether the code has run"
+        )
         self.session_id = session_id
 
 
@@ -354,24 +391,68 @@ class StorageInUse(StartError):
 
 
 class RegistryInUse(StartError):
-    """Another service works with this registry, from another folder."""
+    """Another service works with this registry, and the two are not replicas."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, place: object) -> None:
         super().__init__(
-            f"Another service uses the registry {file}; stop it, or give this one a DATABASE_URL of its own."
+            f"Another service uses the registry {place}; stop it, give this one a DATABASE_URL of its own, "
+            "or set REPLICA_URL for both (PostgreSQL only)."
         )
-        self.file = file
+        self.place = place
+
+
+class InstanceInUse(StartError):
+    """Another replica has this instance id, and would have its containers removed by this one."""
+
+    def __init__(self, instance_id: str) -> None:
+        super().__init__(
+            f"Another replica runs as INSTANCE_ID={instance_id}; stop it, or give this one a name of its own."
+        )
+        self.instance_id = instance_id
 
 
 class RegistryMissing(StartError):
-    """The folder has stored files, of which the registry knows nothing: it is not the one they are in."""
+    """There are stored files, of which the registry knows nothing: it is not the one they are in."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, place: str) -> None:
         super().__init__(
-            f"{folder} has stored files, but their registry is missing or empty: put it back where "
-            "DATABASE_URL says, or give the service an empty FILE_STORAGE_DIR."
+            f"{place} has stored files, but their registry is missing or empty: put it back where "
+            "DATABASE_URL says, or give the service an empty FILE_STORAGE_DIR or FILE_STORAGE_URL."
         )
-        self.folder = folder
+        self.place = place
+
+
+class ObjectStorageMissing(StartError):
+    """Files are to be in an object storage, but the library for that is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "FILE_STORAGE_URL is set, but obstore is not installed: pip install 'code-interpreter[s3]'."
+        )
+
+
+class ObjectStorageUnavailable(StartError):
+    """The object storage cannot be reached, or does not let the service write."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            f"Cannot store files in {url}: {reason}. See FILE_STORAGE_URL, AWS_ENDPOINT_URL and the other "
+            "AWS_* variables."
+        )
+        self.url = url
+        self.reason = reason
+
+
+class ObjectStorageTaken(StartError):
+    """The files there are another registry's, whose service would be robbed by this one's sweeps."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"The files in {url} are another registry's: set DATABASE_URL to that one, or give this service "
+            "a FILE_STORAGE_URL of its own. If that registry is gone for good, remove the object `registry` "
+            "there."
+        )
+        self.url = url
 
 
 class MigrationsMissing(StartError):
@@ -467,7 +548,7 @@ def _no_headers(_: Any) -> dict[str, str]:
 
 
 def _retry_after(error: Exception) -> dict[str, str]:
-    assert isinstance(error, NoCapacity | TooManyRequests)
+    assert isinstance(error, NoCapacity | TooManyRequests | SessionMoving)
     return {"Retry-After": str(math.ceil(error.retry_after_sec))}
 
 
@@ -517,6 +598,8 @@ ANSWERS: dict[type[Exception], Answer] = {
     SessionNotFound: Answer(404, "session_not_found"),
     SessionEnded: Answer(410, "session_ended", facts=_end),
     SessionBusy: Answer(409, "session_busy"),
+    SessionMoving: Answer(503, "session_moving", headers=_retry_after),
+    ReplicaLost: Answer(503, "replica_lost"),
     CellNotFound: Answer(404, "cell_not_found"),
     ExecutionNotFound: Answer(404, "execution_not_found"),
     NoInputRequest: Answer(409, "no_input_request"),

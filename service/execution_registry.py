@@ -1,27 +1,26 @@
 """The registry's executions: what ran when, how it ended and what it took."""
 
-from sqlalchemy import insert, select, tuple_
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from service.cursor import read_cursor
 from service.database import as_record
-from service.records import ExecutionRecord
+from service.records import ExecutionRecord, Outcome
 from service.registry import Registry
 from service.tables import CellRow, ExecutionRow, SessionRow, table_of
-
-ADD_EXECUTION = insert(table_of(ExecutionRow))
 
 
 class ExecutionRegistry:
     """Executions in the database of a ``Registry``; errors as there."""
 
     def __init__(self, registry: Registry) -> None:
+        self._adding = registry.database.insert(table_of(ExecutionRow))
         self._run = registry.database.run
         self._write = registry.database.write
 
     async def add(self, execution: ExecutionRecord) -> None:
         """Remember how an execution ended."""
-        await self._write((ADD_EXECUTION, vars(execution)))
+        await self._write((self._adding, vars(execution)))
 
     async def get(self, execution_id: str, owner: str) -> ExecutionRecord | None:
         """The owner's execution of this id, also one that a crash left with no row but its cell's."""
@@ -34,7 +33,10 @@ class ExecutionRegistry:
             if cell is None or cell.state == "done":
                 return None
             of = session.get(SessionRow, cell.session_id)
-            return _of_cell(cell, owner) if of is not None and of.owner == owner else None
+            if of is None or of.owner != owner:
+                return None
+            runs = cell.state == "running" and of.ended_at is None
+            return _of_cell(cell, owner, "running" if runs else "lost")
 
         return await self._run(look)
 
@@ -53,13 +55,13 @@ class ExecutionRegistry:
         return [as_record(ExecutionRecord, row) for row in rows]
 
 
-def _of_cell(cell: CellRow, owner: str) -> ExecutionRecord:
-    """What is known of an execution whose end nobody saw."""
+def _of_cell(cell: CellRow, owner: str, outcome: Outcome) -> ExecutionRecord:
+    """What is known of an execution whose end nobody saw, or another replica is yet to see."""
     return ExecutionRecord(
         execution_id=cell.cell_id,
         created_at=cell.started_at,
         finished_at=cell.finished_at or cell.started_at,
-        outcome="lost",
+        outcome=outcome,
         exit_code=None,
         timed_out=False,
         duration_ms=0,

@@ -10,7 +10,8 @@ from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import ErrorResponse, ForeignOrigin, KeyInvalid, ServiceError, answer_to
+from service.errors import ErrorResponse, ForeignOrigin, KeyInvalid, ServiceError, SessionMoving, answer_to
+from service.forward import Signer, Stale, path_of
 from service.keyring import Caller, Keyring, without_keys
 from service.limits import RequestRate
 from service.routes import page
@@ -37,11 +38,18 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, keyring: Keyring | None, rate: RequestRate, open_pages: tuple[str, ...]
+        self,
+        app: ASGIApp,
+        keyring: Keyring | None,
+        rate: RequestRate,
+        open_pages: tuple[str, ...],
+        signer: Signer | None = None,
     ) -> None:
+        """`signer` knows what other replicas of this service pass on, which they have let in."""
         self._app = app
         self._keyring = keyring
         self._rate = rate
+        self._signer = signer
         self._open = open_paths(open_pages)
         self._closed = frozenset[str]().union(*PAGES.values()) - self._open
 
@@ -59,6 +67,15 @@ class Guard:
         await self._app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> Caller:
+        if self._signer is not None:
+            method = scope.get("method", "GET")
+            try:
+                caller = self._signer.caller(scope["headers"], method, path_of(scope))
+            except Stale:
+                raise SessionMoving from None
+            if caller is not None:
+                scope.setdefault("state", {})["passed_on"] = True
+                return caller
         headers = [*scope["headers"], *_key_in_query(scope)]
         if scope["type"] == "websocket" or scope["path"].startswith(_JUPYTER):
             _check_origin(headers)

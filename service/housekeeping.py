@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import astuple
 from typing import Final
@@ -9,21 +11,34 @@ from typing import Final
 from service import clock
 from service.artifacts import FileStore
 from service.registry import Registry
+from service.replica_registry import ReplicaRegistry
 
 log = logging.getLogger(__name__)
 
 _INTERVAL_SEC: Final = 60.0
+_PRUNE_SEC: Final = 3600.0
 _HISTORY_SEC: Final = 30 * 24 * 3600
 
 
-async def keep_house(files: FileStore, registry: Registry) -> None:
-    """Remove expired files and old rows, now and every minute, until cancelled."""
+async def keep_house(files: FileStore, registry: Registry, replicas: ReplicaRegistry | None = None) -> None:
+    """Remove expired files every minute and old rows every hour, until cancelled; of `replicas`, one does."""
+    listed_at = pruned_at = -math.inf
 
     async def tidy() -> None:
-        swept = await files.sweep(clock.now())
+        nonlocal listed_at, pruned_at
+        if replicas is not None:
+            await files.count_stored()
+            if not await replicas.turn("tidying up", _INTERVAL_SEC * 0.9):
+                return
+        thorough = time.monotonic() >= listed_at + files.storage.listing_sec
+        if thorough:
+            listed_at = time.monotonic()
+        swept = await files.sweep(clock.now(), thorough=thorough)
         if any(astuple(swept)):
             log.info("swept files: %s", swept)
-        await registry.prune(clock.now() - _HISTORY_SEC)
+        if time.monotonic() >= pruned_at + _PRUNE_SEC:
+            pruned_at = time.monotonic()
+            await registry.prune(clock.now() - _HISTORY_SEC)
 
     await repeat(tidy, "tidying up files and registry", _INTERVAL_SEC)
 

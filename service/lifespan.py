@@ -1,6 +1,7 @@
 """The only wiring: what is opened at start, in order, and closed in reverse."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
@@ -16,6 +17,7 @@ from service.errors import RegistryInUse, RegistryMissing, StorageInUse
 from service.execution_log import ExecutionLog
 from service.execution_registry import ExecutionRegistry
 from service.executor import Executor
+from service.forward import Forwarder
 from service.gateway.hubs import Hubs
 from service.housekeeping import keep_house
 from service.limits import StorageQuota
@@ -23,13 +25,16 @@ from service.logs import loop_failed
 from service.mcp.endpoint import Mcp
 from service.metrics import Metrics
 from service.readiness import KernelReadiness, SelfTest
-from service.records import ContainerRecord
+from service.records import ContainerRecord, ReplicaRecord
 from service.registry import Registry
+from service.replica_registry import ReplicaRegistry
+from service.replicas import Replicas
 from service.run import Stores
 from service.session_registry import SessionRegistry
 from service.sessions import Sessions
 from service.settings import MIB, Settings
 from service.storage_lock import lock
+from service.storages import open_storage
 from service.traces import Traces
 from sessions.models import Connection, Limits
 from sessions.pool import Pool, PoolSettings
@@ -42,42 +47,65 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         registry = Registry(settings.registry_url)
         stack.push_async_callback(registry.close)
+        storage = open_storage(settings)
+        stack.push_async_callback(storage.close)
+        await storage.prepare()
+        quota = StorageQuota(settings.key_limits.storage_bytes)
+        is_replica = settings.replica_url is not None
         files = FileStore(
-            settings.file_storage_dir,
+            storage,
             registry,
             settings.max_file_bytes,
             settings.file_ttl_sec,
-            StorageQuota(settings.key_limits.storage_bytes),
+            quota,
+            is_shared=is_replica,
         )
-        stack.callback(files.close)
-        files.prepare()
-        folder = settings.file_storage_dir
-        await stack.enter_async_context(lock(folder / "lock", StorageInUse(folder)))
+        if settings.file_storage_url is None:
+            folder = settings.file_storage_dir
+            await stack.enter_async_context(lock(folder / "lock", StorageInUse(folder)))
         if (database := registry.file) is not None:
             in_use = RegistryInUse(database)
             await stack.enter_async_context(lock(database.with_name(f"{database.name}.lock"), in_use))
-        if files.any() and not await registry.exists():
+        else:
+            # Replicas hold it together, and any other service alone.
+            in_server = RegistryInUse(settings.registry_place)
+            await stack.enter_async_context(registry.hold(in_server, shared=is_replica))
+        if await storage.any() and not await registry.exists():
             # With a new one they would all be swept away as leftovers.
-            raise RegistryMissing(folder)
+            raise RegistryMissing(storage.place)
         await registry.migrate()
+        await storage.claim(await registry.instance_id())
         await files.count_stored()
-        instance_id = await registry.instance_id(settings.instance_id)
+        registry_id = await registry.instance_id()
+        # The name that is kept is one for all of them.
+        instance_id = settings.instance_id or (uuid.uuid4().hex if is_replica else registry_id)
         asyncio.get_running_loop().set_exception_handler(loop_failed)
         metrics: Metrics = app.state.metrics
         traces: Traces = app.state.traces
         stack.push_async_callback(traces.close)
         executions = ExecutionLog(ExecutionRegistry(registry), metrics, traces, keeps_code=settings.keep_code)
-        await stack.enter_async_context(_running(keep_house(files, registry)))
+        shared = ReplicaRegistry(registry) if is_replica else None
+        await stack.enter_async_context(_running(keep_house(files, registry, shared)))
 
-        engine = open_engine(settings, await registry.instance_id())
+        engine = open_engine(settings, registry_id)
         stack.push_async_callback(engine.close)
         session_registry = SessionRegistry(registry)
-        kept = [record.container_id for record in await session_registry.live_sessions(instance_id)]
+        replicas, engine_id = None, None
+        if shared is None:
+            kept = [record.container_id for record in await session_registry.live_sessions(instance_id)]
+        else:
+            engine_id = (await engine.facts()).identity
+            replica = ReplicaRecord(uuid.uuid4().hex, instance_id, engine_id, settings.replica_url or "")
+            replicas = Replicas(shared, replica, settings.replica_lease_sec)
+            await stack.enter_async_context(replicas)
+            forwarder = Forwarder(app.state.signer, shared.is_there, settings.replica_lease_sec)
+            app.state.forwarder = await stack.enter_async_context(forwarder)
+            kept = await shared.kept_containers()
         self_test = SelfTest(engine, app.state.socket)
         pool = Pool(
             engine,
             pool_settings(settings, instance_id),
-            ContainerRegistry(registry, instance_id),
+            ContainerRegistry(registry, instance_id, engine_id),
             kept,
             self_test,
             metrics,
@@ -89,9 +117,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.executor = executor = Executor(Stores(settings, files, executions), pool)
         app.state.executions = executions
         stack.push_async_callback(executions.close)
-        sessions = Sessions(executor, pool, registry, session_registry, instance_id)
+        sessions = Sessions(executor, pool, registry, session_registry, instance_id, replicas)
         app.state.sessions = await stack.enter_async_context(sessions)
-        app.state.mcp = await stack.enter_async_context(Mcp(sessions, executor))
+        app.state.mcp = await stack.enter_async_context(Mcp(sessions, executor, replicas))
         app.state.hubs = hubs = Hubs(executor, sessions, app.state.request_rate)
         stack.callback(hubs.close)
         yield
@@ -129,9 +157,11 @@ def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
 class ContainerRegistry:
     """`sessions.pool.ContainerLog` in the registry."""
 
-    def __init__(self, registry: Registry, instance_id: str) -> None:
+    def __init__(self, registry: Registry, instance_id: str, engine_id: str | None = None) -> None:
+        """`engine_id` is for other services that share the registry."""
         self._registry = registry
         self._instance_id = instance_id
+        self._engine_id = engine_id
 
     async def launched(self, connection: Connection) -> None:
         container = connection.container
@@ -148,6 +178,7 @@ class ContainerRegistry:
                 iopub_port=container.ports[contract.IOPUB_PORT],
                 token=connection.token,
                 kernel_key=connection.kernel_key,
+                engine_id=self._engine_id,
             )
         )
 

@@ -69,6 +69,16 @@ class StorageQuota:
     def __init__(self, limit_bytes: int = 0) -> None:
         self._limit_bytes = limit_bytes
         self._used: Counter[str] = Counter()
+        self._being_stored: Counter[str] = Counter()
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit."""
+        return self._limit_bytes > 0
+
+    def load_one(self, owner: str, files: int, size: int) -> None:
+        """What an owner has stored by now, on whichever replica; what is being stored here comes on top."""
+        self._used[owner] = size + files * FILE_OVERHEAD_BYTES + self._being_stored[owner]
 
     def load(self, stored: Mapping[str, tuple[int, int]]) -> None:
         """Begin with what is there: number of files and their bytes, by owner."""
@@ -90,14 +100,17 @@ class StorageQuota:
             if self._limit_bytes and self._used[owner] + size > self._limit_bytes:
                 raise StorageQuotaExceeded(self._limit_bytes)
             self._used[owner] += size
+            self._being_stored[owner] += size
             added += size
 
-        add(FILE_OVERHEAD_BYTES)
         try:
+            add(FILE_OVERHEAD_BYTES)
             yield add
         except BaseException:
             self._used[owner] -= added
             raise
+        finally:
+            self._being_stored[owner] -= added
 
     def forget(self, owner: str, size_bytes: int) -> None:
         """A file is gone."""

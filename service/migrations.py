@@ -22,10 +22,18 @@ from service.tables import Base
 
 FOLDER = Path(__file__).resolve().parent.parent / "alembic"
 
-# Another process may be creating the same tables. SQLite serialises the two by its write lock;
-# elsewhere the loser fails on a table that exists, and finds the work done when it looks again.
+# Another process may be creating the same tables. SQLite serialises the two by its write lock, PostgreSQL
+# by a lock that is taken for it; elsewhere the loser fails on a table that exists, and finds the work done
+# when it looks again.
 _TRIES = 5
 _PAUSE_SEC = 0.3
+
+_LOCK = (
+    # A large table takes as long as it takes, and so does another's migration.
+    "SET LOCAL statement_timeout = 0",
+    "SET LOCAL lock_timeout = 0",
+    "SELECT pg_advisory_xact_lock(hashtext('code-interpreter migrations'))",
+)
 
 # alembic.context is a global of that library: two upgrades in one process take turns.
 _ALEMBIC = threading.Lock()
@@ -50,7 +58,7 @@ def upgrade(engine: Engine) -> None:
             return
         except DBAPIError as error:
             if not tries_left:
-                raise MigrationFailed(str(error.orig)) from error
+                raise MigrationFailed(_reason(error)) from error
             time.sleep(_PAUSE_SEC)
         except (SQLAlchemyError, CommandError) as error:
             raise MigrationFailed(str(error)) from error
@@ -82,7 +90,7 @@ def look(engine: Engine) -> Schema | None:
             scripts = ScriptDirectory.from_config(config_for(connection))
             revision = MigrationContext.configure(connection).get_current_revision()
     except DBAPIError as error:
-        raise MigrationFailed(str(error.orig)) from error
+        raise MigrationFailed(_reason(error)) from error
     except (SQLAlchemyError, CommandError) as error:
         raise MigrationFailed(str(error)) from error
     finally:
@@ -93,6 +101,9 @@ def look(engine: Engine) -> Schema | None:
 
 def _upgrade(connection: Connection) -> None:
     _check_pages(connection)
+    if connection.dialect.name == "postgresql":
+        for statement in _LOCK:
+            connection.exec_driver_sql(statement)
     config = config_for(connection)
     before = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
@@ -105,6 +116,10 @@ def _upgrade(connection: Connection) -> None:
     if before != after:
         log.info("registry schema: %s -> %s", before or "new", after)
     _check_columns(connection)
+
+
+def _reason(error: DBAPIError) -> str:
+    return " ".join(str(error.orig).split())
 
 
 def _check_pages(connection: Connection) -> None:

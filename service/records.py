@@ -125,6 +125,20 @@ class ContainerRecord:
     kernel_key: str = field(repr=False)
     """What signs the kernel's messages."""
     removed_at: float | None = None
+    engine_id: str | None = None
+    """Which engine it is on; None where no other service could reach it."""
+
+
+@dataclass(frozen=True)
+class ReplicaRecord:
+    """A service that shares the registry with others, for one of its lives."""
+
+    replica_id: str
+    instance_id: str
+    engine_id: str
+    """Which engine its containers are on: who has the same can take its sessions."""
+    url: str
+    """Where the others reach it."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,8 @@ class SessionRecord:
     end_reason: SessionEnd | None = None
     owner: str = ONE_TENANT
     """Name of the key it belongs to."""
+    holder: str | None = None
+    """The replica that has it; None: none has, or there are no replicas."""
 
 
 @dataclass(frozen=True)

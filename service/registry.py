@@ -8,16 +8,17 @@ database.
 
 import uuid
 from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from pathlib import Path
 
-from sqlalchemy import bindparam, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service.cursor import make_cursor, read_cursor
 from service.database import Database, as_record, count, make_engine
-from service.errors import FileNotFound, RegistryUnavailable
+from service.errors import FileNotFound, RegistryUnavailable, StartError
 from service.records import ContainerRecord, FilePage, StoredFile
 from service.tables import ContainerRow, ExecutionRow, FileRow, InstanceRow, SessionRow, table_of
 
@@ -52,6 +53,10 @@ class Registry:
     def file(self) -> Path | None:
         """Where it is, if it is a file."""
         return self.database.file
+
+    def hold(self, in_use: StartError, *, shared: bool) -> AbstractAsyncContextManager[None]:
+        """As ``Database.hold``."""
+        return self.database.hold(in_use, shared=shared)
 
     async def exists(self) -> bool:
         """Whether there is anything in the database. Raises ``MigrationFailed`` if it cannot be read."""
@@ -133,6 +138,13 @@ class Registry:
         rows = await self._run(lambda session: session.execute(query).all())
         return {owner: (files, int(size)) for owner, files, size in rows}
 
+    async def stored_by(self, owner: str) -> tuple[int, int]:
+        """How many files an owner has, and their bytes together."""
+        query = select(func.count(), func.coalesce(func.sum(FileRow.size_bytes), 0))
+        query = query.where(FileRow.owner == owner)
+        files, size = await self._run(lambda session: session.execute(query).one())
+        return files, int(size)
+
     async def expired_files(self, now: float) -> list[str]:
         """Ids of the files that have expired at ``now``."""
         query = select(FileRow.file_id).where(FileRow.expires_at <= now)
@@ -199,7 +211,14 @@ class Registry:
             delete(ContainerRow).where(ContainerRow.removed_at < before),
             delete(SessionRow).where(SessionRow.ended_at < before),
         )
-        return await self._run(lambda session: sum(count(session.execute(rows)) for rows in old))
+
+        def forget(session: Session) -> int:
+            if session.get_bind().dialect.name == "postgresql":
+                # A day's rows of a large service take longer than a call would wait.
+                session.execute(text("SET LOCAL statement_timeout = 0"))
+            return sum(count(session.execute(rows)) for rows in old)
+
+        return await self._run(forget)
 
 
 def _delete_file(session: Session, file_id: str) -> StoredFile | None:

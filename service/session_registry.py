@@ -1,18 +1,16 @@
 """The registry's sessions and cells: what a restarted service needs to take them up again."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from service.database import Change, as_record, count
-from service.execution_registry import ADD_EXECUTION
 from service.records import CellRecord, CellState, ExecutionRecord, SessionEnd, SessionRecord
 from service.registry import Registry
-from service.tables import CellRow, SessionRow, table_of
+from service.tables import CellRow, ExecutionRow, SessionRow, table_of
 from sessions.models import JsonObject
 
-_ADD_CELL = insert(table_of(CellRow))
 _CELL_DONE = (
     update(table_of(CellRow))
     .where(CellRow.cell_id == bindparam("id"))
@@ -26,10 +24,24 @@ _USED = (
 )
 
 
+@dataclass(frozen=True)
+class SeenSession:
+    """An open session, as far as its rows tell."""
+
+    record: SessionRecord
+    busy: bool
+    """Whether a cell runs that has run for a moment."""
+    cells: int
+    """How many it has had."""
+
+
 class SessionRegistry:
     """Sessions and cells in the database of a ``Registry``; errors as there."""
 
     def __init__(self, registry: Registry) -> None:
+        self._add_cell = registry.database.insert(table_of(CellRow))
+        self._add_done = registry.database.insert(table_of(CellRow), "state", "finished_at", "result")
+        self._add_execution = registry.database.insert(table_of(ExecutionRow))
         self._run = registry.database.run
         self._write = registry.database.write
 
@@ -54,6 +66,19 @@ class SessionRegistry:
         )
         rows = await self._run(lambda db: db.scalars(query).all())
         return [as_record(SessionRecord, row) for row in rows]
+
+    async def open_sessions(self, owner: str) -> list[SeenSession]:
+        """The owner's sessions that have not ended, oldest first, with what runs in them."""
+        of_session = CellRow.session_id == SessionRow.session_id
+        runs = select(CellRow.cell_id).where(of_session, CellRow.state == "running").exists()
+        cells = select(func.coalesce(func.max(CellRow.number), 0)).where(of_session).scalar_subquery()
+        query = (
+            select(SessionRow, runs, cells)
+            .where(SessionRow.owner == owner, SessionRow.ended_at.is_(None))
+            .order_by(SessionRow.created_at, SessionRow.session_id)
+        )
+        rows = await self._run(lambda db: db.execute(query).all())
+        return [SeenSession(as_record(SessionRecord, row[0]), bool(row[1]), int(row[2])) for row in rows]
 
     async def update_session(
         self, session_id: str, *, expires_at: float | None = None, last_used_at: float | None = None
@@ -98,7 +123,7 @@ class SessionRegistry:
 
     async def add_cell(self, cell: CellRecord) -> None:
         """Remember a cell of a session that is known."""
-        await self._write((_ADD_CELL, asdict(cell)))
+        await self._write((self._add_cell, asdict(cell)))
 
     async def finish_cell(
         self, cell_id: str, state: CellState, finished_at: float, result: JsonObject | None
@@ -117,13 +142,13 @@ class SessionRegistry:
     async def keep_result(self, cell: CellRecord, execution: ExecutionRecord, *, is_new: bool) -> None:
         """Note that a cell is done, and the execution it was. `is_new`: it has no row yet."""
         end = {"id": cell.cell_id, "at": cell.finished_at, "answer": cell.result}
-        change: Change = (_ADD_CELL, asdict(cell)) if is_new else (_CELL_DONE, end)
-        await self._write(change, (ADD_EXECUTION, vars(execution)))
+        change: Change = (self._add_done, asdict(cell)) if is_new else (_CELL_DONE, end)
+        await self._write(change, (self._add_execution, vars(execution)))
 
     async def add_command(self, session_id: str, execution: ExecutionRecord) -> None:
         """Remember a shell command that ran in a session, which was used by that."""
         used = {"id": session_id, "at": execution.finished_at}
-        await self._write((_USED, used), (ADD_EXECUTION, vars(execution)))
+        await self._write((_USED, used), (self._add_execution, vars(execution)))
 
     async def get_cell(self, session_id: str, cell_id: str) -> CellRecord | None:
         """The cell of this id if it is one of this session's."""

@@ -4,18 +4,21 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Final, Self
 
 from kernel_image import contract
 from service import clock
-from service.errors import CellNotFound, SessionEnded, SessionNotFound, TooManySessions
+from service.errors import CellNotFound, SessionEnded, SessionMoving, SessionNotFound, TooManySessions
 from service.executor import Executor
 from service.keyring import Caller
 from service.records import CellRecord, SessionEnd, SessionRecord
 from service.registry import Registry
+from service.replicas import Replicas
 from service.session import Session, new_session_id
-from service.session_registry import SessionRegistry
+from service.session_registry import SeenSession, SessionRegistry
 from service.session_schemas import CreateSessionRequest
 from service.timeline import Timeline
 from service.trail import current
@@ -29,6 +32,10 @@ log = logging.getLogger(__name__)
 _LOOK_SEC: Final = 0.5
 """Between two looks at the clock: how late a session may end."""
 _RENEW_SEC: Final = 5.0
+_TAKE_SEC: Final = 1.0
+"""Between two looks for sessions of replicas that are gone."""
+_RESUME_SEC: Final = 30.0
+"""How long a call waits for its session to be taken up."""
 _ANSWER_SEC: Final = 5.0
 
 
@@ -36,21 +43,36 @@ class Sessions:
     """Use as `async with Sessions(...)`; leaving keeps the containers, for the next life of the service."""
 
     def __init__(
-        self, executor: Executor, pool: Pool, registry: Registry, sessions: SessionRegistry, instance_id: str
+        self,
+        executor: Executor,
+        pool: Pool,
+        registry: Registry,
+        sessions: SessionRegistry,
+        instance_id: str,
+        replicas: Replicas | None = None,
     ) -> None:
+        """With `replicas` these are the sessions that this one of them holds."""
         self.registry = sessions
         self._executor = executor
         self._settings = executor.stores.settings
         self._pool = pool
         self._containers = registry
         self._instance_id = instance_id
+        self._replicas = replicas
         self._open: dict[str, Session] = {}
+        self._resuming: dict[str, asyncio.Task[None]] = {}
+        self._to_resume: dict[str, SessionRecord] = {}
+        """What this replica holds and could not take up yet."""
         self._creating: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        records = await self.registry.live_sessions(self._instance_id)
-        await asyncio.gather(*(self._resume(record) for record in records))
+        if self._replicas is None:
+            records = await self.registry.live_sessions(self._instance_id)
+            await asyncio.gather(*(self._resume(record) for record in records))
+        else:
+            self._replicas.on_lost = self._let_go
+            self._tasks.add(asyncio.create_task(self._take_up(self._replicas)))
         for work in (self._watch_clock(), self._renew_leases()):
             self._tasks.add(asyncio.create_task(work))
         return self
@@ -58,7 +80,7 @@ class Sessions:
     async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._resuming.values(), return_exceptions=True)
         stopping = SupervisorFailed("the service is stopping; the session goes on")
         for session in self._open.values():
             await session.close(stopping)
@@ -72,8 +94,11 @@ class Sessions:
         Raises:
             SessionNotFound: there never was one.
             SessionEnded: there is none any more.
+            SessionElsewhere, SessionMoving: another replica has it, or nobody at the moment.
         """
         session = self._own(session_id, owner)
+        if self._replicas is not None:
+            session = await self._held(self._replicas, session, session_id, owner)
         if session is not None and session.record.expires_at > clock.now():
             return session
         if session is not None:
@@ -83,13 +108,35 @@ class Sessions:
             raise SessionNotFound(session_id)
         raise SessionEnded(session_id, record.end_reason, record.ended_at)
 
+    async def _held(
+        self, replicas: Replicas, session: Session | None, session_id: str, owner: str
+    ) -> Session | None:
+        """A session that no other replica can hold, taken up now if it was free."""
+        if session is None and session_id not in self._resuming:
+            record = await replicas.find(session_id, owner)
+            if record is not None:
+                self._resume_soon([record])
+        if session_id in self._resuming:
+            await asyncio.wait({self._resuming[session_id]}, timeout=_RESUME_SEC)
+        session = self._own(session_id, owner)
+        if session is not None and (session_id in self._resuming or not replicas.is_sure):
+            raise SessionMoving(session_id)
+        return session
+
     def _own(self, session_id: str, owner: str) -> Session | None:
         session = self._open.get(session_id)
         return session if session is not None and session.record.owner == owner else None
 
     async def require(self, session_id: str, owner: str) -> None:
-        """Return when the cells of a session, live or ended, can be read. Raises `SessionNotFound`."""
+        """Return when the cells of a session, live or ended, can be read here.
+
+        Raises:
+            SessionNotFound: there never was one.
+            SessionElsewhere: another replica may know more than the registry.
+        """
         session = self._own(session_id, owner)
+        if session is None and self._replicas is not None:
+            await self._replicas.look(session_id, owner)
         if session is not None:
             await session.written()
         elif await self.registry.get_session(session_id, owner) is None:
@@ -118,6 +165,16 @@ class Sessions:
         await asyncio.gather(*(session.written() for session in found))
         return found
 
+    async def elsewhere(self, owner: str) -> list[SeenSession]:
+        """The owner's open sessions that other replicas hold, as far as the registry knows them."""
+        if self._replicas is None:
+            return []
+        return [
+            seen
+            for seen in await self.registry.open_sessions(owner)
+            if seen.record.session_id not in self._open and seen.record.expires_at > clock.now()
+        ]
+
     # --- making and ending ------------------------------------------------------------------------
 
     async def create(self, request: CreateSessionRequest, caller: Caller) -> Session:
@@ -128,7 +185,7 @@ class Sessions:
             TooManySessions, NoCapacity, SupervisorFailed: it may work later.
         """
         inputs = await self._executor.find_inputs(request.files, caller.owner)
-        self._check_room(caller.owner)
+        await self._check_room(caller.owner)
         executions = self._executor.executions
         self._creating[caller.owner] += 1
         try:
@@ -149,8 +206,9 @@ class Sessions:
                     expires_at=now + request.ttl_seconds,
                     last_used_at=now,
                     owner=caller.owner,
+                    holder=None if self._replicas is None else self._replicas.replica.replica_id,
                 )
-                await self.registry.add_session(record)
+                await self._add(record)
             except BaseException:
                 self._pool.drop(sandbox)
                 raise
@@ -161,10 +219,22 @@ class Sessions:
         executions.metrics.session_opened()
         return session
 
-    def _check_room(self, owner: str) -> None:
+    async def _add(self, record: SessionRecord) -> None:
+        """Remember a session. Raises `TooManySessions`, where other replicas have made some meanwhile."""
+        if self._replicas is None:
+            await self.registry.add_session(record)
+            return
         of_key = self._settings.key_limits.sessions
-        if of_key and len(self.all_of(owner)) + self._creating[owner] >= of_key:
+        if not await self._replicas.registry.add_session(record, asdict(record), of_key):
             raise TooManySessions(of_key, "KEY_MAX_SESSIONS")
+
+    async def _check_room(self, owner: str) -> None:
+        of_key = self._settings.key_limits.sessions
+        if of_key:
+            here = len(self.all_of(owner))
+            there = 0 if self._replicas is None else await self._replicas.registry.count_sessions(owner)
+            if max(here, there) + self._creating[owner] >= of_key:
+                raise TooManySessions(of_key, "KEY_MAX_SESSIONS")
         if len(self._open) + self._creating.total() >= self._settings.max_sessions:
             raise TooManySessions(self._settings.max_sessions)
 
@@ -228,9 +298,16 @@ class Sessions:
         for cell in await self.registry.running_cells(record.session_id):
             self._executor.executions.lose(cell, record.owner)
 
+    @property
+    def _may_end(self) -> bool:
+        """Whether what is known here of sessions is so: no other replica can have them."""
+        return self._replicas is None or self._replicas.is_sure
+
     async def _watch_clock(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SEC)
+            if not self._may_end:
+                continue
             now = clock.now()
             idle_sec = self._settings.session_idle_sec
             for session in list(self._open.values()):
@@ -242,7 +319,8 @@ class Sessions:
     async def _renew_leases(self) -> None:
         while True:
             await asyncio.sleep(min(_RENEW_SEC, self._settings.session_lease_sec / 4))
-            await asyncio.gather(*(self._renew(session) for session in self._open.values()))
+            if self._may_end:
+                await asyncio.gather(*(self._renew(session) for session in self._open.values()))
 
     async def _renew(self, session: Session) -> None:
         try:
@@ -257,5 +335,56 @@ class Sessions:
 
     async def _is_gone(self, session: Session) -> bool:
         with contextlib.suppress(SessionsError):
-            return not await self._pool.is_running(session.sandbox)
+            return not await self._pool.is_running(session.sandbox, session.record.instance_id)
         return False
+
+    # --- among other replicas ---------------------------------------------------------------------
+
+    def _resume_soon(self, records: Iterable[SessionRecord]) -> None:
+        """Take up sessions that this replica holds now; calls for them wait."""
+        for record in records:
+            session_id = record.session_id
+            self._to_resume[session_id] = record
+            task = self._resuming[session_id] = asyncio.create_task(self._resume_held(record))
+            task.add_done_callback(partial(self._resumed, session_id))
+
+    def _resumed(self, session_id: str, _: asyncio.Task[None]) -> None:
+        self._resuming.pop(session_id, None)
+
+    async def _resume_held(self, record: SessionRecord) -> None:
+        try:
+            await self._resume(record)
+        except Exception as error:
+            # Such as a database that is gone just now: another try is made.
+            log.warning("session %s is not taken up yet: %s", record.session_id, error)
+            session = self._open.pop(record.session_id, None)
+            if session is not None:
+                await session.close(SessionMoving(record.session_id))
+                await self._pool.release(session.sandbox)
+        else:
+            self._to_resume.pop(record.session_id, None)
+
+    async def _take_up(self, replicas: Replicas) -> None:
+        """Take what nobody holds, again and again, and end what nobody will take any more."""
+        while True:
+            try:
+                if replicas.is_sure:
+                    again = [r for r in self._to_resume.values() if r.session_id not in self._resuming]
+                    self._resume_soon(again)
+                self._resume_soon(await replicas.take())
+                lease_sec = self._settings.session_lease_sec
+                for reason, session_ids in (await replicas.overdue(lease_sec)).items():
+                    for session_id in session_ids:
+                        await self.registry.end_session(session_id, reason, clock.now())
+            except Exception as error:
+                log.warning("looking for sessions that nobody holds failed: %s", error)
+            await asyncio.sleep(_TAKE_SEC)
+
+    async def _let_go(self) -> None:
+        """Other replicas may have these sessions by now."""
+        self._to_resume.clear()
+        await asyncio.gather(*self._resuming.values(), return_exceptions=True)
+        sessions, self._open = list(self._open.values()), {}
+        for session in sessions:
+            await session.close(SessionMoving(session.session_id))
+            await self._pool.release(session.sandbox)

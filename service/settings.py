@@ -157,12 +157,50 @@ class Settings(BaseSettings):
         Path("/tmp/code-interpreter-files"),
         description="Folder of the stored files and, by default, of the registry.",
     )
+    file_storage_url: str | None = Field(
+        None,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?$",
+        description="`s3://bucket/prefix` for stored files in an object storage, see scale.md; unset means "
+        "`FILE_STORAGE_DIR`.",
+    )
+    aws_endpoint_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+/?$",
+        description="URL of an S3 server that is not Amazon's. The other `AWS_*` variables, for credentials "
+        "and region, mean what they mean elsewhere.",
+    )
+    file_storage_link_sec: int = Field(
+        0,
+        ge=0,
+        le=604_800,
+        description="Seconds for which a download from the object storage is a redirect to it, by a signed "
+        "link; `0`: the service passes the bytes on.",
+    )
     file_ttl_sec: int = Field(
         3600, ge=0, description="Seconds until a stored file expires; `0` keeps it for good."
     )
     database_url: str | None = Field(
         None,
-        description="SQLAlchemy URL of the registry; unset means `registry.sqlite3` in `FILE_STORAGE_DIR`.",
+        description="URL of the registry, `sqlite:///…` or `postgresql://…`, see scale.md; unset means "
+        "`registry.sqlite3` in `FILE_STORAGE_DIR`.",
+    )
+
+    # Replicas
+    replica_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+/?$",
+        description="URL at which other services on the same database reach this one; all that share it set "
+        "their own, see scale.md. Needs PostgreSQL and `FILE_STORAGE_URL`.",
+    )
+    replica_secret: SecretStr | None = Field(
+        None, min_length=16, description="What all of them know, and sign calls to each other with."
+    )
+    replica_lease_sec: float = Field(
+        10,
+        ge=1,
+        le=300,
+        allow_inf_nan=False,
+        description="Seconds after which the sessions of a service that does not answer are taken by others.",
     )
 
     # The engine
@@ -318,6 +356,22 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _replicas_share(self) -> Self:
+        if self.replica_url is not None:
+            missing = [
+                name
+                for name, is_there in (
+                    ("DATABASE_URL of a PostgreSQL", (self.database_url or "").startswith("postgres")),
+                    ("FILE_STORAGE_URL", self.file_storage_url is not None),
+                    ("REPLICA_SECRET", self.replica_secret is not None),
+                )
+                if not is_there
+            ]
+            if missing:
+                raise ValueError(f"REPLICA_URL needs {' and '.join(missing)}, the same for all")
+        return self
+
+    @model_validator(mode="after")
     def _published_where_dialled(self) -> Self:
         if self.kernel_publish_address is not None and self.kernel_address is None:
             raise ValueError(
@@ -367,6 +421,11 @@ class Settings(BaseSettings):
     def max_file_bytes(self) -> int:
         """``max_file_size_mb`` in bytes."""
         return self.max_file_size_mb * MIB
+
+    @property
+    def registry_place(self) -> str:
+        """Where the registry is, without a user or a password."""
+        return re.sub(r"//[^/@]*@", "//", self.registry_url).partition("?")[0]
 
     @property
     def registry_url(self) -> str:

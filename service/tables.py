@@ -1,11 +1,36 @@
 """The registry's tables. They change only by a migration in alembic/versions."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from service.records import ONE_TENANT
+
+
+class Free(TypeDecorator[str]):
+    """Text that callers have sent. PostgreSQL has no NUL in text: U+FFFD is in its place there."""
+
+    impl = Text
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[str | None], str | None] | None:
+        if dialect.name != "postgresql":
+            return None
+        return lambda value: value and value.replace("\0", "\ufffd")
 
 
 class Base(DeclarativeBase):
@@ -40,7 +65,7 @@ class FileRow(Base):
     __table_args__ = (Index(None, "owner", "created_at", "file_id"), Index(None, "expires_at"))
 
     file_id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    filename: Mapped[str] = mapped_column(Text)
+    filename: Mapped[str] = mapped_column(Free)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     media_type: Mapped[str] = mapped_column(String(255))
@@ -82,7 +107,7 @@ class ExecutionRow(Base):
     display_bytes: Mapped[int | None] = mapped_column(BigInteger)
     files_in_bytes: Mapped[int | None] = mapped_column(BigInteger)
     files_out_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    code: Mapped[str | None] = mapped_column(Text)
+    code: Mapped[str | None] = mapped_column(Free)
 
 
 class ContainerRow(Base):
@@ -103,13 +128,14 @@ class ContainerRow(Base):
     iopub_port: Mapped[int]
     token: Mapped[str] = mapped_column(String(128))
     kernel_key: Mapped[str] = mapped_column(String(128))
+    engine_id: Mapped[str | None] = mapped_column(String(128))
 
 
 class SessionRow(Base):
     """A session, also after it has ended; see ``records.SessionRecord``."""
 
     __tablename__ = "sessions"
-    __table_args__ = (Index(None, "instance_id", "ended_at"),)
+    __table_args__ = (Index(None, "instance_id", "ended_at"), Index(None, "ended_at", "holder"))
 
     session_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     container_id: Mapped[str] = mapped_column(String(64))
@@ -120,6 +146,8 @@ class SessionRow(Base):
     ended_at: Mapped[float | None]
     end_reason: Mapped[str | None] = mapped_column(String(16))
     owner: Mapped[str] = _owner()
+    holder: Mapped[str | None] = mapped_column(String(32))
+    free_since: Mapped[float | None]
 
 
 class CellRow(Base):
@@ -131,12 +159,24 @@ class CellRow(Base):
     cell_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     session_id: Mapped[str] = mapped_column(ForeignKey("sessions.session_id", ondelete="CASCADE"))
     number: Mapped[int]
-    code: Mapped[str] = mapped_column(Text)
+    code: Mapped[str] = mapped_column(Free)
     state: Mapped[str] = mapped_column(String(16))
     started_at: Mapped[float]
     timeout_ms: Mapped[int]
     finished_at: Mapped[float | None]
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class ReplicaRow(Base):
+    """A service that shares the registry with others; see ``records.ReplicaRecord``."""
+
+    __tablename__ = "replicas"
+
+    replica_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    instance_id: Mapped[str] = mapped_column(String(63))
+    engine_id: Mapped[str] = mapped_column(String(128))
+    url: Mapped[str] = mapped_column(Text)
+    expires_at: Mapped[float]
 
 
 class InstanceRow(Base):

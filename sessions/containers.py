@@ -139,6 +139,7 @@ class DockerEngine:
         now = (asked_at + time.time()) / 2
         found = self._client.api.version().get("Components") or []
         return EngineFacts(
+            identity=info["ID"],
             version=info["ServerVersion"],
             components={part["Name"]: _package_version(part) for part in found},
             storage_driver=info["Driver"],

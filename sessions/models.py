@@ -34,6 +34,8 @@ class Image:
 class EngineFacts:
     """What an engine says of itself and of its machine."""
 
+    identity: str
+    """Tells it from all others: services on one engine reach each other's containers."""
     version: str
     components: Mapping[str, str]
     """Versions of what it works with, by name: `runc`, `containerd`; as the packager wrote them."""

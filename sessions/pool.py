@@ -446,14 +446,20 @@ class Pool:
         return sandbox
 
     def adopt(self, connection: Connection) -> Sandbox:
-        """A kept container of an earlier life of the service, as `keep` gave it then; not connected."""
+        """A kept container of an earlier life of a service, as `keep` gave it then; not connected."""
         sandbox = Sandbox(self._engine, connection, self._http)
         self._add_kept(sandbox)
         return sandbox
 
-    async def is_running(self, sandbox: Sandbox) -> bool:
-        """Whether the engine still has the container."""
-        return sandbox.container_id in await self._engine.running(self._settings.instance_id)
+    async def release(self, sandbox: Sandbox) -> None:
+        """Let go of a session's container, which another service has adopted."""
+        # Its id stays known: with our label it would be taken for a leftover.
+        self._kept.discard(sandbox)
+        await sandbox.close()
+
+    async def is_running(self, sandbox: Sandbox, instance_id: str) -> bool:
+        """Whether the engine still has the container, which that instance has launched."""
+        return sandbox.container_id in await self._engine.running(instance_id)
 
     def _add_kept(self, sandbox: Sandbox) -> None:
         self._kept.add(sandbox)

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from tests.support.api import Body
 from tests.support.collector import Collector
+from tests.support.databases import KINDS
 from tests.support.engine import Engine, EngineMissing
 from tests.support.keys import KeyedService, make_key
+from tests.support.object_storage import ObjectStorageServer
+from tests.support.postgres import Postgres
 from tests.support.process import Service
 
 LIGHT: dict[str, Any] = {"KERNEL_PRELOAD": "none"}
@@ -125,6 +129,31 @@ def reusing_service(open_service: Callable[..., Service]) -> Iterator[Service]:
 def default_service(open_service: Callable[..., Service]) -> Iterator[Service]:
     """A service with nothing set but where it listens and stores: the defaults."""
     yield from serving(open_service)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of the tests' own."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def object_storage() -> Iterator[ObjectStorageServer]:
+    """An S3 server of the tests' own."""
+    server = ObjectStorageServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=KINDS)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a registry that does not exist yet will be: in SQLite, and in PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'registry.sqlite3'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new()
 
 
 @pytest.fixture(scope="session")

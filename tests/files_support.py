@@ -20,6 +20,7 @@ from service.registry import Registry
 from service.routes import files
 from service.serving import bind, make_server
 from service.settings import Settings
+from service.storages import open_storage
 
 
 @dataclass(frozen=True)
@@ -92,16 +93,15 @@ async def file_store(settings: Settings) -> AsyncIterator[FileStore]:
     """The file store of these settings with its registry, migrated and open."""
     registry = Registry(settings.registry_url)
     quota = StorageQuota(settings.key_limits.storage_bytes)
-    store = FileStore(
-        settings.file_storage_dir, registry, settings.max_file_bytes, settings.file_ttl_sec, quota
-    )
-    store.prepare()
+    storage = open_storage(settings)
+    store = FileStore(storage, registry, settings.max_file_bytes, settings.file_ttl_sec, quota)
+    await storage.prepare()
     await registry.migrate()
     await store.count_stored()
     try:
         yield store
     finally:
-        store.close()
+        await storage.close()
         await registry.close()
 
 

@@ -22,6 +22,7 @@ from service.errors import (
 from service.housekeeping import repeat
 from service.registry import Registry
 from service.settings import MIB
+from service.storages import open_storage
 from tests.files_support import file_store, make_settings
 
 OWNER = "alice"
@@ -54,7 +55,7 @@ async def test_what_is_saved_can_be_read(tmp_path: Path) -> None:
         assert (stored.size_bytes, stored.media_type) == (3 * MIB, "image/png")
         assert (stored.origin, stored.execution_id) == ("display", "e1")
         assert await store.get(stored.file_id, OWNER) == stored
-        assert store.path(stored.file_id).read_bytes() == content
+        assert (tmp_path / "storage/files" / stored.file_id).read_bytes() == content
         with await store.open(stored.file_id, OWNER) as file:
             assert b"".join([chunk async for chunk in file.chunks()]) == content
             part = b"".join([chunk async for chunk in file.chunks(MIB - 1, MIB + 1)])
@@ -107,12 +108,13 @@ async def test_a_save_that_cannot_be_registered_leaves_nothing(tmp_path: Path) -
     """Without a row the bytes would never be found: they are removed again."""
     settings = make_settings(tmp_path)
     registry = Registry(settings.registry_url)
-    store = FileStore(settings.file_storage_dir, registry, MIB, None)
-    store.prepare()
+    storage = open_storage(settings)
+    store = FileStore(storage, registry, MIB, None)
+    await storage.prepare()
     with pytest.raises(RegistryUnavailable):  # it was never migrated
         await store.save(chunks(b"x"), "a", owner=OWNER)
     assert left_in(tmp_path) == []
-    store.close()
+    await storage.close()
     await registry.close()
 
 
@@ -143,7 +145,7 @@ async def test_a_full_disk_is_told_and_left_clean(small_disk: Path) -> None:
                 pass
         with pytest.raises(StorageFull):
             await store.save(chunks(b""), "no bytes, but a row", owner=OWNER)
-        assert left_in(small_disk) == [store.path(kept.file_id)]
+        assert left_in(small_disk) == [small_disk / "storage/files" / kept.file_id]
         filler.unlink()
         await store.save(chunks(b""), "no bytes, but a row", owner=OWNER)
 

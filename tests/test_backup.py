@@ -113,6 +113,10 @@ def test_what_cannot_be_copied_is_a_sentence_and_leaves_nothing(service: Service
     assert said.returncode == 1 and "it exists already" in said.stderr
     said = back_up(tmp_path / "backup", service.storage, DATABASE_URL="sqlite://")
     assert said.returncode == 1 and "that database's own tool" in said.stderr
+    said = back_up(tmp_path / "backup", service.storage, DATABASE_URL="postgresql://x@127.0.0.1:1/y")
+    assert said.returncode == 1 and "pg_dump" in said.stderr
+    said = back_up(tmp_path / "backup", service.storage, FILE_STORAGE_URL="s3://somewhere")
+    assert said.returncode == 1 and "sync" in said.stderr
     file_id = service.api.upload(os.urandom(2 << 20))
     with mounted(tmp_path / "disk", "1m") as disk:
         said = back_up(disk / "backup", service.storage)

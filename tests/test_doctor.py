@@ -24,6 +24,8 @@ from sessions.deployment import find_engine
 from tests.faults.conftest import mounted
 from tests.support import images
 from tests.support.engine import IMAGE, Engine
+from tests.support.object_storage import ObjectStorageServer
+from tests.support.postgres import Postgres
 from tests.support.process import INHERITED, ROOT, Service, free_port
 
 pytestmark = pytest.mark.timeout(120)
@@ -233,6 +235,20 @@ def test_a_registrys_schema_is_told(
     finding = examined(DOCKER_HOST=NOBODY, FILE_STORAGE_DIR=tmp_path, PORT=free_port()).findings["registry"]
     assert finding["level"] == level and said in finding["seen"] + finding["remedy"]
     assert path.read_bytes() == before
+
+
+def test_a_database_and_an_object_storage_are_looked_at(
+    postgres: Postgres, object_storage: ObjectStorageServer, tmp_path: Path
+) -> None:
+    """What they are and how far; and what is wrong where they do not answer."""
+    there = {"DATABASE_URL": postgres.new(), **object_storage.settings(object_storage.new())}
+    found = examined(FILE_STORAGE_DIR=tmp_path, DOCKER_HOST=NOBODY, **there).findings
+    assert "postgresql 1" in found["registry"]["seen"] and "answers in" in found["registry"]["seen"]
+    assert "written and removed" in found["stored files"]["seen"]
+    away = there | {"DATABASE_URL": "postgresql://x@127.0.0.1:1/y", "FILE_STORAGE_URL": "s3://there-is-none"}
+    found = examined(FILE_STORAGE_DIR=tmp_path, DOCKER_HOST=NOBODY, **away).findings
+    assert found["registry"]["level"] == found["stored files"]["level"] == "fail"
+    assert "DATABASE_URL" in found["registry"]["remedy"]
 
 
 async def test_the_facts_are_the_engines() -> None:

@@ -106,7 +106,7 @@ async def test_stored_bytes_are_counted_as_they_come_and_go(tmp_path: Path) -> N
     async with file_store(settings) as store:
         with pytest.raises(StorageQuotaExceeded):
             await store.save(chunks(b""), "5", owner="alice")
-        store.path(first.file_id).unlink()
+        (tmp_path / "storage/files" / first.file_id).unlink()
         await store.sweep(0)  # a row whose bytes are gone
         await store.save(chunks(half), "6", owner="alice")
         with pytest.raises(StorageQuotaExceeded):

@@ -7,14 +7,12 @@ import hashlib
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,16 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
 
 from service import migrations
-from service.registry import make_engine
+from service.registry import Registry, make_engine
+from service.session_registry import SessionRegistry
 from tests.conftest import LIGHT
 from tests.faults.conftest import refused
 from tests.support.api import Api
+from tests.support.databases import execute
+from tests.support.postgres import Postgres
 from tests.support.process import ROOT, Service
 
 pytestmark = pytest.mark.timeout(120)
@@ -42,7 +44,7 @@ class Past:
     """A registry of an earlier version and its files, to be filled."""
 
     folder: Path
-    database: sqlite3.Connection
+    database: Connection
     instance_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     files: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"default": {}, "alice": {}})
     """Contents of the files that are to be downloaded, by owner and id."""
@@ -56,24 +58,21 @@ class Past:
 
     def add(self, table: str, **row: object) -> None:
         """Insert a row."""
-        marks = ", ".join("?" * len(row))
-        self.database.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", tuple(row.values()))
+        marks = ", ".join(f":{name}" for name in row)
+        self.database.execute(text(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})"), row)
 
     def rows(self) -> dict[str, list[Row]]:
         """Every row of every table, but alembic's."""
         return rows_of(self.database)
 
 
-def rows_of(database: sqlite3.Connection) -> dict[str, list[Row]]:
+def rows_of(database: Connection) -> dict[str, list[Row]]:
     """Every row of every table, but alembic's."""
-    listed = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-    tables = [name for (name,) in listed if name != "alembic_version"]
-    found = {}
-    for table in tables:
-        cursor = database.execute(f"SELECT * FROM {table}")
-        names = [column[0] for column in cursor.description]
-        found[table] = [dict(zip(names, row, strict=True)) for row in cursor]
-    return found
+    tables = [name for name in sorted(inspect(database).get_table_names()) if name != "alembic_version"]
+    return {
+        table: [dict(row) for row in database.execute(text(f"SELECT * FROM {table}")).mappings()]
+        for table in tables
+    }
 
 
 def _add_file(past: Past, whose: str, expires_at: float | None, origin: str, **more: object) -> str:
@@ -228,11 +227,27 @@ def _write_0004(past: Past) -> None:
     _write_0003(past, execution={**more, "session_id": str(uuid.uuid4())})
 
 
+def _write_0005(past: Past) -> None:
+    """And services that share the registry."""
+    _write_0004(past)
+    past.add(
+        "replicas",
+        replica_id=uuid.uuid4().hex,
+        instance_id="another",
+        engine_id="an engine",
+        url="http://127.0.0.1:1",
+        expires_at=time.time() - 60,
+    )
+    past.database.execute(text("UPDATE containers SET engine_id = 'an engine'"))
+    past.database.execute(text("UPDATE sessions SET holder = 'somebody', free_since = 1.5"))
+
+
 RECIPES: dict[str, Callable[[Past], None]] = {
     "0001": _write_0001,
     "0002": _write_0002,
     "0003": _write_0003,
     "0004": _write_0004,
+    "0005": _write_0005,
 }
 
 
@@ -247,7 +262,7 @@ def _revisions() -> list[str]:
 REVISIONS = _revisions()
 
 
-def make_past(revision: str, folder: Path) -> Past:
+def make_past(revision: str, folder: Path, url: str | None = None) -> Past:
     """A registry of that revision with data of its time in every table and column, and its files."""
     if revision not in RECIPES:
         pytest.fail(
@@ -255,12 +270,10 @@ def make_past(revision: str, folder: Path) -> Past:
             "fills its tables as the version with that revision does."
         )
     (folder / "files").mkdir(parents=True)
-    path = folder / "registry.sqlite3"
-    engine = make_engine(f"sqlite:///{path}")
+    engine = make_engine(url or url_in(folder))
     with migrations._ALEMBIC, engine.begin() as connection:
         command.upgrade(migrations.config_for(connection), revision)
-    engine.dispose()
-    with closing(sqlite3.connect(path)) as database, database:
+    with engine.begin() as database:
         past = Past(folder, database)
         RECIPES[revision](past)
         for table, rows in past.rows().items():
@@ -268,22 +281,32 @@ def make_past(revision: str, folder: Path) -> Past:
             for column in rows[0]:
                 filled = any(row[column] is not None for row in rows)
                 assert filled, f"the recipe of revision {revision} leaves {table}.{column} null everywhere"
+    engine.dispose()
     return past
 
 
-def rows_at(folder: Path) -> dict[str, list[Row]]:
-    """Every row of every table of the registry in a folder."""
-    with closing(sqlite3.connect(folder / "registry.sqlite3")) as database:
-        return rows_of(database)
+def url_in(folder: Path) -> str:
+    """The URL of the registry in a folder."""
+    return f"sqlite:///{folder / 'registry.sqlite3'}"
 
 
-def killer(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def rows_at(url: str) -> dict[str, list[Row]]:
+    """Every row of every table of a registry."""
+    engine = make_engine(url)
+    with engine.connect() as database:
+        rows = rows_of(database)
+    engine.dispose()
+    return rows
+
+
+def killer(folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
     """`tests.killed_migration` on the registry in a folder."""
     environment = {
         "PATH": os.environ["PATH"],
         "FILE_STORAGE_DIR": str(folder),
         "HOST": "127.0.0.1",
         "PORT": "0",
+        **settings,
     }
     return subprocess.Popen(
         [sys.executable, "-m", "tests.killed_migration", *arguments],
@@ -309,12 +332,12 @@ def stories(
 
     def tell(revision: str) -> None:
         past = make_past(revision, tmp_path_factory.mktemp(revision) / "storage")
-        before = rows_at(past.folder)
+        before = rows_at(url_in(past.folder))
         if revision != REVISIONS[-1]:
             # A start that is killed in the middle of it first.
             with killer(past.folder, "2") as start:
                 assert start.wait(60) == -signal.SIGKILL
-            assert rows_at(past.folder) == before
+            assert rows_at(url_in(past.folder)) == before
         keys = ",".join(f"{name}:{key}" for name, key in KEYS.items())
         service = open_service(**LIGHT, POOL_SIZE=0, FILE_STORAGE_DIR=past.folder, API_KEYS=keys)
         apis = {name: Api(service.base_url, key) for name, key in KEYS.items()}
@@ -327,7 +350,7 @@ def stories(
             for api in apis.values():
                 api.close()
             service.finish()
-        check_rows(past, before, rows_at(past.folder))
+        check_rows(past, before, rows_at(url_in(past.folder)))
 
     with ThreadPoolExecutor(2) as threads:
         yield {revision: threads.submit(tell, revision) for revision in REVISIONS}
@@ -414,21 +437,47 @@ def check_rows(past: Past, before: dict[str, list[Row]], after: dict[str, list[R
 # Killed, and of another version ----------------------------------------------------------------
 
 
-def test_a_migration_that_is_killed_anywhere_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_postgresql_is_upgraded_with_all_it_has(
+    revision: str, postgres: Postgres, tmp_path: Path
+) -> None:
+    """From each revision: every row is there with every value it had, and the registry reads them."""
+    url = postgres.new()
+    past = make_past(revision, tmp_path / "storage", url)
+    before = rows_at(url)
+    registry = Registry(url)
+    await registry.migrate()
+    after = rows_at(url)
+    for table, rows in before.items():
+        assert len(after[table]) == len(rows)
+        kept = [{name: row[name] for name in rows[0]} for row in after[table]]
+        assert all(row in kept for row in rows), table
+    for owner, files in past.files.items():
+        found = {file.file_id for file in (await registry.list_files(owner)).files} - {past.expired}
+        assert found == files.keys()
+    if past.lost:
+        sessions = SessionRegistry(registry)
+        assert [live.session_id for live in await sessions.live_sessions(past.instance_id)] == [past.lost]
+        done, running = await sessions.cells(past.lost)
+        assert done.result is not None and done.result["stdout"] == "1\n" and running.result is None
+    await registry.close()
+
+
+def test_a_migration_that_is_killed_anywhere_changes_nothing(database_url: str, tmp_path: Path) -> None:
     """After each of its statements in turn, from the first version to the newest; then it comes through."""
-    past = make_past(REVISIONS[0], tmp_path / "storage")
-    before = rows_at(past.folder)
+    past = make_past(REVISIONS[0], tmp_path / "storage", database_url)
+    before = rows_at(database_url)
     killed = 0
-    with killer(past.folder) as process:
+    with killer(past.folder, DATABASE_URL=database_url) as process:
         assert process.stdin is not None and process.stdout is not None
         while (status := process.stdout.readline().strip()) == str(-signal.SIGKILL):
             killed += 1
-            assert rows_at(past.folder) == before, f"changed by a migration that was killed after {killed}"
+            assert rows_at(database_url) == before, f"changed by a migration that was killed after {killed}"
             process.stdin.write("\n")
             process.stdin.flush()
     assert status == "0" and killed >= len(REVISIONS)
-    assert rows_at(past.folder).keys() > before.keys()
-    engine = make_engine(f"sqlite:///{past.folder / 'registry.sqlite3'}")
+    assert rows_at(database_url).keys() > before.keys()
+    engine = make_engine(database_url)
     migrations.upgrade(engine)
     engine.dispose()
 
@@ -436,13 +485,11 @@ def test_a_migration_that_is_killed_anywhere_changes_nothing(tmp_path: Path) -> 
 def test_a_start_on_a_newer_registry_is_a_sentence(tmp_path: Path) -> None:
     """The service ends, and the registry is as it was."""
     past = make_past(REVISIONS[-1], tmp_path / "storage")
-    path = past.folder / "registry.sqlite3"
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute("UPDATE alembic_version SET version_num = '9999'")
-    before = rows_at(past.folder)
+    execute(url_in(past.folder), "UPDATE alembic_version SET version_num = '9999'")
+    before = rows_at(url_in(past.folder))
     said = refused(past.folder)
     assert "revision 9999" in said and "Upgrade the service" in said
-    assert rows_at(past.folder) == before
+    assert rows_at(url_in(past.folder)) == before
 
 
 def test_every_revision_has_a_recipe() -> None:

@@ -1,7 +1,6 @@
-"""The registry on real SQLite: records survive, pages are complete, and the schema has no drift."""
+"""The registry on real SQLite and PostgreSQL: records survive, pages are complete, no schema drifts."""
 
 import asyncio
-import sqlite3
 import subprocess
 import sys
 import time
@@ -25,14 +24,16 @@ from service.errors import (
 from service.execution_registry import ExecutionRegistry
 from service.records import ONE_TENANT, ContainerRecord, ExecutionRecord, StoredFile
 from service.registry import Registry, make_engine
+from tests.support.databases import execute
+from tests.support.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(database_url: str) -> str:
     """Where a registry that does not exist yet will be."""
-    return f"sqlite:///{tmp_path / 'registry.sqlite3'}"
+    return database_url
 
 
 @pytest.fixture
@@ -188,7 +189,7 @@ def test_secrets_are_not_shown() -> None:
     assert "secret" not in repr(container())
 
 
-async def test_old_history_is_forgotten(registry: Registry, tmp_path: Path) -> None:
+async def test_old_history_is_forgotten(registry: Registry, url: str) -> None:
     """Executions and containers that ended long ago go; files and live containers stay."""
     live, gone = container(), container()
     for record in (live, gone):
@@ -201,12 +202,8 @@ async def test_old_history_is_forgotten(registry: Registry, tmp_path: Path) -> N
     assert await registry.prune(before=100.0) == 0
     assert await registry.live_containers("one") == [live]
     assert len(await registry.all_file_ids()) == 1
-    with sqlite3.connect(tmp_path / "registry.sqlite3") as database:
-        ((finished_at, stdout_bytes, exit_code),) = database.execute(
-            "SELECT finished_at, stdout_bytes, exit_code FROM executions"
-        )
-    database.close()
-    assert (finished_at, stdout_bytes, exit_code) == (150.0, 2**33, None)
+    rows = execute(url, "SELECT finished_at, stdout_bytes, exit_code FROM executions")
+    assert rows == [(150.0, 2**33, None)]
 
 
 async def test_an_instance_keeps_its_name(registry: Registry, url: str) -> None:
@@ -222,9 +219,8 @@ async def test_an_instance_keeps_its_name(registry: Registry, url: str) -> None:
 # The database ----------------------------------------------------------------------------------
 
 
-async def test_sqlite_is_set_up_for_a_service(registry: Registry, tmp_path: Path) -> None:
+async def test_sqlite_is_set_up_for_a_service(tmp_path: Path) -> None:
     """Write-ahead log, patience with other writers, foreign keys."""
-    await registry.instance_id()
     with make_engine(f"sqlite:///{tmp_path / 'registry.sqlite3'}").connect() as connection:
         values = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
@@ -234,10 +230,14 @@ async def test_sqlite_is_set_up_for_a_service(registry: Registry, tmp_path: Path
     assert values == ["wal", 1, 5000, 1]
 
 
-async def test_the_event_loop_does_not_wait_for_the_database(registry: Registry, tmp_path: Path) -> None:
-    """While another process holds the write lock, calls wait and the loop goes on."""
-    other = sqlite3.connect(tmp_path / "registry.sqlite3", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+LOCKS = {"sqlite": "UPDATE instance SET value = value", "postgresql": "LOCK TABLE files"}
+
+
+async def test_the_event_loop_does_not_wait_for_the_database(registry: Registry, url: str) -> None:
+    """While another process holds a lock, calls wait and the loop goes on."""
+    engine = make_engine(url)
+    other = engine.connect()
+    other.exec_driver_sql(LOCKS[engine.dialect.name])
     adding = asyncio.create_task(registry.add_file(stored_file()))
     ticks = 0
     deadline = time.monotonic() + 0.3
@@ -246,8 +246,9 @@ async def test_the_event_loop_does_not_wait_for_the_database(registry: Registry,
         ticks += 1
     assert ticks > 30
     assert not adding.done()
-    other.execute("COMMIT")
+    other.commit()
     other.close()
+    engine.dispose()
     await adding
     assert len(await registry.all_file_ids()) == 1
 
@@ -260,14 +261,12 @@ async def test_parallel_calls_all_succeed(registry: Registry) -> None:
     assert found == files
 
 
-async def test_a_broken_database_is_told(registry: Registry, tmp_path: Path) -> None:
+async def test_a_broken_database_is_told(registry: Registry, url: str) -> None:
     """The caller gets RegistryUnavailable; what the database said is its reason."""
-    with sqlite3.connect(tmp_path / "registry.sqlite3") as database:
-        database.execute("DROP TABLE files")
-    database.close()
+    execute(url, "DROP TABLE files")
     with pytest.raises(RegistryUnavailable) as caught:
         await registry.list_files(ONE_TENANT)
-    assert "no such table" in caught.value.reason
+    assert "no such table" in caught.value.reason or "does not exist" in caught.value.reason
     assert "files" not in str(caught.value)
 
 
@@ -327,13 +326,11 @@ def test_processes_may_start_at_the_same_moment(url: str) -> None:
     assert len(names) == 1
 
 
-async def test_a_registry_of_a_newer_version_is_refused(url: str, tmp_path: Path) -> None:
+async def test_a_registry_of_a_newer_version_is_refused(url: str) -> None:
     """One sentence with the revision, and the database is left as it is."""
     registry = Registry(url)
     await registry.migrate()
-    with sqlite3.connect(tmp_path / "registry.sqlite3") as database:
-        database.execute("UPDATE alembic_version SET version_num = '9999'")
-    database.close()
+    execute(url, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(RegistryTooNew, match="revision 9999") as caught:
         await registry.migrate()
     assert "\n" not in str(caught.value)
@@ -366,3 +363,46 @@ async def test_missing_migrations_are_told(url: str, tmp_path: Path, monkeypatch
     with pytest.raises(MigrationsMissing, match="nowhere"):
         await registry.migrate()
     await registry.close()
+
+
+# PostgreSQL ------------------------------------------------------------------------------------
+
+
+async def test_what_is_sent_can_have_a_nul(registry: Registry, url: str) -> None:
+    """PostgreSQL has none in text: another character is kept in its place, and nothing is refused."""
+    record = replace(execution(2.0), code="a\0b")
+    await ExecutionRegistry(registry).add(record)
+    found = await ExecutionRegistry(registry).get(record.execution_id, ONE_TENANT)
+    assert found == (record if url.startswith("sqlite") else replace(record, code="a\ufffdb"))
+
+
+async def test_a_database_that_comes_back_is_used_again(postgres: Postgres) -> None:
+    """While it is gone calls are told so; then they go on, on connections that were open before."""
+    registry = Registry(postgres.new())
+    await registry.migrate()
+    file = stored_file()
+    await asyncio.gather(*(registry.add_file(replace(file, file_id=str(n))) for n in range(8)))
+    with postgres.gone():
+        with pytest.raises(RegistryUnavailable):
+            await registry.all_file_ids()
+        with pytest.raises(RegistryUnavailable):
+            await registry.add_file(file)
+    await asyncio.gather(*(registry.all_file_ids() for _ in range(8)))
+    await registry.add_file(file)
+    assert len(await registry.all_file_ids()) == 9
+    await registry.close()
+
+
+async def test_a_database_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
+    """In one sentence, without the password."""
+    registry = Registry(f"postgresql://somebody:secret@/nothing?host={tmp_path}")
+    with pytest.raises(MigrationFailed, match="DATABASE_URL says where it is") as caught:
+        await registry.migrate()
+    assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
+    await registry.close()
+
+
+def test_another_driver_is_refused() -> None:
+    """One is known to work."""
+    with pytest.raises(MigrationFailed, match="only one for PostgreSQL"):
+        Registry("postgresql+pg8000://x/y")

@@ -1,16 +1,14 @@
-"""Sessions and cells on real SQLite: they survive, end once, and older registries gain them."""
+"""Sessions and cells on real SQLite and PostgreSQL: they survive, end once, older registries gain them."""
 
 import math
-import sqlite3
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
 from service import migrations
 from service.errors import RegistryUnavailable
@@ -26,12 +24,13 @@ from service.records import (
 from service.registry import Registry, make_engine
 from service.session_registry import SessionRegistry
 from sessions.models import JsonObject
+from tests.support.databases import execute, insert
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(database_url: str) -> str:
     """Where a registry that does not exist yet will be."""
-    return f"sqlite:///{tmp_path / 'registry.sqlite3'}"
+    return database_url
 
 
 @pytest.fixture
@@ -228,15 +227,13 @@ async def test_a_result_may_be_large(sessions: SessionRegistry) -> None:
     assert found is not None and found.result == result
 
 
-async def test_no_result_is_null_in_the_database(sessions: SessionRegistry, tmp_path: Path) -> None:
+async def test_no_result_is_null_in_the_database(sessions: SessionRegistry, url: str) -> None:
     """And a result is plain JSON text, for whoever reads the database by hand."""
     record = a_session()
     await sessions.add_session(record)
     await sessions.add_cell(a_cell(record, 1))
     await sessions.add_cell(a_cell(record, 2, state="done", result={"stdout": "é"}))
-    with sqlite3.connect(tmp_path / "registry.sqlite3") as database:
-        rows = database.execute("SELECT result FROM cells ORDER BY number").fetchall()
-    database.close()
+    rows = execute(url, "SELECT CAST(result AS TEXT) FROM cells ORDER BY number")
     assert rows == [(None,), ('{"stdout": "\\u00e9"}',)]
 
 
@@ -244,7 +241,7 @@ async def test_a_cell_needs_a_session(sessions: SessionRegistry) -> None:
     """The database refuses a cell of a session that is not there."""
     with pytest.raises(RegistryUnavailable) as caught:
         await sessions.add_cell(a_cell(a_session()))
-    assert "FOREIGN KEY" in caught.value.reason
+    assert "foreign key" in caught.value.reason.lower()
 
 
 # With the rest of the registry -----------------------------------------------------------------
@@ -283,7 +280,7 @@ async def test_a_new_kernel_has_a_new_key(registry: Registry) -> None:
 
 
 async def test_sessions_that_ended_long_ago_are_forgotten(
-    registry: Registry, sessions: SessionRegistry, tmp_path: Path
+    registry: Registry, sessions: SessionRegistry, url: str
 ) -> None:
     """With their cells; live ones stay however old, and so do those that ended lately."""
     live = a_session()
@@ -295,9 +292,7 @@ async def test_sessions_that_ended_long_ago_are_forgotten(
     assert await registry.prune(before=math.inf) == 1
     assert await sessions.get_session(old.session_id, ONE_TENANT) is None
     assert await sessions.get_session(live.session_id, ONE_TENANT) == live
-    with sqlite3.connect(tmp_path / "registry.sqlite3") as database:
-        rows = database.execute("SELECT session_id FROM cells").fetchall()
-    database.close()
+    rows = execute(url, "SELECT session_id FROM cells")
     assert rows == [(live.session_id,)]
 
 
@@ -307,13 +302,10 @@ async def test_a_session_made_before_keys_belongs_to_the_one_tenant(url: str) ->
     engine = make_engine(url)
     with engine.begin() as connection:
         command.upgrade(migrations.config_for(connection), "0002")
-        values = asdict(record)
-        del values["owner"]
-        columns, places = ", ".join(values), ", ".join("?" * len(values))
-        connection.exec_driver_sql(
-            f"INSERT INTO sessions ({columns}) VALUES ({places})", tuple(values.values())
-        )
+    values = asdict(record)
+    del values["owner"], values["holder"]
     engine.dispose()
+    insert(url, "sessions", **values)
 
     registry, sessions = await reopened(url)
     await registry.migrate()
@@ -339,10 +331,8 @@ async def test_a_registry_of_the_first_revision_keeps_what_it_has(url: str) -> N
         ):
             first = inspect(connection).get_columns(table)
             row = {column["name"]: values[column["name"]] for column in first}
-            columns, places = ", ".join(row), ", ".join("?" * len(row))
-            connection.exec_driver_sql(
-                f"INSERT INTO {table} ({columns}) VALUES ({places})", tuple(row.values())
-            )
+            places = ", ".join(f":{name}" for name in row)
+            connection.execute(text(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})"), row)
     engine.dispose()
 
     registry, sessions = await reopened(url)

@@ -193,6 +193,8 @@ BY_CODE: Final[dict[str, type[Refused]]] = {
     "storage_full": StorageFull,
     "storage_quota_exceeded": StorageFull,
     "no_capacity": Unavailable,
+    "session_moving": Unavailable,
+    "replica_lost": Unavailable,
     "engine_unavailable": Unavailable,
     "image_not_found": Unavailable,
     "image_unfit": Unavailable,

@@ -19,6 +19,7 @@ from service.errors import CannotRunKernels, MigrationFailed, SettingsInvalid, S
 from service.lifespan import pool_settings
 from service.logs import configure_logging
 from service.settings import MIB, Settings, load_settings
+from service.storages import open_storage
 from sessions.engine import Engine
 from sessions.errors import SessionsError
 from sessions.image_check import own_digest
@@ -90,6 +91,9 @@ class Doctor:
         self._add(await machine.look_at_port(self._settings.host, self._settings.port))
 
     async def _storage(self) -> None:
+        if self._settings.file_storage_url is not None:
+            self._add(await machine.look_at_storage(open_storage(self._settings)))
+            return
         self._look_at_disk("stored files", self._settings.file_storage_dir, ours=True)
 
     def _look_at_disk(self, check: str, folder: Path, *, ours: bool) -> None:
@@ -107,12 +111,15 @@ class Doctor:
         url = self._settings.registry_url
         try:
             schema = await asyncio.to_thread(migrations.look, database.reading_engine(url))
+            server = await asyncio.to_thread(database.look_at_server, url)
         except MigrationFailed as error:
-            self._add(Finding("registry", "fail", error.reason, "put a backup in its place"))
+            is_file = database.file_of(database.make_engine(url)) is not None
+            help_ = "put a backup in its place" if is_file else "start the database, or see DATABASE_URL"
+            self._add(Finding("registry", "fail", error.reason, help_))
         except StartError as error:
             self._add(Finding("registry", "fail", str(error), "run it from its source folder"))
         else:
-            self._add(_of_schema(schema))
+            self._add(_of_schema(schema, "" if server is None else f"; {server}"))
 
     # --- the engine -------------------------------------------------------------------------------
 
@@ -182,16 +189,16 @@ class Doctor:
             self._add(Finding("kernel", "fail", str(error), help_))
 
 
-def _of_schema(schema: migrations.Schema | None) -> Finding:
+def _of_schema(schema: migrations.Schema | None, where: str) -> Finding:
     if schema is None:
-        return Finding("registry", "ok", "there is none yet: the first start makes it")
+        return Finding("registry", "ok", f"there is none yet: the first start makes it{where}")
     seen = f"schema {schema.revision}, and this version's is {schema.newest}"
     if not schema.is_known:
         help_ = "a newer version wrote it: upgrade the service, or go back to a backup"
         return Finding("registry", "fail", seen, help_)
     if schema.revision != schema.newest:
         return Finding("registry", "ok", f"{seen}: the next start migrates it")
-    return Finding("registry", "ok", f"it is whole, of schema {schema.revision}")
+    return Finding("registry", "ok", f"it is whole, of schema {schema.revision}{where}")
 
 
 class _Nobody:

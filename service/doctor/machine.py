@@ -14,8 +14,9 @@ import aiohttp
 
 from service.banner import base_url
 from service.doctor.finding import Finding, Level
-from service.errors import AddressUnavailable
+from service.errors import AddressUnavailable, StartError
 from service.serving import bind
+from service.storage import Storage
 
 _MIB: Final = 1 << 20
 _FAIL_BYTES: Final = 100 * _MIB
@@ -57,6 +58,17 @@ def look_at_disk(folder: Path, *, write: bool) -> Disk:
     began = time.monotonic()
     error = _write(folder / f".doctor-{uuid.uuid4().hex}")
     return Disk(disk.free_bytes, inodes, error, time.monotonic() - began)
+
+
+async def look_at_storage(storage: Storage) -> Finding:
+    """Whether an object storage takes a small object and lets it be removed."""
+    began = time.monotonic()
+    try:
+        await storage.prepare()
+    except StartError as error:
+        return Finding("stored files", "fail", str(error), "see what the storage says, and its policy")
+    took_ms = 1000 * (time.monotonic() - began)
+    return Finding("stored files", "ok", f"{storage.place}: written and removed in {took_ms:.0f} ms")
 
 
 def _write(path: Path) -> str | None:

@@ -4,10 +4,19 @@ import asyncio
 import uuid
 from typing import Final
 
+import aiohttp
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from service.errors import ServiceError, SessionEnded, SessionNotFound, answer_to
+from service.errors import (
+    ServiceError,
+    SessionElsewhere,
+    SessionEnded,
+    SessionMoving,
+    SessionNotFound,
+    answer_to,
+)
+from service.forward import Forwarder, is_passed_on
 from service.gateway import wire
 from service.gateway.client import Client
 from service.gateway.hubs import Hubs
@@ -34,6 +43,9 @@ async def channels(websocket: WebSocket, kernel_id: str) -> None:
         session = await sessions.get(kernel_id, caller_of(websocket.scope).owner)
         name = websocket.query_params.get("session_id") or uuid.uuid4().hex
         hub, client = hubs.attach(session, name[:_KEY_CHARACTERS])
+    except SessionElsewhere as error:
+        await _join_elsewhere(websocket, error)
+        return
     except ServiceError as error:
         refusal = SessionNotFound(kernel_id) if isinstance(error, SessionEnded) else error
         await answer_to(refusal)(websocket.scope, websocket.receive, websocket.send)
@@ -46,6 +58,20 @@ async def channels(websocket: WebSocket, kernel_id: str) -> None:
     finally:
         if client.replaced is replaced:
             hub.detach(client)
+
+
+async def _join_elsewhere(websocket: WebSocket, error: SessionElsewhere) -> None:
+    """Have the replica that holds the session serve a socket."""
+    forwarder: Forwarder = websocket.app.state.forwarder
+    refusal = SessionMoving(error.session_id)
+    try:
+        if not is_passed_on(websocket.scope):
+            await forwarder.join(websocket, error.url, caller_of(websocket.scope))
+            return
+    except (aiohttp.ClientError, TimeoutError):
+        if websocket.client_state is not WebSocketState.CONNECTING:
+            raise
+    await answer_to(refusal)(websocket.scope, websocket.receive, websocket.send)
 
 
 class Socket:

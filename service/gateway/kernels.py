@@ -10,13 +10,16 @@ from service.dependencies import CallerDep, OwnerDep, SessionsDep
 from service.errors import (
     ForeignOrigin,
     KernelSpecNotFound,
+    ReplicaLost,
     RequestTooLarge,
     SessionBusy,
     SessionEnded,
+    SessionMoving,
     SessionNotFound,
     TooManySessions,
 )
 from service.gateway.hubs import Hubs
+from service.records import SessionRecord
 from service.routes.path_parameters import KernelIdPath, KernelSpecPath
 from service.routes.refusals import KERNEL, refusals
 from service.schemas import Text
@@ -29,9 +32,9 @@ router = APIRouter(prefix="/api", tags=["jupyter"], responses=refusals(ForeignOr
 _DEFAULT: Final = "python3"
 _SESSION: Final = "session-"
 _NAME: Final = "Python 3 (sandbox)"
-_ONE: Final = refusals(SessionNotFound)
-_START: Final = (*KERNEL, KernelSpecNotFound, SessionNotFound, TooManySessions, RequestTooLarge)
-_REPLACE: Final = (SessionNotFound, SessionBusy, EngineUnavailable, LaunchFailed, SupervisorFailed)
+_GONE: Final = (SessionNotFound, SessionMoving, ReplicaLost)
+_START: Final = (*KERNEL, KernelSpecNotFound, *_GONE, TooManySessions, RequestTooLarge)
+_REPLACE: Final = (*_GONE, SessionBusy, EngineUnavailable, LaunchFailed, SupervisorFailed)
 
 
 class KernelSpec(BaseModel):
@@ -109,13 +112,17 @@ SessionDep = Annotated[Session, Depends(_session)]
 
 
 def _kernel(session: Session, hubs: Hubs) -> Kernel:
-    used = datetime.fromtimestamp(session.record.last_used_at, UTC)
+    return _described(session.record, busy=session.busy, connections=hubs.sockets(session.session_id))
+
+
+def _described(record: SessionRecord, *, busy: bool, connections: int = 0) -> Kernel:
+    used = datetime.fromtimestamp(record.last_used_at, UTC)
     return Kernel(
-        id=session.session_id,
+        id=record.session_id,
         name=_DEFAULT,
         last_activity=used.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        execution_state="busy" if session.busy else "idle",
-        connections=hubs.sockets(session.session_id),
+        execution_state="busy" if busy else "idle",
+        connections=connections,
     )
 
 
@@ -123,11 +130,12 @@ def _kernel(session: Session, hubs: Hubs) -> Kernel:
 async def list_kernelspecs(sessions: SessionsDep, owner: OwnerDep, hubs: HubsDep) -> KernelSpecs:
     """List the kernels to choose from: a new sandbox, and the sessions that are open."""
     specs = [KernelSpec.of(_DEFAULT, _NAME)]
-    for session in sessions.all_of(owner):
-        if not hubs.sockets(session.session_id):
-            at = datetime.fromtimestamp(session.record.created_at, UTC)
-            name = f"Session {session.session_id[:8]} of {at:%H:%M} UTC"
-            specs.append(KernelSpec.of(_SESSION + session.session_id, name))
+    here = [session.record for session in sessions.all_of(owner) if not hubs.sockets(session.session_id)]
+    there = [seen.record for seen in await sessions.elsewhere(owner)]
+    for record in (*here, *there):
+        at = datetime.fromtimestamp(record.created_at, UTC)
+        name = f"Session {record.session_id[:8]} of {at:%H:%M} UTC"
+        specs.append(KernelSpec.of(_SESSION + record.session_id, name))
     return KernelSpecs(default=_DEFAULT, kernelspecs={spec.name: spec for spec in specs})
 
 
@@ -165,23 +173,27 @@ async def start_kernel(
 @router.get("/kernels")
 async def list_kernels(sessions: SessionsDep, owner: OwnerDep, hubs: HubsDep) -> list[Kernel]:
     """List the open sessions, oldest first."""
-    return [_kernel(session, hubs) for session in await sessions.settled(owner)]
+    here = [_kernel(session, hubs) for session in await sessions.settled(owner)]
+    there = [_described(seen.record, busy=seen.busy) for seen in await sessions.elsewhere(owner)]
+    return here + there
 
 
-@router.get("/kernels/{kernel_id}", responses=_ONE)
+@router.get("/kernels/{kernel_id}", responses=refusals(*_GONE))
 async def get_kernel(session: SessionDep, hubs: HubsDep) -> Kernel:
     """Look at a session."""
     return _kernel(session, hubs)
 
 
-@router.delete("/kernels/{kernel_id}", status_code=204, responses=_ONE)
+@router.delete("/kernels/{kernel_id}", status_code=204, responses=refusals(*_GONE))
 async def delete_kernel(session: SessionDep, sessions: SessionsDep) -> None:
     """End a session."""
     await sessions.delete(session)
 
 
 @router.post(
-    "/kernels/{kernel_id}/interrupt", status_code=204, responses=refusals(SessionNotFound, SupervisorFailed)
+    "/kernels/{kernel_id}/interrupt",
+    status_code=204,
+    responses=refusals(*_GONE, SupervisorFailed),
 )
 async def interrupt_kernel(session: SessionDep) -> None:
     """Interrupt what runs, as Ctrl-C does."""

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 from service import clock
-from service.errors import SessionEnded, SessionNotFound
+from service.errors import SessionEnded, SessionMoving, SessionNotFound
 from service.keyring import Caller
 from service.session import Session
 from service.session_schemas import MAX_TTL_SEC, CreateSessionRequest
@@ -48,6 +48,8 @@ class Conversation:
                     return await self._alive(self._session, caller.owner, busy_sec), ""
                 except SessionEnded as error:
                     note = _GONE.format(_REASONS[error.reason])
+                except SessionMoving:
+                    note = _GONE.format("has moved to another replica of the service")
                 except SessionNotFound:
                     note = _GONE.format("is gone")
             request = CreateSessionRequest(ttl_seconds=self._life_sec(busy_sec))
@@ -58,7 +60,7 @@ class Conversation:
         """The session if there is one already, that lives."""
         if self._session is None:
             return None
-        with suppress(SessionEnded, SessionNotFound):
+        with suppress(SessionEnded, SessionMoving, SessionNotFound):
             return await self._alive(self._session, caller.owner)
         return None
 
@@ -76,6 +78,6 @@ class Conversation:
         """End the session, with what runs in it."""
         session, self._session = self._session, None
         if session is not None:
-            with suppress(SessionEnded, SessionNotFound):
+            with suppress(SessionEnded, SessionMoving, SessionNotFound):
                 owner = session.record.owner
                 await self._sessions.delete(await self._sessions.get(session.session_id, owner))

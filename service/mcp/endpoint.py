@@ -6,23 +6,29 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
+import aiohttp
 from fastapi import APIRouter
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from service.errors import ErrorResponse
+from service.forward import Forwarder, is_passed_on
 from service.guard import caller_of
 
 if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
     from service.executor import Executor
+    from service.replicas import Replicas
     from service.sessions import Sessions
 
 _MAX_CONVERSATIONS: Final = 500
 """Sessions of the protocol that one owner has open at once; most of them have none of ours."""
 _IDLE_SEC: Final = 24 * 60 * 60.0
 """When one ends that nobody uses and nobody has ended. Few clients begin anew of themselves."""
+_SESSION_ID: Final = b"mcp-session-id"
+_OF_REPLICA: Final = "."
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -32,9 +38,13 @@ class Mcp:
     Each owner has a manager of sessions of its own, so nobody else's are there.
     """
 
-    def __init__(self, sessions: "Sessions", executor: "Executor") -> None:
+    def __init__(
+        self, sessions: "Sessions", executor: "Executor", replicas: "Replicas | None" = None
+    ) -> None:
+        """With `replicas`, ids of the protocol's sessions say which of them has each."""
         self._sessions = sessions
         self._executor = executor
+        self._replicas = replicas
         self._managers: dict[str, asyncio.Future[StreamableHTTPSessionManager]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = asyncio.Event()
@@ -49,6 +59,12 @@ class Mcp:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of the protocol, from whom the guard has let in."""
+        if self._replicas is not None:
+            url = await self._elsewhere(self._replicas, scope)
+            if url is not None:
+                await _pass_on(url, scope, receive, send)
+                return
+            scope, send = _without_replica(scope), _with_replica(self._replicas, send)
         manager = await self._manager(caller_of(scope).owner)
         version = dict(scope["headers"]).get(b"mcp-protocol-version", b"").decode("latin-1")
         if version and version not in _versions():
@@ -57,6 +73,13 @@ class Mcp:
         answer = _Answer(send)
         await manager.handle_request(scope, receive, answer.send)
         await answer.complete()
+
+    async def _elsewhere(self, replicas: "Replicas", scope: Scope) -> str | None:
+        """The URL of the replica that has a request's conversation; None if it is this one, or gone."""
+        replica_id, separator, _ = _session_id(scope).partition(_OF_REPLICA)
+        if not separator or replica_id == replicas.replica.replica_id or is_passed_on(scope):
+            return None
+        return await replicas.registry.url_of(replica_id)
 
     async def _manager(self, owner: str) -> "StreamableHTTPSessionManager":
         if owner not in self._managers:
@@ -75,6 +98,49 @@ class Mcp:
         async with manager.run():
             started.set_result(manager)
             await self._closing.wait()
+
+
+def _session_id(scope: Scope) -> str:
+    found: bytes = dict(scope["headers"]).get(_SESSION_ID, b"")
+    return found.decode("latin-1")
+
+
+def _without_replica(scope: Scope) -> Scope:
+    """A request as the SDK knows its conversation."""
+    plain = _session_id(scope).rpartition(_OF_REPLICA)[2].encode("latin-1")
+    headers = [(name, plain if name == _SESSION_ID else value) for name, value in scope["headers"]]
+    return {**scope, "headers": headers}
+
+
+def _with_replica(replicas: "Replicas", send: Send) -> Send:
+    """Answers whose conversation's id says who has it."""
+    prefix = f"{replicas.replica.replica_id}{_OF_REPLICA}".encode()
+
+    async def told(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [
+                (name, prefix + value if name.lower() == _SESSION_ID else value)
+                for name, value in message.get("headers", ())
+            ]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return told
+
+
+async def _pass_on(url: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """Have the replica answer that has the conversation."""
+    forwarder: Forwarder = scope["app"].state.forwarder
+    try:
+        answer: Response = await forwarder.pass_on(Request(scope, receive), url, caller_of(scope))
+    except (aiohttp.ClientError, TimeoutError):
+        answer = ErrorResponse(
+            503,
+            "session_moving",
+            "The conversation's replica does not answer",
+            {"Retry-After": "2"},
+        )
+    await answer(scope, receive, send)
 
 
 class _Answer:

@@ -4,6 +4,7 @@ import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
 
 from service.artifacts import OpenFile
 from service.dependencies import FilesDep, MetricsDep, OwnerDep
@@ -88,11 +89,15 @@ async def list_files(
         200: {"description": "The file's bytes.", "content": _BYTES},
         206: {"description": "The range that was asked for.", "content": _BYTES},
         304: {"description": "The client has the file already."},
+        307: {"description": "Where the object storage has it, with `FILE_STORAGE_LINK_SEC`."},
         **refusals(FileNotFound, RangeNotSatisfiable),
     },
 )
 async def download_file(file_id: FileIdPath, request: Request, files: FilesDep, owner: OwnerDep) -> Response:
     """Download a file. `Range`, `If-Range` and `If-None-Match` work; the ETag is the SHA-256."""
+    link = await files.link(file_id, owner)
+    if link is not None:
+        return RedirectResponse(link, headers={"Cache-Control": "no-store"})
     file = await files.open(file_id, owner)
     try:
         return _download(file, request)

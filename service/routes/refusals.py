@@ -11,9 +11,11 @@ from service.errors import (
     INVALID_REQUEST,
     InputNotFound,
     RegistryUnavailable,
+    ReplicaLost,
     RequestTooLarge,
     SessionBusy,
     SessionEnded,
+    SessionMoving,
     SessionNotFound,
     StorageFailed,
     StorageFull,
@@ -49,7 +51,7 @@ KERNEL: Final = (
 CODE: Final = (RequestTooLarge, TimeoutTooLong, InputNotFound, InvalidPath, WorkspaceFull, TooManyExecutions)
 """Where code and its inputs are taken."""
 
-SESSION: Final = (SessionNotFound, SessionEnded)
+SESSION: Final = (SessionNotFound, SessionEnded, SessionMoving, ReplicaLost)
 """Where a session has to be open."""
 
 TURN: Final = (*SESSION, SessionBusy, EngineUnavailable, LaunchFailed, SupervisorFailed)

@@ -12,6 +12,7 @@ from service.errors import (
     NoInputRequest,
     RequestTooLarge,
     SessionEnded,
+    SessionMoving,
     SessionNotFound,
     TooManySessions,
 )
@@ -46,7 +47,7 @@ router = APIRouter(prefix="/v1/sessions", tags=["sessions"], responses=refusals(
 
 _ONE: Final = refusals(*SESSION)
 _RUN: Final = refusals(*CODE, *TURN)
-_EVER: Final = refusals(SessionNotFound)
+_EVER: Final = refusals(SessionNotFound, SessionMoving)
 """Of what can be read after the session has ended, too."""
 DETACHED: Final[dict[int | str, dict[str, Any]]] = {
     202: {"model": Detached, "description": "With `detach`: it runs on its own."}
@@ -88,8 +89,14 @@ async def create_session(
 @router.get("")
 async def list_sessions(sessions: SessionsDep, owner: OwnerDep, settings: SettingsDep) -> SessionList:
     """List the open sessions, oldest first."""
-    found = await sessions.settled(owner)
-    return SessionList(sessions=[_info(session, settings) for session in found])
+    here = [_info(session, settings) for session in await sessions.settled(owner)]
+    there = [
+        SessionInfo.of(
+            seen.record, idle_sec=settings.session_idle_sec, busy=seen.busy, execution_count=seen.cells
+        )
+        for seen in await sessions.elsewhere(owner)
+    ]
+    return SessionList(sessions=sorted((*here, *there), key=lambda session: session.created_at))
 
 
 @router.get("/{session_id}", responses=_ONE)
@@ -213,7 +220,7 @@ async def list_cells(
     return CellList(cells=[_referring(cell, images) for cell in cells])
 
 
-@router.get("/{session_id}/cells/{cell_id}", responses=refusals(SessionNotFound, CellNotFound))
+@router.get("/{session_id}/cells/{cell_id}", responses=refusals(SessionNotFound, SessionMoving, CellNotFound))
 async def get_cell(
     session_id: SessionIdPath,
     cell_id: CellIdPath,

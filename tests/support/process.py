@@ -74,6 +74,8 @@ class Service:
             "PYTHONUNBUFFERED": "1",
             **self._settings,
         }
+        if "REPLICA_SECRET" in environment:
+            environment["REPLICA_URL"] = self.base_url
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(

@@ -1,0 +1,151 @@
+"""Executions a second with the service's state here and there.
+
+    python -m bench.state postgresql://…/one postgresql://…/two s3://bucket/one s3://bucket/two
+
+One service has SQLite and a disk, one has PostgreSQL and an object storage, and two replicas share such a
+pair. All are asked in turn, so that what disturbs one disturbs all. The databases must be empty; `AWS_*` say
+where the storage is.
+"""
+
+import argparse
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from http.client import HTTPConnection
+
+from bench.engine import Engine
+from bench.progress import say
+from bench.report import table
+from bench.service import Service
+from bench.statistics import median, percentile_99
+from service.settings import Settings
+
+_SECONDS = 5.0
+_ROUNDS = 4
+_CALLERS = 4
+_CALLS = 100
+_ROOM = {
+    "KERNEL_PRELOAD": "none",
+    "POOL_SIZE": "1",
+    "MAX_SESSIONS": "16",
+    "MAX_CONTAINERS": "24",
+    "SESSION_LEASE_SEC": "60",
+}
+
+
+class _Caller:
+    """One session, and one connection by which it is used."""
+
+    def __init__(self, maker: Service, asked: Service) -> None:
+        answer = maker.http.post("/v1/sessions", json={"ttl_seconds": 3600})
+        answer.raise_for_status()
+        self._path = f"/v1/sessions/{answer.json()['session_id']}"
+        self._maker = maker
+        address = asked.http.base_url
+        self._connection = HTTPConnection(address.host, address.port)
+
+    def run(self) -> float:
+        started = time.perf_counter()
+        self._connection.request(
+            "POST", f"{self._path}/execute", b'{"code": "1+1"}', {"Content-Type": "application/json"}
+        )
+        answer = json.loads(self._connection.getresponse().read())
+        assert answer["stdout"] == "2\n", answer
+        return time.perf_counter() - started
+
+    def close(self) -> None:
+        self._connection.close()
+        self._maker.http.delete(self._path)
+
+
+def _per_second(callers: list[_Caller]) -> float:
+    counts = [0] * len(callers)
+    until = time.monotonic() + _SECONDS
+
+    def go(number: int) -> None:
+        while time.monotonic() < until:
+            callers[number].run()
+            counts[number] += 1
+
+    threads = [threading.Thread(target=go, args=(number,)) for number in range(len(callers))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / _SECONDS
+
+
+def measure(engine: Engine, databases: list[str], storages: list[str]) -> list[list[str]]:
+    """Rows of the table: calls a second, the median of one alone, both with their ratios; 99th percentile."""
+    aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    shared = {"DATABASE_URL": databases[1], "FILE_STORAGE_URL": storages[1], **aws}
+    replicas = {**shared, "REPLICA_SECRET": "of-the-benchmark-alone"}
+    away = {"DATABASE_URL": databases[0], "FILE_STORAGE_URL": storages[0], **aws}
+    with ExitStack() as stack:
+        here, there, first, second = (
+            stack.enter_context(Service(engine, **_ROOM, **settings))
+            for settings in ({}, away, replicas, replicas)
+        )
+        pair = (first, second)
+        ways: dict[str, Callable[[int], tuple[Service, Service]]] = {
+            "SQLite and a disk": lambda _: (here, here),
+            "PostgreSQL and S3": lambda _: (there, there),
+            "one replica of two": lambda _: (first, first),
+            "two replicas, each its own": lambda number: (pair[number % 2], pair[number % 2]),
+            "two replicas, each the other's": lambda number: (pair[number % 2], pair[1 - number % 2]),
+        }
+        callers = {name: [_Caller(*of(number)) for number in range(_CALLERS)] for name, of in ways.items()}
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        latencies: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(_ROUNDS):
+            for name, some in callers.items():
+                rates[name].append(_per_second(some))
+                latencies[name] += [some[0].run() for _ in range(_CALLS)]
+            say(f"round {number + 1} of {_ROUNDS} done")
+        for some in callers.values():
+            for caller in some:
+                caller.close()
+    base, *_ = ways
+    rows = []
+    for name in ways:
+        of_rate = [rate / other for rate, other in zip(rates[name], rates[base], strict=True)]
+        ms = 1000 * median(latencies[name])
+        rows.append(
+            [
+                name,
+                f"{median(rates[name]):.0f}",
+                f"{median(of_rate):.2f}",
+                f"{ms:.1f}",
+                f"{ms / (1000 * median(latencies[base])):.2f}",
+                f"{1000 * percentile_99(latencies[name]):.0f}",
+            ]
+        )
+    return rows
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "urls", nargs=4, help="two empty databases, and two empty places of an object storage"
+    )
+    urls = parser.parse_args().urls
+    rows = measure(Engine(Settings().python_executor_docker_image), urls[:2], urls[2:])
+    head = [
+        f"`1+1` in {_CALLERS} sessions",
+        "calls a second",
+        "of the first",
+        "one alone, ms",
+        "of the first",
+        "99th, ms",
+    ]
+    print(table(head, rows))
+
+
+if __name__ == "__main__":
+    main()

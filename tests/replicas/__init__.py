@@ -1,0 +1,1 @@
+"""Several services on one database, one object storage and one engine."""

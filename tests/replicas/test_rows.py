@@ -1,0 +1,231 @@
+"""Replicas in the database, by themselves: who is alive, who takes what, whose turn it is."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from service.artifacts import FileStore
+from service.errors import InstanceInUse, RegistryInUse, SessionElsewhere, SessionMoving, StorageQuotaExceeded
+from service.limits import StorageQuota
+from service.records import ContainerRecord, ReplicaRecord, SessionRecord
+from service.registry import Registry
+from service.replica_registry import ReplicaRegistry
+from service.replicas import Replicas
+from service.session_registry import SessionRegistry
+from service.settings import MIB
+from service.storages import open_storage
+from tests.files_support import make_settings
+from tests.support.databases import execute
+from tests.support.postgres import Postgres
+from tests.test_registry import container
+
+ENGINE = "the engine"
+
+
+@pytest.fixture
+def url(postgres: Postgres) -> str:
+    """An empty database."""
+    return postgres.new()
+
+
+@pytest.fixture
+async def registry(url: str) -> AsyncIterator[Registry]:
+    """An empty registry, up to date."""
+    opened = Registry(url)
+    await opened.migrate()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def rows(registry: Registry) -> ReplicaRegistry:
+    """Its replicas."""
+    return ReplicaRegistry(registry)
+
+
+def replica(engine_id: str = ENGINE, instance_id: str = "") -> ReplicaRecord:
+    """A replica in one of its lives."""
+    name = uuid.uuid4().hex
+    return ReplicaRecord(name, instance_id or name, engine_id, f"http://{name}")
+
+
+async def add_session(
+    registry: Registry, holder: ReplicaRecord | None, engine_id: str = ENGINE, **changes: object
+) -> SessionRecord:
+    """A live session in a container of its own."""
+    box: ContainerRecord = container(engine_id=engine_id)
+    await registry.add_container(box)
+    now = time.time()
+    record = SessionRecord(
+        session_id=str(uuid.uuid4()),
+        container_id=box.container_id,
+        instance_id=box.instance_id,
+        created_at=now,
+        expires_at=now + 600,
+        last_used_at=now,
+        holder=None if holder is None else holder.replica_id,
+    )
+    record = replace(record, **changes)  # type: ignore[arg-type]
+    await SessionRegistry(registry).add_session(record)
+    return record
+
+
+async def test_a_free_session_is_taken_by_one(registry: Registry, rows: ReplicaRegistry, url: str) -> None:
+    """However many try, of two processes' connections, for one session or for all there are."""
+    pair = [replica(), replica()]
+    for each in pair:
+        assert await rows.join(each, 60)
+    others = Registry(url)
+    both = [rows, ReplicaRegistry(others)]
+    one = await add_session(registry, None)
+    tries = [both[n % 2].take(pair[n % 2], 4, one.session_id) for n in range(12)]
+    taken = [records for records in await asyncio.gather(*tries) if records]
+    assert len(taken) == 1 and taken[0][0].session_id == one.session_id
+    many = {(await add_session(registry, None)).session_id for _ in range(20)}
+    got = await asyncio.gather(*(both[n % 2].take(pair[n % 2], 3) for n in range(20)))
+    ids = [record.session_id for records in got for record in records]
+    assert sorted(ids) == sorted(many)
+    await others.close()
+
+
+async def test_what_the_dead_held_is_free(registry: Registry, rows: ReplicaRegistry) -> None:
+    """After its lease; not while it renews, and not where its engine is another."""
+    dead, alive, far = replica(), replica(), replica(engine_id="another engine")
+    for one, lease_sec in ((dead, 0.2), (alive, 60), (far, 60)):
+        assert await rows.join(one, lease_sec)
+    session = await add_session(registry, dead)
+    assert await rows.bury() == 0
+    assert await rows.take(alive, 4) == []
+    await asyncio.sleep(0.3)
+    assert await rows.renew(dead.replica_id, 0.2), "nobody has buried it, so it lives"
+    await asyncio.sleep(0.3)
+    assert await rows.bury() == 1
+    assert not await rows.renew(dead.replica_id, 60)
+    assert await rows.take(dead, 4) == [], "the dead take nothing"
+    assert await rows.take(far, 4) == []
+    (taken,) = await rows.take(alive, 4)
+    assert (taken.session_id, taken.holder) == (session.session_id, alive.replica_id)
+    await rows.leave(alive.replica_id)
+    assert await rows.holder_of(session.session_id, session.owner) == (None, None)
+
+
+async def test_who_asks_is_told_where_a_session_is(registry: Registry, rows: ReplicaRegistry) -> None:
+    """With another, with nobody for now, or nowhere; somebody else's is nowhere."""
+    async with Replicas(rows, replica(), 60) as here, Replicas(rows, replica(), 60) as there:
+        theirs = await add_session(registry, there.replica)
+        with pytest.raises(SessionElsewhere) as caught:
+            await here.find(theirs.session_id, theirs.owner)
+        assert caught.value.url == there.replica.url
+        assert await here.find(theirs.session_id, "somebody") is None
+        far = await add_session(registry, None, engine_id="another")
+        with pytest.raises(SessionMoving):
+            await here.find(far.session_id, far.owner)
+        free = await add_session(registry, None)
+        found = await here.find(free.session_id, free.owner)
+        assert found is not None and found.holder == here.replica.replica_id
+
+
+async def test_one_instance_has_one_life(rows: ReplicaRegistry) -> None:
+    """A second of the same name is refused while the first is alive, and waits for its lease if not."""
+    async with Replicas(rows, replica(instance_id="one"), 0.5):
+        with pytest.raises(InstanceInUse, match="INSTANCE_ID=one"):
+            async with Replicas(rows, replica(instance_id="one"), 0.5):
+                pass
+    assert await rows.join(replica(instance_id="one"), 1)
+    async with Replicas(rows, replica(instance_id="one"), 1):
+        pass
+
+
+async def test_a_lease_that_was_buried_is_begun_anew(rows: ReplicaRegistry, url: str) -> None:
+    """Its holder is told that its sessions are gone, and has another id from then on."""
+    told = asyncio.Event()
+
+    async def lost() -> None:
+        told.set()
+
+    async with Replicas(rows, replica(), 0.3) as one:
+        one.on_lost = lost
+        before = one.replica.replica_id
+        execute(url, "DELETE FROM replicas")
+        await asyncio.wait_for(told.wait(), 10)
+        await asyncio.sleep(1)
+        assert one.is_sure and one.replica.replica_id != before
+
+
+async def test_nobodys_sessions_end(registry: Registry, rows: ReplicaRegistry, url: str) -> None:
+    """Those whose time is over, and those that nobody can reach any more."""
+    expired = await add_session(registry, None, expires_at=time.time() - 1)
+    lost = await add_session(registry, None, engine_id="another")
+    kept = await add_session(registry, None)
+    execute(
+        url,
+        "UPDATE sessions SET free_since = :at WHERE session_id = :id",
+        at=time.time() - 60,
+        id=lost.session_id,
+    )
+    assert await rows.overdue(30) == ([expired.session_id], [lost.session_id])
+    assert kept.session_id
+
+
+async def test_a_key_has_so_many_sessions_on_all_together(registry: Registry, rows: ReplicaRegistry) -> None:
+    """Also when they are made at the same moment; other keys are not held up."""
+    box = container()
+    await registry.add_container(box)
+    now = time.time()
+
+    async def add(owner: str) -> bool:
+        record = SessionRecord(str(uuid.uuid4()), box.container_id, "one", now, now + 60, now, owner=owner)
+        return await rows.add_session(record, asdict(record), 3)
+
+    added = await asyncio.gather(*(add("ann") for _ in range(10)), *(add("bob") for _ in range(2)))
+    assert (sum(added[:10]), sum(added[10:])) == (3, 2)
+    assert await rows.count_sessions("ann") == 3
+
+
+async def test_a_turn_is_given_to_one(rows: ReplicaRegistry) -> None:
+    """Of many who ask at once, and again after its time."""
+    for _ in range(2):
+        asked = await asyncio.gather(*(rows.turn("work", 0.5) for _ in range(8)))
+        assert sum(asked) == 1
+        await asyncio.sleep(0.6)
+
+
+async def test_stored_bytes_are_counted_together(registry: Registry, tmp_path: Path) -> None:
+    """What one replica stores counts with the other."""
+    storage = open_storage(make_settings(tmp_path))
+    await storage.prepare()
+    stores = [
+        FileStore(storage, registry, 2 * MIB, None, StorageQuota(MIB), is_shared=True) for _ in range(2)
+    ]
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b"x" * (600 * 1024)
+
+    first = await stores[0].save(content(), "a", owner="ann")
+    with pytest.raises(StorageQuotaExceeded):
+        await stores[1].save(content(), "b", owner="ann")
+    assert await stores[1].delete(first.file_id, "ann")
+    await stores[0].save(content(), "c", owner="ann")
+    await storage.close()
+
+
+async def test_a_service_alone_keeps_others_out(
+    registry: Registry, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replicas hold a registry together; who is none holds it alone, and waits for them."""
+    monkeypatch.setattr("service.database._HOLD_SEC", 0.5)
+    other, in_use = Registry(url), RegistryInUse("there")
+    async with registry.hold(in_use, shared=True), other.hold(in_use, shared=True):
+        with pytest.raises(RegistryInUse, match="REPLICA_URL"):
+            async with Registry(url).hold(in_use, shared=False):
+                pass
+    async with registry.hold(in_use, shared=False):
+        with pytest.raises(RegistryInUse):
+            async with other.hold(in_use, shared=True):
+                pass
+    await other.close()

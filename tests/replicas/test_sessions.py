@@ -1,0 +1,211 @@
+"""Two replicas: whatever a session can do, it does through the one that does not have it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.gateway.channels import open_channels
+from tests.replicas.conftest import Group
+from tests.support.api import Api, problem
+from tests.support.process import Service
+from tests.support.session import Session, live_sessions, new_session
+
+pytestmark = pytest.mark.timeout(150)
+
+
+@pytest.fixture(scope="module")
+def replicas(group: Group) -> tuple[Service, Service]:
+    """The one that sessions are made on, and the other."""
+    return group.members[0], group.members[1]
+
+
+@pytest.fixture(scope="module")
+def here(replicas: tuple[Service, Service]) -> Iterator[Session]:
+    """A session, as the replica that has it is asked."""
+    with new_session(replicas[0]) as session:
+        yield session
+
+
+@pytest.fixture
+def there(here: Session, replicas: tuple[Service, Service]) -> Session:
+    """The same, as the other is asked."""
+    return Session(replicas[1], here.created)
+
+
+def test_calls_find_the_session(here: Session, there: Session) -> None:
+    """Cells, commands, completions, history, by its address and by its id in a body."""
+    here.run("x = 41")
+    assert there.printed("print(x + 1)") == "42"
+    assert here.describe() == there.describe()
+    assert there.bash("echo $((6 * 7))")["stdout"] == "42\n"
+    result = there.api.execute("print(x)", session_id=there.id).json()
+    assert result["stdout"] == "41\n"
+    completed = there.call("POST", "/complete", json={"code": "x.bit_len", "cursor": 9}).json()
+    assert "bit_length" in str(completed)
+    assert there.extend(1000)["expires_at"] > time.time() + 900
+    assert [cell["cell_id"] for cell in there.cells()] == [cell["cell_id"] for cell in here.cells()]
+    assert there.call("GET", "/notebook").json()["nbformat"] == 4
+    problem(there.execute("x", timeout_ms=10**9))
+
+
+def test_output_streams_as_it_comes(there: Session) -> None:
+    """Each line when it is printed, not at the end."""
+    code = "import time\nfor i in range(3):\n    print(i, flush=True); time.sleep(0.5)"
+    with there.open_stream(code) as events:
+        times = [time.monotonic() for event in events if event.type == "output"]
+    assert len(times) >= 3 and times[-1] - times[0] > 0.6
+
+
+def test_a_stream_that_breaks_interrupts_the_code(here: Session, there: Session) -> None:
+    """Who hangs up on one replica hangs up on the other."""
+    with there.open_stream("import time\nprint('up', flush=True)\ntime.sleep(30)") as events:
+        next(iter(events))
+        assert here.describe()["state"] == "busy"
+    deadline = time.monotonic() + 10
+    while here.describe()["state"] == "busy":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_code_that_runs_is_asked_and_interrupted(here: Session, there: Session) -> None:
+    """A detached cell ends with its result; `input()` is answered; an interrupt arrives; from either."""
+    cell_id = there.detach("print(6 * 7)")
+    assert here.finished(cell_id)["result"]["stdout"] == "42\n"
+    assert there.finished(cell_id)["result"]["stdout"] == "42\n"
+    for asks, answers in ((here, there), (there, here)):
+        said = []
+        with asks.open_stream("print(input('what? '))", allow_stdin=True) as events:
+            for event in events:
+                if event.type == "input_request":
+                    answers.call("POST", "/input", json={"value": "this"}).raise_for_status()
+                if event.type == "output":
+                    said.append(event.data["data"])
+        assert "this" in "".join(said)
+    cell_id = here.detach("import time; time.sleep(30)")
+    time.sleep(0.3)
+    there.interrupt()
+    assert there.finished(cell_id)["result"]["error"]["name"] == "KeyboardInterrupt"
+    assert there.restart()["execution_count"] == 0
+
+
+def test_files_go_both_ways(here: Session, there: Session, replicas: tuple[Service, Service]) -> None:
+    """Into the working folder and out of it, and stored files from wherever they were stored."""
+    content = bytes(range(256)) * 8000
+    there.put("in/large.bin", content)
+    assert here.read("in/large.bin") == content == there.read("in/large.bin")
+    file_id = replicas[0].api.upload(b"1,2\n", "a.csv")
+    assert replicas[1].api.download(file_id) == b"1,2\n"
+    result = there.run(
+        "open('b.csv', 'w').write(open('a.csv').read() * 2)", files=[{"path": "a.csv", "file_id": file_id}]
+    )
+    (made,) = result["files"]
+    assert replicas[0].api.download(made["file_id"]) == b"1,2\n1,2\n"
+    assert replicas[1].api.http.delete(f"/v1/files/{made['file_id']}").status_code == 204
+    assert replicas[0].api.http.get(f"/v1/files/{made['file_id']}").status_code == 404
+
+
+def test_memory_stays_flat_while_files_stream(replicas: tuple[Service, Service]) -> None:
+    """A file into the object storage and out of it is in memory in parts, never whole."""
+    service, size = replicas[0], 100 << 20
+    service.api.download(service.api.upload(bytes(12 << 20)))
+    before = service.resident_kb()
+
+    def body() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        for _ in range(size >> 20):
+            yield bytes(1 << 20)
+        yield b"\r\n--b--\r\n"
+
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    file_id = service.api.http.post("/v1/files", content=body(), headers=headers).json()["file_id"]
+    most = service.resident_kb()
+    received = 0
+    with service.api.http.stream("GET", f"/v1/files/{file_id}") as download:
+        for chunk in download.iter_raw():
+            received += len(chunk)
+        most = max(most, service.resident_kb())
+    assert received == size
+    assert most - before < 64 << 10
+    assert service.api.http.delete(f"/v1/files/{file_id}").status_code == 204
+
+
+def test_both_list_all_sessions(here: Session, replicas: tuple[Service, Service]) -> None:
+    """In the API, and as kernels."""
+    with new_session(replicas[1]) as other:
+        for service in replicas:
+            assert live_sessions(service.api) == [here.id, other.id]
+            kernels = service.api.http.get("/api/kernels").json()
+            assert {kernel["id"] for kernel in kernels} == {here.id, other.id}
+
+
+def test_a_notebook_is_joined_to_its_kernel(here: Session, replicas: tuple[Service, Service]) -> None:
+    """A WebSocket to the replica that does not have it, in both of its protocols, with large messages."""
+    here.run("y = 'z' * 1_000_000")
+    for v1 in (False, True):
+        with open_channels(replicas[1], here.id, v1=v1) as channels:
+            assert len(channels.run("print(y)").text) == 1_000_001
+            outcome = channels.run("print(input('? '))", answer="yes")
+            assert "yes" in outcome.text
+
+
+def test_a_conversation_of_a_model_goes_on_anywhere(replicas: tuple[Service, Service]) -> None:
+    """MCP: begun on one replica, its variables are there on the other; ended there, it is over."""
+    accepts = {"Accept": "application/json, text/event-stream"}
+
+    def post(api: Api, body: dict[str, object], **headers: str) -> tuple[int, str, str]:
+        answer = api.http.post("/mcp", json=body, headers=accepts | headers)
+        return answer.status_code, answer.text, answer.headers.get("mcp-session-id", "")
+
+    begin = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        },
+    }
+    status, said, conversation = post(replicas[0].api, begin)
+    assert status == 200 and conversation, said
+    known = {"mcp-session-id": conversation}
+    for service in replicas:
+        post(service.api, {"jsonrpc": "2.0", "method": "notifications/initialized"}, **known)
+    for number, service, code in ((2, replicas[0], "v = 41"), (3, replicas[1], "print(v + 1)")):
+        call = {"name": "run_python", "arguments": {"code": code}}
+        body = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": call}
+        status, said, _ = post(service.api, body, **known)
+        assert status == 200, said
+    assert "42" in said
+    assert replicas[1].api.http.delete("/mcp", headers=known).status_code == 200
+    assert post(replicas[0].api, body, **known)[0] == 404
+
+
+def test_a_session_ends_for_both(replicas: tuple[Service, Service]) -> None:
+    """Deleted through the other one, its container goes, and either says why it is no more."""
+    with new_session(replicas[0]) as here:
+        there = Session(replicas[1], here.created)
+        assert there.delete().status_code == 204
+        assert here.ended()["reason"] == there.ended()["reason"] == "deleted"
+        assert problem(there.call("GET", "/../unknown"))["code"]
+
+
+def test_who_does_not_know_the_secret_passes_nothing_on(here: Session) -> None:
+    """Headers of a replica without a signature are nobody's; they do no harm."""
+    forged = {"X-Replica-Caller": "WyJhIl0=", "X-Replica-Signature": "0" * 64}
+    assert here.call("GET", headers=forged).status_code == 200
+
+
+def test_calls_at_once_through_both_take_turns(here: Session, there: Session) -> None:
+    """One session, eight callers on two replicas: none runs beside another."""
+    here.run("n = 0")
+    code = "m = n; import time; time.sleep(0.05); n = m + 1"
+    run: Callable[[Session], object] = lambda session: session.run(code)  # noqa: E731
+    threads = [threading.Thread(target=run, args=(session,)) for session in (here, there) * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert there.printed("print(n)") == "8"

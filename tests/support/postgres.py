@@ -1,0 +1,115 @@
+"""A PostgreSQL of the tests' own: a cluster in a temporary folder, reached by a Unix socket in it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+ROOT = Path(__file__).resolve().parents[2]
+_UNPACKED = ROOT / ".cache/postgresql/usr/lib"
+_PLACES = (_UNPACKED / "postgresql", Path("/usr/lib/postgresql"))
+_ENVIRONMENT = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": str(_UNPACKED / "x86_64-linux-gnu")}
+_START_SECONDS = 60.0
+_OPTIONS = ("-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "jit=off")
+
+
+class PostgresMissing(Exception):
+    """There are no programs of PostgreSQL; the text says what to do."""
+
+
+def _programs() -> Path:
+    for place in _PLACES:
+        for initdb in sorted(place.glob("*/bin/initdb"), reverse=True):
+            return initdb.parent
+    raise PostgresMissing("these tests need PostgreSQL: scripts/setup-test-tools fetches it")
+
+
+class Postgres:
+    """One server with its databases, started on construction."""
+
+    def __init__(self) -> None:
+        self._bin = _programs()
+        # The path of a socket is short, and a server is nobody's who may do everything.
+        self._folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+        self._user = "nobody" if os.geteuid() == 0 else None
+        if self._user is not None:
+            shutil.chown(self._folder, self._user)
+        initdb = ("--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C")
+        subprocess.run(
+            [self._bin / "initdb", *initdb, "--pgdata", self._folder / "data"],
+            user=self._user,
+            env=_ENVIRONMENT,
+            cwd=self._folder,
+            check=True,
+            capture_output=True,
+        )
+        self.start()
+
+    def url(self, database: str) -> str:
+        """The `DATABASE_URL` of a database."""
+        return f"postgresql://postgres@/{database}?host={self._folder}"
+
+    def new(self) -> str:
+        """Make an empty database; its URL."""
+        name = f"d{uuid.uuid4().hex}"
+        with self.connect("postgres") as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        return self.url(name)
+
+    def connect(self, database: str) -> "psycopg.Connection[tuple[object, ...]]":
+        """A connection that commits each statement."""
+        return psycopg.connect(
+            host=str(self._folder), user="postgres", dbname=database.rpartition("/")[2], autocommit=True
+        )
+
+    def start(self) -> None:
+        """Start the server, and wait until it answers."""
+        with (self._folder / "log").open("ab") as log:
+            self._server = subprocess.Popen(
+                [self._bin / "postgres", "-D", self._folder / "data", "-k", self._folder, *_OPTIONS],
+                user=self._user,
+                env=_ENVIRONMENT,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            log_text = (self._folder / "log").read_text()
+            assert self._server.poll() is None and time.monotonic() < deadline, log_text
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            self.connect("postgres").close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def stop(self, with_signal: signal.Signals = signal.SIGINT) -> None:
+        """Stop it as an administrator who does not wait for its clients."""
+        self._server.send_signal(with_signal)
+        self._server.wait(60)
+
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        """It is stopped for as long as the block."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def close(self) -> None:
+        """Stop it, as a power cut would, and remove all."""
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self._folder)
