@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 
-from kernel_image import contract, lockdown
+from kernel_image import contract, lockdown, place
 from kernel_image.forks import Forks
 from kernel_image.supervisor import Supervisor, application
 from kernel_image.workspace import Workspace
@@ -28,13 +28,18 @@ async def main() -> None:
     """Serve until the lease runs out, the engine says stop, or the zygote dies."""
     token_digest = os.environ.pop(contract.TOKEN_DIGEST_VARIABLE)
     lease_sec = float(os.environ.pop(contract.LEASE_VARIABLE))
+    most_processes = int(os.environ.pop(contract.PROCESSES_VARIABLE, 0))
     lockdown.close_network(contract.PORTS, outside_only_ports=(contract.SUPERVISOR_PORT,))
+    place.make_the_users()
+    place.limit_resources()
     lockdown.keep_capabilities(
         (lockdown.CAP_KILL, lockdown.CAP_SETGID, lockdown.CAP_SETUID, lockdown.CAP_SETPCAP)
     )
     forks = Forks()
     lockdown.use_file_access_of(contract.USER_ID)
     supervisor = Supervisor(forks, Workspace(), lease_sec)
+    if most_processes:
+        supervisor.count_processes(most_processes)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, _reap, forks.zygote.pid, supervisor.expired)
     loop.add_signal_handler(signal.SIGTERM, supervisor.expired.set)
@@ -45,8 +50,11 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    status = 1
     try:
         asyncio.run(main())
+        status = 0
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     finally:
-        sys.stderr.flush()
-        os._exit(0)
+        os._exit(status)

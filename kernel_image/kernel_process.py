@@ -196,6 +196,10 @@ class KernelProcess:
         if self._process is not None:
             self._process.signal(number)
 
+    def kill_all(self) -> None:
+        """Kill the kernel and every other process of the user; they end soon."""
+        self._killer.kill_all()
+
     async def kill(self) -> None:
         """Kill the kernel and every other process of the user, and wait for their end."""
         self._killer.kill_all()

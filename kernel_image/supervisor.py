@@ -54,6 +54,7 @@ from kernel_image.workspace import Changes, NotRegular, Workspace
 
 _CHUNK_BYTES: Final = 1 << 17
 _CHECK_SEC: Final = 0.1
+_IDLE_CHECK_SEC: Final = 1.0
 _REQUEST_BYTES: Final = 1 << 30
 """The service bounds its requests itself."""
 _CANNOT_EXECUTE: Final = 126
@@ -158,6 +159,14 @@ class Supervisor:
                 "over_cpu_limit": status in (-signal.SIGXCPU, -signal.SIGKILL) and self.cell.over_cpu_limit,
             }
             self.settle()
+
+    def count_processes(self, most: int) -> None:
+        """From now on, end everything of the user's when there are more processes and threads than that."""
+        if cgroup.processes() > most:
+            self._output(contract.FRAME_STDERR, f"killed: more than {most} processes and threads\n".encode())
+            self.kernel.kill_all()
+        pause = _CHECK_SEC if self._running else _IDLE_CHECK_SEC
+        asyncio.get_running_loop().call_later(pause, self.count_processes, most)
 
     def _stopped_for_memory(self, cell: Cell) -> bool:
         """Whether it holds too much and so is killed; its end follows."""

@@ -69,7 +69,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         executions = ExecutionLog(ExecutionRegistry(registry), metrics, traces, keeps_code=settings.keep_code)
         await stack.enter_async_context(_running(keep_house(files, registry)))
 
-        engine = open_engine(settings, await registry.instance_id())
+        engine = await open_engine(settings, await registry.instance_id())
         stack.push_async_callback(engine.close)
         session_registry = SessionRegistry(registry)
         kept = [record.container_id for record in await session_registry.live_sessions(instance_id)]

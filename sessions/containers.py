@@ -23,6 +23,7 @@ from docker.utils import parse_repository_tag
 
 from kernel_image import contract
 from sessions.deployment import Deployment, EngineAddress, KernelAddress, find_deployment
+from sessions.engine import Lack
 from sessions.errors import (
     EngineForbidden,
     EngineUnavailable,
@@ -88,6 +89,8 @@ class _Inspector:
 class DockerEngine:
     """`sessions.engine.Engine` on Docker. Calls block, so they run on threads of their own."""
 
+    lacks: frozenset[Lack] = frozenset()
+
     def __init__(
         self, address: EngineAddress, registry_id: str = "", kernel_address: KernelAddress | None = None
     ) -> None:
@@ -131,6 +134,7 @@ class DockerEngine:
         await self._call(self._client.ping)
 
     async def facts(self) -> EngineFacts:
+        """What the engine says of itself, for the doctor."""
         return await self._call(self._facts)
 
     def _facts(self) -> EngineFacts:
@@ -268,9 +272,10 @@ class DockerEngine:
             if not already_gone_or_going:
                 raise
 
-    async def limit_memory(self, container_id: str, memory_bytes: int) -> None:
+    async def limit_memory(self, container_id: str, memory_bytes: int) -> bool:
         update = self._client.api.update_container
         await self._call(update, container_id, mem_limit=memory_bytes, memswap_limit=memory_bytes)
+        return True
 
     @asynccontextmanager
     async def unthrottled(self, container_id: str) -> AsyncIterator[None]:

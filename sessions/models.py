@@ -23,10 +23,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Image:
-    """An image that the engine has; `command` is what a container of it starts."""
+    """An image that the engine has; `command` is what a container of it starts.
+
+    `labels` is None where the engine can't tell.
+    """
 
     image_id: str
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] | None
     command: tuple[str, ...]
 
 
@@ -93,12 +96,14 @@ class Surroundings:
     """Addresses around a container: the host on the containers' network, and other containers there.
 
     `host` is where this service reaches published ports; `doors` are the ports there that lead back to it.
+    `others` are further addresses and ports that nobody inside has any business with.
     """
 
     gateway: str
     peers: tuple[str, ...]
     host: str
     doors: tuple[int, ...] = ()
+    others: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
