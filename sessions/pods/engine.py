@@ -29,7 +29,8 @@ from sessions.pods.watch import PodWatch
 
 log = logging.getLogger(__name__)
 
-_GRACE_SEC: Final = 1
+_GRACE_SEC: Final = 0
+"""The pod is gone from the cluster, its quotas and its nodes' books at once."""
 _FORBIDDEN: Final = 403
 _NOT_FOUND: Final = 404
 _HTTPS: Final = 443

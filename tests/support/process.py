@@ -69,6 +69,7 @@ class Service:
             "FILE_STORAGE_DIR": str(self.storage),
             "PYTHON_EXECUTOR_DOCKER_IMAGE": IMAGE,
             "PYTHONUNBUFFERED": "1",
+            **self.engine.settings,
             **self._settings,
         }
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
