@@ -166,8 +166,9 @@ class Cluster:
         """An owner reference to what this service's own pod belongs to; None where it runs in none.
 
         That is the pod's controller, so that sessions outlive one pod of a Deployment, and end with all.
+        What is owned has to be in the same namespace.
         """
-        if not self._inside:
+        if not self._inside or self.namespace != _OWN_NAMESPACE.read_text().strip():
             return None
         try:
             own = await self.pod(socket.gethostname())

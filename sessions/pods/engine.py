@@ -34,7 +34,7 @@ _GRACE_SEC: Final = 0
 _FORBIDDEN: Final = 403
 _NOT_FOUND: Final = 404
 _HTTPS: Final = 443
-_NEEDED: Final = ("create", "get", "list", "watch", "delete")
+NEEDED: Final = ("create", "get", "list", "watch", "delete")
 """Verbs on pods without which nothing works."""
 
 
@@ -72,8 +72,8 @@ class PodEngine:
         if self._is_prepared:
             return
         try:
-            allowed = await asyncio.gather(*(self._cluster.may(verb, "pods") for verb in _NEEDED))
-            denied = [verb for verb, may in zip(_NEEDED, allowed, strict=True) if not may]
+            allowed = await asyncio.gather(*(self._cluster.may(verb, "pods") for verb in NEEDED))
+            denied = [verb for verb, may in zip(NEEDED, allowed, strict=True) if not may]
             if denied:
                 raise ClusterForbids(denied, self._cluster.namespace)
             self._owner = await self._cluster.owner()

@@ -150,8 +150,24 @@ class PodEngine(Engine):
     owned = kernels
 
     def pods(self, instance_id: str) -> list[Object]:
-        """The instance's pods, as the API server shows them."""
-        return self.cluster.pods(self.namespace, **{contract.INSTANCE_LABEL: instance_id})
+        """The instance's pods, as the API server shows them; those in which something may still run."""
+        found = self.cluster.pods(self.namespace, **{contract.INSTANCE_LABEL: instance_id})
+        return [pod for pod in found if pod["status"]["phase"] in ("Pending", "Running")]
+
+    def inspect(self, container_id: str) -> dict[str, Any]:
+        pod = self.cluster.call("GET", f"/api/v1/namespaces/{self.namespace}/pods/{container_id}")
+        return self._inspect(pod)
+
+    def _inspect(self, pod: Object) -> dict[str, Any]:
+        """What Docker says of the pod's container, by the pod's name, and with its address."""
+        (container,) = pod["status"]["containerStatuses"]
+        found = super().inspect(container["containerID"].removeprefix("docker://"))
+        networks = {"pod": {"IPAddress": pod["status"]["podIP"], "Gateway": pod["status"]["hostIP"]}}
+        return found | {"Id": pod["metadata"]["name"], "NetworkSettings": {"Networks": networks}}
+
+    def inspected(self, instance_id: str) -> list[dict[str, Any]]:
+        running = [pod for pod in self.pods(instance_id) if pod["status"]["phase"] == "Running"]
+        return [found for pod in running if (found := self._inspect(pod))["State"]["Running"]]
 
     def networks(self, instance_id: str) -> set[str]:
         return set()
