@@ -102,7 +102,8 @@ def test_the_api_server_takes_every_object(
     objects = render(changes)
     assert len(objects) >= 8
     for found in objects:
-        version: str = OLDER.get(found["apiVersion"], found["apiVersion"])
+        asked = str(found["apiVersion"])
+        version = OLDER.get(asked, asked)
         found |= {"apiVersion": version, "metadata": found["metadata"] | {"namespace": namespace}}
         base = f"/apis/{version}" if "/" in version else f"/api/{version}"
         plural = found["kind"].lower() + "s"

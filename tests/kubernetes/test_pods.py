@@ -92,7 +92,7 @@ def test_too_many_processes_end_the_call(on_pods: Service, code: str) -> None:
     check_result(result)
     assert time.monotonic() - began < 20
     assert result["exit_code"] == 137, result
-    assert result["stderr"].endswith("killed: more than 64 processes and threads\n")
+    assert "killed: more than 64 processes and threads\n" in result["stderr"]
     assert on_pods.api.run("print(1)")["stdout"] == "1\n"
 
 

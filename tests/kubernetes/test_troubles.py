@@ -29,9 +29,9 @@ TROUBLES: dict[str, tuple[dict[str, str], str]] = {
         {"KUBERNETES_NODE_SELECTOR": "no=where", "KUBERNETES_START_TIMEOUT_SEC": "3"},
         "a kernel container did not start: not within 3 s: no node takes it: 0/1 nodes are available",
     ),
-    "no node with so much memory": (
-        {"MEMORY_LIMIT_MB": "999999", "KUBERNETES_START_TIMEOUT_SEC": "3"},
-        "Insufficient memory",
+    "no node with so many CPUs": (
+        {"KERNEL_CPUS": "9999", "KUBERNETES_START_TIMEOUT_SEC": "3"},
+        "Insufficient cpu",
     ),
     "an account without rights": (
         {"KUBECONFIG": str(FOLDER / "kubeconfig.nobody")},
@@ -43,7 +43,7 @@ TROUBLES: dict[str, tuple[dict[str, str], str]] = {
     ),
     "a namespace that is not there": (
         {"KUBERNETES_NAMESPACE": "no-such-namespace"},
-        "the cluster has no namespace 'no-such-namespace' (KUBERNETES_NAMESPACE)",
+        "there is no namespace 'no-such-namespace' (KUBERNETES_NAMESPACE)",
     ),
     "a kubeconfig that is not there": (
         {"KUBECONFIG": "/no/such/file"},
