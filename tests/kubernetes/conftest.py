@@ -44,7 +44,7 @@ def start_on(
 @pytest.fixture(scope="session")
 def on_pods(pods: PodEngine, start_on: Callable[..., Service]) -> Iterator[Service]:
     """The service that most tests here share."""
-    service = start_on(pods, **GENEROUS, POOL_MIN=1, LEASE_SEC=60, PIDS_LIMIT=64)
+    service = start_on(pods, **GENEROUS, PIDS_LIMIT=64)
     yield service
     service.finish()
 

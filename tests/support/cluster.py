@@ -106,12 +106,15 @@ class Cluster:
             self._start(part)
 
     def _start(self, part: str) -> None:
-        command = (FOLDER / f"{part}.command").read_bytes().split(b"\0")[:-1]
-        with (FOLDER / f"{part}.log").open("ab") as log:
-            process = subprocess.Popen(
-                command, cwd=FOLDER, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        (FOLDER / f"{part}.pid").write_text(f"{process.pid}\n")
+        command = (FOLDER / f"{part}.command").read_text().split("\0")[:-1]
+        script = 'log=$1; shift; setsid "$@" >>"$log" 2>&1 </dev/null & echo $!'
+        started = subprocess.run(
+            ["sh", "-c", script, "sh", FOLDER / f"{part}.log", *command],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        (FOLDER / f"{part}.pid").write_text(started.stdout)
         self.wait_until(self.answers)
 
     def answers(self) -> bool:
