@@ -26,12 +26,16 @@ SHELL_PORT: Final = 8701
 IOPUB_PORT: Final = 8702
 PORTS: Final = (SUPERVISOR_PORT, SHELL_PORT, IOPUB_PORT)
 """TCP ports a container publishes, and the only ones that accept a connection."""
+INNER_OFFSET: Final = 10
+"""To the kernel's ports where PID 1 has the published ones, and speaks TLS there: for inside alone."""
 
 TOKEN_DIGEST_VARIABLE: Final = "CODE_INTERPRETER_TOKEN_SHA256"
 """Environment of PID 1: SHA-256, in hex, of the bearer token of the supervisor's HTTP API."""
 LEASE_VARIABLE: Final = "CODE_INTERPRETER_LEASE_SEC"
 """Environment of PID 1: seconds it lives on without a renewed lease."""
 
+TLS_VARIABLE: Final = "CODE_INTERPRETER_TLS"
+"""Environment of PID 1: `1` where the way to it is not the machine's own: all ports speak TLS."""
 PROCESSES_VARIABLE: Final = "CODE_INTERPRETER_PROCESSES"
 """Environment of PID 1: most processes and threads, where it is to count them since no engine does."""
 

@@ -16,6 +16,7 @@
     POST   /rename            {"path": str, "to": str}
     POST   /lease             live on for that long
     GET    /status            {"kernel": pid | null, "memory_bytes": int}
+    GET    /identity          {"proof": str} of the certificate, without a token; 404 where there is no TLS
 
 Bodies are JSON: {"key": str} for /kernel and /scrub, with {"preload": [module, ...], "idle_bytes": int}
 for a first kernel, {"seconds": float} for /lease, {"value": str} for an answer. Each request carries
@@ -64,8 +65,12 @@ _CANNOT_EXECUTE: Final = 126
 class Supervisor:
     """State of the container: one kernel, one running cell at most, one workspace."""
 
-    def __init__(self, forks: Forks, workspace: Workspace, lease_sec: float) -> None:
-        self.kernel = KernelProcess(forks, self._output, self._event, self._kernel_exited)
+    def __init__(
+        self, forks: Forks, workspace: Workspace, lease_sec: float, *, behind_relay: bool = False
+    ) -> None:
+        self.kernel = KernelProcess(
+            forks, self._output, self._event, self._kernel_exited, behind_relay=behind_relay
+        )
         self.workspace = workspace
         self.cell: Cell | None = None
         """The running cell, or the last one, whose frames can still be read."""
@@ -458,10 +463,25 @@ def _status_of(error: OSError) -> int:
     return known.get(error.errno or 0, 400)
 
 
-def application(supervisor: Supervisor, token_digest: str) -> tornado.web.Application:
-    """The HTTP API of the container, for who knows the token with that SHA-256."""
+class IdentityHandler(tornado.web.RequestHandler):
+    """/identity, for who does not know yet whether to tell the token."""
+
+    def initialize(self, proof: str) -> None:
+        self._proof = proof
+
+    def get(self) -> None:
+        self.finish({"proof": self._proof})
+
+
+def application(
+    supervisor: Supervisor, token_digest: str, proof: str | None = None
+) -> tornado.web.Application:
+    """The HTTP API of the container, for who knows the token with that SHA-256.
+
+    `proof` is that of `kernel_image.identity`, where it is spoken to in TLS.
+    """
     shared = {"supervisor": supervisor, "token_digest": token_digest}
-    routes = [
+    routes: list[Any] = [
         (r"/kernel", KernelHandler, shared),
         (r"/scrub", ScrubHandler, shared),
         (r"/interrupt", InterruptHandler, shared),
@@ -476,6 +496,8 @@ def application(supervisor: Supervisor, token_digest: str) -> tornado.web.Applic
         (r"/lease", LeaseHandler, shared),
         (r"/status", StatusHandler, shared),
     ]
+    if proof is not None:
+        routes.append((r"/identity", IdentityHandler, {"proof": proof}))
     return tornado.web.Application(
         routes, log_function=lambda _: None, websocket_max_message_size=_REQUEST_BYTES
     )

@@ -39,6 +39,7 @@ async def open_engine(settings: Settings, registry_id: str) -> Engine:
         settings.image_pull,
         dict(settings.kubernetes_node_selector),
         settings.kubernetes_start_timeout_sec,
+        settings.kubernetes_encrypt,
     )
     return PodEngine(cluster, registry_id, pods)
 

@@ -184,6 +184,9 @@ class Settings(BaseSettings):
     kubernetes_node_selector: Annotated[
         tuple[tuple[str, str], ...], NoDecode, BeforeValidator(_split_pairs)
     ] = Field((), description="Labels that a kernel's node has to have, `NAME=VALUE,NAME=VALUE`.")
+    kubernetes_encrypt: bool = Field(
+        True, description="`0`: no TLS between service and pods, where their network encrypts by itself."
+    )
     kubernetes_start_timeout_sec: float = Field(
         180,
         gt=0,

@@ -90,6 +90,7 @@ class DockerEngine:
     """`sessions.engine.Engine` on Docker. Calls block, so they run on threads of their own."""
 
     lacks: frozenset[Lack] = frozenset()
+    seals = False
 
     def __init__(
         self, address: EngineAddress, registry_id: str = "", kernel_address: KernelAddress | None = None

@@ -14,6 +14,8 @@ class Engine(Protocol):
     """Verbs of a container engine. Each may raise `EngineUnavailable`."""
 
     lacks: frozenset[Lack]
+    seals: bool
+    """Whether its containers are spoken to in TLS, since the way to them is not the machine's own."""
 
     async def ping(self) -> None:
         """Ask whether the engine answers."""

@@ -3,7 +3,10 @@
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from sessions.seal import Seal
 
 Stream = Literal["stdout", "stderr"]
 JsonObject = dict[str, Any]
@@ -113,6 +116,8 @@ class Connection:
     container: Container
     token: str
     kernel_key: str
+    seal: "Seal | None" = field(default=None, compare=False, repr=False)
+    """What is known of the container's certificate, where it is spoken to in TLS."""
 
 
 @dataclass(frozen=True)

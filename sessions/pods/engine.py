@@ -45,6 +45,7 @@ class PodSettings:
     pull: Pull = "missing"
     node_selector: Mapping[str, str] = field(default_factory=dict)
     start_sec: float = 180.0
+    seal: bool = True
 
 
 class PodEngine:
@@ -60,6 +61,7 @@ class PodEngine:
         self._watch = PodWatch(cluster, manifest.selector(registry_id), self._changed)
         self._owner: JsonObject | None = None
         self._is_prepared = False
+        self.seals = self._settings.seal
         self._clearing: set[asyncio.Task[None]] = set()
 
     async def ping(self) -> None:
@@ -91,7 +93,9 @@ class PodEngine:
     async def launch(self, spec: ContainerSpec) -> Container:
         await self._begin()
         settings = self._settings
-        pod = manifest.pod(spec, self._registry_id, settings.pull, settings.node_selector, self._owner)
+        pod = manifest.pod(
+            spec, self._registry_id, settings.pull, settings.node_selector, self._owner, seal=self.seals
+        )
         name: str = pod["metadata"]["name"]
         try:
             self._watch.created(await self._cluster.create_pod(pod))

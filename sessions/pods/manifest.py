@@ -35,8 +35,10 @@ def pod(
     pull: Pull = "missing",
     node_selector: Mapping[str, str] | None = None,
     owner: JsonObject | None = None,
+    *,
+    seal: bool = False,
 ) -> JsonObject:
-    """A pod to be created; it has a new name."""
+    """A pod to be created; it has a new name. `seal`: its ports speak TLS."""
     plain = re.sub(r"[^a-z0-9]", "", spec.instance_id[:8].lower())
     metadata: JsonObject = {
         "name": f"code-interpreter-{plain}-{secrets.token_hex(6)}",
@@ -59,7 +61,7 @@ def pod(
         "terminationGracePeriodSeconds": 1,
         "activeDeadlineSeconds": _LAST_RESORT_SEC,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [_container(spec, pull)],
+        "containers": [_container(spec, pull, seal=seal)],
         "volumes": [
             {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": str(size)}}
             for name, _, size in _folders(spec.limits)
@@ -72,12 +74,13 @@ def pod(
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": settings}
 
 
-def _container(spec: ContainerSpec, pull: Pull) -> JsonObject:
+def _container(spec: ContainerSpec, pull: Pull, *, seal: bool) -> JsonObject:
     limits = spec.limits
     environment = {
         contract.TOKEN_DIGEST_VARIABLE: hashlib.sha256(spec.token.encode()).hexdigest(),
         contract.LEASE_VARIABLE: str(limits.lease_sec),
         contract.PROCESSES_VARIABLE: str(limits.pids),
+        contract.TLS_VARIABLE: str(int(seal)),
     }
     most = {"cpu": _cpus(limits.cpus), "memory": str(limits.memory_bytes)}
     reserved = {
