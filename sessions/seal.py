@@ -51,7 +51,7 @@ class Seal:
             try:
                 async with asyncio.timeout(_HELLO_SEC):
                     self._fingerprint = await self._ask()
-            except (OSError, EOFError, ValueError, LookupError, TypeError) as error:
+            except (OSError, EOFError, ValueError, LookupError, TypeError, RecursionError) as error:
                 raise SupervisorFailed(f"no identity ({type(error).__name__})") from error
         return self._fingerprint
 
