@@ -57,7 +57,7 @@ async def main() -> None:
     lockdown.use_file_access_of(contract.USER_ID)
     supervisor = Supervisor(forks, Workspace(), lease_sec, behind_relay=is_sealed)
     if most_processes:
-        supervisor.count_processes(most_processes)
+        supervisor.count(most_processes)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, _reap, forks.zygote.pid, supervisor.expired)
     loop.add_signal_handler(signal.SIGTERM, supervisor.expired.set)

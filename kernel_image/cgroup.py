@@ -64,6 +64,12 @@ def _tmpfs_bytes() -> int:
     return used
 
 
+def files(folder: str) -> int:
+    """Files and folders in one of the writable file systems."""
+    status = os.statvfs(folder)
+    return status.f_files - status.f_ffree
+
+
 def processes() -> int:
     """Processes and threads in the container."""
     return int(_read(_PROCESSES))

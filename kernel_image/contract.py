@@ -37,7 +37,7 @@ LEASE_VARIABLE: Final = "CODE_INTERPRETER_LEASE_SEC"
 TLS_VARIABLE: Final = "CODE_INTERPRETER_TLS"
 """Environment of PID 1: `1` where the way to it is not the machine's own: all ports speak TLS."""
 PROCESSES_VARIABLE: Final = "CODE_INTERPRETER_PROCESSES"
-"""Environment of PID 1: most processes and threads, where it is to count them since no engine does."""
+"""Environment of PID 1: most processes and threads, where no engine holds them: it counts them, and files."""
 
 INSTANCE_LABEL: Final = "code-interpreter.instance"
 """Container label: id of the service instance that owns the container."""

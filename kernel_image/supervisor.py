@@ -78,6 +78,7 @@ class Supervisor:
         self._forks = forks
         self._running = False
         self._command: UserProcess | None = None
+        self._suffered: dict[str, int] = {}
         self._lease: asyncio.TimerHandle | None = None
         self.renew_lease(lease_sec)
 
@@ -165,13 +166,24 @@ class Supervisor:
             }
             self.settle()
 
-    def count_processes(self, most: int) -> None:
-        """From now on, end everything of the user's when there are more processes and threads than that."""
-        if cgroup.processes() > most:
-            self._output(contract.FRAME_STDERR, f"killed: more than {most} processes and threads\n".encode())
-            self.kernel.kill_all()
+    def count(self, most_processes: int) -> None:
+        """From now on, end everything of the user's when there is more of it than that, or too many files.
+
+        Files that are there already are suffered, so that they can be deleted.
+        """
+        if (found := cgroup.processes()) > most_processes:
+            self._end_all(f"{most_processes} processes and threads ({found})")
+        for folder in cgroup.TMPFS:
+            found = cgroup.files(folder)
+            if found > self._suffered.get(folder, contract.TMPFS_INODES):
+                self._end_all(f"{contract.TMPFS_INODES} files in {folder}")
+            self._suffered[folder] = max(found, contract.TMPFS_INODES)
         pause = _CHECK_SEC if self._running else _IDLE_CHECK_SEC
-        asyncio.get_running_loop().call_later(pause, self.count_processes, most)
+        asyncio.get_running_loop().call_later(pause, self.count, most_processes)
+
+    def _end_all(self, what: str) -> None:
+        self._output(contract.FRAME_STDERR, f"killed: more than {what}\n".encode())
+        self.kernel.kill_all()
 
     def _stopped_for_memory(self, cell: Cell) -> bool:
         """Whether it holds too much and so is killed; its end follows."""

@@ -67,7 +67,7 @@ def judge(facts: Facts, limits: Limits, lacks: Lacks = ()) -> tuple[Check, ...]:
 
     `limits` are the container's, `lacks` what its engine can't give it. What stands in for those:
     without mount options, nobody inside gains privileges or makes a device, by walls of their own;
-    inodes are charged to the container's memory; the supervisor counts processes; names that the
+    the supervisor counts processes and files, which are charged to the container's memory; names that the
     engine mounts belong to root, and that they can't be written to is looked at in any case.
     """
     return tuple(_judge(wall, facts, limits, lacks) for wall in _WALLS)

@@ -92,8 +92,22 @@ def test_too_many_processes_end_the_call(on_pods: Service, code: str) -> None:
     check_result(result)
     assert time.monotonic() - began < 20
     assert result["exit_code"] == 137, result
-    assert "killed: more than 64 processes and threads\n" in result["stderr"]
+    assert "killed: more than 64 processes and threads (" in result["stderr"]
     assert on_pods.api.run("print(1)")["stdout"] == "1\n"
+
+
+def test_too_many_files_end_the_call_and_can_be_deleted(on_pods: Service) -> None:
+    """A pod's folders have no limit of files: the supervisor counts, and suffers those that are there."""
+    make = "import os\nfor i in range(10**7): os.close(os.open(f'/tmp/{i}', os.O_CREAT))"
+    with new_session(on_pods) as session:
+        session.run("open('kept.txt', 'w').write('kept')")
+        result = session.run(make, timeout_ms=25_000)
+        assert result["exit_code"] == 137, result
+        assert "killed: more than 32768 files in /tmp\n" in result["stderr"]
+        assert session.printed("print(open('kept.txt').read())") == "kept"
+        assert session.run(make.replace("{i}", "more{i}"), timeout_ms=25_000)["exit_code"] == 137
+        session.bash("find /tmp -type f -delete", timeout_ms=25_000)
+        assert session.printed("import os; print(len(os.listdir('/tmp')))") == "0"
 
 
 def test_a_session_goes_on_after_too_many_processes(on_pods: Service) -> None:
