@@ -115,9 +115,7 @@ class Cluster:
 
     async def pods(self, selector: str) -> JsonObject:
         """A PodList: those with the labels."""
-        return await self._call(
-            self._core.list_namespaced_pod, self.namespace, label_selector=selector, resource_version="0"
-        )
+        return await self._call(self._core.list_namespaced_pod, self.namespace, label_selector=selector)
 
     async def events(self, name: str) -> list[JsonObject]:
         """What the cluster has noted of a pod."""

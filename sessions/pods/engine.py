@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ipaddress
-import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -26,8 +25,6 @@ from sessions.models import Container, ContainerSpec, Image, JsonObject, Surroun
 from sessions.pods import manifest, state
 from sessions.pods.cluster import Cluster, Refused
 from sessions.pods.watch import PodWatch
-
-log = logging.getLogger(__name__)
 
 _GRACE_SEC: Final = 0
 """The pod is gone from the cluster, its quotas and its nodes' books at once."""

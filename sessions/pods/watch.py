@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PAUSES_SEC: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
+_BREATH_SEC: Final = 0.1
+"""Between two watches, also where they end as they begin."""
 _GONE: Final = 410
 
 
@@ -76,8 +78,10 @@ class PodWatch:
 
     async def _list(self) -> str:
         """Learn what there is; the version of that."""
+        before = set(self._pods)
         found = await self._cluster.pods(self._selector)
-        self._pods = {pod["metadata"]["name"]: pod for pod in found["items"]}
+        created_meanwhile = {name: pod for name, pod in self._pods.items() if name not in before}
+        self._pods = created_meanwhile | {pod["metadata"]["name"]: pod for pod in found["items"]}
         self._problem = None
         for pod in found["items"]:
             self._on_change(pod)
@@ -100,12 +104,14 @@ class PodWatch:
             except Refused as error:
                 version = None
                 if error.status == _GONE:
+                    await asyncio.sleep(_BREATH_SEC)
                     continue
                 self._problem = error.message
-            except EngineUnavailable as error:
-                # Nobody knows what is missed meanwhile.
-                version, self._problem = None, error.reason
+            except Exception as error:
+                # Whatever it was, nobody knows what is missed meanwhile.
+                version, self._problem = None, getattr(error, "reason", None) or repr(error)
             else:
+                await asyncio.sleep(_BREATH_SEC)
                 continue
             if failures == 0:
                 log.warning("the watch over the kernels' pods broke and is begun again: %s", self._problem)
