@@ -48,8 +48,9 @@ async def main() -> None:
     is_sealed = os.environ.pop(contract.TLS_VARIABLE, "") == "1"
     outside_only = contract.PORTS if is_sealed else (contract.SUPERVISOR_PORT,)
     lockdown.close_network(contract.PORTS, outside_only_ports=outside_only)
-    place.make_the_users()
-    place.limit_resources()
+    if most_processes:
+        place.make_the_users()
+        place.limit_resources()
     lockdown.keep_capabilities(
         (lockdown.CAP_KILL, lockdown.CAP_SETGID, lockdown.CAP_SETUID, lockdown.CAP_SETPCAP)
     )

@@ -37,7 +37,7 @@ LEASE_VARIABLE: Final = "CODE_INTERPRETER_LEASE_SEC"
 TLS_VARIABLE: Final = "CODE_INTERPRETER_TLS"
 """Environment of PID 1: `1` where the way to it is not the machine's own: all ports speak TLS."""
 PROCESSES_VARIABLE: Final = "CODE_INTERPRETER_PROCESSES"
-"""Environment of PID 1: most processes and threads, where no engine holds them: it counts them, and files."""
+"""Environment of PID 1 where it is to hold what the engine can't: most processes and threads."""
 
 INSTANCE_LABEL: Final = "code-interpreter.instance"
 """Container label: id of the service instance that owns the container."""
