@@ -16,8 +16,8 @@ from bench.service import Service
 from bench.statistics import median, percentile_99
 from service.settings import Settings
 
-_TURNS = 15
-_SECONDS = 15.0
+_TURNS = 8
+_SECONDS = 12.0
 _CLIENTS = 4
 _ROOT = Path(__file__).resolve().parents[1]
 _KUBECONFIG = Path(os.environ.get("KUBERNETES_DIR") or _ROOT / ".cache/kubernetes") / "run/kubeconfig"
