@@ -26,6 +26,16 @@ run: venv docker image-ready ## set everything up and serve on HOST:PORT (0.0.0.
 test: venv-dev docker image-ready deploy-ready chromium check ## set everything up, check the code, and run every test against real containers
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
+# What has to hold whatever runs the kernels.
+ON_BOTH := tests/test_execute.py tests/test_execute_limits.py tests/test_stream.py tests/test_files.py tests/test_sessions.py \
+	tests/test_session_files.py tests/test_session_survival.py tests/test_reuse.py
+.PHONY: test-kubernetes
+test-kubernetes: venv-dev docker image-ready ## start a Kubernetes (the first time it is compiled) and run the tests on its pods
+	@scripts/setup-kubernetes
+	@trap 'scripts/setup-kubernetes down' EXIT; \
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --backend kubernetes $(ON_BOTH) $(PYTEST_ARGS) && \
+	$(BIN)/python -m pytest tests/kubernetes $(PYTEST_ARGS)
+
 # How many examples of each kind; they are new each time.
 FUZZ_EXAMPLES ?= 300
 .PHONY: fuzz

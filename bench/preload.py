@@ -76,7 +76,7 @@ class Launcher:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Connections to the engine, for as long as the block lasts."""
-        self._engine = open_engine(Settings(), "")
+        self._engine = await open_engine(Settings(), "")
         async with aiohttp.ClientSession() as self._http:
             await self._engine.prepare()
             yield

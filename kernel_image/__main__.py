@@ -4,11 +4,16 @@ import asyncio
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
 
-from kernel_image import contract, lockdown
+from kernel_image import contract, lockdown, place
 from kernel_image.forks import Forks
+from kernel_image.relay import relay
 from kernel_image.supervisor import Supervisor, application
 from kernel_image.workspace import Workspace
+
+if TYPE_CHECKING:
+    from kernel_image.identity import Identity
 
 
 def _reap(zygote: int, ended: asyncio.Event) -> None:
@@ -24,29 +29,56 @@ def _reap(zygote: int, ended: asyncio.Event) -> None:
             return
 
 
+async def _speak_tls(token_digest: str) -> "Identity":
+    """Make an identity, and take over the kernel's ports with it."""
+    # Only here: it holds 15 MB.
+    from kernel_image.identity import Identity  # noqa: PLC0415
+
+    identity = Identity(token_digest)
+    for port in (contract.SHELL_PORT, contract.IOPUB_PORT):
+        await relay(port, identity.context)
+    return identity
+
+
 async def main() -> None:
     """Serve until the lease runs out, the engine says stop, or the zygote dies."""
     token_digest = os.environ.pop(contract.TOKEN_DIGEST_VARIABLE)
     lease_sec = float(os.environ.pop(contract.LEASE_VARIABLE))
-    lockdown.close_network(contract.PORTS, outside_only_ports=(contract.SUPERVISOR_PORT,))
+    most_processes = int(os.environ.pop(contract.PROCESSES_VARIABLE, 0))
+    is_sealed = os.environ.pop(contract.TLS_VARIABLE, "") == "1"
+    outside_only = contract.PORTS if is_sealed else (contract.SUPERVISOR_PORT,)
+    lockdown.close_network(contract.PORTS, outside_only_ports=outside_only)
+    if most_processes:
+        place.make_the_users()
+        place.limit_resources()
     lockdown.keep_capabilities(
         (lockdown.CAP_KILL, lockdown.CAP_SETGID, lockdown.CAP_SETUID, lockdown.CAP_SETPCAP)
     )
     forks = Forks()
     lockdown.use_file_access_of(contract.USER_ID)
-    supervisor = Supervisor(forks, Workspace(), lease_sec)
+    supervisor = Supervisor(forks, Workspace(), lease_sec, behind_relay=is_sealed)
+    if most_processes:
+        supervisor.count(most_processes)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, _reap, forks.zygote.pid, supervisor.expired)
     loop.add_signal_handler(signal.SIGTERM, supervisor.expired.set)
-    application(supervisor, token_digest).listen(
-        contract.SUPERVISOR_PORT, "0.0.0.0", max_body_size=1 << 40, chunk_size=1 << 17
+    identity = await _speak_tls(token_digest) if is_sealed else None
+    application(supervisor, token_digest, identity.proof if identity else None).listen(
+        contract.SUPERVISOR_PORT,
+        "0.0.0.0",
+        max_body_size=1 << 40,
+        chunk_size=1 << 17,
+        ssl_options=identity.context if identity else None,
     )
     await supervisor.expired.wait()
 
 
 if __name__ == "__main__":
+    status = 1
     try:
         asyncio.run(main())
+        status = 0
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     finally:
-        sys.stderr.flush()
-        os._exit(0)
+        os._exit(status)

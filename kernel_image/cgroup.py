@@ -16,6 +16,7 @@ _ROOT: Final = Path("/sys/fs/cgroup")
 _V2: Final = (_ROOT / "cgroup.controllers").exists()
 _CPU: Final = _ROOT / "cpu.stat" if _V2 else _ROOT / "cpuacct/cpuacct.usage"
 _MEMORY: Final = _ROOT / "memory.stat" if _V2 else _ROOT / "memory/memory.stat"
+_PROCESSES: Final = _ROOT / "pids.current" if _V2 else _ROOT / "pids/pids.current"
 _KILLS: Final = _ROOT / "memory.events" if _V2 else _ROOT / "memory/memory.oom_control"
 
 
@@ -61,6 +62,17 @@ def _tmpfs_bytes() -> int:
         status = os.statvfs(folder)
         used += (status.f_blocks - status.f_bfree) * status.f_frsize
     return used
+
+
+def files(folder: str) -> int:
+    """Files and folders in one of the writable file systems."""
+    status = os.statvfs(folder)
+    return status.f_files - status.f_ffree
+
+
+def processes() -> int:
+    """Processes and threads in the container."""
+    return int(_read(_PROCESSES))
 
 
 def out_of_memory_kills() -> int:

@@ -6,7 +6,7 @@ Standard library only: this is the one module of `kernel_image` that `sessions` 
 import hashlib
 from typing import Final
 
-CONTRACT: Final = 1
+CONTRACT: Final = 2
 """Goes up when a service of before and an image of after, or the reverse, could not work together."""
 CONTRACT_LABEL: Final = "code-interpreter.contract"
 DIGEST_LABEL: Final = "code-interpreter.digest"
@@ -26,11 +26,18 @@ SHELL_PORT: Final = 8701
 IOPUB_PORT: Final = 8702
 PORTS: Final = (SUPERVISOR_PORT, SHELL_PORT, IOPUB_PORT)
 """TCP ports a container publishes, and the only ones that accept a connection."""
+INNER_OFFSET: Final = 10
+"""To the kernel's ports where PID 1 has the published ones, and speaks TLS there: for inside alone."""
 
 TOKEN_DIGEST_VARIABLE: Final = "CODE_INTERPRETER_TOKEN_SHA256"
 """Environment of PID 1: SHA-256, in hex, of the bearer token of the supervisor's HTTP API."""
 LEASE_VARIABLE: Final = "CODE_INTERPRETER_LEASE_SEC"
 """Environment of PID 1: seconds it lives on without a renewed lease."""
+
+TLS_VARIABLE: Final = "CODE_INTERPRETER_TLS"
+"""Environment of PID 1: `1` where the way to it is not the machine's own: all ports speak TLS."""
+PROCESSES_VARIABLE: Final = "CODE_INTERPRETER_PROCESSES"
+"""Environment of PID 1 where it is to hold what the engine can't: most processes and threads."""
 
 INSTANCE_LABEL: Final = "code-interpreter.instance"
 """Container label: id of the service instance that owns the container."""
@@ -67,6 +74,11 @@ MAX_PATH_BYTES: Final = 1024
 MAX_NAME_BYTES: Final = 255
 MAX_DEPTH: Final = 64
 """Folders deeper than this below the workspace are neither staged nor collected."""
+
+
+def disk_bytes(workspace_bytes: int, tmp_bytes: int) -> int:
+    """Memory that the four writable file systems take when they are full, of content and of files."""
+    return workspace_bytes + 3 * tmp_bytes + 4 * TMPFS_INODES * INODE_BYTES
 
 
 def mark_token(kernel_key: str) -> bytes:

@@ -207,19 +207,19 @@ class KernelApp(IPKernelApp):
         self.init_path()
         self.init_shell()
 
-    def connect(self, key: str) -> None:
-        """Listen on the ports of the contract, with messages signed with `key`."""
+    def connect(self, key: str, port_offset: int) -> None:
+        """Listen on the contract's ports, so much further up, with messages signed with `key`."""
         self.session.key = key.encode()
         self.session.session = uuid.uuid4().hex
         self.session.pid = os.getpid()
         self.context = zmq.Context()
         self.shell_socket = self.context.socket(zmq.ROUTER)
         self.shell_socket.router_handover = 1
-        self._bind_socket(self.shell_socket, contract.SHELL_PORT)
+        self._bind_socket(self.shell_socket, contract.SHELL_PORT + port_offset)
         # A flood must not lose the message that says it is over: all that is published is queued.
         self.context.setsockopt(zmq.SNDHWM, 0)
         iopub = self.context.socket(zmq.PUB)
-        self._bind_socket(iopub, contract.IOPUB_PORT)
+        self._bind_socket(iopub, contract.IOPUB_PORT + port_offset)
         self.init_signal()
         self.publish_to(Publisher(iopub))
         self.kernel.shell_stream = ZMQStream(self.shell_socket)
@@ -273,13 +273,13 @@ def build() -> KernelApp:
     return app
 
 
-def run(app: KernelApp, key: str, ready: int, journal: int, answers: int) -> None:
+def run(app: KernelApp, key: str, port_offset: int, ready: int, journal: int, answers: int) -> None:
     """Serve as the kernel signed with `key`; write one byte to the descriptor `ready` when listening.
 
     `journal` and `answers` are the descriptors of a `Journal`. For a process forked after `build`.
     """
     streams = StandardStreams()
-    app.connect(key)
+    app.connect(key, port_offset)
     app.kernel.streams = streams
     app.kernel.process_id = os.getpid()
     app.kernel.journal = Journal(journal, answers)

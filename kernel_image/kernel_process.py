@@ -78,8 +78,16 @@ class KernelProcess:
     """At most one kernel at a time. `on_event(payload)` gets the lines of its journal."""
 
     def __init__(
-        self, forks: Forks, on_output: OnOutput, on_event: Callable[[bytes], None], on_exit: OnExit
+        self,
+        forks: Forks,
+        on_output: OnOutput,
+        on_event: Callable[[bytes], None],
+        on_exit: OnExit,
+        *,
+        behind_relay: bool = False,
     ) -> None:
+        """`behind_relay`: it listens on other ports than the contract's, see `kernel_image.relay`."""
+        self._port_offset = contract.INNER_OFFSET if behind_relay else 0
         self.idle_bytes = self._least_idle_bytes = 0
         self._forks = forks
         self._killer = Killer(contract.USER_ID, spared=(os.getpid(), forks.zygote.pid))
@@ -148,7 +156,8 @@ class KernelProcess:
         answers, self._answers = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._answers, False)
         try:
-            await process.fork({"kernel": key}, ready_writer, journal.writer, answers)
+            request: dict[str, object] = {"kernel": key, "port_offset": self._port_offset}
+            await process.fork(request, ready_writer, journal.writer, answers)
         except ForkFailed:
             os.close(ready)
             self._close_answers()
@@ -195,6 +204,10 @@ class KernelProcess:
         """Send a signal to the kernel and its process group; nothing if there is none."""
         if self._process is not None:
             self._process.signal(number)
+
+    def kill_all(self) -> None:
+        """Kill the kernel and every other process of the user; they end soon."""
+        self._killer.kill_all()
 
     async def kill(self) -> None:
         """Kill the kernel and every other process of the user, and wait for their end."""

@@ -16,6 +16,7 @@
     POST   /rename            {"path": str, "to": str}
     POST   /lease             live on for that long
     GET    /status            {"kernel": pid | null, "memory_bytes": int}
+    GET    /identity          {"proof": str} of the certificate, without a token; 404 where there is no TLS
 
 Bodies are JSON: {"key": str} for /kernel and /scrub, with {"preload": [module, ...], "idle_bytes": int}
 for a first kernel, {"seconds": float} for /lease, {"value": str} for an answer. Each request carries
@@ -54,6 +55,7 @@ from kernel_image.workspace import Changes, NotRegular, Workspace
 
 _CHUNK_BYTES: Final = 1 << 17
 _CHECK_SEC: Final = 0.1
+_IDLE_CHECK_SEC: Final = 1.0
 _REQUEST_BYTES: Final = 1 << 30
 """The service bounds its requests itself."""
 _CANNOT_EXECUTE: Final = 126
@@ -63,8 +65,12 @@ _CANNOT_EXECUTE: Final = 126
 class Supervisor:
     """State of the container: one kernel, one running cell at most, one workspace."""
 
-    def __init__(self, forks: Forks, workspace: Workspace, lease_sec: float) -> None:
-        self.kernel = KernelProcess(forks, self._output, self._event, self._kernel_exited)
+    def __init__(
+        self, forks: Forks, workspace: Workspace, lease_sec: float, *, behind_relay: bool = False
+    ) -> None:
+        self.kernel = KernelProcess(
+            forks, self._output, self._event, self._kernel_exited, behind_relay=behind_relay
+        )
         self.workspace = workspace
         self.cell: Cell | None = None
         """The running cell, or the last one, whose frames can still be read."""
@@ -72,6 +78,7 @@ class Supervisor:
         self._forks = forks
         self._running = False
         self._command: UserProcess | None = None
+        self._suffered: dict[str, int] = {}
         self._lease: asyncio.TimerHandle | None = None
         self.renew_lease(lease_sec)
 
@@ -158,6 +165,25 @@ class Supervisor:
                 "over_cpu_limit": status in (-signal.SIGXCPU, -signal.SIGKILL) and self.cell.over_cpu_limit,
             }
             self.settle()
+
+    def count(self, most_processes: int) -> None:
+        """From now on, end everything of the user's when there is more of it than that, or too many files.
+
+        Files that are there already are suffered, so that they can be deleted.
+        """
+        if (found := cgroup.processes()) > most_processes:
+            self._end_all(f"{most_processes} processes and threads ({found})")
+        for folder in cgroup.TMPFS:
+            found = cgroup.files(folder)
+            if found > self._suffered.get(folder, contract.TMPFS_INODES):
+                self._end_all(f"{contract.TMPFS_INODES} files in {folder}")
+            self._suffered[folder] = max(found, contract.TMPFS_INODES)
+        pause = _CHECK_SEC if self._running else _IDLE_CHECK_SEC
+        asyncio.get_running_loop().call_later(pause, self.count, most_processes)
+
+    def _end_all(self, what: str) -> None:
+        self._output(contract.FRAME_STDERR, f"killed: more than {what}\n".encode())
+        self.kernel.kill_all()
 
     def _stopped_for_memory(self, cell: Cell) -> bool:
         """Whether it holds too much and so is killed; its end follows."""
@@ -449,10 +475,25 @@ def _status_of(error: OSError) -> int:
     return known.get(error.errno or 0, 400)
 
 
-def application(supervisor: Supervisor, token_digest: str) -> tornado.web.Application:
-    """The HTTP API of the container, for who knows the token with that SHA-256."""
+class IdentityHandler(tornado.web.RequestHandler):
+    """/identity, for who does not know yet whether to tell the token."""
+
+    def initialize(self, proof: str) -> None:
+        self._proof = proof
+
+    def get(self) -> None:
+        self.finish({"proof": self._proof})
+
+
+def application(
+    supervisor: Supervisor, token_digest: str, proof: str | None = None
+) -> tornado.web.Application:
+    """The HTTP API of the container, for who knows the token with that SHA-256.
+
+    `proof` is that of `kernel_image.identity`, where it is spoken to in TLS.
+    """
     shared = {"supervisor": supervisor, "token_digest": token_digest}
-    routes = [
+    routes: list[Any] = [
         (r"/kernel", KernelHandler, shared),
         (r"/scrub", ScrubHandler, shared),
         (r"/interrupt", InterruptHandler, shared),
@@ -467,6 +508,8 @@ def application(supervisor: Supervisor, token_digest: str) -> tornado.web.Applic
         (r"/lease", LeaseHandler, shared),
         (r"/status", StatusHandler, shared),
     ]
+    if proof is not None:
+        routes.append((r"/identity", IdentityHandler, {"proof": proof}))
     return tornado.web.Application(
         routes, log_function=lambda _: None, websocket_max_message_size=_REQUEST_BYTES
     )

@@ -5,7 +5,8 @@ single-threaded, holds no secret, and is told what to do over a socket to the
 supervisor, whose descriptor is the first argument:
 
     supervisor -> zygote   {"preload": [module, ...]}, once and first; then
-                           {"kernel": key} with the descriptors stdout, stderr, ready, journal, answers
+                           {"kernel": key, "port_offset": int} with the descriptors stdout, stderr, ready,
+                           journal, answers
                            {"command": str} for the shell, with stdout and stderr
     zygote -> supervisor   {"event": "preloaded"}, {"event": "started", "pid": int},
                            {"event": "failed", "error": str} in place of "started",
@@ -30,7 +31,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kernel_image import contract, lockdown, seccomp
 
@@ -106,7 +107,7 @@ def _prepare_child(stdout: int, stderr: int, *kept: int) -> None:
     os.umask(0o022)
 
 
-def _run_child(app: "KernelApp", request: dict[str, str], descriptors: list[int]) -> NoReturn:
+def _run_child(app: "KernelApp", request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     status = 70
     try:
         _prepare_child(*descriptors)
@@ -114,7 +115,8 @@ def _run_child(app: "KernelApp", request: dict[str, str], descriptors: list[int]
             for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
             os.execv("/bin/bash", ["bash", "-c", request["command"]])
-        sys.modules["kernel_image.kernel"].run(app, request["kernel"], *descriptors[2:])
+        kernel = sys.modules["kernel_image.kernel"]
+        kernel.run(app, request["kernel"], request["port_offset"], *descriptors[2:])
         status = 0
     except BaseException:
         traceback.print_exc()

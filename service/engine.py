@@ -6,13 +6,46 @@ from service.errors import CannotRunKernels
 from service.settings import Settings
 from sessions.containers import DockerEngine
 from sessions.deployment import KernelAddress, find_engine
+from sessions.engine import Engine
 from sessions.errors import EngineUnusable
 
 log = logging.getLogger(__name__)
 
 
-def open_engine(settings: Settings, registry_id: str) -> DockerEngine:
-    """Connect to the engine that the settings name, or that is found.
+async def open_engine(settings: Settings, registry_id: str) -> Engine:
+    """Connect to the engine or the cluster that the settings name, or that is found.
+
+    Raises:
+        CannotRunKernels: there is none, or none that kernels could be reached on.
+        EngineUnavailable: it does not answer.
+    """
+    if settings.executor_backend == "docker":
+        return open_docker(settings, registry_id)
+    try:
+        # Only here: the client's import takes a second, and is there with the extra `kubernetes` alone.
+        from sessions.pods.cluster import Cluster  # noqa: PLC0415
+        from sessions.pods.engine import PodEngine, PodSettings  # noqa: PLC0415
+    except ImportError as error:
+        raise CannotRunKernels(
+            f"EXECUTOR_BACKEND=kubernetes needs a library that is not installed ({error.name}): "
+            "pip install 'code-interpreter[kubernetes]'"
+        ) from error
+    try:
+        cluster = await Cluster.connect(settings.kubeconfig, settings.kubernetes_namespace)
+    except EngineUnusable as error:
+        raise CannotRunKernels(str(error)) from error
+    log.info("mode: Kubernetes; kernels are pods of namespace %s at %s", cluster.namespace, cluster.address)
+    pods = PodSettings(
+        settings.image_pull,
+        dict(settings.kubernetes_node_selector),
+        settings.kubernetes_start_timeout_sec,
+        settings.kubernetes_encrypt,
+    )
+    return PodEngine(cluster, registry_id, pods)
+
+
+def open_docker(settings: Settings, registry_id: str) -> DockerEngine:
+    """Connect to the Docker engine that the settings name, or that is found.
 
     Raises:
         CannotRunKernels: there is none, or none that kernels could be reached on.

@@ -87,14 +87,14 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         shared = ReplicaRegistry(registry) if is_replica else None
         await stack.enter_async_context(_running(keep_house(files, registry, shared)))
 
-        engine = open_engine(settings, registry_id)
+        engine = await open_engine(settings, registry_id)
         stack.push_async_callback(engine.close)
         session_registry = SessionRegistry(registry)
         replicas, engine_id = None, None
         if shared is None:
             kept = [record.container_id for record in await session_registry.live_sessions(instance_id)]
         else:
-            engine_id = (await engine.facts()).identity
+            engine_id = await engine.identity()
             replica = ReplicaRecord(uuid.uuid4().hex, instance_id, engine_id, settings.replica_url or "")
             replicas = Replicas(shared, replica, settings.replica_lease_sec)
             await stack.enter_async_context(replicas)

@@ -344,7 +344,7 @@ class KernelImage(BaseModel):
     @classmethod
     def of(cls, status: ImageStatus) -> Self:
         """The wire form of what the pool says."""
-        labels = status.image.labels
+        labels = status.image.labels or {}
         return cls(
             name=status.name,
             id=status.image.image_id,

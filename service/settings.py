@@ -39,6 +39,17 @@ def _split(value: object) -> object:
     return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
+def _split_pairs(value: object) -> object:
+    """Turn ``"pool=kernels, disk=ssd"`` into pairs."""
+    names = _split(value)
+    if names is value:
+        return value
+    pairs = tuple(tuple(name.split("=", 1)) for name in names) if isinstance(names, tuple) else ()
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError("it has to be NAME=VALUE,NAME=VALUE")
+    return pairs
+
+
 def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
@@ -204,6 +215,33 @@ class Settings(BaseSettings):
     )
 
     # The engine
+    executor_backend: Annotated[Literal["docker", "kubernetes"], BeforeValidator(_lower)] = Field(
+        "docker",
+        description="What runs the kernels: containers of a Docker engine, or pods of a cluster, see "
+        "kubernetes.md.",
+    )
+    kubeconfig: Path | None = Field(
+        None,
+        description="How the cluster is reached; unset means as the pod that the service is, or else "
+        "`~/.kube/config`.",
+    )
+    kubernetes_namespace: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="Namespace of the kernels' pods; unset means the service's own, or the kubeconfig's.",
+    )
+    kubernetes_node_selector: Annotated[
+        tuple[tuple[str, str], ...], NoDecode, BeforeValidator(_split_pairs)
+    ] = Field((), description="Labels that a kernel's node has to have, `NAME=VALUE,NAME=VALUE`.")
+    kubernetes_encrypt: bool = Field(
+        True, description="`0`: no TLS between service and pods, where their network encrypts by itself."
+    )
+    kubernetes_start_timeout_sec: float = Field(
+        180,
+        gt=0,
+        allow_inf_nan=False,
+        description="Longest start of a pod, in seconds: with an image to pull, or a node to be added.",
+    )
     docker_host: str | None = Field(
         None,
         description="URL of the engine, `unix://…` or `tcp://…`; unset means the socket where engines have "
@@ -272,8 +310,8 @@ class Settings(BaseSettings):
     kernel_runtime: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$",
-        description="OCI runtime the containers run under, one that the engine knows, such as `runsc`; unset "
-        "means the engine's default, see security.md.",
+        description="OCI runtime the containers run under, one that the engine knows, such as `runsc`; the "
+        "RuntimeClass of pods; unset means the default, see security.md.",
     )
     container_reuse: Literal["never", "tenant"] = Field(
         "never",

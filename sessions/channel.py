@@ -12,6 +12,9 @@ import struct
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from sessions.errors import SupervisorFailed
+from sessions.seal import CONTEXT, Seal, presented
+
 _MESSAGE_BYTES: Final = 1 << 24
 """Of one message; a larger one is read past."""
 _MESSAGE_FRAMES: Final = 1000
@@ -46,7 +49,9 @@ class Received:
 class Channel:
     """Opens lazily, and again after it broke: see `open`."""
 
-    def __init__(self, host: str, port: int, socket_type: SocketType) -> None:
+    def __init__(self, host: str, port: int, socket_type: SocketType, seal: Seal | None = None) -> None:
+        """`seal`: it is TLS that carries it."""
+        self._seal = seal
         self._host = host
         self._port = port
         self._type = socket_type
@@ -68,10 +73,12 @@ class Channel:
         self.close()
         try:
             self._reader, self._writer = await asyncio.open_connection(
-                self._host, self._port, limit=_BUFFER_BYTES
+                self._host, self._port, limit=_BUFFER_BYTES, ssl=None if self._seal is None else CONTEXT
             )
+            if self._seal is not None and presented(self._writer) != await self._seal.fingerprint():
+                raise ChannelBroken("its certificate is somebody else's")
             await self._shake_hands()
-        except (OSError, EOFError, ChannelBroken) as error:
+        except (OSError, EOFError, ChannelBroken, SupervisorFailed) as error:
             self.close()
             raise ChannelBroken(str(error)) from error
         except BaseException:

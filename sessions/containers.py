@@ -23,6 +23,7 @@ from docker.utils import parse_repository_tag
 
 from kernel_image import contract
 from sessions.deployment import Deployment, EngineAddress, KernelAddress, find_deployment
+from sessions.engine import Lack
 from sessions.errors import (
     EngineForbidden,
     EngineUnavailable,
@@ -88,6 +89,9 @@ class _Inspector:
 class DockerEngine:
     """`sessions.engine.Engine` on Docker. Calls block, so they run on threads of their own."""
 
+    lacks: frozenset[Lack] = frozenset()
+    seals = False
+
     def __init__(
         self, address: EngineAddress, registry_id: str = "", kernel_address: KernelAddress | None = None
     ) -> None:
@@ -130,7 +134,11 @@ class DockerEngine:
     async def ping(self) -> None:
         await self._call(self._client.ping)
 
+    async def identity(self) -> str:
+        return str((await self._call(self._client.api.info))["ID"])
+
     async def facts(self) -> EngineFacts:
+        """What the engine says of itself, for the doctor."""
         return await self._call(self._facts)
 
     def _facts(self) -> EngineFacts:
@@ -139,7 +147,6 @@ class DockerEngine:
         now = (asked_at + time.time()) / 2
         found = self._client.api.version().get("Components") or []
         return EngineFacts(
-            identity=info["ID"],
             version=info["ServerVersion"],
             components={part["Name"]: _package_version(part) for part in found},
             storage_driver=info["Driver"],
@@ -269,9 +276,10 @@ class DockerEngine:
             if not already_gone_or_going:
                 raise
 
-    async def limit_memory(self, container_id: str, memory_bytes: int) -> None:
+    async def limit_memory(self, container_id: str, memory_bytes: int) -> bool:
         update = self._client.api.update_container
         await self._call(update, container_id, mem_limit=memory_bytes, memswap_limit=memory_bytes)
+        return True
 
     @asynccontextmanager
     async def unthrottled(self, container_id: str) -> AsyncIterator[None]:

@@ -2,25 +2,35 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from sessions.models import Container, ContainerSpec, EngineFacts, Image, Surroundings
+from sessions.models import Container, ContainerSpec, Image, Surroundings
+
+Lack = Literal["mount options", "inode limits", "process limits", "read-only names"]
+"""What an engine may be unable to give a container; `sessions.walls` says what stands in for each."""
 
 
 class Engine(Protocol):
     """Verbs of a container engine. Each may raise `EngineUnavailable`."""
 
+    lacks: frozenset[Lack]
+    seals: bool
+    """Whether its containers are spoken to in TLS, since the way to them is not the machine's own."""
+
     async def ping(self) -> None:
         """Ask whether the engine answers."""
 
-    async def facts(self) -> EngineFacts:
-        """What the engine says of itself."""
+    async def identity(self) -> str:
+        """What tells this engine from others: services on the same one reach each other's containers."""
 
     async def prepare(self) -> None:
         """Make ready what launches need besides the image: the network."""
 
     async def image(self, name: str) -> Image | None:
-        """The image of that name or id, with its immutable id; None if there is none."""
+        """The image of that name or id; None if there is none.
+
+        Its id is immutable, or where an engine does not know its nodes' images, the name.
+        """
 
     async def pull(self, name: str, tell: Callable[[Mapping[str, Any]], None]) -> None:
         """Fetch an image from the registry that its name says; `tell` takes the events, on another thread.
@@ -40,11 +50,14 @@ class Engine(Protocol):
     async def remove(self, container_id: str) -> None:
         """Kill and remove a container; one that is gone already is fine."""
 
-    async def limit_memory(self, container_id: str, memory_bytes: int) -> None:
-        """Change the memory limit of a running container."""
+    async def limit_memory(self, container_id: str, memory_bytes: int) -> bool:
+        """Change the memory limit of a running container; False: this engine can't, launch another."""
 
     def unthrottled(self, container_id: str) -> AbstractAsyncContextManager[None]:
-        """While inside, the container may use all CPUs, so that its supervisor gets its turn."""
+        """While inside, the container may use all CPUs, so that its supervisor gets its turn.
+
+        Where the engine can do that, that is.
+        """
 
     async def surroundings(self, container_id: str) -> Surroundings:
         """Where a container that wants to get out would knock."""

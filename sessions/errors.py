@@ -6,6 +6,8 @@ SessionsError
 │       ├── EngineMissing      there is none anywhere
 │       ├── EngineUnsupported  its URL is of a kind by which kernels cannot be reached
 │       ├── EngineForbidden    this user may not use it
+│       ├── ClusterUnusable    there is no way to a cluster, or it lacks the namespace
+│       ├── ClusterForbids     this service's account lacks a right in the namespace
 │       └── NoWayToKernels     the kernels' published ports could not be reached
 ├── ImageNotFound          the engine has no such image
 ├── ImageUnfit             the image cannot work with this service
@@ -17,6 +19,8 @@ SessionsError
 ├── InvalidPath            a workspace path that may not be staged
 └── WorkspaceFull          the inputs do not fit
 """
+
+from collections.abc import Sequence
 
 
 class SessionsError(Exception):
@@ -73,6 +77,23 @@ class EngineForbidden(EngineUnusable):
         )
         self.socket = socket
         self.group_id = group_id
+
+
+class ClusterUnusable(EngineUnusable):
+    """There is no way to a cluster, or it lacks what is asked for; the text says what to do."""
+
+
+class ClusterForbids(EngineUnusable):
+    """This service's account may not do what it has to do with the pods of `namespace`."""
+
+    def __init__(self, verbs: Sequence[str], namespace: str, said: str = "") -> None:
+        what = said or f"{', '.join(verbs)} pods"
+        super().__init__(
+            f"this service's account lacks a right in the cluster's namespace {namespace!r}: {what}; give "
+            "it the Role of deploy/chart/templates/rbac.yaml there"
+        )
+        self.verbs = tuple(verbs)
+        self.namespace = namespace
 
 
 class NoWayToKernels(EngineUnusable):

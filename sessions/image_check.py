@@ -4,6 +4,7 @@ An image that cannot work is refused; one that only may not fit is used, and wha
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -45,6 +46,8 @@ def _sha256(path: Path) -> str:
 def judge(image: Image, version: str, digest: str | None) -> Verdict:
     """Hold an image's labels against the service's own version and digest of `kernel_image/`."""
     labels = image.labels
+    if labels is None:
+        return Verdict()
     theirs = labels.get(contract.CONTRACT_LABEL)
     if theirs is not None and theirs != str(contract.CONTRACT):
         return Verdict(
@@ -57,18 +60,18 @@ def judge(image: Image, version: str, digest: str | None) -> Verdict:
                 f"it is no kernel image: it has no label {contract.DIGEST_LABEL} and starts something else"
             )
         return Verdict(warnings=(f"it does not say what it was built from; {_BUILD}",))
-    return Verdict(warnings=tuple(_mismatches(labels[contract.DIGEST_LABEL], digest, image, version)))
+    return Verdict(warnings=tuple(_mismatches(labels, digest, version)))
 
 
-def _mismatches(theirs: str, digest: str | None, image: Image, version: str) -> list[str]:
-    found = []
+def _mismatches(labels: Mapping[str, str], digest: str | None, version: str) -> list[str]:
+    theirs, found = labels[contract.DIGEST_LABEL], []
     if digest is None:
         found.append("this installation lacks parts of kernel_image/, so nobody can tell whether it fits")
     elif theirs != digest:
         found.append(
             f"it was built from another kernel_image/ ({theirs}) than this service's ({digest}); {_BUILD}"
         )
-    its_version = image.labels.get(contract.VERSION_LABEL, "unknown")
+    its_version = labels.get(contract.VERSION_LABEL, "unknown")
     if its_version != version:
         found.append(f"it is of version {its_version}, and the service of {version}; {_BUILD}")
     return found

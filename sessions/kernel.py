@@ -17,7 +17,7 @@ from jupyter_client.session import DELIM, Session
 
 from kernel_image import contract
 from sessions.assistance import Question
-from sessions.channel import Channel, ChannelBroken, Received
+from sessions.channel import Channel, ChannelBroken, Received, SocketType
 from sessions.errors import SupervisorFailed
 from sessions.marks import MarkFinder
 from sessions.models import Cell, Connection, JsonObject, KernelMessage
@@ -72,10 +72,9 @@ class KernelClient:
     """The shell and iopub channels of one kernel."""
 
     def __init__(self, connection: Connection) -> None:
-        container = connection.container
         self._session = Session(key=connection.kernel_key.encode(), signature_scheme="hmac-sha256")
-        self._shell = Channel(container.host, container.ports[contract.SHELL_PORT], b"DEALER")
-        self._iopub = Channel(container.host, container.ports[contract.IOPUB_PORT], b"SUB")
+        self._shell = _channel(connection, contract.SHELL_PORT, b"DEALER")
+        self._iopub = _channel(connection, contract.IOPUB_PORT, b"SUB")
 
     def mark_finder(self) -> MarkFinder:
         """What takes this kernel's marks out of its text."""
@@ -253,10 +252,9 @@ class Relay:
     """
 
     def __init__(self, connection: Connection) -> None:
-        container = connection.container
         self._session = Session(key=connection.kernel_key.encode(), signature_scheme="hmac-sha256")
-        self._shell = Channel(container.host, container.ports[contract.SHELL_PORT], b"DEALER")
-        self._iopub = Channel(container.host, container.ports[contract.IOPUB_PORT], b"SUB")
+        self._shell = _channel(connection, contract.SHELL_PORT, b"DEALER")
+        self._iopub = _channel(connection, contract.IOPUB_PORT, b"SUB")
 
     async def open(self) -> None:
         """Connect. Raises `ChannelBroken`."""
@@ -297,6 +295,11 @@ class Relay:
         """Hang up."""
         self._shell.close()
         self._iopub.close()
+
+
+def _channel(connection: Connection, port: int, kind: SocketType) -> Channel:
+    container = connection.container
+    return Channel(container.host, container.ports[port], kind, connection.seal)
 
 
 def _packed(session: Session, message: KernelMessage) -> list[bytes]:

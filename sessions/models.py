@@ -3,7 +3,10 @@
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from sessions.seal import Seal
 
 Stream = Literal["stdout", "stderr"]
 JsonObject = dict[str, Any]
@@ -23,10 +26,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Image:
-    """An image that the engine has; `command` is what a container of it starts."""
+    """An image that the engine has; `command` is what a container of it starts.
+
+    `labels` is None where the engine can't tell.
+    """
 
     image_id: str
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] | None
     command: tuple[str, ...]
 
 
@@ -34,8 +40,6 @@ class Image:
 class EngineFacts:
     """What an engine says of itself and of its machine."""
 
-    identity: str
-    """Tells it from all others: services on one engine reach each other's containers."""
     version: str
     components: Mapping[str, str]
     """Versions of what it works with, by name: `runc`, `containerd`; as the packager wrote them."""
@@ -95,12 +99,14 @@ class Surroundings:
     """Addresses around a container: the host on the containers' network, and other containers there.
 
     `host` is where this service reaches published ports; `doors` are the ports there that lead back to it.
+    `others` are further addresses and ports that nobody inside has any business with.
     """
 
     gateway: str
     peers: tuple[str, ...]
     host: str
     doors: tuple[int, ...] = ()
+    others: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,8 @@ class Connection:
     container: Container
     token: str
     kernel_key: str
+    seal: "Seal | None" = field(default=None, compare=False, repr=False)
+    """What is known of the container's certificate, where it is spoken to in TLS."""
 
 
 @dataclass(frozen=True)

@@ -202,11 +202,12 @@ class Pool:
         try:
             held = await first.memory_bytes()
             idle = int(held * _IDLE_HEADROOM)
-            disks = limits.workspace_bytes + 3 * limits.tmp_bytes
-            disks += 4 * contract.TMPFS_INODES * contract.INODE_BYTES
+            disks = contract.disk_bytes(limits.workspace_bytes, limits.tmp_bytes)
             total = idle + limits.memory_bytes + disks
             spec = replace(spec, limits=replace(limits, memory_bytes=total), idle_bytes=held)
-            await self._engine.limit_memory(first.container_id, total)
+            if not await self._engine.limit_memory(first.container_id, total):
+                await self._remove_now(first, Removal.SURPLUS)
+                first = await self._launch(spec, whole=True)
             if self._examine is not None:
                 await self._examine(first, spec)
         except BaseException:

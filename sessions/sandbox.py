@@ -29,6 +29,7 @@ from sessions.models import (
     KernelMessage,
     WorkspaceEntry,
 )
+from sessions.seal import Seal
 from sessions.supervisor_client import SupervisorClient
 
 CellEvents = AsyncGenerator[CellEvent]
@@ -57,6 +58,8 @@ class Sandbox:
     def __init__(
         self, engine: Engine, connection: Connection, http: aiohttp.ClientSession, image: str = ""
     ) -> None:
+        if engine.seals:
+            connection = replace(connection, seal=Seal(connection.container, connection.token))
         self.connection = connection
         self.image = image
         """Id of the image it was launched from; empty where an earlier life of the service did that."""
@@ -72,7 +75,9 @@ class Sandbox:
         """None: it was, by an earlier life of the service."""
         self._made_at = self._idle_since = time.monotonic()
         unthrottled = partial(engine.unthrottled, connection.container.container_id)
-        self._supervisor = SupervisorClient(http, connection.container, connection.token, unthrottled)
+        self._supervisor = SupervisorClient(
+            http, connection.container, connection.token, unthrottled, connection.seal
+        )
         self._kernel: KernelClient | None = None
 
     @property

@@ -65,7 +65,7 @@ async def examine(
         published = sandbox.connection.container.ports.values()
         targets = {
             "tcp": {
-                "host": [(host, tcp.getsockname()[1]) for host in hosts],
+                "host": [*((host, tcp.getsockname()[1]) for host in hosts), *around.others],
                 "service": [(host, port) for host in hosts for port in sorted({service_port, *around.doors})],
                 "kernels": [
                     *((host, port) for host in hosts for port in published),
@@ -82,7 +82,7 @@ async def examine(
         last_words = text["stderr"].strip().splitlines()[-1:] or ["it said nothing"]
         return (not_done(f"it ended early: {last_words[0]}"),)
     facts["heard"] = [name for name, listener in (("tcp", tcp), ("udp", udp)) if listener in heard]
-    return judge(facts, spec.limits)
+    return judge(facts, spec.limits, engine.lacks)
 
 
 def _address_towards(target: str) -> str:

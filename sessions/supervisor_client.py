@@ -19,6 +19,7 @@ from kernel_image import contract
 from sessions.errors import EngineUnavailable, KernelEnded, LaunchFailed, SupervisorFailed
 from sessions.models import Budget, Container, JsonObject, WorkspaceEntry
 from sessions.plain_json import parse
+from sessions.seal import Seal
 
 Frames = AsyncGenerator[tuple[int, bytes]]
 """(kind, payload), the last of kind `contract.FRAME_END`."""
@@ -72,11 +73,14 @@ class SupervisorClient:
         container: Container,
         token: str,
         unthrottled: Callable[[], AbstractAsyncContextManager[None]],
+        seal: Seal | None = None,
     ) -> None:
-        """`unthrottled` lifts the container's CPU limit while one is inside."""
+        """`unthrottled` lifts the container's CPU limit while one is inside; `seal`: it speaks TLS."""
         self._http = http
         self._unthrottled = unthrottled
-        self._url = f"http://{container.host}:{container.ports[contract.SUPERVISOR_PORT]}"
+        self._seal = seal
+        scheme = "http" if seal is None else "https"
+        self._url = f"{scheme}://{container.host}:{container.ports[contract.SUPERVISOR_PORT]}"
         self._headers = {"Authorization": f"Bearer {token}"}
         self._cells: aiohttp.ClientWebSocketResponse | None = None
         self._has_unread_frames = False
@@ -94,6 +98,7 @@ class SupervisorClient:
         data: AsyncIterator[bytes] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=timeout_sec, sock_connect=_CALL_SEC, sock_read=silence_sec)
+        certificate = await self._certificate()
         with _aiohttp_errors():
             async with self._http.request(
                 method,
@@ -104,12 +109,17 @@ class SupervisorClient:
                 timeout=timeout,
                 allow_redirects=False,
                 auto_decompress=False,
+                ssl=certificate,
             ) as response:
                 if response.status >= 300:
                     detail = (await response.content.read(2000)).decode("utf-8", "replace")
                     call = f"{method} /{path.split('/')[1]}"
                     raise _failure(response.status, call, f"{path}: {detail}")
                 yield response
+
+    async def _certificate(self) -> aiohttp.Fingerprint | bool:
+        """The only one that the token is told."""
+        return True if self._seal is None else aiohttp.Fingerprint(await self._seal.fingerprint())
 
     async def _call(
         self, method: str, path: str, body: JsonObject | None = None, timeout_sec: float = _CALL_SEC
@@ -267,6 +277,7 @@ class SupervisorClient:
                     headers=self._headers,
                     max_msg_size=_FRAME_LIMIT,
                     timeout=aiohttp.ClientWSTimeout(ws_close=1),
+                    ssl=await self._certificate(),
                 )
         return self._cells
 

@@ -4,13 +4,15 @@ A wall that could not be looked at does not hold.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from kernel_image import contract
+from sessions.engine import Lack
 from sessions.models import Limits
 
+Lacks = Collection[Lack]
 Facts = Mapping[str, Any]
 """What `kernel_image.probe` printed, and `heard`: on which of the self-test's sockets somebody knocked."""
 
@@ -55,14 +57,20 @@ class Check:
 @dataclass(frozen=True)
 class _Wall:
     name: str
-    look: Callable[[Facts, Limits], str]
+    look: Callable[[Facts, Limits, Lacks], str]
     """Says how it holds; raises `_Broken`, or a LookupError where a fact is missing."""
     advice: str
 
 
-def judge(facts: Facts, limits: Limits) -> tuple[Check, ...]:
-    """Hold what a probe found against what ought to be; `limits` are the container's."""
-    return tuple(_judge(wall, facts, limits) for wall in _WALLS)
+def judge(facts: Facts, limits: Limits, lacks: Lacks = ()) -> tuple[Check, ...]:
+    """Hold what a probe found against what ought to be.
+
+    `limits` are the container's, `lacks` what its engine can't give it. What stands in for those:
+    without mount options, nobody inside gains privileges or makes a device, by walls of their own;
+    the supervisor counts processes and files, which are charged to the container's memory; names that the
+    engine mounts belong to root, and that they can't be written to is looked at in any case.
+    """
+    return tuple(_judge(wall, facts, limits, lacks) for wall in _WALLS)
 
 
 def not_done(reason: str) -> Check:
@@ -70,9 +78,9 @@ def not_done(reason: str) -> Check:
     return Check("probe", False, reason, _IMAGE)
 
 
-def _judge(wall: _Wall, facts: Facts, limits: Limits) -> Check:
+def _judge(wall: _Wall, facts: Facts, limits: Limits, lacks: Lacks) -> Check:
     try:
-        return Check(wall.name, True, wall.look(facts, limits), wall.advice)
+        return Check(wall.name, True, wall.look(facts, limits, lacks), wall.advice)
     except _Broken as broken:
         detail = str(broken)
     except (LookupError, TypeError, ValueError) as error:
@@ -103,7 +111,7 @@ def _done(outcomes: Mapping[str, str], refusals: frozenset[str] | None = None) -
 # --- privileges -----------------------------------------------------------------------------------
 
 
-def _user(facts: Facts, _: Limits) -> str:
+def _user(facts: Facts, _: Limits, __: Lacks) -> str:
     status = facts["status"]
     for name in ("Uid", "Gid"):
         _agree(set(status[name].split()), {str(contract.USER_ID)}, name)
@@ -111,18 +119,18 @@ def _user(facts: Facts, _: Limits) -> str:
     return f"uid and gid {contract.USER_ID}, no other group"
 
 
-def _capabilities(facts: Facts, _: Limits) -> str:
+def _capabilities(facts: Facts, _: Limits, __: Lacks) -> str:
     status = facts["status"]
     _none_of((f"{name}={status[name]}" for name in _CAPABILITY_SETS if int(status[name], 16)), "not empty")
     return "every set is empty"
 
 
-def _new_privileges(facts: Facts, _: Limits) -> str:
+def _new_privileges(facts: Facts, _: Limits, __: Lacks) -> str:
     _agree(facts["status"]["NoNewPrivs"], "1", "NoNewPrivs")
     return "NoNewPrivs is 1"
 
 
-def _filters(facts: Facts, _: Limits) -> str:
+def _filters(facts: Facts, _: Limits, __: Lacks) -> str:
     status = facts["status"]
     _agree(status["Seccomp"], "2", "Seccomp")
     filters = status.get("Seccomp_filters")
@@ -136,17 +144,17 @@ def _filters(facts: Facts, _: Limits) -> str:
     return "the engine's and the kernel image's are in force"
 
 
-def _system_calls(facts: Facts, _: Limits) -> str:
+def _system_calls(facts: Facts, _: Limits, __: Lacks) -> str:
     _none_of(_done(facts["system calls"], _REFUSED), "not refused")
     return f"{len(facts['system calls'])} that exploits have come from are refused"
 
 
-def _sockets(facts: Facts, _: Limits) -> str:
+def _sockets(facts: Facts, _: Limits, __: Lacks) -> str:
     _none_of(_done(facts["sockets"], _NO_SUCH_SOCKET), "not refused")
     return f"refused: {', '.join(facts['sockets'])}"
 
 
-def _first_process(facts: Facts, _: Limits) -> str:
+def _first_process(facts: Facts, _: Limits, __: Lacks) -> str:
     first = facts["first process"]
     if "kernel_image" not in first["command"]:
         raise _Broken(f"PID 1 is not the supervisor but {first['command'].strip()!r}")
@@ -157,36 +165,39 @@ def _first_process(facts: Facts, _: Limits) -> str:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def _root(facts: Facts, _: Limits) -> str:
+def _root(facts: Facts, _: Limits, __: Lacks) -> str:
     mounts = facts["mounts"]
     unprotected = (p for p in _READ_ONLY if p not in mounts or "ro" not in mounts[p]["options"])
     _none_of(unprotected, "not read-only")
     return f"read-only: {', '.join(_READ_ONLY)}"
 
 
-def _mounts(facts: Facts, _: Limits) -> str:
+def _mounts(facts: Facts, _: Limits, lacks: Lacks) -> str:
     mounts, spaces = facts["mounts"], facts["spaces"]
     _none_of((p for p in mounts if p not in spaces and not _OWN_PLACES.fullmatch(p)), "mounted besides")
-    _none_of((p for p in _OWN_FILES & set(mounts) if "ro" not in mounts[p]["options"]), "not read-only")
+    if "read-only names" not in lacks:
+        _none_of((p for p in _OWN_FILES & set(mounts) if "ro" not in mounts[p]["options"]), "not read-only")
     _none_of(facts["engine sockets"], "sockets of a container engine")
     _none_of(set(facts["writable"]) - set(spaces) - {_MESSAGE_QUEUES}, "can be written to")
     return f"nothing of the host's; only {', '.join(spaces)} can be written to"
 
 
-def _spaces(facts: Facts, limits: Limits) -> str:
+def _spaces(facts: Facts, limits: Limits, lacks: Lacks) -> str:
     for place, space in facts["spaces"].items():
         mount = facts["mounts"].get(place)
         if mount is None or mount["kind"] != "tmpfs":
             raise _Broken(f"{place} is not a tmpfs of its own")
-        _none_of({"nosuid", "nodev"} - set(mount["options"]), f"{place} lacks")
+        if "mount options" not in lacks:
+            _none_of({"nosuid", "nodev"} - set(mount["options"]), f"{place} lacks")
         expected = limits.workspace_bytes if place == contract.WORKSPACE else limits.tmp_bytes
         _agree(space["bytes"], expected, f"the size of {place} in bytes")
-        if not 0 < space["inodes"] <= _MOST_INODES:
+        if "inode limits" not in lacks and not 0 < space["inodes"] <= _MOST_INODES:
             raise _Broken(f"{place} has no limit of inodes")
-    return f"{len(facts['spaces'])} tmpfs, nosuid, nodev, of limited size and inodes"
+    more = "" if lacks else ", nosuid, nodev, of limited inodes"
+    return f"{len(facts['spaces'])} tmpfs of limited size{more}"
 
 
-def _devices(facts: Facts, _: Limits) -> str:
+def _devices(facts: Facts, _: Limits, __: Lacks) -> str:
     _none_of((name for name in facts["devices"] if name not in _DEVICES), "there are")
     return "none but null, zero, random and terminals"
 
@@ -194,7 +205,7 @@ def _devices(facts: Facts, _: Limits) -> str:
 # --- limits ---------------------------------------------------------------------------------------
 
 
-def _memory(facts: Facts, limits: Limits) -> str:
+def _memory(facts: Facts, limits: Limits, __: Lacks) -> str:
     group = facts["cgroup"]
     found = _bytes(group["memory"])
     if found is None or abs(found - limits.memory_bytes) > _PAGES_BYTES:
@@ -202,7 +213,7 @@ def _memory(facts: Facts, limits: Limits) -> str:
     return f"{found} bytes"
 
 
-def _swap(facts: Facts, _: Limits) -> str:
+def _swap(facts: Facts, _: Limits, __: Lacks) -> str:
     group = facts["cgroup"]
     if group["swap"] == "0" or group["memory and swap"] == group["memory"] is not None:
         return "none may be used"
@@ -215,19 +226,21 @@ def _bytes(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() else None
 
 
-def _processes(facts: Facts, limits: Limits) -> str:
+def _processes(facts: Facts, limits: Limits, lacks: Lacks) -> str:
+    if "process limits" in lacks:
+        return f"at most {limits.pids}, which the supervisor counts"
     _agree(facts["cgroup"]["pids"], str(limits.pids), "the limit of processes")
     return f"at most {limits.pids}"
 
 
-def _cpu(facts: Facts, limits: Limits) -> str:
+def _cpu(facts: Facts, limits: Limits, __: Lacks) -> str:
     quota, period = facts["cgroup"]["quota"], facts["cgroup"]["period"]
     if _bytes(quota) is None or abs(int(quota) / int(period) - limits.cpus) > 0.01:
         raise _Broken(f"the quota is {quota} of {period} µs, not {limits.cpus:g} CPUs")
     return f"{limits.cpus:g} CPUs"
 
 
-def _process_limits(facts: Facts, limits: Limits) -> str:
+def _process_limits(facts: Facts, limits: Limits, __: Lacks) -> str:
     found = facts["limits"]
     _agree(found["core"], 0, "the largest core file")
     _agree(found["fsize"], limits.workspace_bytes + limits.tmp_bytes, "the largest file in bytes")
@@ -239,41 +252,41 @@ def _process_limits(facts: Facts, limits: Limits) -> str:
 # --- network --------------------------------------------------------------------------------------
 
 
-def _host(facts: Facts, _: Limits) -> str:
+def _host(facts: Facts, _: Limits, __: Lacks) -> str:
     reach = facts["reach"]
     tried = reach["host"] | reach["udp"] | reach["ping"]
     _none_of([*_done(tried), *(f"the self-test's {name} listener" for name in facts["heard"])], "reached")
     return f"refused: {', '.join(tried)}"
 
 
-def _service(facts: Facts, _: Limits) -> str:
+def _service(facts: Facts, _: Limits, __: Lacks) -> str:
     _none_of(_done(facts["reach"]["service"]), "reached")
     return f"refused: {', '.join(facts['reach']['service'])}"
 
 
-def _kernels(facts: Facts, _: Limits) -> str:
+def _kernels(facts: Facts, _: Limits, __: Lacks) -> str:
     tried = facts["reach"]["kernels"]
     _none_of(_done(tried), "reached")
     hosts = sorted({name.removeprefix("tcp ").partition(":")[0] for name in tried})
     return f"refused: {len(tried)} ports of kernels, at {', '.join(hosts)}"
 
 
-def _resolver(facts: Facts, _: Limits) -> str:
+def _resolver(facts: Facts, _: Limits, __: Lacks) -> str:
     _none_of(_done(facts["resolver"]), "answers by")
     return "127.0.0.11 does not answer"
 
 
-def _supervisor(facts: Facts, _: Limits) -> str:
+def _supervisor(facts: Facts, _: Limits, __: Lacks) -> str:
     _none_of(_done(facts["supervisor"]), "answers from inside on")
     return f"closed from inside: {', '.join(facts['supervisor'])}"
 
 
-def _ipv6(facts: Facts, _: Limits) -> str:
+def _ipv6(facts: Facts, _: Limits, __: Lacks) -> str:
     _none_of(_done(facts["ipv6"]), "is open on")
     return f"refused on {', '.join(facts['ipv6'])}" if facts["ipv6"] else "there is none"
 
 
-def _netlink(facts: Facts, _: Limits) -> str:
+def _netlink(facts: Facts, _: Limits, __: Lacks) -> str:
     _agree(facts["netlink change"], "EPERM", "the answer to an address for lo")
     return "nothing can be changed"
 

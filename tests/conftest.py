@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.support.api import Body
+from tests.support.cluster import PodEngine
 from tests.support.collector import Collector
 from tests.support.databases import KINDS
 from tests.support.engine import Engine, EngineMissing
@@ -44,6 +45,11 @@ class Run(Protocol):
     def __call__(self, code: str, **fields: Any) -> Body: ...
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--backend kubernetes`: the services of all tests run their kernels as pods of the tests' cluster."""
+    parser.addoption("--backend", choices=("docker", "kubernetes"), default="docker")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Make room for the services whose logs a failure shows."""
     config.stash[OPEN_SERVICES] = []
@@ -66,10 +72,10 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
-    """The Docker engine; without one, or without the kernel image, the whole run fails."""
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """The Docker engine, or the cluster; without it, or without the kernel image, the whole run fails."""
     try:
-        found = Engine()
+        found = Engine() if request.config.getoption("--backend") == "docker" else PodEngine()
     except EngineMissing as missing:
         pytest.exit(str(missing), returncode=1)
     yield found

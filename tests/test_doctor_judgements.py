@@ -18,7 +18,6 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 FACTS = EngineFacts(
-    identity="one",
     version="28.2.2",
     components={"runc": "1.3.3", "containerd": "1.7.29"},
     storage_driver="overlay2",

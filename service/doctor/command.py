@@ -14,7 +14,7 @@ from service.doctor import engine as engine_checks
 from service.doctor import escapes, limits, machine
 from service.doctor.finding import Finding, failed
 from service.doctor.report import as_json, table
-from service.engine import open_engine
+from service.engine import open_docker
 from service.errors import CannotRunKernels, MigrationFailed, SettingsInvalid, StartError
 from service.lifespan import pool_settings
 from service.logs import configure_logging
@@ -124,8 +124,12 @@ class Doctor:
     # --- the engine -------------------------------------------------------------------------------
 
     async def _engine(self) -> None:
+        if self._settings.executor_backend != "docker":
+            help_ = "the service's own self-test tells at its start; see kubernetes.md for the rest"
+            self._add(Finding("engine", "warn", f"{_NOT_LOOKED_AT}it is a cluster", help_))
+            return
         try:
-            engine = open_engine(self._settings, f"doctor-{uuid.uuid4().hex}")
+            engine = open_docker(self._settings, f"doctor-{uuid.uuid4().hex}")
         except (CannotRunKernels, SessionsError) as error:
             self._no_engine(error)
             return

@@ -40,8 +40,9 @@ SETTINGS: dict[str, Callable[[HostConfig], HostConfig]] = {
 NO_MEMORY_LIMIT = "the memory limit"
 
 
-async def _leave_memory_alone(engine: containers.DockerEngine, container_id: str, memory_bytes: int) -> None:
+async def _leave_memory_alone(engine: containers.DockerEngine, container_id: str, memory_bytes: int) -> bool:
     """In place of `DockerEngine.limit_memory`."""
+    return True
 
 
 def main(missing: str) -> None:

@@ -54,6 +54,11 @@ class Engine:
                 "Run `make test`, which builds it."
             ) from error
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a service has to be told to use this engine."""
+        return {}
+
     def close(self) -> None:
         """Give back the connections."""
         self._docker.close()

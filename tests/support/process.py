@@ -72,6 +72,7 @@ class Service:
             "FILE_STORAGE_DIR": str(self.storage),
             "PYTHON_EXECUTOR_DOCKER_IMAGE": IMAGE,
             "PYTHONUNBUFFERED": "1",
+            **self.engine.settings,
             **self._settings,
         }
         if "REPLICA_SECRET" in environment:

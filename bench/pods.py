@@ -1,0 +1,82 @@
+"""Pods beside containers, in one run: `python -m bench.pods`, with the tests' cluster up.
+
+Prints a table: how long a container takes until its kernel is ready, what a caller meets who is alone,
+and how many executions a second there are when containers are used again and when they are not.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from bench.engine import Engine
+from bench.load import drive
+from bench.progress import say
+from bench.report import table
+from bench.service import Service
+from bench.statistics import median, percentile_99
+from service.settings import Settings
+
+_TURNS = 8
+_SECONDS = 12.0
+_CLIENTS = 4
+_ROOT = Path(__file__).resolve().parents[1]
+_KUBECONFIG = Path(os.environ.get("KUBERNETES_DIR") or _ROOT / ".cache/kubernetes") / "run/kubeconfig"
+_BACKENDS = {
+    "Docker": {},
+    "Kubernetes": {"EXECUTOR_BACKEND": "kubernetes", "KUBECONFIG": str(_KUBECONFIG)},
+}
+_ROOM = {"POOL_SIZE": "2", "MAX_CONTAINERS": "8", "QUEUE_SIZE": "64", "QUEUE_TIMEOUT_SEC": "60"}
+
+
+def _mean_start(service: Service, part: str) -> float:
+    """Mean seconds of a part of the starts so far."""
+    text = service.http.get("/metrics").text
+    name = "code_interpreter_container_start_seconds"
+    total, count = (
+        float(re.search(rf'^{name}_{kind}{{part="{part}"}} (\S+)', text, re.MULTILINE)[1])  # type: ignore[index]
+        for kind in ("sum", "count")
+    )
+    return total / count
+
+
+def measure(engine: Engine, backend: str) -> list[str]:
+    """One column of the table."""
+    settings = _ROOM | _BACKENDS[backend]
+    column = []
+    with Service(engine, **settings) as service:
+        latencies = []
+        for _ in range(_TURNS):
+            service.settle()
+            latencies.append(service.http.post("/v1/execute", json={"code": "1+1"}).elapsed.total_seconds())
+        service.settle()
+        column += [f"{_mean_start(service, part):.2f} s" for part in ("container", "kernel")]
+        column.append(f"{median(latencies) * 1000:.1f} / {percentile_99(latencies) * 1000:.1f} ms")
+        load = drive(str(service.http.base_url), _CLIENTS, _SECONDS)
+        column.append(f"{load.per_second:.2f}")
+        service.settle()
+    with Service(engine, CONTAINER_REUSE="tenant", **settings) as service:
+        service.settle()
+        drive(str(service.http.base_url), 1, 1)
+        column.append(f"{drive(str(service.http.base_url), _CLIENTS, _SECONDS).per_second:.1f}")
+        service.settle()
+    say(f"{backend}: {', '.join(column)}")
+    return column
+
+
+def main() -> None:
+    """Measure both and print."""
+    engine = Engine(Settings().python_executor_docker_image)
+    names = (
+        "start of a container",
+        "start of a kernel in it",
+        "`1+1`, alone, median / 99 %",
+        f"executions a second, {_CLIENTS} clients, a container each",
+        f"executions a second, {_CLIENTS} clients, used again",
+    )
+    columns = {backend: measure(engine, backend) for backend in _BACKENDS}
+    rows = zip(names, *columns.values(), strict=True)
+    print(table(("", *columns), [tuple(row) for row in rows]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Kernels on Kubernetes: `sessions.engine.Engine` with a pod for each container."""

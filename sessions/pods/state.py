@@ -1,0 +1,89 @@
+"""What a pod's status says of its start, in words. Pure."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sessions.errors import ImageNotFound, LaunchFailed
+from sessions.models import JsonObject
+
+_NO_IMAGE: Final = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "ErrImageNeverPull",
+        "InvalidImageName",
+        "ImageInspectError",
+        "RegistryUnavailable",
+    }
+)
+_CANNOT_START: Final = frozenset(
+    {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
+)
+_ENDED: Final = ("Succeeded", "Failed")
+_WORDS: Final = 500
+
+
+def address(pod: JsonObject, image: str) -> str | None:
+    """Its IP, once its container runs; None: not yet.
+
+    Raises:
+        ImageNotFound, LaunchFailed: it never will.
+    """
+    status = pod.get("status", {})
+    (container, *_) = status.get("containerStatuses") or [{}]
+    state = container.get("state", {})
+    if "terminated" in state or status.get("phase") in _ENDED:
+        raise LaunchFailed(_end(status, state.get("terminated", {})))
+    if "deletionTimestamp" in pod["metadata"]:
+        raise LaunchFailed("its pod was deleted before it had started")
+    waiting = state.get("waiting", {})
+    reason = waiting.get("reason", "")
+    if reason in _NO_IMAGE:
+        raise ImageNotFound(image, _words(reason, waiting.get("message")))
+    if reason in _CANNOT_START:
+        raise LaunchFailed(_words(reason, waiting.get("message")))
+    if "running" in state and status.get("podIP"):
+        return str(status["podIP"])
+    return None
+
+
+def is_over(pod: JsonObject) -> bool:
+    """Whether nothing of it runs any more, or will not for long."""
+    return pod["status"].get("phase") in _ENDED or "deletionTimestamp" in pod["metadata"]
+
+
+def has_ended(pod: JsonObject) -> bool:
+    """Whether its processes have ended, and the object alone is left."""
+    return pod["status"].get("phase") in _ENDED and "deletionTimestamp" not in pod["metadata"]
+
+
+def waits_for(pod: JsonObject | None, events: Iterable[JsonObject]) -> str:
+    """Why a pod has not started in time."""
+    if pod is None:
+        return "the cluster has not told of it"
+    status = pod.get("status", {})
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"no node takes it: {condition.get('message') or condition.get('reason')}"
+    if not pod["spec"].get("nodeName"):
+        return "the scheduler has not looked at it"
+    warnings = [event for event in events if event.get("type") == "Warning"]
+    if warnings:
+        last = max(warnings, key=lambda event: event.get("lastTimestamp") or "")
+        return _words(last.get("reason", ""), last.get("message"))
+    (container, *_) = status.get("containerStatuses") or [{}]
+    reason = container.get("state", {}).get("waiting", {}).get("reason")
+    return f"node {pod['spec']['nodeName']} has not started it ({reason or 'it says nothing of it'})"
+
+
+def _end(status: JsonObject, terminated: dict[str, Any]) -> str:
+    if terminated:
+        said = _words(terminated.get("reason", ""), terminated.get("message"))
+        return f"it ended at once, with {terminated.get('exitCode')} ({said})"
+    return f"its node refused it: {_words(status.get('reason', 'Failed'), status.get('message'))}"
+
+
+def _words(reason: str, message: str | None) -> str:
+    """One line of both."""
+    text = " ".join((message or "").split())[:_WORDS]
+    return f"{reason}: {text}" if text else reason

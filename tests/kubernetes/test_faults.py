@@ -1,0 +1,79 @@
+"""Parts of the cluster go away under running kernels: pods, the API server, the node's kubelet."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.faults.conftest import canary
+from tests.faults.test_kills import check_ended
+from tests.support.cluster import PodEngine
+from tests.support.process import Service
+from tests.support.session import new_session
+from tests.test_session_survival import container_of
+
+pytestmark = pytest.mark.timeout(180)
+
+OUTAGE_SEC = 30.0
+ANSWER_SEC = 20.0
+
+
+def test_a_pod_deleted_under_an_execution(on_pods: Service, pods: PodEngine) -> None:
+    """The caller hears of it long before the code's time is over, and the next one is served."""
+    with ThreadPoolExecutor() as threads, new_session(on_pods) as session:
+        name = container_of(session)
+        running = threads.submit(session.execute, "import time; time.sleep(25)", timeout_ms=30_000)
+        while session.describe()["state"] != "busy":
+            time.sleep(0.02)
+        began = time.monotonic()
+        pods.remove(name)
+        check_ended(running.result(ANSWER_SEC))
+        assert time.monotonic() - began < ANSWER_SEC
+        assert session.wait_until_ended(30)["reason"] == "lost"
+    canary(on_pods)
+
+
+def test_the_api_server_is_gone(on_pods: Service, pods: PodEngine) -> None:
+    """For half a minute: sessions and ready kernels serve, /health says it, and all is well afterwards."""
+    on_pods.settle()
+    with new_session(on_pods) as session:
+        session.run("x = 41")
+        with pods.cluster.without("kube-apiserver"):
+            began = time.monotonic()
+            assert on_pods.api.run("print(6 * 7)")["stdout"] == "42\n", "by a kernel that was ready"
+            assert "the cluster's API" in on_pods.api.http.get("/health").text
+            while time.monotonic() - began < OUTAGE_SEC:
+                assert session.printed("x += 1; print(x > 41)") == "True"
+                time.sleep(1)
+        canary(on_pods)
+        assert session.printed("print(x > 41)") == "True"
+    on_pods.settle(60)
+
+
+def test_the_kubelet_is_killed_under_a_session(on_pods: Service, pods: PodEngine) -> None:
+    """A node's kernels run on without it; no new one starts there until it is back."""
+    on_pods.settle()
+    with new_session(on_pods) as session:
+        session.run("x = 41")
+        with pods.cluster.without("kubelet"):
+            for _ in range(5):
+                assert session.printed("x += 1; print(x > 41)") == "True"
+                time.sleep(0.5)
+        assert session.printed("print(x > 41)") == "True"
+    canary(on_pods)
+    on_pods.settle(60)
+
+
+def test_the_service_comes_back_to_its_sessions(pods: PodEngine, start_on: Callable[..., Service]) -> None:
+    """Killed and started again it finds the session's pod, and clears away those of its old pool."""
+    service = start_on(pods, POOL_SIZE=1)
+    with new_session(service) as session:
+        name = container_of(session)
+        session.run("x = 41")
+        old_pool = service.engine.kernels(service.instance_id) - {name}
+        service.crash()
+        service.restart()
+        assert session.printed("print(x + 1)") == "42"
+        assert not old_pool & service.engine.kernels(service.instance_id)
+    service.finish()

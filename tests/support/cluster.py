@@ -1,0 +1,179 @@
+"""The tests' Kubernetes, looked at from outside: by its API, and by the processes that it consists of."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from kernel_image import contract
+from tests.support.engine import Engine, EngineMissing
+
+_ROOT: Final = Path(__file__).resolve().parents[2]
+FOLDER: Final = Path(os.environ.get("KUBERNETES_DIR") or _ROOT / ".cache/kubernetes") / "run"
+"""Where `scripts/setup-kubernetes` keeps what it has started."""
+_WAIT_SEC: Final = 60.0
+
+Object = dict[str, Any]
+
+
+class Cluster:
+    """The cluster of one node that `scripts/setup-kubernetes` starts."""
+
+    def __init__(self) -> None:
+        """Raises `EngineMissing`."""
+        try:
+            config = json.loads((FOLDER / "kubeconfig").read_text())
+            self.url: str = config["clusters"][0]["cluster"]["server"]
+            self._http = httpx.Client(
+                base_url=self.url,
+                headers={"Authorization": f"Bearer {config['users'][0]['user']['token']}"},
+                verify=False,
+                timeout=10,
+            )
+            self._http.get("/readyz").raise_for_status()
+        except (OSError, httpx.HTTPError) as error:
+            raise EngineMissing(
+                f"there is no Kubernetes for the tests ({error}): `make test-kubernetes` starts one"
+            ) from error
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._http.close()
+
+    # --- objects ----------------------------------------------------------------------------------
+
+    def call(self, method: str, path: str, body: Object | None = None, **query: str) -> Object:
+        """A request to the API server that has to go well; what it answered."""
+        response = self._http.request(method, path, json=body, params=query)
+        assert response.is_success, response.text
+        found: Object = response.json()
+        return found
+
+    @contextmanager
+    def namespace(self) -> Iterator[str]:
+        """A namespace of its own, for as long as the block."""
+        name = f"tests-{uuid.uuid4().hex[:12]}"
+        self.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        try:
+            # Without its service account no pod is taken yet.
+            self.wait_until(lambda: self._has(f"/api/v1/namespaces/{name}/serviceaccounts/default"))
+            yield name
+        finally:
+            self.call("DELETE", f"/api/v1/namespaces/{name}")
+
+    def _has(self, path: str) -> bool:
+        return self._http.get(path).is_success
+
+    def wait_until(self, happened: Any, seconds: float = _WAIT_SEC) -> None:
+        """Wait until `happened()` is true."""
+        deadline = time.monotonic() + seconds
+        while not happened():
+            assert time.monotonic() < deadline, f"not within {seconds} s: {happened}"
+            time.sleep(0.1)
+
+    def pods(self, namespace: str, **labels: str) -> list[Object]:
+        """Its pods with those labels, the ones on their way out left out."""
+        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+        found = self.call("GET", f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)
+        return [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
+
+    def delete_pod(self, namespace: str, name: str) -> None:
+        """`kubectl delete pod`; gone already is fine."""
+        options = {"gracePeriodSeconds": 0}
+        self._http.request("DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}", json=options)
+
+    # --- processes --------------------------------------------------------------------------------
+
+    def pid(self, part: str) -> int:
+        """Of `kubelet`, `kube-apiserver` and so on."""
+        return int((FOLDER / f"{part}.pid").read_text())
+
+    @contextmanager
+    def without(self, part: str) -> Iterator[None]:
+        """That part of the cluster killed, for as long as the block; it is up again afterwards."""
+        os.kill(self.pid(part), signal.SIGKILL)
+        try:
+            yield
+        finally:
+            self._start(part)
+
+    def _start(self, part: str) -> None:
+        command = (FOLDER / f"{part}.command").read_text().split("\0")[:-1]
+        script = 'log=$1; shift; setsid "$@" >>"$log" 2>&1 </dev/null & echo $!'
+        started = subprocess.run(
+            ["sh", "-c", script, "sh", FOLDER / f"{part}.log", *command],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        (FOLDER / f"{part}.pid").write_text(started.stdout)
+        self.wait_until(self.answers)
+
+    def answers(self) -> bool:
+        """Whether the API server does."""
+        try:
+            return self._http.get("/readyz").is_success
+        except httpx.TransportError:
+            return False
+
+
+class PodEngine(Engine):
+    """As `Engine`, for services whose kernels are pods. The node uses the Docker engine's images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cluster = Cluster()
+        self._namespaces = self.cluster.namespace()
+        self.namespace = self._namespaces.__enter__()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {
+            "EXECUTOR_BACKEND": "kubernetes",
+            "KUBECONFIG": str(FOLDER / "kubeconfig"),
+            "KUBERNETES_NAMESPACE": self.namespace,
+        }
+
+    def close(self) -> None:
+        self._namespaces.__exit__(None, None, None)
+        self.cluster.close()
+        super().close()
+
+    def kernels(self, instance_id: str) -> set[str]:
+        return {pod["metadata"]["name"] for pod in self.pods(instance_id)}
+
+    owned = kernels
+
+    def pods(self, instance_id: str) -> list[Object]:
+        """The instance's pods, as the API server shows them; those in which something may still run."""
+        found = self.cluster.pods(self.namespace, **{contract.INSTANCE_LABEL: instance_id})
+        return [pod for pod in found if pod["status"]["phase"] in ("Pending", "Running")]
+
+    def inspect(self, container_id: str) -> dict[str, Any]:
+        pod = self.cluster.call("GET", f"/api/v1/namespaces/{self.namespace}/pods/{container_id}")
+        return self._inspect(pod)
+
+    def _inspect(self, pod: Object) -> dict[str, Any]:
+        """What Docker says of the pod's container, by the pod's name, and with its address."""
+        (container,) = pod["status"]["containerStatuses"]
+        found = super().inspect(container["containerID"].removeprefix("docker://"))
+        networks = {"pod": {"IPAddress": pod["status"]["podIP"], "Gateway": pod["status"]["hostIP"]}}
+        return found | {"Id": pod["metadata"]["name"], "NetworkSettings": {"Networks": networks}}
+
+    def inspected(self, instance_id: str) -> list[dict[str, Any]]:
+        running = [pod for pod in self.pods(instance_id) if pod["status"]["phase"] == "Running"]
+        return [found for pod in running if (found := self._inspect(pod))["State"]["Running"]]
+
+    def networks(self, instance_id: str) -> set[str]:
+        return set()
+
+    def remove(self, container_id: str) -> None:
+        self.cluster.delete_pod(self.namespace, container_id)
