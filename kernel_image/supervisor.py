@@ -79,6 +79,7 @@ class Supervisor:
         self._running = False
         self._command: UserProcess | None = None
         self._suffered: dict[str, int] = {}
+        self._is_ending = False
         self._lease: asyncio.TimerHandle | None = None
         self.renew_lease(lease_sec)
 
@@ -171,11 +172,13 @@ class Supervisor:
 
         Files that are there already are suffered, so that they can be deleted.
         """
-        if (found := cgroup.processes()) > most_processes:
+        # What is ending is still counted, and a new kernel is not to end with it.
+        is_ending, self._is_ending = self._is_ending, False
+        if (found := cgroup.processes()) > most_processes and not is_ending:
             self._end_all(f"{most_processes} processes and threads ({found})")
         for folder in cgroup.TMPFS:
             found = cgroup.files(folder)
-            if found > self._suffered.get(folder, contract.TMPFS_INODES):
+            if found > self._suffered.get(folder, contract.TMPFS_INODES) and not is_ending:
                 self._end_all(f"{contract.TMPFS_INODES} files in {folder}")
             self._suffered[folder] = max(found, contract.TMPFS_INODES)
         pause = _CHECK_SEC if self._running else _IDLE_CHECK_SEC
@@ -183,6 +186,7 @@ class Supervisor:
 
     def _end_all(self, what: str) -> None:
         self._output(contract.FRAME_STDERR, f"killed: more than {what}\n".encode())
+        self._is_ending = True
         self.kernel.kill_all()
 
     def _stopped_for_memory(self, cell: Cell) -> bool:
