@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kernel_image import contract, lockdown, place
 from kernel_image.forks import Forks
-from kernel_image.relay import relay
+from kernel_image.relay import Relay
 from kernel_image.supervisor import Supervisor, application
 from kernel_image.workspace import Workspace
 
@@ -29,14 +29,14 @@ def _reap(zygote: int, ended: asyncio.Event) -> None:
             return
 
 
-async def _speak_tls(token_digest: str) -> "Identity":
+def _speak_tls(token_digest: str) -> "Identity":
     """Make an identity, and take over the kernel's ports with it."""
     # Only here: it holds 15 MB.
     from kernel_image.identity import Identity  # noqa: PLC0415
 
     identity = Identity(token_digest)
     for port in (contract.SHELL_PORT, contract.IOPUB_PORT):
-        await relay(port, identity.context)
+        Relay(port, identity.context)
     return identity
 
 
@@ -62,7 +62,7 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, _reap, forks.zygote.pid, supervisor.expired)
     loop.add_signal_handler(signal.SIGTERM, supervisor.expired.set)
-    identity = await _speak_tls(token_digest) if is_sealed else None
+    identity = _speak_tls(token_digest) if is_sealed else None
     application(supervisor, token_digest, identity.proof if identity else None).listen(
         contract.SUPERVISOR_PORT,
         "0.0.0.0",

@@ -96,6 +96,7 @@ class KernelProcess:
         self._on_event = on_event
         self._on_exit = on_exit
         self._process: UserProcess | None = None
+        self._is_doomed = False
         self._answers = -1
         self._line = b""
         self._last_words = b""
@@ -103,7 +104,8 @@ class KernelProcess:
 
     @property
     def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
+        """None where there is no kernel, or none that lives on."""
+        return None if self._process is None or self._is_doomed else self._process.pid
 
     async def start(self, key: str, preload: Sequence[str] = (), idle_bytes: int = 0) -> None:
         """Fork a kernel signed with `key` and wait until it listens, in place of any other.
@@ -150,6 +152,7 @@ class KernelProcess:
     async def _start(self, key: str) -> bytes:
         self._last_words = self._line = b""
         self._process = process = UserProcess(self._forks, self._output, self._exited)
+        self._is_doomed = False
         journal = OutputPipe(self._journal)
         process.pipes.append(journal)
         ready, ready_writer = os.pipe2(os.O_CLOEXEC)
@@ -207,11 +210,12 @@ class KernelProcess:
 
     def kill_all(self) -> None:
         """Kill the kernel and every other process of the user; they end soon."""
+        self._is_doomed = True
         self._killer.kill_all()
 
     async def kill(self) -> None:
         """Kill the kernel and every other process of the user, and wait for their end."""
-        self._killer.kill_all()
+        self.kill_all()
         if self._process is not None and self._process.pid is not None:
             await self._process.gone.wait()
         await self._killer.all_gone()

@@ -1,35 +1,43 @@
 """The kernel's ports, spoken to in TLS: PID 1 ends that, and passes on what it neither reads nor keeps."""
 
-import asyncio
 import contextlib
 import ssl
+from asyncio import gather
+from typing import Final
+
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.tcpclient import TCPClient
+from tornado.tcpserver import TCPServer
 
 from kernel_image import contract
 
-_BUFFER_BYTES = 1 << 16
+_BUFFER_BYTES: Final = 1 << 16
 
 
-async def relay(port: int, context: ssl.SSLContext) -> asyncio.Server:
-    """Accept TLS on a port of the contract, for the kernel's own behind it."""
+class Relay(TCPServer):
+    """Accepts TLS on a port of the contract, for the kernel's own behind it. See `listen`."""
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, port: int, context: ssl.SSLContext) -> None:
+        super().__init__(ssl_options=context, read_chunk_size=_BUFFER_BYTES)
+        self._inner_port = port + contract.INNER_OFFSET
+        self.listen(port, "0.0.0.0")
+
+    async def handle_stream(self, stream: IOStream, address: object) -> None:
+        """Until either end hangs up."""
         try:
-            inner = await asyncio.open_connection(
-                "127.0.0.1", port + contract.INNER_OFFSET, limit=_BUFFER_BYTES
-            )
+            inner = await TCPClient().connect("127.0.0.1", self._inner_port)
         except OSError:
-            writer.transport.abort()
+            stream.close()
             return
-        await asyncio.gather(_pass_on(reader, inner[1]), _pass_on(inner[0], writer))
+        stream.set_nodelay(True)
+        inner.set_nodelay(True)
+        await gather(_pass_on(stream, inner), _pass_on(inner, stream))
 
-    return await asyncio.start_server(accept, "0.0.0.0", port, ssl=context, limit=_BUFFER_BYTES)
 
-
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until either end hangs up; who does not take it stops who sends it."""
-    with contextlib.suppress(OSError):
-        while data := await reader.read(_BUFFER_BYTES):
-            writer.write(data)
-            await writer.drain()
-    # What is written still leaves.
-    writer.close()
+async def _pass_on(source: IOStream, target: IOStream) -> None:
+    """Who does not take it stops who sends it."""
+    with contextlib.suppress(StreamClosedError):
+        while True:
+            await target.write(await source.read_bytes(_BUFFER_BYTES, partial=True))
+    source.close()
+    target.close()

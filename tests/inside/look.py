@@ -68,6 +68,7 @@ def own_status():
 
 
 shell = IPython.get_ipython()
+disk = os.stat("/tmp").st_dev
 facts = {
     "files": {folder: below(folder) for folder in FOLDERS},
     "folders": {
@@ -89,7 +90,7 @@ facts = {
     "System V": [text(f"/proc/sysvipc/{kind}") for kind in ("shm", "sem", "msg")],
     # The machine's root has keys as well, more or fewer from one moment to the next.
     "keys": [text("/proc/keys"), re.sub(r"(?m)^ *0:.*\n", "", text("/proc/key-users"))],
-    "locks": text("/proc/locks").count(str(os.stat("/tmp").st_dev)),
+    "locks": text("/proc/locks").count(f" {os.major(disk):02x}:{os.minor(disk):02x}:"),
     "mounts": text("/proc/self/mounts"),
     "status": own_status(),
     "limits": {
