@@ -1,6 +1,7 @@
 """Finds the container engine and says, in one line, how this service stands to it."""
 
 import logging
+from typing import Final
 
 from service.errors import CannotRunKernels
 from service.settings import Settings
@@ -10,6 +11,8 @@ from sessions.engine import Engine
 from sessions.errors import EngineUnusable
 
 log = logging.getLogger(__name__)
+
+_SEALS: Final = {"auto": None, "always": True, "never": False}
 
 
 async def open_engine(settings: Settings, registry_id: str) -> Engine:
@@ -39,7 +42,7 @@ async def open_engine(settings: Settings, registry_id: str) -> Engine:
         settings.image_pull,
         dict(settings.kubernetes_node_selector),
         settings.kubernetes_start_timeout_sec,
-        settings.kubernetes_encrypt,
+        seal=settings.kernel_encryption != "never",
     )
     return PodEngine(cluster, registry_id, pods)
 
@@ -62,9 +65,10 @@ def open_docker(settings: Settings, registry_id: str) -> DockerEngine:
             settings.docker_cert_path or "",
             settings.xdg_runtime_dir,
         )
-        engine = DockerEngine(address, registry_id, given)
+        engine = DockerEngine(address, registry_id, given, seal=_SEALS[settings.kernel_encryption])
     except EngineUnusable as error:
         raise CannotRunKernels(str(error)) from error
     found = engine.deployment
-    log.info("mode: %s, since %s; kernels are reached at %s", found.mode, found.why, found.dial)
+    by_tls = ", by TLS" if engine.seals else ""
+    log.info("mode: %s, since %s; kernels are reached at %s%s", found.mode, found.why, found.dial, by_tls)
     return engine

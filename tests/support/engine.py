@@ -35,10 +35,13 @@ class Peer:
 class Engine:
     """Looks at, and now and then breaks, the containers of one service instance."""
 
-    def __init__(self, url: str | None = None) -> None:
-        """`url` is that of another engine than the environment's."""
+    def __init__(self, url: str | None = None, keys: Path | None = None) -> None:
+        """`url` is that of another engine than the environment's; `keys`: the folder of those for its TLS."""
+        self._environment = {"DOCKER_HOST": url} if url else {}
+        if keys is not None:
+            self._environment |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(keys)}
         try:
-            self._docker = docker.DockerClient(base_url=url) if url else docker.from_env()
+            self._docker = docker.from_env(environment=self._environment or None)
             self._docker.ping()
         except docker.errors.DockerException as error:
             raise EngineMissing(
@@ -57,7 +60,7 @@ class Engine:
     @property
     def settings(self) -> dict[str, str]:
         """What a service has to be told to use this engine."""
-        return {}
+        return self._environment
 
     def close(self) -> None:
         """Give back the connections."""
