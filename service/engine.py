@@ -1,7 +1,7 @@
 """Finds the container engine and says, in one line, how this service stands to it."""
 
 import logging
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from service.errors import CannotRunKernels
 from service.settings import Settings
@@ -9,6 +9,9 @@ from sessions.containers import DockerEngine
 from sessions.deployment import KernelAddress, find_engine
 from sessions.engine import Engine
 from sessions.errors import EngineUnusable
+
+if TYPE_CHECKING:
+    from sessions.pods.engine import PodEngine
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,15 @@ async def open_engine(settings: Settings, registry_id: str) -> Engine:
     """
     if settings.executor_backend == "docker":
         return open_docker(settings, registry_id)
+    return await open_cluster(settings, registry_id)
+
+
+async def open_cluster(settings: Settings, registry_id: str) -> "PodEngine":
+    """Connect to the cluster that the settings name, or that is found.
+
+    Raises:
+        CannotRunKernels: there is no way to one.
+    """
     try:
         # Only here: the client's import takes a second, and is there with the extra `kubernetes` alone.
         from sessions.pods.cluster import Cluster  # noqa: PLC0415

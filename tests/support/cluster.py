@@ -1,8 +1,10 @@
 """The tests' Kubernetes, looked at from outside: by its API, and by the processes that it consists of."""
 
+import http.client
 import json
 import os
 import signal
+import ssl
 import subprocess
 import time
 import uuid
@@ -173,6 +175,12 @@ class PodEngine(Engine):
     def inspected(self, instance_id: str) -> list[dict[str, Any]]:
         running = [pod for pod in self.pods(instance_id) if pod["status"]["phase"] == "Running"]
         return [found for pod in running if (found := self._inspect(pod))["State"]["Running"]]
+
+    def supervisor(self, container_id: str) -> http.client.HTTPConnection:
+        anyones = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        anyones.check_hostname, anyones.verify_mode = False, ssl.CERT_NONE
+        address = self.network(container_id)[2]
+        return http.client.HTTPSConnection(address, contract.SUPERVISOR_PORT, timeout=5, context=anyones)
 
     def networks(self, instance_id: str) -> set[str]:
         return set()

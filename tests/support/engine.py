@@ -1,5 +1,6 @@
 """The Docker engine, looked at from outside. The one module of these tests that imports docker."""
 
+import http.client
 import io
 import os
 import tarfile
@@ -128,6 +129,11 @@ class Engine:
         ((name, settings),) = networks.items()
         return name, settings["Gateway"], settings["IPAddress"]
 
+    def supervisor(self, container_id: str) -> http.client.HTTPConnection:
+        """A connection to the supervisor of a container, from outside."""
+        (binding,) = self.inspect(container_id)["NetworkSettings"]["Ports"][f"{contract.SUPERVISOR_PORT}/tcp"]
+        return http.client.HTTPConnection("127.0.0.1", int(binding["HostPort"]), timeout=5)
+
     def bridge(self, network: str) -> str:
         """Name of the host's interface behind a bridge network."""
         found = self._docker.api.inspect_network(network)
@@ -199,6 +205,7 @@ class Engine:
         try:
             container.reload()
             assert container.id is not None
-            yield Peer(container.id, self.network(container.id)[2])
+            (settings,) = container.attrs["NetworkSettings"]["Networks"].values()
+            yield Peer(container.id, settings["IPAddress"])
         finally:
             container.remove(force=True)
