@@ -59,6 +59,11 @@ class Cluster:
         found: Object = response.json()
         return found
 
+    def patch(self, path: str, change: Object) -> None:
+        """A merge of a change into an object."""
+        headers = {"Content-Type": "application/merge-patch+json"}
+        self._http.patch(path, content=json.dumps(change), headers=headers).raise_for_status()
+
     @contextmanager
     def namespace(self) -> Iterator[str]:
         """A namespace of its own, for as long as the block."""
@@ -176,11 +181,14 @@ class PodEngine(Engine):
         running = [pod for pod in self.pods(instance_id) if pod["status"]["phase"] == "Running"]
         return [found for pod in running if (found := self._inspect(pod))["State"]["Running"]]
 
+    def reached_at(self, container_id: str) -> dict[int, tuple[str, int]]:
+        return {port: (self.network(container_id)[2], port) for port in contract.PORTS}
+
     def supervisor(self, container_id: str) -> http.client.HTTPConnection:
         anyones = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         anyones.check_hostname, anyones.verify_mode = False, ssl.CERT_NONE
-        address = self.network(container_id)[2]
-        return http.client.HTTPSConnection(address, contract.SUPERVISOR_PORT, timeout=5, context=anyones)
+        host, port = self.reached_at(container_id)[contract.SUPERVISOR_PORT]
+        return http.client.HTTPSConnection(host, port, timeout=5, context=anyones)
 
     def networks(self, instance_id: str) -> set[str]:
         return set()

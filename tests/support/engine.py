@@ -129,10 +129,15 @@ class Engine:
         ((name, settings),) = networks.items()
         return name, settings["Gateway"], settings["IPAddress"]
 
+    def reached_at(self, container_id: str) -> dict[int, tuple[str, int]]:
+        """Where each port of the contract is reached from this machine."""
+        published = self.inspect(container_id)["NetworkSettings"]["Ports"]
+        return {port: ("127.0.0.1", int(published[f"{port}/tcp"][0]["HostPort"])) for port in contract.PORTS}
+
     def supervisor(self, container_id: str) -> http.client.HTTPConnection:
         """A connection to the supervisor of a container, from outside."""
-        (binding,) = self.inspect(container_id)["NetworkSettings"]["Ports"][f"{contract.SUPERVISOR_PORT}/tcp"]
-        return http.client.HTTPConnection("127.0.0.1", int(binding["HostPort"]), timeout=5)
+        host, port = self.reached_at(container_id)[contract.SUPERVISOR_PORT]
+        return http.client.HTTPConnection(host, port, timeout=5)
 
     def bridge(self, network: str) -> str:
         """Name of the host's interface behind a bridge network."""
