@@ -1,9 +1,11 @@
 """What goes over the network between the service and its pods, as somebody on the way sees it."""
 
+import os
 import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from kernel_image import contract
 from tests.support.cluster import PodEngine
 from tests.support.ears import ALL, overheard
 from tests.support.process import Service
+from tests.support.session import new_session
 
 
 def test_nothing_can_be_read_on_the_way(on_pods: Service) -> None:
@@ -53,3 +56,20 @@ def test_plain_text_gets_no_answer(on_pods: Service, pods: PodEngine, port: int)
         plain.sendall(b"GET /status HTTP/1.1\r\nHost: kernel\r\n\r\n")
         with suppress(ConnectionResetError):
             assert not plain.recv(1000).startswith((b"HTTP", b"\xff"))
+
+
+def test_connections_are_used_again(on_pods: Service, pods: PodEngine) -> None:
+    """A handshake for each file would cost time, and a descriptor for minutes."""
+    with new_session(on_pods) as session:
+        session.run("for i in range(30): open(f'{i}', 'w').write('x')")
+        address = session.printed("import socket; print(socket.gethostbyname(socket.gethostname()))")
+        assert 1 <= connections(on_pods.process.pid, (address, contract.SUPERVISOR_PORT)) < 10
+
+
+def connections(pid: int, to: tuple[str, int]) -> int:
+    """TCP connections that a process has to an address."""
+    end = f"{socket.inet_aton(to[0])[::-1].hex().upper()}:{to[1]:04X}"
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    inodes = {row[9] for row in rows if row[2] == end}
+    folder = Path(f"/proc/{pid}/fd")
+    return sum(os.readlink(file) in {f"socket:[{inode}]" for inode in inodes} for file in folder.iterdir())
