@@ -1,6 +1,7 @@
 """Finds the container engine and says, in one line, how this service stands to it."""
 
 import logging
+from typing import TYPE_CHECKING, Final
 
 from service.errors import CannotRunKernels
 from service.settings import Settings
@@ -9,7 +10,12 @@ from sessions.deployment import KernelAddress, find_engine
 from sessions.engine import Engine
 from sessions.errors import EngineUnusable
 
+if TYPE_CHECKING:
+    from sessions.pods.engine import PodEngine
+
 log = logging.getLogger(__name__)
+
+_SEALS: Final = {"auto": None, "always": True, "never": False}
 
 
 async def open_engine(settings: Settings, registry_id: str) -> Engine:
@@ -21,6 +27,15 @@ async def open_engine(settings: Settings, registry_id: str) -> Engine:
     """
     if settings.executor_backend == "docker":
         return open_docker(settings, registry_id)
+    return await open_cluster(settings, registry_id)
+
+
+async def open_cluster(settings: Settings, registry_id: str) -> "PodEngine":
+    """Connect to the cluster that the settings name, or that is found.
+
+    Raises:
+        CannotRunKernels: there is no way to one.
+    """
     try:
         # Only here: the client's import takes a second, and is there with the extra `kubernetes` alone.
         from sessions.pods.cluster import Cluster  # noqa: PLC0415
@@ -39,7 +54,7 @@ async def open_engine(settings: Settings, registry_id: str) -> Engine:
         settings.image_pull,
         dict(settings.kubernetes_node_selector),
         settings.kubernetes_start_timeout_sec,
-        settings.kubernetes_encrypt,
+        seal=settings.kernel_encryption != "never",
     )
     return PodEngine(cluster, registry_id, pods)
 
@@ -62,9 +77,10 @@ def open_docker(settings: Settings, registry_id: str) -> DockerEngine:
             settings.docker_cert_path or "",
             settings.xdg_runtime_dir,
         )
-        engine = DockerEngine(address, registry_id, given)
+        engine = DockerEngine(address, registry_id, given, seal=_SEALS[settings.kernel_encryption])
     except EngineUnusable as error:
         raise CannotRunKernels(str(error)) from error
     found = engine.deployment
-    log.info("mode: %s, since %s; kernels are reached at %s", found.mode, found.why, found.dial)
+    by_tls = ", by TLS" if engine.seals else ""
+    log.info("mode: %s, since %s; kernels are reached at %s%s", found.mode, found.why, found.dial, by_tls)
     return engine

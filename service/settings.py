@@ -233,9 +233,6 @@ class Settings(BaseSettings):
     kubernetes_node_selector: Annotated[
         tuple[tuple[str, str], ...], NoDecode, BeforeValidator(_split_pairs)
     ] = Field((), description="Labels that a kernel's node has to have, `NAME=VALUE,NAME=VALUE`.")
-    kubernetes_encrypt: bool = Field(
-        True, description="`0`: no TLS between service and pods, where their network encrypts by itself."
-    )
     kubernetes_start_timeout_sec: float = Field(
         180,
         gt=0,
@@ -265,6 +262,13 @@ class Settings(BaseSettings):
         pattern=_HOST_NAME,
         description="Where they are published, if that machine knows itself by another address than that, "
         "such as `0.0.0.0`.",
+    )
+
+    kernel_encryption: Annotated[Literal["auto", "always", "never"], BeforeValidator(_lower)] = Field(
+        "auto",
+        description="TLS between the service and its kernels: where the way is a network (pods, an engine on "
+        "another machine), `always`, or `never`, for a network that encrypts by itself. Sessions end when it "
+        "is changed.",
     )
 
     # Containers

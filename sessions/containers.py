@@ -90,16 +90,21 @@ class DockerEngine:
     """`sessions.engine.Engine` on Docker. Calls block, so they run on threads of their own."""
 
     lacks: frozenset[Lack] = frozenset()
-    seals = False
 
     def __init__(
-        self, address: EngineAddress, registry_id: str = "", kernel_address: KernelAddress | None = None
+        self,
+        address: EngineAddress,
+        registry_id: str = "",
+        kernel_address: KernelAddress | None = None,
+        *,
+        seal: bool | None = None,
     ) -> None:
         """Connect, and find out how this service stands to the engine.
 
         Args:
             registry_id: tells its containers from those of another registry's instance of the same name.
             kernel_address: where kernels' ports are published and dialled, if that is not to be found out.
+            seal: whether these ports speak TLS; None: where the way to them is a network.
 
         Raises:
             EngineUnavailable, EngineForbidden, NoWayToKernels: it cannot be used.
@@ -125,6 +130,7 @@ class DockerEngine:
             self.deployment: Deployment = find_deployment(
                 address, _Inspector(self._client.api), kernel_address
             )
+        self.seals = self.deployment.crosses_network if seal is None else seal
 
     async def _call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
@@ -233,6 +239,7 @@ class DockerEngine:
             environment={
                 contract.TOKEN_DIGEST_VARIABLE: hashlib.sha256(spec.token.encode()).hexdigest(),
                 contract.LEASE_VARIABLE: str(spec.limits.lease_sec),
+                contract.TLS_VARIABLE: str(int(self.seals)),
             },
             labels={
                 contract.INSTANCE_LABEL: spec.instance_id,

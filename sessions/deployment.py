@@ -79,6 +79,15 @@ class Deployment:
     doors: tuple[int, ...] = ()
     """Ports of the engine's machine at which the service itself is published."""
 
+    @property
+    def crosses_network(self) -> bool:
+        """Whether the way to kernels' ports leaves this machine, for all that is known.
+
+        A socket here may be that of an engine elsewhere, forwarded: then the operator says where ports are.
+        """
+        is_here = self.mode in ("Docker-in-Docker", "Docker-out-of-Docker")
+        return self.mode == "remote" or not (is_here or self.dial.startswith("127."))
+
 
 class EngineInspector(Protocol):
     """What an engine is asked."""

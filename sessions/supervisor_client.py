@@ -79,6 +79,7 @@ class SupervisorClient:
         self._http = http
         self._unthrottled = unthrottled
         self._seal = seal
+        self._fingerprint: aiohttp.Fingerprint | None = None
         scheme = "http" if seal is None else "https"
         self._url = f"{scheme}://{container.host}:{container.ports[contract.SUPERVISOR_PORT]}"
         self._headers = {"Authorization": f"Bearer {token}"}
@@ -119,7 +120,12 @@ class SupervisorClient:
 
     async def _certificate(self) -> aiohttp.Fingerprint | bool:
         """The only one that the token is told."""
-        return True if self._seal is None else aiohttp.Fingerprint(await self._seal.fingerprint())
+        if self._seal is None:
+            return True
+        if self._fingerprint is None:
+            # One object for good: connections are kept for who asks with the same.
+            self._fingerprint = aiohttp.Fingerprint(await self._seal.fingerprint())
+        return self._fingerprint
 
     async def _call(
         self, method: str, path: str, body: JsonObject | None = None, timeout_sec: float = _CALL_SEC

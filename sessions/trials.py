@@ -6,10 +6,12 @@ The self-test reads what the limits are; this is what happens beyond. It ends th
 import json
 import math
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
 from kernel_image import contract
+from sessions.engine import Lack
 from sessions.errors import SupervisorFailed
 from sessions.models import Budget, Cell, CellResult, Limits, OutputChunk
 from sessions.sandbox import Sandbox
@@ -25,6 +27,7 @@ _BURNS: Final = 4
 _TRY_SEC: Final = 60.0
 _NO_LIMIT: Final = 1 << 50
 _STEP: Final = 16 << 20
+_KILLED: Final = 128 + 9
 
 _FILL: Final = """
 import errno, json, os
@@ -89,6 +92,12 @@ for _ in range(WANTED):
 time.sleep(2)
 print("done", flush=True)
 """
+_CROWD: Final = """
+import os, time
+for _ in range(WANTED):
+    os.posix_spawn("/bin/sleep", ["sleep", "60"], {})
+time.sleep(5)
+"""
 _CLOCK: Final = "import time; print(time.time())"
 
 
@@ -108,7 +117,7 @@ class Trials:
     files: dict[str, tuple[int, str | None]]
     """For each writable folder, bytes that were written, and the error that ended it."""
     processes: tuple[int, str | None] | None
-    """Processes that were started, and the error that ended it; None: the limit is too large to try."""
+    """Processes that were started, and what ended it, an error or `killed`; None: the limit is too large."""
     cpus_used: float
     throttled: int | None
     """How often the machine held the container back; None: it does not say."""
@@ -120,11 +129,14 @@ class Trials:
     """How much the container's clock is before the service's."""
 
 
-async def try_limits(sandbox: Sandbox, limits: Limits, share_bytes: int) -> Trials:
+async def try_limits(
+    sandbox: Sandbox, limits: Limits, share_bytes: int, lacks: Collection[Lack] = ()
+) -> Trials:
     """Run into every limit of a container that was launched with them.
 
     Args:
         share_bytes: memory of the user's code; `limits.memory_bytes` is the container's.
+        lacks: what the engine can't give it, and the supervisor stands in for.
 
     Raises:
         SupervisorFailed: the container did not answer.
@@ -134,7 +146,11 @@ async def try_limits(sandbox: Sandbox, limits: Limits, share_bytes: int) -> Tria
     files = await _ask(sandbox, _FILL, {place: int(size * _BEYOND) for place, size in spaces.items()})
     processes = None
     if limits.pids <= _MOST_PROCESSES:
-        processes = tuple(await _ask(sandbox, _FORK, limits.pids + _SPARE_PROCESSES))
+        crowd = limits.pids + _SPARE_PROCESSES
+        if "process limits" in lacks:
+            processes = (crowd, await _crowd(sandbox, crowd))
+        else:
+            processes = tuple(await _ask(sandbox, _FORK, crowd))
     burning = (math.ceil(limits.cpus) + 1, _BURN_SEC)
     for _ in range(_BURNS):
         cpus_used, throttled, cpus_there = await _ask(sandbox, _BURN, burning)
@@ -161,6 +177,15 @@ async def _ask(sandbox: Sandbox, code: str, wanted: object) -> Any:
     except ValueError:
         what = result.error or "nothing was said"
         raise SupervisorFailed(f"a trial of a limit ended early: {what}") from None
+
+
+async def _crowd(sandbox: Sandbox, processes: int) -> str | None:
+    """Start so many and wait; `killed` if they all were for it."""
+    _, result = await _run(sandbox, _CROWD, processes, _NO_LIMIT)
+    if result.kernel_alive:
+        return None
+    await sandbox.start_kernel()
+    return "killed" if result.exit_code == _KILLED else str(result.error and result.error.name)
 
 
 async def _allocate(sandbox: Sandbox, limit_bytes: int, budget_bytes: int) -> Memory:

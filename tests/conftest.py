@@ -55,6 +55,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[OPEN_SERVICES] = []
 
 
+docker_only = pytest.mark.docker_only
+"""`@docker_only("why")`: by design it does not hold of pods; what does has a test in tests/kubernetes."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is Docker's alone where kernels are pods."""
+    if config.getoption("--backend") == "docker":
+        return
+    for item in items:
+        if (mark := item.get_closest_marker("docker_only")) is not None:
+            item.add_marker(pytest.mark.skip(reason=mark.args[0]))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,

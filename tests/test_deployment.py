@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sessions import deployment
-from sessions.deployment import Deployment, EngineAddress, KernelAddress, find_deployment, find_engine
+from sessions.deployment import Deployment, EngineAddress, KernelAddress, Mode, find_deployment, find_engine
 from sessions.errors import EngineMissing, EngineUnsupported, NoWayToKernels
 
 Container = dict[str, Any]
@@ -120,6 +120,23 @@ def test_an_engine_of_the_same_container_is_told_from_a_strange_one(in_container
     with pytest.raises(NoWayToKernels, match=r"does not know this container; put this service on"):
         find_deployment(UNIX, strange)
     assert find_deployment(UNIX, strange, KernelAddress("192.0.2.7", "192.0.2.7")).dial == "192.0.2.7"
+
+
+@pytest.mark.parametrize(
+    ("mode", "dial", "crosses"),
+    [
+        ("local", "127.0.0.1", False),
+        ("rootless", "127.0.0.1", False),
+        ("Docker-in-Docker", "127.0.0.1", False),
+        ("Docker-out-of-Docker", "172.17.0.1", False),
+        ("remote", "192.0.2.7", True),
+        # Its socket, or its TCP port, is forwarded from elsewhere, and its kernels' ports are not.
+        ("local", "192.0.2.7", True),
+    ],
+)
+def test_where_the_way_to_kernels_is_a_network(mode: Mode, dial: str, crosses: bool) -> None:
+    """There it is TLS: on another machine's engine, and nowhere else."""
+    assert Deployment(mode, "", dial, dial).crosses_network is crosses
 
 
 @pytest.mark.parametrize(

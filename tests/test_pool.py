@@ -44,7 +44,7 @@ def test_more_callers_than_kernels_are_all_served(service: Service) -> None:
 
 def test_an_empty_pool_makes_callers_wait_then_says_come_back(start_service: StartService) -> None:
     """A caller waits for a kernel; one too many, or too long, is 503 with `Retry-After`."""
-    service = start_service(POOL_SIZE=1, MAX_CONTAINERS=1, QUEUE_SIZE=1, QUEUE_TIMEOUT_SEC=2)
+    service = start_service(POOL_SIZE=1, MAX_CONTAINERS=1, QUEUE_SIZE=1, QUEUE_TIMEOUT_SEC=4)
     with ThreadPoolExecutor(3) as threads:
         # One runs a little, the next waits for the container that takes its place.
         first = threads.submit(service.api.run, "import time; time.sleep(0.5)")
@@ -54,7 +54,7 @@ def test_an_empty_pool_makes_callers_wait_then_says_come_back(start_service: Sta
 
         # One runs long; the queue of one is taken; the third is turned away at once.
         service.settle()
-        first = threads.submit(service.api.run, "import time; time.sleep(4.5)")
+        first = threads.submit(service.api.run, "import time; time.sleep(6.5)")
         time.sleep(0.5)
         began = time.monotonic()
         second = threads.submit(service.api.execute, "2")
@@ -63,7 +63,7 @@ def test_an_empty_pool_makes_callers_wait_then_says_come_back(start_service: Sta
         assert time.monotonic() - began < 2
         streamed = service.api.http.post("/v1/execute/stream", json={"code": "4"})
         refused = second.result()
-        assert 1.5 < time.monotonic() - began < 4
+        assert 3.5 < time.monotonic() - began < 6
         for response in (turned_away, streamed, refused):
             assert response.status_code == 503
             assert problem(response)["code"] == "no_capacity"

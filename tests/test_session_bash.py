@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import docker_only
 from tests.support.api import Body, problem
 from tests.support.process import Service
 from tests.support.session import Session, new_session
@@ -167,6 +168,7 @@ def test_commands_have_no_way_out(session: Session) -> None:
     assert time.monotonic() - began < 8
 
 
+@docker_only("beyond PIDS_LIMIT all of a pod's are killed: test_too_many_processes_end_the_call")
 def test_without_room_for_a_process_the_answer_says_so(session: Session) -> None:
     """Daemons may use up `PIDS_LIMIT`: no command starts then, and they can still be ended."""
     filled = session.run(

@@ -9,7 +9,10 @@ import pytest
 
 from sessions.models import Limits
 from sessions.walls import Check, judge
+from tests.conftest import docker_only
 from tests.support.process import Service
+
+pytestmark = docker_only("a pod's facts are others, and held against others: test_every_wall_holds")
 
 MIB = 1024 * 1024
 PROBE = "from kernel_image.probe import main; main()"

@@ -4,33 +4,34 @@ import asyncio
 import sys
 import uuid
 from argparse import ArgumentParser, Namespace
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import service
 from service import database, migrations
+from service.doctor import cluster as cluster_checks
 from service.doctor import engine as engine_checks
 from service.doctor import escapes, limits, machine
 from service.doctor.finding import Finding, failed
+from service.doctor.kernel import Room, look_at_kernel
 from service.doctor.report import as_json, table
-from service.engine import open_docker
+from service.engine import open_cluster, open_docker
 from service.errors import CannotRunKernels, MigrationFailed, SettingsInvalid, StartError
-from service.lifespan import pool_settings
 from service.logs import configure_logging
-from service.settings import MIB, Settings, load_settings
+from service.settings import Settings, load_settings
 from service.storages import open_storage
 from sessions.engine import Engine
 from sessions.errors import SessionsError
 from sessions.image_check import own_digest
-from sessions.models import Connection, ContainerSpec, EngineFacts
-from sessions.pool import Pool
-from sessions.sandbox import Sandbox
-from sessions.self_test import examine
-from sessions.trials import try_limits
+from sessions.models import ContainerSpec, EngineFacts
+from sessions.pods.manifest import needs
 
 _BAD_SETTINGS = 2
 _NOT_LOOKED_AT = "not looked at: "
+_NO_DOCKER = "start it, let this user use its socket, or set DOCKER_HOST"
+_NO_CLUSTER = "see KUBECONFIG and KUBERNETES_NAMESPACE, or run it in the cluster"
+_NO_CONTAINER = "see the engine's log, and whether `docker run --rm IMAGE python -V` works"
+_NO_POD = "docs/kubernetes.md has what does not work, and what helps"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -124,29 +125,56 @@ class Doctor:
     # --- the engine -------------------------------------------------------------------------------
 
     async def _engine(self) -> None:
-        if self._settings.executor_backend != "docker":
-            help_ = "the service's own self-test tells at its start; see kubernetes.md for the rest"
-            self._add(Finding("engine", "warn", f"{_NOT_LOOKED_AT}it is a cluster", help_))
-            return
+        is_docker = self._settings.executor_backend == "docker"
         try:
-            engine = open_docker(self._settings, f"doctor-{uuid.uuid4().hex}")
+            await (self._docker() if is_docker else self._cluster())
         except (CannotRunKernels, SessionsError) as error:
-            self._no_engine(error)
-            return
+            help_ = _NO_DOCKER if is_docker else _NO_CLUSTER
+            self._add(Finding("engine", "fail", str(error), help_))
+            for check in ("versions", "image", "walls, limits, memory"):
+                self._left_out(check, "there is no engine", "mend the engine first")
+
+    def _left_out(self, check: str, why: str, help_: str) -> None:
+        self._add(Finding(check, "warn", f"{_NOT_LOOKED_AT}{why}", help_))
+
+    async def _docker(self) -> None:
+        engine = open_docker(self._settings, _own_name())
         found = engine.deployment
         self._add(Finding("mode", "ok", f"{found.mode}, since {found.why}; kernels are at {found.dial}"))
         try:
             await self._look_at(engine, await engine.facts(), beside=found.mode == "Docker-out-of-Docker")
-        except SessionsError as error:
-            self._no_engine(error)
         finally:
             await engine.close()
 
-    def _no_engine(self, error: Exception) -> None:
-        help_ = "start it, let this user use its socket, or set DOCKER_HOST"
-        self._add(Finding("engine", "fail", str(error), help_))
-        for check in ("versions", "image", "walls, limits, memory"):
-            self._add(Finding(check, "warn", f"{_NOT_LOOKED_AT}there is no engine", "mend the engine first"))
+    async def _cluster(self) -> None:
+        settings = self._settings
+        engine = await open_cluster(settings, _own_name())
+        try:
+            where = f"Kubernetes; kernels are pods of namespace {engine.namespace} at {engine.address}"
+            self._add(Finding("mode", "ok", where))
+            facts = await engine.facts(settings.kernel_runtime)
+            found = cluster_checks.judge_cluster(facts, engine.namespace, settings.kernel_runtime)
+            self._add(*found)
+            if failed(found):
+                self._left_out("image, walls, limits", "no pod would start", "mend the above first")
+                return
+
+            def room(spec: ContainerSpec) -> list[Finding]:
+                most = settings.max_containers
+                return [
+                    Finding("image", "ok", f"{spec.image}: it starts, and answers as this version's does"),
+                    *cluster_checks.judge_room(facts, needs(spec.limits), settings.most_ready, most),
+                ]
+
+            await self._kernel(engine, room, _NO_POD)
+        finally:
+            await engine.close()
+
+    async def _kernel(self, engine: Engine, room: Room, help_: str) -> None:
+        async def look() -> None:
+            self._add(*await look_at_kernel(engine, self._settings, room, help_))
+
+        await self._step("a kernel's walls, and beyond its limits", look)
 
     async def _look_at(self, engine: Engine, facts: EngineFacts, *, beside: bool) -> None:
         """`beside`: in a container of that engine, which has another folder of that name."""
@@ -161,36 +189,19 @@ class Doctor:
         image = engine_checks.judge_image(name, await engine.image(name), service.__version__, own_digest())
         self._add(image)
         if image.level == "fail":
-            seen = f"{_NOT_LOOKED_AT}there is no image to try"
-            self._add(Finding("walls, limits, memory", "warn", seen, "mend the image first"))
+            self._left_out("walls, limits, memory", "there is no image to try", "mend the image first")
             return
-        await self._step("a kernel's walls, and beyond its limits", lambda: self._kernel(engine, facts))
 
-    async def _kernel(self, engine: Engine, facts: EngineFacts) -> None:
-        """Launch a kernel as the service does, and see what it can do."""
-        settings = replace(
-            pool_settings(self._settings, f"doctor-{uuid.uuid4().hex}"),
-            image_pull="never",
-            least_ready=0,
-            most_ready=0,
-        )
-
-        async def look(sandbox: Sandbox, spec: ContainerSpec) -> None:
-            with machine.has_own_listener() as listener:
-                checks = await examine(engine, sandbox, spec, listener.getsockname()[1])
-            self._add(*limits.judge_walls(checks))
-            share = self._settings.memory_limit_mb * MIB
-            trials = await try_limits(sandbox, spec.limits, share)
-            self._add(*limits.judge_trials(trials, spec.limits))
+        def room(spec: ContainerSpec) -> list[Finding]:
             ready, most = self._settings.most_ready, self._settings.max_containers
-            self._add(limits.judge_memory(spec.limits, spec.idle_bytes, ready, most, facts.memory_bytes))
+            return [limits.judge_memory(spec.limits, spec.idle_bytes, ready, most, facts.memory_bytes)]
 
-        try:
-            async with Pool(engine, settings, _Nobody(), examine=look):
-                pass
-        except SessionsError as error:
-            help_ = "see the engine's log, and whether `docker run --rm IMAGE python -V` works"
-            self._add(Finding("kernel", "fail", str(error), help_))
+        await self._kernel(engine, room, _NO_CONTAINER)
+
+
+def _own_name() -> str:
+    """Of a registry that is nobody's."""
+    return f"doctor-{uuid.uuid4().hex}"
 
 
 def _of_schema(schema: migrations.Schema | None, where: str) -> Finding:
@@ -203,15 +214,3 @@ def _of_schema(schema: migrations.Schema | None, where: str) -> Finding:
     if schema.revision != schema.newest:
         return Finding("registry", "ok", f"{seen}: the next start migrates it")
     return Finding("registry", "ok", f"it is whole, of schema {schema.revision}{where}")
-
-
-class _Nobody:
-    """`sessions.pool.ContainerLog` of who keeps no registry."""
-
-    async def launched(self, connection: Connection) -> None: ...
-
-    async def removed(self, container_id: str) -> None: ...
-
-    async def rekeyed(self, connection: Connection) -> None: ...
-
-    async def only(self, container_ids: Collection[str]) -> None: ...

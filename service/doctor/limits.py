@@ -51,6 +51,8 @@ def _processes(tried: tuple[int, str | None] | None, limits: Limits) -> Finding:
     if tried is None:
         return Finding("processes", "ok", f"{limits.pids} are too many to try")
     started, ended = tried
+    if ended == "killed":
+        return Finding("processes", "ok", f"{started} were killed at once: more than {limits.pids} in all")
     if ended != "EAGAIN" or started > limits.pids:
         return Finding("processes", "fail", f"{started} could be started, of {limits.pids} allowed", _CGROUP)
     return Finding("processes", "ok", f"{started} of the code's own, then no more: {limits.pids} in all")

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -109,7 +109,35 @@ class Cluster:
 
     async def ping(self) -> None:
         """Ask whether it answers."""
-        await self._call(client.VersionApi(self._api).get_code)
+        await self.version()
+
+    async def version(self) -> str:
+        """Of the API server, such as `v1.31.2`."""
+        found = await self._call(client.VersionApi(self._api).get_code)
+        return str(found["gitVersion"])
+
+    async def namespace_labels(self) -> dict[str, str]:
+        """Those of the pods' namespace."""
+        found = await self._call(self._core.read_namespace, self.namespace)
+        labels: dict[str, str] = found["metadata"].get("labels") or {}
+        return labels
+
+    async def quotas(self) -> list[JsonObject]:
+        """The namespace's ResourceQuotas."""
+        found = await self._call(self._core.list_namespaced_resource_quota, self.namespace)
+        items: list[JsonObject] = found["items"]
+        return items
+
+    async def runtime_class(self, name: str) -> JsonObject:
+        """A RuntimeClass."""
+        return await self._call(client.NodeV1Api(self._api).read_runtime_class, name)
+
+    async def nodes(self, labels: Mapping[str, str]) -> list[JsonObject]:
+        """The nodes with those labels."""
+        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+        found = await self._call(self._core.list_node, label_selector=selector)
+        items: list[JsonObject] = found["items"]
+        return items
 
     async def create_pod(self, pod: JsonObject) -> JsonObject:
         """Create a pod; as it is then."""

@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from kernel_image import contract
@@ -24,7 +24,10 @@ from sessions.image_care import Pull
 from sessions.models import Container, ContainerSpec, Image, JsonObject, Surroundings
 from sessions.pods import manifest, state
 from sessions.pods.cluster import Cluster, Refused
+from sessions.pods.facts import ClusterFacts, Unseen, node_of, quotas_of
 from sessions.pods.watch import PodWatch
+
+T = TypeVar("T")
 
 _GRACE_SEC: Final = 0
 """The pod is gone from the cluster, its quotas and its nodes' books at once."""
@@ -61,6 +64,16 @@ class PodEngine:
         self.seals = self._settings.seal
         self._clearing: set[asyncio.Task[None]] = set()
 
+    @property
+    def namespace(self) -> str:
+        """Where the pods are."""
+        return self._cluster.namespace
+
+    @property
+    def address(self) -> str:
+        """URL of the cluster's API."""
+        return self._cluster.address
+
     async def ping(self) -> None:
         try:
             await self._cluster.ping()
@@ -74,14 +87,34 @@ class PodEngine:
         if self._is_prepared:
             return
         try:
-            allowed = await asyncio.gather(*(self._cluster.may(verb, "pods") for verb in NEEDED))
-            denied = [verb for verb, may in zip(NEEDED, allowed, strict=True) if not may]
-            if denied:
+            if denied := await self._missing():
                 raise ClusterForbids(denied, self._cluster.namespace)
             self._owner = await self._cluster.owner()
         except Refused as error:
             raise self._forbidden(error) from error
         self._is_prepared = True
+
+    async def _missing(self) -> list[str]:
+        """What this account may not do with pods, and has to."""
+        allowed = await asyncio.gather(*(self._cluster.may(verb, "pods") for verb in NEEDED))
+        return [verb for verb, may in zip(NEEDED, allowed, strict=True) if not may]
+
+    async def facts(self, runtime: str | None) -> ClusterFacts:
+        """What the cluster says, for the doctor; `runtime` is the RuntimeClass that is asked for."""
+        cluster = self._cluster
+        labels = await _seen(cluster.namespace_labels())
+        quotas = await _seen(cluster.quotas())
+        nodes = await _seen(cluster.nodes(self._settings.node_selector))
+        runtime_class = await _seen(cluster.runtime_class(runtime)) if runtime else {}
+        return ClusterFacts(
+            version=await cluster.version(),
+            missing=tuple(await self._missing()),
+            reads_events=await cluster.may("list", "events"),
+            labels=labels,
+            quotas=quotas if isinstance(quotas, str) else [one for each in quotas for one in quotas_of(each)],
+            runtime_class=runtime_class if isinstance(runtime_class, str) else "there",
+            nodes=nodes if isinstance(nodes, str) else [node_of(node) for node in nodes],
+        )
 
     async def image(self, name: str) -> Image | None:
         """Nodes have images, and tell nobody of their labels: whether it is there, a launch finds out."""
@@ -209,6 +242,14 @@ class PodEngine:
         await self._watch.close()
         await asyncio.gather(*self._clearing, return_exceptions=True)
         await self._cluster.close()
+
+
+async def _seen(call: Awaitable[T]) -> T | Unseen:
+    """What the API server answers, if it does."""
+    try:
+        return await call
+    except Refused as error:
+        return "missing" if error.status == _NOT_FOUND else "forbidden"
 
 
 def _knockable(url: str) -> tuple[tuple[str, int], ...]:

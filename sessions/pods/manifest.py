@@ -74,6 +74,18 @@ def pod(
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": settings}
 
 
+def needs(limits: Limits) -> dict[str, str]:
+    """What one pod takes of its namespace's quotas, by their names for it, in Kubernetes' notation."""
+    requested = limits.memory_bytes - contract.disk_bytes(limits.workspace_bytes, limits.tmp_bytes)
+    return {
+        "pods": "1",
+        "requests.cpu": _cpus(limits.cpus * _RESERVED_CPU),
+        "requests.memory": str(requested),
+        "limits.cpu": _cpus(limits.cpus),
+        "limits.memory": str(limits.memory_bytes),
+    }
+
+
 def _container(spec: ContainerSpec, pull: Pull, *, seal: bool) -> JsonObject:
     limits = spec.limits
     environment = {
@@ -82,10 +94,10 @@ def _container(spec: ContainerSpec, pull: Pull, *, seal: bool) -> JsonObject:
         contract.PROCESSES_VARIABLE: str(limits.pids),
         contract.TLS_VARIABLE: str(int(seal)),
     }
-    most = {"cpu": _cpus(limits.cpus), "memory": str(limits.memory_bytes)}
-    reserved = {
-        "cpu": _cpus(limits.cpus * _RESERVED_CPU),
-        "memory": str(limits.memory_bytes - contract.disk_bytes(limits.workspace_bytes, limits.tmp_bytes)),
+    needed = needs(limits)
+    resources = {
+        kind: {name: needed[f"{kind}.{name}"] for name in ("cpu", "memory")}
+        for kind in ("limits", "requests")
     }
     return {
         "name": CONTAINER,
@@ -94,7 +106,7 @@ def _container(spec: ContainerSpec, pull: Pull, *, seal: bool) -> JsonObject:
         "imagePullPolicy": _PULL_POLICIES[pull if "/" in spec.image else "never"],
         "env": [{"name": name, "value": value} for name, value in environment.items()],
         "ports": [{"containerPort": port} for port in contract.PORTS],
-        "resources": {"limits": most, "requests": reserved},
+        "resources": resources,
         "volumeMounts": [{"name": name, "mountPath": place} for name, place, _ in _folders(limits)],
         # What PID 1 wrote last becomes the reason that is told when it ends early.
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -17,8 +17,10 @@ import pytest
 
 from tests.deploy.conftest import analyse, finished, wait_for
 from tests.deploy.container import LIGHT, PRIVILEGED, ServiceContainer
-from tests.support.engine import IMAGE
-from tests.support.process import ROOT
+from tests.support.ears import ALL, overheard
+from tests.support.engine import IMAGE, Engine
+from tests.support.process import ROOT, Service
+from tests.support.session import new_session
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -191,3 +193,50 @@ def test_without_its_keys_the_engine_is_not_used(remote: RemoteEngine, tmp_path:
     assert "Traceback" not in ended.stderr
     with pytest.raises(httpx.HTTPError):
         httpx.get(f"https://{remote.address}:{PORT}/version", timeout=5)
+
+
+@pytest.fixture(scope="module")
+def near(remote: RemoteEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service on this machine itself, its kernels on the other."""
+    settings = {
+        "KERNEL_PRELOAD": "none",
+        "POOL_SIZE": "1",
+        "MAX_CONTAINERS": "2",
+        "CONTAINER_REUSE": "tenant",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            # For these, requests forgets which authority its session trusts.
+            patch.delenv(variable, raising=False)
+        engine = Engine(f"tcp://{remote.address}:{PORT}", remote.keys)
+        service = Service(engine, tmp_path_factory.mktemp("near"), **settings)
+        yield service
+        service.finish()
+        engine.close()
+
+
+def test_nothing_can_be_read_on_the_way_to_a_remote_engine(near: Service) -> None:
+    """Neither the code nor what it prints, shows, or is given, nor the supervisor's token."""
+    assert ", by TLS" in near.log_path.read_text()
+    assert overheard(near) == set()
+
+
+def test_sessions_and_containers_used_again_speak_tls_on(near: Service) -> None:
+    """A container serves a second call, and a session lives on when its service has been killed."""
+    before = near.settle()
+    assert [near.api.run("print(1)")["stdout"] for _ in range(2)] == ["1\n"] * 2
+    assert before <= near.engine.kernels(near.instance_id)
+    with new_session(near) as session:
+        session.run("marker = 'here'")
+        near.crash()
+        near.restart()
+        assert session.printed("marker") == "'here'"
+
+
+def test_without_encryption_a_remote_engines_kernels_are_overheard(near: Service) -> None:
+    """`KERNEL_ENCRYPTION=never`: the same ears hear all of it, and a session that spoke TLS is lost."""
+    with new_session(near) as session:
+        near.stop()
+        near.restart(KERNEL_ENCRYPTION="never")
+        assert overheard(near) == ALL
+        assert session.wait_until_ended(30)["reason"] == "lost"

@@ -13,6 +13,7 @@ from textwrap import dedent
 import httpx
 import pytest
 
+from tests.conftest import docker_only
 from tests.hostile.conftest import MEGABYTE, PATIENCE_SEC, Canary, soon
 from tests.support.api import problem
 from tests.support.process import Service
@@ -137,6 +138,7 @@ def test_a_bomb_in_a_call_of_its_own_goes_with_its_container(target: Service, na
     assert result["state"] == "lost"
 
 
+@docker_only("a pod's folders have no limit of files: test_too_many_files_end_the_call_and_can_be_deleted")
 def test_full_disks_leave_room_for_the_next_call(session: Session) -> None:
     """All four disks full, first of bytes and then of empty files: errors for the code, and nothing else."""
     fill = (INSIDE / "fill.py").read_text().replace("os.remove(path)", "pass")

@@ -164,13 +164,17 @@ display('after')"""
 
 PORT_TAKEN = FORGE + dedent("""
     import gc, zmq
+    port = 0
     for thing in gc.get_objects():
-        if isinstance(thing, zmq.Socket) and thing.type in (zmq.PUB, zmq.XPUB): thing.close(0)
+        if isinstance(thing, zmq.Socket) and not thing.closed and thing.type in (zmq.PUB, zmq.XPUB):
+            where = thing.getsockopt(zmq.LAST_ENDPOINT)
+            if where.startswith(b"tcp://"): port = int(where.rstrip(b"\\0").rpartition(b":")[2])
+            thing.close(0)
     def serve(talk):
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         while True:
-            try: listener.bind(("0.0.0.0", 8702)); break
+            try: listener.bind(("0.0.0.0", port)); break
             except OSError: time.sleep(0.02)
         listener.listen(5)
         def serve_for_good():

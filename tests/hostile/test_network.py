@@ -120,11 +120,9 @@ def test_other_kernels_are_out_of_reach(service: Service, engine: Engine) -> Non
     targets: list[tuple[str, int]] = []
     for container_id in kernels:
         _, gateway, address = engine.network(container_id)
-        published = engine.inspect(container_id)["NetworkSettings"]["Ports"]
-        for port in contract.PORTS:
-            (binding,) = published[f"{port}/tcp"]
-            socket.create_connection(("127.0.0.1", int(binding["HostPort"])), timeout=3).close()
-            targets += [(address, port), (gateway, int(binding["HostPort"]))]
+        for port, (host, published) in engine.reached_at(container_id).items():
+            socket.create_connection((host, published), timeout=3).close()
+            targets += {(address, port), (address if host == address else gateway, published)}
     result = service.api.run(
         "import socket; print(socket.gethostbyname(socket.gethostname()))\n" + CONNECT_TO_ALL,
         stdin=json.dumps(targets),

@@ -1,82 +1,30 @@
 """What goes over the network between the service and its pods, as somebody on the way sees it."""
 
+import os
 import socket
-import sqlite3
 import ssl
-import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from kernel_image import contract
 from tests.support.cluster import PodEngine
+from tests.support.ears import ALL, overheard
 from tests.support.process import Service
 from tests.support.session import new_session
-
-ALL_PROTOCOLS = 0x0003
-BRIDGE = "docker0"
-
-
-@contextmanager
-def tapped() -> Iterator[bytearray]:
-    """Everything that crosses the pods' bridge for as long as the block."""
-    heard, over = bytearray(), threading.Event()
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL_PROTOCOLS)) as tap:
-        tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
-        tap.bind((BRIDGE, 0))
-        tap.settimeout(0.1)
-
-        def listen() -> None:
-            while not over.is_set():
-                try:
-                    heard.extend(tap.recv(1 << 16))
-                except TimeoutError:
-                    continue
-
-        listener = threading.Thread(target=listen)
-        listener.start()
-        try:
-            yield heard
-            time.sleep(0.3)
-        finally:
-            over.set()
-            listener.join()
-
-
-def said(service: Service) -> dict[str, bool]:
-    """What of a call somebody on the way could read: its code, its text, its output, its file, a token."""
-    words = {what: uuid.uuid4().hex for what in ("code", "text", "display", "file")}
-    code = (
-        f"# {words['code']}\n"
-        f"print(''.join(reversed('{words['text'][::-1]}')))\n"
-        f"from IPython.display import display, HTML\n"
-        f"display(HTML(''.join(reversed('{words['display'][::-1]}'))))"
-    )
-    with tapped() as heard, new_session(service) as session:
-        session.put("given.txt", words["file"].encode())
-        result = session.run(code)
-        assert result["stdout"] == words["text"] + "\n"
-        assert words["display"] in str(result["outputs"])
-    assert len(heard) > 1000, "nothing was heard at all"
-    with sqlite3.connect(service.storage / "registry.sqlite3") as registry:
-        tokens = [row[0] for row in registry.execute("SELECT token FROM containers")]
-    return {what: word.encode() in heard for what, word in words.items()} | {
-        "token": any(token.encode() in heard for token in tokens)
-    }
 
 
 def test_nothing_can_be_read_on_the_way(on_pods: Service) -> None:
     """Neither the code nor what it prints, shows, or is given, nor the supervisor's token."""
-    assert set(said(on_pods).values()) == {False}
+    assert overheard(on_pods) == set()
 
 
 def test_without_encryption_it_can(pods: PodEngine, start_on: Callable[..., Service]) -> None:
-    """KUBERNETES_ENCRYPT=0: the same ears hear all of it, so they are good ears."""
-    service = start_on(pods, POOL_SIZE=1, KUBERNETES_ENCRYPT="0")
-    assert set(said(service).values()) == {True}
+    """KERNEL_ENCRYPTION=never: the same ears hear all of it, so they are good ears."""
+    service = start_on(pods, POOL_SIZE=1, KERNEL_ENCRYPTION="never")
+    assert overheard(service) == ALL
     service.finish()
 
 
@@ -108,3 +56,20 @@ def test_plain_text_gets_no_answer(on_pods: Service, pods: PodEngine, port: int)
         plain.sendall(b"GET /status HTTP/1.1\r\nHost: kernel\r\n\r\n")
         with suppress(ConnectionResetError):
             assert not plain.recv(1000).startswith((b"HTTP", b"\xff"))
+
+
+def test_connections_are_used_again(on_pods: Service, pods: PodEngine) -> None:
+    """A handshake for each file would cost time, and a descriptor for minutes."""
+    with new_session(on_pods) as session:
+        session.run("for i in range(30): open(f'{i}', 'w').write('x')")
+        address = session.printed("import socket; print(socket.gethostbyname(socket.gethostname()))")
+        assert 1 <= connections(on_pods.process.pid, (address, contract.SUPERVISOR_PORT)) < 10
+
+
+def connections(pid: int, to: tuple[str, int]) -> int:
+    """TCP connections that a process has to an address."""
+    end = f"{socket.inet_aton(to[0])[::-1].hex().upper()}:{to[1]:04X}"
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    inodes = {row[9] for row in rows if row[2] == end}
+    folder = Path(f"/proc/{pid}/fd")
+    return sum(os.readlink(file) in {f"socket:[{inode}]" for inode in inodes} for file in folder.iterdir())

@@ -1,8 +1,10 @@
 """The tests' Kubernetes, looked at from outside: by its API, and by the processes that it consists of."""
 
+import http.client
 import json
 import os
 import signal
+import ssl
 import subprocess
 import time
 import uuid
@@ -56,6 +58,11 @@ class Cluster:
         assert response.is_success, response.text
         found: Object = response.json()
         return found
+
+    def patch(self, path: str, change: Object) -> None:
+        """A merge of a change into an object."""
+        headers = {"Content-Type": "application/merge-patch+json"}
+        self._http.patch(path, content=json.dumps(change), headers=headers).raise_for_status()
 
     @contextmanager
     def namespace(self) -> Iterator[str]:
@@ -165,12 +172,23 @@ class PodEngine(Engine):
         """What Docker says of the pod's container, by the pod's name, and with its address."""
         (container,) = pod["status"]["containerStatuses"]
         found = super().inspect(container["containerID"].removeprefix("docker://"))
-        networks = {"pod": {"IPAddress": pod["status"]["podIP"], "Gateway": pod["status"]["hostIP"]}}
+        # The tests' node has Docker's own bridge for its pods.
+        bridge = self._docker.api.inspect_network("bridge")["IPAM"]["Config"][0]
+        networks = {"bridge": {"IPAddress": pod["status"]["podIP"], "Gateway": bridge["Gateway"]}}
         return found | {"Id": pod["metadata"]["name"], "NetworkSettings": {"Networks": networks}}
 
     def inspected(self, instance_id: str) -> list[dict[str, Any]]:
         running = [pod for pod in self.pods(instance_id) if pod["status"]["phase"] == "Running"]
         return [found for pod in running if (found := self._inspect(pod))["State"]["Running"]]
+
+    def reached_at(self, container_id: str) -> dict[int, tuple[str, int]]:
+        return {port: (self.network(container_id)[2], port) for port in contract.PORTS}
+
+    def supervisor(self, container_id: str) -> http.client.HTTPConnection:
+        anyones = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        anyones.check_hostname, anyones.verify_mode = False, ssl.CERT_NONE
+        host, port = self.reached_at(container_id)[contract.SUPERVISOR_PORT]
+        return http.client.HTTPSConnection(host, port, timeout=5, context=anyones)
 
     def networks(self, instance_id: str) -> set[str]:
         return set()

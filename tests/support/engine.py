@@ -1,5 +1,6 @@
 """The Docker engine, looked at from outside. The one module of these tests that imports docker."""
 
+import http.client
 import io
 import os
 import tarfile
@@ -35,10 +36,13 @@ class Peer:
 class Engine:
     """Looks at, and now and then breaks, the containers of one service instance."""
 
-    def __init__(self, url: str | None = None) -> None:
-        """`url` is that of another engine than the environment's."""
+    def __init__(self, url: str | None = None, keys: Path | None = None) -> None:
+        """`url` is that of another engine than the environment's; `keys`: the folder of those for its TLS."""
+        self._environment = {"DOCKER_HOST": url} if url else {}
+        if keys is not None:
+            self._environment |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(keys)}
         try:
-            self._docker = docker.DockerClient(base_url=url) if url else docker.from_env()
+            self._docker = docker.from_env(environment=self._environment or None)
             self._docker.ping()
         except docker.errors.DockerException as error:
             raise EngineMissing(
@@ -57,7 +61,7 @@ class Engine:
     @property
     def settings(self) -> dict[str, str]:
         """What a service has to be told to use this engine."""
-        return {}
+        return self._environment
 
     def close(self) -> None:
         """Give back the connections."""
@@ -124,6 +128,16 @@ class Engine:
         assert len(networks) == 1, f"a kernel belongs to one network, not {sorted(networks)}"
         ((name, settings),) = networks.items()
         return name, settings["Gateway"], settings["IPAddress"]
+
+    def reached_at(self, container_id: str) -> dict[int, tuple[str, int]]:
+        """Where each port of the contract is reached from this machine."""
+        published = self.inspect(container_id)["NetworkSettings"]["Ports"]
+        return {port: ("127.0.0.1", int(published[f"{port}/tcp"][0]["HostPort"])) for port in contract.PORTS}
+
+    def supervisor(self, container_id: str) -> http.client.HTTPConnection:
+        """A connection to the supervisor of a container, from outside."""
+        host, port = self.reached_at(container_id)[contract.SUPERVISOR_PORT]
+        return http.client.HTTPConnection(host, port, timeout=5)
 
     def bridge(self, network: str) -> str:
         """Name of the host's interface behind a bridge network."""
@@ -196,6 +210,7 @@ class Engine:
         try:
             container.reload()
             assert container.id is not None
-            yield Peer(container.id, self.network(container.id)[2])
+            (settings,) = container.attrs["NetworkSettings"]["Networks"].values()
+            yield Peer(container.id, settings["IPAddress"])
         finally:
             container.remove(force=True)

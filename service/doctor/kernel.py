@@ -1,0 +1,60 @@
+"""A kernel, launched as the service does it: its walls, and what happens beyond its limits."""
+
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+from service.doctor import limits, machine
+from service.doctor.finding import Finding
+from service.lifespan import pool_settings
+from service.settings import MIB, Settings
+from sessions.engine import Engine
+from sessions.errors import ImageNotFound, SessionsError
+from sessions.models import Connection, ContainerSpec
+from sessions.pool import Pool
+from sessions.sandbox import Sandbox
+from sessions.self_test import examine
+from sessions.trials import try_limits
+
+Room = Callable[[ContainerSpec], Sequence[Finding]]
+"""Whether there is room for as many of these as the settings allow."""
+
+
+async def look_at_kernel(engine: Engine, settings: Settings, room: Room, help_: str) -> list[Finding]:
+    """Launch one, try everything, and remove it; `help_` is for one that does not start."""
+    found: list[Finding] = []
+
+    async def look(sandbox: Sandbox, spec: ContainerSpec) -> None:
+        with machine.has_own_listener() as listener:
+            checks = await examine(engine, sandbox, spec, listener.getsockname()[1])
+        found.extend(limits.judge_walls(checks))
+        trials = await try_limits(sandbox, spec.limits, settings.memory_limit_mb * MIB, engine.lacks)
+        found.extend(limits.judge_trials(trials, spec.limits))
+        found.extend(room(spec))
+
+    alone = replace(
+        pool_settings(settings, f"doctor-{uuid.uuid4().hex}"),
+        image_pull="never",
+        least_ready=0,
+        most_ready=0,
+    )
+    try:
+        async with Pool(engine, alone, _Nobody(), examine=look):
+            pass
+    except ImageNotFound as error:
+        found.append(Finding("image", "fail", str(error), help_))
+    except SessionsError as error:
+        found.append(Finding("kernel", "fail", str(error), help_))
+    return found
+
+
+class _Nobody:
+    """`sessions.pool.ContainerLog` of who keeps no registry."""
+
+    async def launched(self, connection: Connection) -> None: ...
+
+    async def removed(self, container_id: str) -> None: ...
+
+    async def rekeyed(self, connection: Connection) -> None: ...
+
+    async def only(self, container_ids: Collection[str]) -> None: ...
