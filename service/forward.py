@@ -21,6 +21,7 @@ from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from yarl import URL
 
 from service.errors import RegistryUnavailable, ReplicaLost, SessionElsewhere, SessionMoving, answer_to
 from service.keyring import Caller
@@ -38,6 +39,8 @@ _OF_THE_CONNECTION: Final = frozenset(
     {"connection", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"}
     | {"transfer-encoding", "upgrade", _CALLER, _SIGNATURE}
 )
+_KEPT: Final = frozenset({"host", "content-length"})
+"""Whatever a request's `Connection` says."""
 _OF_A_SOCKET: Final = "sec-websocket-"
 
 
@@ -110,16 +113,15 @@ class Forwarder:
             aiohttp.ClientError: it does not answer, and may be gone.
         """
         path = path_of(request.scope)
-        headers = _passed(request.headers.raw) + list(
-            self._signer.headers(caller, request.method, path).items()
-        )
-        has_body = request.method in ("POST", "PUT", "PATCH")
+        headers = _passed(request.headers.raw)
+        headers += self._signer.headers(caller, request.method, path).items()
         async with AsyncExitStack() as stack:
             asking = self._http.request(
                 request.method,
-                url.rstrip("/") + path,
+                _address(url, path),
                 headers=headers,
-                data=_body(request) if has_body else None,
+                # Whatever was announced has to follow, or the next call on the connection is taken for it.
+                data=_body(request) if _has_body(request) else None,
                 allow_redirects=False,
             )
             answer = await self._while_there(url, asking.__aenter__())
@@ -166,7 +168,7 @@ class Forwarder:
         ]
         headers += self._signer.headers(caller, "GET", path).items()
         there = self._http.ws_connect(
-            url.rstrip("/") + path,
+            _address(url, path),
             headers=headers,
             protocols=websocket.scope["subprotocols"],
             max_msg_size=_FRAME_BYTES,
@@ -207,10 +209,22 @@ def path_of(scope: Scope) -> str:
     return f"{path}?{query}" if query else path
 
 
+def _address(url: str, path: str) -> URL:
+    """A path at another replica, to the letter: so it is signed."""
+    return URL(url.rstrip("/") + path, encoded=True)
+
+
+def _has_body(request: Request) -> bool:
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
+
+
 def _passed(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     """Headers that are not only of the connection they came on."""
-    plain = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-    return [(name, value) for name, value in plain if name.lower() not in _OF_THE_CONNECTION]
+    plain = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
+    named = {
+        word.strip().lower() for name, value in plain if name == "connection" for word in value.split(",")
+    }
+    return [(name, value) for name, value in plain if name not in _OF_THE_CONNECTION | named - _KEPT]
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:
