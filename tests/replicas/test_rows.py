@@ -229,3 +229,36 @@ async def test_a_service_alone_keeps_others_out(
             async with other.hold(in_use, shared=True):
                 pass
     await other.close()
+
+
+END_ALL = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
+)
+END_ALL += "pg_backend_pid()"
+
+
+async def test_a_claim_is_taken_again(registry: Registry, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends with its connection, as when the server is started anew; then no other service comes in."""
+    monkeypatch.setattr("service.database._HOLD_SEC", 0.5)
+    monkeypatch.setattr("service.database._LOOK_SEC", 0.05)
+    other, in_use = Registry(url), RegistryInUse("there")
+    async with registry.hold(in_use, shared=False):
+        execute(url, END_ALL)
+        await asyncio.sleep(0.5)
+        with pytest.raises(RegistryInUse):
+            async with other.hold(in_use, shared=True):
+                pass
+    await other.close()
+
+
+async def test_a_claim_that_another_has_taken_is_told(
+    registry: Registry, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two services that are no replicas the slower one hears of it, and does not work on."""
+    monkeypatch.setattr("service.database._LOOK_SEC", 0.3)
+    other, in_use, lost = Registry(url), RegistryInUse("there"), asyncio.Event()
+    async with registry.hold(in_use, shared=False, on_lost=lost.set):
+        execute(url, END_ALL)
+        async with other.hold(in_use, shared=False), asyncio.timeout(10):
+            await lost.wait()
+    await other.close()
