@@ -120,6 +120,7 @@ def test_sessions_outlive_a_database_that_is_gone(
     sessions = [open_session(service) for service in pair]
     for session in sessions:
         session.run("x = 42")
+    cell_id = sessions[0].detach("import time; time.sleep(0.5); print('unseen')")
     with postgres.gone():
         time.sleep(seconds)
         for service in pair:
@@ -128,6 +129,9 @@ def test_sessions_outlive_a_database_that_is_gone(
     for session in sessions:
         for service in pair:
             assert printed_soon(Session(service, session.created), "print(x)")[0] == "42"
+    # Nobody could write down what came of this one when it ended.
+    assert sessions[0].finished(cell_id)["result"]["stdout"] == "unseen\n"
+    for session in sessions:
         assert session.delete().status_code == 204
     for service in pair:
         assert service.api.run("print(1)")["stdout"] == "1\n"
