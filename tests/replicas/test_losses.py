@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from tests.gateway.channels import open_channels
 from tests.replicas.conftest import LEASE_SEC, Group
 from tests.support.api import problem
 from tests.support.postgres import Postgres
@@ -67,8 +68,18 @@ def test_another_takes_over_from_one_that_is_killed(pair: tuple[Service, Service
     cell_id = mine.detach(
         f"import time\nfor i in range({2 * LEASE_SEC}): print(i, flush=True); time.sleep(1)\nx += 1"
     )
-    time.sleep(1)
-    dying.crash()
+    watched = Session(other, open_session(dying).created)
+    with (
+        watched.open_stream("print(1, flush=True)\nimport time; time.sleep(30)") as events,
+        open_channels(other, idle.id) as channels,
+    ):
+        assert next(iter(events)).data["data"] == "1\n"
+        time.sleep(1)
+        dying.crash()
+        assert [event.type for event in events if event.type not in (":", "output")] == ["error"]
+        for _ in channels.socket:
+            """What came before."""
+        assert channels.socket.close_code == 1001
     there = Session(other, mine.created)
     stdout, _ = printed_soon(there, "print(x)", 60)
     assert stdout == "42"
@@ -80,7 +91,7 @@ def test_another_takes_over_from_one_that_is_killed(pair: tuple[Service, Service
     assert f"session {idle.id} goes on" in other.log_path.read_text()
     dying.restart()
     assert printed_soon(Session(dying, idle.created), "print(kept)")[0] == "idle"
-    for session in (mine, idle):
+    for session in (mine, idle, watched):
         assert Session(dying, session.created).delete().status_code == 204
 
 
