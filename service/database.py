@@ -267,18 +267,30 @@ def as_record(record_type: type[R], row: DeclarativeBase) -> R:
 def make_engine(url: str) -> Engine:
     """An engine for SQLAlchemy's ``url``; it connects later. Raises ``MigrationFailed``."""
     try:
-        parsed = make_url(url)
+        parsed = _parsed(url)
         # Its errors are logged, and parameters are what callers have sent.
         if parsed.get_backend_name() in (_POSTGRESQL, "postgres"):
             engine = _postgresql(parsed)
-        else:
+        elif parsed.get_backend_name() == "sqlite":
             engine = create_engine(parsed, hide_parameters=True)
+        else:
+            raise ValueError(f"{parsed.get_backend_name()} is neither sqlite nor postgresql")
     except (ArgumentError, ImportError, ValueError) as error:
         raise MigrationFailed(str(error)) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _parsed(url: str) -> URL:
+    """What is wrong is not shown: a part of the password may have been taken for the port."""
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        raise ValueError(
+            "its URL makes no sense; are all of /:@?# in its password quoted, as %2F is?"
+        ) from None
 
 
 def _postgresql(url: URL) -> Engine:
