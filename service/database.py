@@ -1,12 +1,14 @@
 """The database under the registry: one transaction at a time, never on the event loop."""
 
 import asyncio
+import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -66,6 +68,10 @@ _HELD = "code-interpreter service"
 _HOLD_SEC = 20.0
 """How long a service that is stopping may still hold it."""
 _POLL_SEC = 0.2
+_LOOK_SEC = 2.0
+"""Between two looks whether it still does."""
+
+log = logging.getLogger(__name__)
 
 
 class Database:
@@ -99,39 +105,37 @@ class Database:
         await self._on_thread(lambda: migrations.upgrade(self._engine))
 
     @asynccontextmanager
-    async def hold(self, in_use: StartError, *, shared: bool) -> AsyncIterator[None]:
+    async def hold(
+        self, in_use: StartError, *, shared: bool, on_lost: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[None]:
         """Be the only service on a PostgreSQL until the block ends, or one of those that share it.
+
+        What is held ends with its connection, such as when the server is started anew. It is then taken
+        again; `on_lost` is called when another service was quicker.
 
         Raises ``in_use`` if another goes on holding it otherwise, ``MigrationFailed`` if it is not there.
         """
         if self._engine.dialect.name != _POSTGRESQL:
             yield
             return
-        connection = await self._on_thread(self._connect_to_hold)
-        try:
-            lock = text(f"SELECT pg_try_advisory_lock{'_shared' if shared else ''}(hashtext('{_HELD}'))")
-            deadline = time.monotonic() + _HOLD_SEC
-            while not await self._on_thread(lambda: connection.execute(lock).scalar()):
-                if time.monotonic() > deadline:
-                    raise in_use
-                await asyncio.sleep(_POLL_SEC)
-            yield
-        finally:
-            with suppress(DBAPIError):
-                await self._on_thread(connection.close)
-
-    def _connect_to_hold(self) -> Connection:
-        """A connection of its own: what it holds ends with it."""
-        engine = create_engine(
-            self._engine.url,
-            poolclass=NullPool,
-            isolation_level="AUTOCOMMIT",
-            connect_args={"connect_timeout": _POSTGRESQL_OPTIONS["connect_timeout"]},
-        )
-        try:
-            return engine.connect()
-        except DBAPIError as error:
-            raise MigrationFailed(reason_of(error)) from error
+        # Their own thread: a server that stands still must not take the registry's.
+        with ThreadPoolExecutor(1, thread_name_prefix="claim") as thread:
+            claim = _Claim(self._engine.url, shared=shared)
+            on_thread = partial(asyncio.get_running_loop().run_in_executor, thread)
+            try:
+                deadline = time.monotonic() + _HOLD_SEC
+                while not await on_thread(claim.take):
+                    if time.monotonic() > deadline:
+                        raise in_use
+                    await asyncio.sleep(_POLL_SEC)
+                keeping = asyncio.create_task(_keep(claim, on_thread, on_lost))
+                try:
+                    yield
+                finally:
+                    keeping.cancel()
+                    await asyncio.wait({keeping})
+            finally:
+                await on_thread(claim.close)
 
     async def close(self) -> None:
         """Finish what is under way and let go of the database."""
@@ -186,6 +190,69 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
+class _Claim:
+    """An advisory lock of a PostgreSQL, on a connection of its own: it ends with that."""
+
+    def __init__(self, url: URL, *, shared: bool) -> None:
+        self._engine = create_engine(
+            url,
+            hide_parameters=True,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args=_POSTGRESQL_OPTIONS | dict(url.query),
+        )
+        function = f"pg_try_advisory_lock{'_shared' if shared else ''}"
+        self._lock = text(f"SELECT {function}(hashtext('{_HELD}'))")
+        self._connection: Connection | None = None
+
+    def take(self) -> bool:
+        """Try to have it; whether that is so. Raises ``MigrationFailed`` if the server is not there."""
+        try:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            return bool(self._connection.execute(self._lock).scalar())
+        except DBAPIError as error:
+            self.close()
+            raise MigrationFailed(reason_of(error)) from error
+
+    def is_held(self) -> bool:
+        """Whether the connection that took it is there."""
+        if self._connection is None:
+            return False
+        try:
+            self._connection.execute(select(1))
+        except DBAPIError:
+            self.close()
+            return False
+        return True
+
+    def close(self) -> None:
+        """Give it back, if it is there."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(DBAPIError):
+                connection.invalidate()
+                connection.close()
+
+
+async def _keep(
+    claim: _Claim, on_thread: Callable[[Callable[[], bool]], Awaitable[bool]], on_lost: Callable[[], None]
+) -> None:
+    """Take a claim again when its connection has ended; return when another service has it."""
+    while True:
+        await asyncio.sleep(_LOOK_SEC)
+        if await on_thread(claim.is_held):
+            continue
+        try:
+            if await on_thread(claim.take):
+                log.warning("the claim on the registry ended with its connection, and is taken again")
+            else:
+                on_lost()
+                return
+        except MigrationFailed as error:
+            log.warning("the claim on the registry is gone: %s", error.reason)
+
+
 def count(result: Result[Any]) -> int:
     """How many rows a statement changed."""
     assert isinstance(result, CursorResult)
@@ -200,18 +267,30 @@ def as_record(record_type: type[R], row: DeclarativeBase) -> R:
 def make_engine(url: str) -> Engine:
     """An engine for SQLAlchemy's ``url``; it connects later. Raises ``MigrationFailed``."""
     try:
-        parsed = make_url(url)
+        parsed = _parsed(url)
         # Its errors are logged, and parameters are what callers have sent.
         if parsed.get_backend_name() in (_POSTGRESQL, "postgres"):
             engine = _postgresql(parsed)
-        else:
+        elif parsed.get_backend_name() == "sqlite":
             engine = create_engine(parsed, hide_parameters=True)
+        else:
+            raise ValueError(f"{parsed.get_backend_name()} is neither sqlite nor postgresql")
     except (ArgumentError, ImportError, ValueError) as error:
         raise MigrationFailed(str(error)) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _parsed(url: str) -> URL:
+    """What is wrong is not shown: a part of the password may have been taken for the port."""
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        raise ValueError(
+            "its URL makes no sense; are all of /:@?# in its password quoted, as %2F is?"
+        ) from None
 
 
 def _postgresql(url: URL) -> Engine:

@@ -21,10 +21,11 @@ log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_SEC: Final = 15.0
 
+EVENT_STREAM_TYPE: Final = "text/event-stream"
 EVENT_STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "Server-sent events: `output`, `display`, at last `result`; or `error`.",
-        "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
+        "content": {EVENT_STREAM_TYPE: {"schema": EVENT_SCHEMA}},
     }
 }
 
@@ -36,7 +37,7 @@ class EventStream(StreamingResponse):
         self, events: AsyncGenerator[RunEvent], close: Callable[[], Awaitable[None]], images: str
     ) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(self._frames(images), media_type="text/event-stream", headers=headers)
+        super().__init__(self._frames(images), media_type=EVENT_STREAM_TYPE, headers=headers)
         self._events = events
         self._close = close
         self._following: asyncio.Future[RunEvent] | None = None
@@ -62,11 +63,15 @@ class EventStream(StreamingResponse):
         except StopAsyncIteration:
             return
         except ServiceError as error:
-            yield _event("error", Failed(message=str(error)).model_dump())
+            yield failed(str(error))
         except Exception:
             log.exception("a run failed after its stream had begun")
-            lost = Failed(message="the kernel's container was lost; nothing of this run is kept")
-            yield _event("error", lost.model_dump())
+            yield failed("the kernel's container was lost; nothing of this run is kept")
+
+
+def failed(message: str) -> str:
+    """The event that ends a stream without a result."""
+    return _event("error", Failed(message=message).model_dump())
 
 
 def _frame(event: RunEvent, images: str) -> str:

@@ -21,8 +21,10 @@ from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from yarl import URL
 
 from service.errors import RegistryUnavailable, ReplicaLost, SessionElsewhere, SessionMoving, answer_to
+from service.event_stream import EVENT_STREAM_TYPE, failed
 from service.keyring import Caller
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,11 @@ _OF_THE_CONNECTION: Final = frozenset(
     {"connection", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"}
     | {"transfer-encoding", "upgrade", _CALLER, _SIGNATURE}
 )
+_KEPT: Final = frozenset({"host", "content-length"})
+"""Whatever a request's `Connection` says."""
+_NEVER_SENT: Final = (None, 1005, 1006)
+"""How a WebSocket is closed that was not closed."""
+_GOING_AWAY: Final = 1001
 _OF_A_SOCKET: Final = "sec-websocket-"
 
 
@@ -68,7 +75,11 @@ class Signer:
         if not value or not hmac.compare_digest(signature.encode(), expected.encode()):
             return None
         owner, tenant, until = json.loads(base64.urlsafe_b64decode(value))
-        if time.time() > until:
+        late_sec = time.time() - until
+        if late_sec > 0:
+            log.warning(
+                "another replica's call comes %.0f s late, or its clock and this one's differ", late_sec
+            )
             raise Stale
         return Caller(owner, tenant)
 
@@ -103,23 +114,29 @@ class Forwarder:
     async def __aexit__(self, *_: object) -> None:
         await self._http.close()
 
-    async def pass_on(self, request: Request, url: str, caller: Caller) -> Response:
-        """Have another replica answer a request; the body is read only when that one is there.
+    async def answer_of(self, url: str, request: Request, session_id: str | None = None) -> Response:
+        """The answer of another replica to a request, or that there is none."""
+        try:
+            return await self._pass_on(request, url, request.scope["state"]["caller"])
+        except (aiohttp.ClientError, TimeoutError) as failure:
+            log.warning("the replica at %s does not answer: %s", url, failure)
+            nothing_ran = isinstance(failure, aiohttp.ClientConnectorError)
+            if nothing_ran or request.method in ("GET", "HEAD"):
+                return answer_to(SessionMoving(session_id))
+            return answer_to(ReplicaLost(session_id))
 
-        Raises:
-            aiohttp.ClientError: it does not answer, and may be gone.
-        """
+    async def _pass_on(self, request: Request, url: str, caller: Caller) -> Response:
+        """The body is read only when the other one is there. Raises `aiohttp.ClientError` if it is not."""
         path = path_of(request.scope)
-        headers = _passed(request.headers.raw) + list(
-            self._signer.headers(caller, request.method, path).items()
-        )
-        has_body = request.method in ("POST", "PUT", "PATCH")
+        headers = _passed(request.headers.raw)
+        headers += self._signer.headers(caller, request.method, path).items()
         async with AsyncExitStack() as stack:
             asking = self._http.request(
                 request.method,
-                url.rstrip("/") + path,
+                _address(url, path),
                 headers=headers,
-                data=_body(request) if has_body else None,
+                # Whatever was announced has to follow, or the next call on the connection is taken for it.
+                data=_body(request) if _has_body(request) else None,
                 allow_redirects=False,
             )
             answer = await self._while_there(url, asking.__aenter__())
@@ -149,8 +166,17 @@ class Forwarder:
             task.cancel()
 
     async def _chunks(self, url: str, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        while chunk := await self._while_there(url, answer.content.readany()):
-            yield chunk
+        last = b""
+        try:
+            while chunk := await self._while_there(url, answer.content.readany()):
+                yield chunk
+                last = chunk
+        except aiohttp.ClientError as failure:
+            # Other answers can only break off.
+            if answer.content_type != EVENT_STREAM_TYPE or not last.endswith(b"\n\n"):
+                raise
+            log.warning("the replica at %s broke off a stream: %s", url, failure)
+            yield failed(str(ReplicaLost())).encode()
 
     async def join(self, websocket: WebSocket, url: str, caller: Caller) -> None:
         """Join a WebSocket that is not accepted yet to one of another replica.
@@ -166,7 +192,7 @@ class Forwarder:
         ]
         headers += self._signer.headers(caller, "GET", path).items()
         there = self._http.ws_connect(
-            url.rstrip("/") + path,
+            _address(url, path),
             headers=headers,
             protocols=websocket.scope["subprotocols"],
             max_msg_size=_FRAME_BYTES,
@@ -182,7 +208,8 @@ class Forwarder:
                     way.cancel()
                 await asyncio.gather(*ways, return_exceptions=True)
             if websocket.client_state is WebSocketState.CONNECTED:
-                await websocket.close(other.close_code or 1001)
+                code = other.close_code
+                await websocket.close(_GOING_AWAY if code in _NEVER_SENT else code)
 
 
 async def elsewhere(request: Request, error: Exception) -> Response:
@@ -191,13 +218,7 @@ async def elsewhere(request: Request, error: Exception) -> Response:
     forwarder: Forwarder | None = getattr(request.app.state, "forwarder", None)
     if forwarder is None or is_passed_on(request.scope):
         return answer_to(SessionMoving(error.session_id))
-    try:
-        return await forwarder.pass_on(request, error.url, request.scope["state"]["caller"])
-    except (aiohttp.ClientError, TimeoutError) as failure:
-        log.warning("the replica at %s does not answer: %s", error.url, failure)
-        if isinstance(failure, aiohttp.ClientConnectorError) or request.method in ("GET", "HEAD"):
-            return answer_to(SessionMoving(error.session_id))
-        return answer_to(ReplicaLost(error.session_id))
+    return await forwarder.answer_of(error.url, request, error.session_id)
 
 
 def path_of(scope: Scope) -> str:
@@ -207,10 +228,22 @@ def path_of(scope: Scope) -> str:
     return f"{path}?{query}" if query else path
 
 
+def _address(url: str, path: str) -> URL:
+    """A path at another replica, to the letter: so it is signed."""
+    return URL(url.rstrip("/") + path, encoded=True)
+
+
+def _has_body(request: Request) -> bool:
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
+
+
 def _passed(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     """Headers that are not only of the connection they came on."""
-    plain = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-    return [(name, value) for name, value in plain if name.lower() not in _OF_THE_CONNECTION]
+    plain = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
+    named = {
+        word.strip().lower() for name, value in plain if name == "connection" for word in value.split(",")
+    }
+    return [(name, value) for name, value in plain if name not in _OF_THE_CONNECTION | named - _KEPT]
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:

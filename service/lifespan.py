@@ -1,9 +1,12 @@
 """The only wiring: what is opened at start, in order, and closed in reverse."""
 
 import asyncio
+import logging
+import signal
 import uuid
 from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,7 +16,7 @@ from kernel_image import contract
 from service import clock
 from service.artifacts import FileStore
 from service.engine import open_engine
-from service.errors import RegistryInUse, RegistryMissing, StorageInUse
+from service.errors import RegistryInUse, RegistryMissing, StartError, StorageInUse
 from service.execution_log import ExecutionLog
 from service.execution_registry import ExecutionRegistry
 from service.executor import Executor
@@ -38,6 +41,8 @@ from service.storages import open_storage
 from service.traces import Traces
 from sessions.models import Connection, Limits
 from sessions.pool import Pool, PoolSettings
+
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -69,7 +74,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         else:
             # Replicas hold it together, and any other service alone.
             in_server = RegistryInUse(settings.registry_place)
-            await stack.enter_async_context(registry.hold(in_server, shared=is_replica))
+            held = registry.hold(in_server, shared=is_replica, on_lost=partial(_stop, in_server))
+            await stack.enter_async_context(held)
         if await storage.any() and not await registry.exists():
             # With a new one they would all be swept away as leftovers.
             raise RegistryMissing(storage.place)
@@ -193,6 +199,12 @@ class ContainerRegistry:
         for record in await self._registry.live_containers(self._instance_id):
             if record.container_id not in container_ids:
                 await self._registry.container_removed(record.container_id, clock.now())
+
+
+def _stop(why: StartError) -> None:
+    """Stop the service in order: another works where this one did."""
+    log.critical("%s", why)
+    signal.raise_signal(signal.SIGTERM)
 
 
 @asynccontextmanager

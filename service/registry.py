@@ -7,7 +7,7 @@ database.
 """
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -54,9 +54,11 @@ class Registry:
         """Where it is, if it is a file."""
         return self.database.file
 
-    def hold(self, in_use: StartError, *, shared: bool) -> AbstractAsyncContextManager[None]:
+    def hold(
+        self, in_use: StartError, *, shared: bool, on_lost: Callable[[], None] = lambda: None
+    ) -> AbstractAsyncContextManager[None]:
         """As ``Database.hold``."""
-        return self.database.hold(in_use, shared=shared)
+        return self.database.hold(in_use, shared=shared, on_lost=on_lost)
 
     async def exists(self) -> bool:
         """Whether there is anything in the database. Raises ``MigrationFailed`` if it cannot be read."""

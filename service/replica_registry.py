@@ -6,18 +6,22 @@ sessions, in one transaction: so who could renew is alive, whatever the clocks s
 Only for PostgreSQL, by whose row locks the replicas agree.
 """
 
-from typing import Any, Final
+import time
+from dataclasses import asdict
+from typing import Final
 
 from sqlalchemy import ColumnElement, Float, and_, cast, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from service.database import as_record, count
+from service.errors import SessionMoving
 from service.records import ReplicaRecord, SessionRecord
 from service.registry import Registry
 from service.tables import ContainerRow, InstanceRow, ReplicaRow, SessionRow, table_of
 
 _NOW: Final[ColumnElement[float]] = cast(func.extract("epoch", func.clock_timestamp()), Float(53))
+_FORGOTTEN_SEC: Final = 60.0
 _LIVE: Final = SessionRow.ended_at.is_(None)
 _FREE: Final = and_(_LIVE, SessionRow.holder.is_(None))
 
@@ -63,9 +67,21 @@ class ReplicaRegistry:
         """Remove a replica: its sessions are free."""
         await self._run(lambda db: _bury(db, ReplicaRow.replica_id == replica_id))
 
-    async def bury(self) -> int:
-        """Remove the replicas that have expired; how many. A renewal that is under way comes first."""
-        return await self._run(lambda db: _bury(db, ReplicaRow.expires_at <= _NOW))
+    async def bury(self, patience_sec: float) -> int:
+        """Remove the replicas that have expired; how many. A renewal that is under way comes first.
+
+        None where the database has stood still for `patience_sec`: then nobody could renew.
+        """
+
+        def change(db: Session) -> int:
+            asked_at = time.monotonic()
+            buried = _bury(db, ReplicaRow.expires_at <= _NOW)
+            if time.monotonic() - asked_at > patience_sec:
+                db.rollback()
+                return 0
+            return buried
+
+        return await self._run(change)
 
     async def url_of(self, replica_id: str) -> str | None:
         """Where a replica is reached; None if it is gone."""
@@ -109,9 +125,7 @@ class ReplicaRegistry:
             query = query.where(SessionRow.session_id == session_id)
 
         def change(db: Session) -> list[SessionRecord]:
-            # Who is gone by now must not come to hold anything.
-            lock = {"read": True, "key_share": True}
-            if db.get(ReplicaRow, replica.replica_id, with_for_update=lock) is None:
+            if not _lives(db, replica.replica_id):
                 return []
             rows = db.scalars(query).all()
             for row in rows:
@@ -121,8 +135,11 @@ class ReplicaRegistry:
 
         return await self._run(change)
 
-    async def add_session(self, session: SessionRecord, row: dict[str, Any], most: int) -> bool:
-        """Remember a session; False if its owner has ``most`` already, wherever (0: no limit)."""
+    async def add_session(self, session: SessionRecord, most: int) -> bool:
+        """Remember a session; False if its owner has ``most`` already, wherever (0: no limit).
+
+        Raises `SessionMoving` if its holder has been taken for dead: nobody would ever end it.
+        """
         live = select(func.count()).where(SessionRow.owner == session.owner, _LIVE)
         lock = select(func.pg_advisory_xact_lock(func.hashtext(f"sessions of {session.owner}")))
 
@@ -131,7 +148,9 @@ class ReplicaRegistry:
                 db.execute(lock)
                 if (db.scalar(live) or 0) >= most:
                     return False
-            db.execute(insert(table_of(SessionRow)).values(**row))
+            if session.holder is None or not _lives(db, session.holder):
+                raise SessionMoving
+            db.execute(insert(table_of(SessionRow)).values(**asdict(session)))
             return True
 
         return await self._run(change)
@@ -147,8 +166,15 @@ class ReplicaRegistry:
         return await self._run(lambda db: list(db.scalars(query)))
 
     async def overdue(self, lease_sec: float) -> tuple[list[str], list[str]]:
-        """Free sessions that have expired, and those free for so long that their containers have ended."""
-        expired = select(SessionRow.session_id).where(_FREE, SessionRow.expires_at <= _NOW)
+        """Free sessions that have expired, and those free for so long that their containers have ended.
+
+        So have those that their holders would have ended long ago if they knew them: the answer to
+        what added such a row was lost.
+        """
+        forgotten = SessionRow.expires_at <= _NOW - _FORGOTTEN_SEC
+        expired = select(SessionRow.session_id).where(
+            or_(and_(_FREE, SessionRow.expires_at <= _NOW), and_(_LIVE, forgotten))
+        )
         lost = select(SessionRow.session_id).where(_FREE, SessionRow.free_since <= _NOW - lease_sec)
         return await self._run(lambda db: (list(db.scalars(expired)), list(db.scalars(lost))))
 
@@ -173,6 +199,12 @@ class ReplicaRegistry:
             return True
 
         return await self._run(change)
+
+
+def _lives(db: Session, replica_id: str) -> bool:
+    """Whether a replica lives, and goes on to until the transaction ends."""
+    lock = {"read": True, "key_share": True}
+    return db.get(ReplicaRow, replica_id, with_for_update=lock) is not None
 
 
 def _bury(db: Session, *which: ColumnElement[bool]) -> int:

@@ -110,7 +110,7 @@ class Replicas:
             return []
         # After a time without the database all leases have run out; who is alive has its chance first.
         if time.monotonic() > self._steady_since + self._lease_sec:
-            buried = await self.registry.bury()
+            buried = await self.registry.bury(self._lease_sec / _RENEWALS)
             if buried:
                 log.warning("%d replicas are gone; their sessions are taken by the others", buried)
         return await self.registry.take(self.replica, most)

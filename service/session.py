@@ -12,7 +12,7 @@ from typing import Final
 
 from service import clock
 from service.cell_note import CellNote
-from service.errors import NoInputRequest, ServiceError, SessionBusy, SessionEnded
+from service.errors import NoInputRequest, RegistryUnavailable, ServiceError, SessionBusy, SessionEnded
 from service.execution_log import Entry
 from service.executor import Executor, Input
 from service.live_cell import LiveCell
@@ -41,6 +41,10 @@ from sessions.sandbox import Sandbox
 _GRACE_SEC: Final = 2.0
 _QUESTION_SEC: Final = 10.0
 """How long a question waits for those before it."""
+_AGAIN_SEC: Final = 1.0
+"""Between two tries to keep a result."""
+_LATE_RESULTS: Final = 8
+"""That wait for the registry at once, in one session."""
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +97,8 @@ class Session:
         self._unwanted_key = ""
         """Of the kernel that somebody has asked to be replaced."""
         self._ending: asyncio.Task[None] | None = None
+        self._late: set[asyncio.Task[None]] = set()
+        """Keep results that the registry has not taken."""
 
     @property
     def session_id(self) -> str:
@@ -309,8 +315,30 @@ class Session:
         if response.execution_count is not None:
             self.execution_count = response.execution_count
         self.used()
-        await note.done(response.model_dump(), run.record)
-        run.entry.kept()
+        try:
+            await note.done(response.model_dump(), run.record)
+        except RegistryUnavailable:
+            if len(self._late) >= _LATE_RESULTS or self._closed is not None:
+                raise
+            log.warning("the result of cell %s is kept when the registry is back", live.cell_id)
+            task = asyncio.create_task(self._keep_late(response.model_dump(), run, note))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+        else:
+            run.entry.kept()
+
+    async def _keep_late(self, result: JsonObject, run: Run, note: CellNote) -> None:
+        """Keep a result that the registry has not taken, as soon as it does."""
+        try:
+            while True:
+                await asyncio.sleep(_AGAIN_SEC)
+                with contextlib.suppress(RegistryUnavailable):
+                    await note.done(result, run.record)
+                    run.entry.kept()
+                    return
+        except asyncio.CancelledError:
+            run.entry.not_kept()
+            raise
 
     async def _conclude(self, result: CellResult, _: ExecutionRecord) -> tuple[State, str]:
         """See to it that the next call finds a kernel."""
@@ -602,6 +630,9 @@ class Session:
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait({self._task})
+        for task in self._late:
+            task.cancel()
+        await asyncio.gather(*self._late, return_exceptions=True)
 
 
 def _nobody(_: bool) -> None:

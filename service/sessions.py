@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final, Self
 
@@ -182,7 +182,7 @@ class Sessions:
 
         Raises:
             InvalidPath, InputNotFound, WorkspaceFull: the request is at fault.
-            TooManySessions, NoCapacity, SupervisorFailed: it may work later.
+            TooManySessions, SessionMoving, NoCapacity, SupervisorFailed: it may work later.
         """
         inputs = await self._executor.find_inputs(request.files, caller.owner)
         await self._check_room(caller.owner)
@@ -220,12 +220,17 @@ class Sessions:
         return session
 
     async def _add(self, record: SessionRecord) -> None:
-        """Remember a session. Raises `TooManySessions`, where other replicas have made some meanwhile."""
+        """Remember a session.
+
+        Raises:
+            TooManySessions: other replicas have made some meanwhile.
+            SessionMoving: they have taken this one for dead.
+        """
         if self._replicas is None:
             await self.registry.add_session(record)
             return
         of_key = self._settings.key_limits.sessions
-        if not await self._replicas.registry.add_session(record, asdict(record), of_key):
+        if not await self._replicas.registry.add_session(record, of_key):
             raise TooManySessions(of_key, "KEY_MAX_SESSIONS")
 
     async def _check_room(self, owner: str) -> None:

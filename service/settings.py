@@ -6,7 +6,7 @@ docs/settings.md is held against these fields by a test.
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -176,7 +176,7 @@ class Settings(BaseSettings):
     )
     aws_endpoint_url: str | None = Field(
         None,
-        pattern=r"^https?://[^\s/]+/?$",
+        pattern=r"^https?://[^\s/@]+/?$",
         description="URL of an S3 server that is not Amazon's. The other `AWS_*` variables, for credentials "
         "and region, mean what they mean elsewhere.",
     )
@@ -199,7 +199,7 @@ class Settings(BaseSettings):
     # Replicas
     replica_url: str | None = Field(
         None,
-        pattern=r"^https?://[^\s/]+/?$",
+        pattern=r"^https?://[^\s/@]+/?$",
         description="URL at which other services on the same database reach this one; all that share it set "
         "their own, see scale.md. Needs PostgreSQL and `FILE_STORAGE_URL`.",
     )
@@ -467,7 +467,7 @@ class Settings(BaseSettings):
     @property
     def registry_place(self) -> str:
         """Where the registry is, without a user or a password."""
-        return re.sub(r"//[^/@]*@", "//", self.registry_url).partition("?")[0]
+        return _without_password(self.registry_url).partition("?")[0]
 
     @property
     def registry_url(self) -> str:
@@ -531,5 +531,16 @@ def _sentence(problem: Any) -> str:
     if problem["type"] == "value_error":
         variable = f"{problem['loc'][0]}: ".upper() if problem["loc"] else ""
         return f"{variable}{message.removeprefix('Value error, ')}."
-    message = message.removeprefix("Input ").removeprefix("String ")
-    return f"{problem['loc'][0]} ".upper() + f"{message}, but it is {problem['input']!r}."
+    message = re.sub("^(Input|String|Value) | items after validation", "", message)
+    name = str(problem["loc"][0])
+    if name in _SECRETS:
+        return f"{name.upper()} {message}."
+    return f"{name.upper()} {message}, but it is {_without_password(repr(problem['input']))}."
+
+
+_SECRETS: Final = ("api_keys", "replica_secret")
+
+
+def _without_password(text: str) -> str:
+    """Text in which a URL may be, without its user and password."""
+    return re.sub(r"//[^/]*@", "//", text)

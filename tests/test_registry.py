@@ -339,7 +339,15 @@ async def test_a_registry_of_a_newer_version_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "nonsense", "nothing://x/y", "sqlite:////proc/nothing/r.sqlite3", "sqlite:////dev/null"],
+    [
+        "",
+        "nonsense",
+        "nothing://x/y",
+        "mysql://x/y",
+        "postgresql://ann:of/ours@db/x",
+        "sqlite:////proc/nothing/r.sqlite3",
+        "sqlite:////dev/null",
+    ],
 )
 async def test_a_database_that_cannot_be_opened_is_told(url: str) -> None:
     """A URL that is none, and a place that cannot be written, are one sentence with the setting."""
@@ -354,6 +362,7 @@ async def test_a_database_that_cannot_be_opened_is_told(url: str) -> None:
     with pytest.raises(MigrationFailed, match="DATABASE_URL") as caught:
         await open_registry()
     assert "\n" not in str(caught.value)
+    assert "'of'" not in str(caught.value), "a part of the password"
 
 
 async def test_missing_migrations_are_told(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

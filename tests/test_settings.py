@@ -130,6 +130,25 @@ def test_a_bad_value_is_one_sentence_with_the_variable(
     assert "\n" not in sentence
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("REPLICA_SECRET", "of-ours"),
+        ("REPLICA_URL", "ftp://ann:of-ours@10.0.0.1"),
+        ("REPLICA_URL", "http://ann:of-ours@10.0.0.1"),
+        ("AWS_ENDPOINT_URL", "https://ann:of-ours@storage"),
+        ("FILE_STORAGE_URL", "s3://ann:of-ours@bucket/prefix"),
+    ],
+)
+def test_what_is_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    """Such sentences go into logs."""
+    environment(monkeypatch, **{variable: value})
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings()
+    assert any(sentence.startswith(variable) for sentence in caught.value.problems)
+    assert "of-ours" not in str(caught.value)
+
+
 def test_a_pool_must_fit_into_the_containers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two settings that contradict each other are both named."""
     environment(monkeypatch, POOL_SIZE="5", MAX_CONTAINERS="4")

@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
-import aiohttp
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from service.errors import ErrorResponse
@@ -131,15 +130,7 @@ def _with_replica(replicas: "Replicas", send: Send) -> Send:
 async def _pass_on(url: str, scope: Scope, receive: Receive, send: Send) -> None:
     """Have the replica answer that has the conversation."""
     forwarder: Forwarder = scope["app"].state.forwarder
-    try:
-        answer: Response = await forwarder.pass_on(Request(scope, receive), url, caller_of(scope))
-    except (aiohttp.ClientError, TimeoutError):
-        answer = ErrorResponse(
-            503,
-            "session_moving",
-            "The conversation's replica does not answer",
-            {"Retry-After": "2"},
-        )
+    answer = await forwarder.answer_of(url, Request(scope, receive))
     await answer(scope, receive, send)
 
 

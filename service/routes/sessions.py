@@ -78,7 +78,7 @@ def _info(session: Session, settings: Settings) -> SessionInfo:
     )
 
 
-@router.post("", status_code=201, responses=refusals(*CODE, *KERNEL, TooManySessions))
+@router.post("", status_code=201, responses=refusals(*CODE, *KERNEL, TooManySessions, SessionMoving))
 async def create_session(
     request: CreateSessionRequest, sessions: SessionsDep, settings: SettingsDep, caller: CallerDep
 ) -> SessionInfo:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from tests.gateway.channels import open_channels
 from tests.replicas.conftest import LEASE_SEC, Group
 from tests.support.api import problem
 from tests.support.postgres import Postgres
@@ -67,8 +68,18 @@ def test_another_takes_over_from_one_that_is_killed(pair: tuple[Service, Service
     cell_id = mine.detach(
         f"import time\nfor i in range({2 * LEASE_SEC}): print(i, flush=True); time.sleep(1)\nx += 1"
     )
-    time.sleep(1)
-    dying.crash()
+    watched = Session(other, open_session(dying).created)
+    with (
+        watched.open_stream("print(1, flush=True)\nimport time; time.sleep(30)") as events,
+        open_channels(other, idle.id) as channels,
+    ):
+        assert next(iter(events)).data["data"] == "1\n"
+        time.sleep(1)
+        dying.crash()
+        assert [event.type for event in events if event.type not in (":", "output")] == ["error"]
+        for _ in channels.socket:
+            """What came before."""
+        assert channels.socket.close_code == 1001
     there = Session(other, mine.created)
     stdout, _ = printed_soon(there, "print(x)", 60)
     assert stdout == "42"
@@ -80,7 +91,7 @@ def test_another_takes_over_from_one_that_is_killed(pair: tuple[Service, Service
     assert f"session {idle.id} goes on" in other.log_path.read_text()
     dying.restart()
     assert printed_soon(Session(dying, idle.created), "print(kept)")[0] == "idle"
-    for session in (mine, idle):
+    for session in (mine, idle, watched):
         assert Session(dying, session.created).delete().status_code == 204
 
 
@@ -120,6 +131,7 @@ def test_sessions_outlive_a_database_that_is_gone(
     sessions = [open_session(service) for service in pair]
     for session in sessions:
         session.run("x = 42")
+    cell_id = sessions[0].detach("import time; time.sleep(0.5); print('unseen')")
     with postgres.gone():
         time.sleep(seconds)
         for service in pair:
@@ -128,6 +140,9 @@ def test_sessions_outlive_a_database_that_is_gone(
     for session in sessions:
         for service in pair:
             assert printed_soon(Session(service, session.created), "print(x)")[0] == "42"
+    # Nobody could write down what came of this one when it ended.
+    assert sessions[0].finished(cell_id)["result"]["stdout"] == "unseen\n"
+    for session in sessions:
         assert session.delete().status_code == 204
     for service in pair:
         assert service.api.run("print(1)")["stdout"] == "1\n"

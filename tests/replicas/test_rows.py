@@ -4,16 +4,17 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from service.artifacts import FileStore
 from service.errors import InstanceInUse, RegistryInUse, SessionElsewhere, SessionMoving, StorageQuotaExceeded
 from service.limits import StorageQuota
 from service.records import ContainerRecord, ReplicaRecord, SessionRecord
-from service.registry import Registry
+from service.registry import Registry, make_engine
 from service.replica_registry import ReplicaRegistry
 from service.replicas import Replicas
 from service.session_registry import SessionRegistry
@@ -99,12 +100,12 @@ async def test_what_the_dead_held_is_free(registry: Registry, rows: ReplicaRegis
     for one, lease_sec in ((dead, 0.2), (alive, 60), (far, 60)):
         assert await rows.join(one, lease_sec)
     session = await add_session(registry, dead)
-    assert await rows.bury() == 0
+    assert await rows.bury(60) == 0
     assert await rows.take(alive, 4) == []
     await asyncio.sleep(0.3)
     assert await rows.renew(dead.replica_id, 0.2), "nobody has buried it, so it lives"
     await asyncio.sleep(0.3)
-    assert await rows.bury() == 1
+    assert await rows.bury(60) == 1
     assert not await rows.renew(dead.replica_id, 60)
     assert await rows.take(dead, 4) == [], "the dead take nothing"
     assert await rows.take(far, 4) == []
@@ -112,6 +113,32 @@ async def test_what_the_dead_held_is_free(registry: Registry, rows: ReplicaRegis
     assert (taken.session_id, taken.holder) == (session.session_id, alive.replica_id)
     await rows.leave(alive.replica_id)
     assert await rows.holder_of(session.session_id, session.owner) == (None, None)
+
+
+async def test_the_dead_open_no_session(registry: Registry, rows: ReplicaRegistry) -> None:
+    """Nobody would take it, and nobody would end it."""
+    dead = replica()
+    await rows.join(dead, 60)
+    record = replace(await add_session(registry, dead), session_id=str(uuid.uuid4()))
+    await rows.leave(dead.replica_id)
+    with pytest.raises(SessionMoving):
+        await rows.add_session(record, 0)
+    assert await rows.count_sessions(record.owner) == 1
+
+
+async def test_a_database_that_stood_still_buries_nobody(rows: ReplicaRegistry, url: str) -> None:
+    """Whoever lives could not renew meanwhile, and comes next."""
+    slow = replica()
+    await rows.join(slow, 0)
+    engine = make_engine(url)
+    with engine.begin() as held:
+        held.execute(text("SELECT * FROM replicas FOR UPDATE"))
+        burying = asyncio.create_task(rows.bury(0.2))
+        await asyncio.sleep(0.5)
+    assert await burying == 0
+    assert await rows.renew(slow.replica_id, 0)
+    assert await rows.bury(60) == 1
+    engine.dispose()
 
 
 async def test_who_asks_is_told_where_a_session_is(registry: Registry, rows: ReplicaRegistry) -> None:
@@ -158,29 +185,32 @@ async def test_a_lease_that_was_buried_is_begun_anew(rows: ReplicaRegistry, url:
 
 
 async def test_nobodys_sessions_end(registry: Registry, rows: ReplicaRegistry, url: str) -> None:
-    """Those whose time is over, and those that nobody can reach any more."""
+    """Those whose time is over, that nobody reaches any more, and those of a holder that knows them not."""
     expired = await add_session(registry, None, expires_at=time.time() - 1)
     lost = await add_session(registry, None, engine_id="another")
-    kept = await add_session(registry, None)
+    holder = replica()
+    await rows.join(holder, 60)
+    kept = await add_session(registry, holder, expires_at=time.time() - 1)
+    forgotten = await add_session(registry, holder, expires_at=time.time() - 100)
     execute(
         url,
         "UPDATE sessions SET free_since = :at WHERE session_id = :id",
         at=time.time() - 60,
         id=lost.session_id,
     )
-    assert await rows.overdue(30) == ([expired.session_id], [lost.session_id])
-    assert kept.session_id
+    ended, unreached = await rows.overdue(30)
+    assert set(ended) == {expired.session_id, forgotten.session_id} and kept.session_id not in ended
+    assert unreached == [lost.session_id]
 
 
 async def test_a_key_has_so_many_sessions_on_all_together(registry: Registry, rows: ReplicaRegistry) -> None:
     """Also when they are made at the same moment; other keys are not held up."""
-    box = container()
-    await registry.add_container(box)
-    now = time.time()
+    holder = replica()
+    await rows.join(holder, 60)
+    record = await add_session(registry, holder)
 
     async def add(owner: str) -> bool:
-        record = SessionRecord(str(uuid.uuid4()), box.container_id, "one", now, now + 60, now, owner=owner)
-        return await rows.add_session(record, asdict(record), 3)
+        return await rows.add_session(replace(record, session_id=str(uuid.uuid4()), owner=owner), 3)
 
     added = await asyncio.gather(*(add("ann") for _ in range(10)), *(add("bob") for _ in range(2)))
     assert (sum(added[:10]), sum(added[10:])) == (3, 2)
@@ -228,4 +258,37 @@ async def test_a_service_alone_keeps_others_out(
         with pytest.raises(RegistryInUse):
             async with other.hold(in_use, shared=True):
                 pass
+    await other.close()
+
+
+END_ALL = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
+)
+END_ALL += "pg_backend_pid()"
+
+
+async def test_a_claim_is_taken_again(registry: Registry, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends with its connection, as when the server is started anew; then no other service comes in."""
+    monkeypatch.setattr("service.database._HOLD_SEC", 0.5)
+    monkeypatch.setattr("service.database._LOOK_SEC", 0.05)
+    other, in_use = Registry(url), RegistryInUse("there")
+    async with registry.hold(in_use, shared=False):
+        execute(url, END_ALL)
+        await asyncio.sleep(0.5)
+        with pytest.raises(RegistryInUse):
+            async with other.hold(in_use, shared=True):
+                pass
+    await other.close()
+
+
+async def test_a_claim_that_another_has_taken_is_told(
+    registry: Registry, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two services that are no replicas the slower one hears of it, and does not work on."""
+    monkeypatch.setattr("service.database._LOOK_SEC", 0.3)
+    other, in_use, lost = Registry(url), RegistryInUse("there"), asyncio.Event()
+    async with registry.hold(in_use, shared=False, on_lost=lost.set):
+        execute(url, END_ALL)
+        async with other.hold(in_use, shared=False), asyncio.timeout(10):
+            await lost.wait()
     await other.close()

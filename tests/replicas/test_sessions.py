@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 
 import pytest
 
@@ -104,6 +105,30 @@ def test_files_go_both_ways(here: Session, there: Session, replicas: tuple[Servi
     assert replicas[0].api.download(made["file_id"]) == b"1,2\n1,2\n"
     assert replicas[1].api.http.delete(f"/v1/files/{made['file_id']}").status_code == 204
     assert replicas[0].api.http.get(f"/v1/files/{made['file_id']}").status_code == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
+def test_a_body_that_nobody_needs_disturbs_no_other_call(there: Session, method: str) -> None:
+    """Calls share connections between replicas: what is announced arrives there, whatever the method."""
+    path = {"GET": "", "DELETE": "/files/none", "POST": "/interrupt"}[method]
+    for body in (b"GET /v1/files HTTP/1.1\r\n", iter([b"in", b"chunks"])):
+        there.call(method, path, content=body)
+        for _ in range(3):
+            assert there.describe()["session_id"] == there.id
+
+
+@pytest.mark.parametrize("name", ["%2e%2e/x", "../x", "%7Ea", "a%2Fb"])
+def test_paths_arrive_to_the_letter(here: Session, there: Session, name: str) -> None:
+    """Nothing on the way tidies them up, so that both replicas see the same call."""
+    answers = []
+    for session in (here, there):
+        address = session.api.http.base_url
+        connection = HTTPConnection(address.host, address.port, timeout=30)
+        connection.request("PUT", f"{here.url}/files/{name}", b"1")
+        answer = connection.getresponse()
+        answers.append((answer.status, answer.read()))
+        connection.close()
+    assert answers[0] == answers[1] and answers[0][0] in (201, 422)
 
 
 def test_memory_stays_flat_while_files_stream(replicas: tuple[Service, Service]) -> None:
