@@ -12,6 +12,9 @@ PYTEST_ARGS ?=
 # How many test modules run at once: tests wait for containers half of the time.
 TEST_WORKERS ?= 2
 BIN := .venv/bin
+SPREAD = $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+# How pytest ends that has nothing to run, such as nothing that has failed before.
+NONE_LEFT := 5
 
 .PHONY: help
 help: ## list the targets
@@ -24,7 +27,7 @@ run: venv docker image-ready ## set everything up and serve on HOST:PORT (0.0.0.
 
 .PHONY: test
 test: venv-dev docker image-ready deploy-ready chromium check ## set everything up, check the code, and run every test against real containers
-	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(SPREAD) --ignore tests/kubernetes $(PYTEST_ARGS)
 
 # What has to hold whatever runs the kernels.
 ON_BOTH := tests/test_execute.py tests/test_execute_limits.py tests/test_stream.py tests/test_files.py tests/test_sessions.py \
@@ -33,8 +36,8 @@ ON_BOTH := tests/test_execute.py tests/test_execute_limits.py tests/test_stream.
 test-kubernetes: venv-dev docker image-ready ## start a Kubernetes (the first time it is compiled) and run the tests on its pods
 	@scripts/setup-kubernetes
 	@trap 'scripts/setup-kubernetes down' EXIT; \
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --backend kubernetes $(ON_BOTH) $(PYTEST_ARGS) && \
-	$(BIN)/python -m pytest tests/kubernetes $(PYTEST_ARGS)
+	$(SPREAD) --backend kubernetes $(ON_BOTH) $(PYTEST_ARGS) || [ $$? -eq $(NONE_LEFT) ]; both=$$?; \
+	$(BIN)/python -m pytest tests/kubernetes $(PYTEST_ARGS) || [ $$? -eq $(NONE_LEFT) ] && exit $$both
 
 # How many examples of each kind; they are new each time.
 FUZZ_EXAMPLES ?= 300

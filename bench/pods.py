@@ -19,8 +19,9 @@ from service.settings import Settings
 _TURNS = 8
 _SECONDS = 12.0
 _CLIENTS = 4
-_ROOT = Path(__file__).resolve().parents[1]
-_KUBECONFIG = Path(os.environ.get("KUBERNETES_DIR") or _ROOT / ".cache/kubernetes") / "run/kubeconfig"
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+_FOLDER = Path(os.environ.get("KUBERNETES_DIR") or _CACHE / "code-interpreter/kubernetes")
+_KUBECONFIG = _FOLDER / "run/kubeconfig"
 _BACKENDS = {
     "Docker": {},
     "Kubernetes": {"EXECUTOR_BACKEND": "kubernetes", "KUBECONFIG": str(_KUBECONFIG)},

@@ -36,11 +36,11 @@ logged() {
 # can_apt: whether this user may install Debian packages here.
 can_apt() { [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; }
 
-# apt_install PACKAGE...: installs Debian packages without the ones they only recommend.
+# apt_install PACKAGE...: installs Debian packages without the ones they only recommend. Others that do so wait.
 apt_install() {
+  local apt=(flock --close /run/lock/code-interpreter-apt apt-get -o Acquire::Retries=3)
   export DEBIAN_FRONTEND=noninteractive
   # An old list, or one unreachable source among many, may still do.
-  logged .cache/apt.log '^$' apt-get -o Acquire::Retries=3 update || true
-  logged .cache/apt.log '^(Unpacking|Setting up)' \
-    apt-get -o Acquire::Retries=3 install -y --no-install-recommends "$@"
+  logged .cache/apt.log '^$' "${apt[@]}" update || true
+  logged .cache/apt.log '^(Unpacking|Setting up)' "${apt[@]}" install -y --no-install-recommends "$@"
 }

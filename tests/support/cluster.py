@@ -18,8 +18,8 @@ import httpx
 from kernel_image import contract
 from tests.support.engine import Engine, EngineMissing
 
-_ROOT: Final = Path(__file__).resolve().parents[2]
-FOLDER: Final = Path(os.environ.get("KUBERNETES_DIR") or _ROOT / ".cache/kubernetes") / "run"
+_CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+FOLDER: Final = Path(os.environ.get("KUBERNETES_DIR") or _CACHE / "code-interpreter/kubernetes") / "run"
 """Where `scripts/setup-kubernetes` keeps what it has started."""
 _WAIT_SEC: Final = 60.0
 
