@@ -131,11 +131,11 @@ class ImageUnfit(SessionsError):
 
 
 class RuntimeNotFound(SessionsError):
-    """The engine has no OCI runtime of that name."""
+    """The engine has no OCI runtime of that name; `listed_by` is a command that shows which it has."""
 
-    def __init__(self, runtime: str) -> None:
+    def __init__(self, runtime: str, listed_by: str = "docker info") -> None:
         super().__init__(
-            f"the container engine has no runtime {runtime!r} (KERNEL_RUNTIME); `docker info` lists its own"
+            f"the container engine has no runtime {runtime!r} (KERNEL_RUNTIME); `{listed_by}` lists its own"
         )
         self.runtime = runtime
 

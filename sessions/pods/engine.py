@@ -168,7 +168,7 @@ class PodEngine:
             if "exceeded quota" in error.message:
                 return LaunchFailed(f"the namespace's quota is used up: {error.message}")
             if spec.runtime is not None and "RuntimeClass" in error.message:
-                return RuntimeNotFound(spec.runtime)
+                return RuntimeNotFound(spec.runtime, "kubectl get runtimeclasses")
             if "PodSecurity" in error.message:
                 return LaunchFailed(
                     f"{error.message}; label the namespace pod-security.kubernetes.io/enforce=privileged: "

@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LIGHT, StartService
+from tests.conftest import LIGHT, StartService, docker_only
 from tests.hostile import weakened
 from tests.support.engine import IMAGE, Engine
 from tests.support.process import INHERITED, ROOT, Service, free_port
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [
+    pytest.mark.timeout(120),
+    docker_only("it takes Docker's settings away; tests/kubernetes/test_refusals.py is of pods"),
+]
 
 CANNOT_START = 3
 

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conftest import docker_only
 from tests.hostile.conftest import MEGABYTE
 from tests.support.api import Body, problem
 from tests.support.process import Service
@@ -160,6 +161,7 @@ def test_files_sent_where_code_swaps_folders_for_links(session: Session) -> None
     assert session.printed("swapper.kill(); print(os.listdir('/tmp/outside'))") == "[]"
 
 
+@docker_only("a pod's folders have no limit of files: test_too_many_files_end_the_call_and_can_be_deleted")
 def test_a_hundred_thousand_files(session: Session, target: Service) -> None:
     """The disk takes some; each is returned, named as skipped, or counted among those not even listed."""
     result = ran(

@@ -174,8 +174,11 @@ class Engine:
         return printed.decode()
 
     @contextmanager
-    def changed_image(self, file: str, there: str, instead: str) -> Iterator[str]:
-        """The kernel image with one piece of `kernel_image/` replaced, for as long as the block; its id."""
+    def changed_image(self, file: str, there: str, instead: str, tag: str | None = None) -> Iterator[str]:
+        """The kernel image with one piece of `kernel_image/` replaced, for as long as the block.
+
+        Gives its tag, or else its id.
+        """
         source = (KERNEL_IMAGE / file).read_text()
         assert source.count(there) == 1, f"{there!r} is not once in {file}"
         contents = {
@@ -189,10 +192,10 @@ class Engine:
                 member.size, member.mtime, member.mode = len(text.encode()), int(time.time()), 0o644
                 archive.addfile(member, io.BytesIO(text.encode()))
         context.seek(0)
-        image, _ = self._docker.images.build(fileobj=context, custom_context=True, forcerm=True)
+        image, _ = self._docker.images.build(fileobj=context, custom_context=True, forcerm=True, tag=tag)
         assert image.id is not None
         try:
-            yield image.id
+            yield tag or image.id
         finally:
             self._docker.images.remove(image.id, force=True)
 

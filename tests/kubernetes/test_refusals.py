@@ -1,0 +1,43 @@
+"""The start-up self-test on pods: nothing is served where a wall is missing that PID 1 has to put up."""
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from tests.kubernetes.conftest import Refusal
+from tests.support.cluster import PodEngine
+
+CANNOT_START = 3
+
+WITHOUT: dict[str, tuple[tuple[str, str, str], set[str]]] = {
+    "the firewall": (
+        (
+            "lockdown.py",
+            "    requests = _requests(open_ports",
+            "    return\n    requests = _requests(open_ports",
+        ),
+        {"host", "supervisor's port"},
+    ),
+    "the limit of a file's size": (
+        ("place.py", "        (resource.RLIMIT_FSIZE, largest_file),\n", ""),
+        {"process limits"},
+    ),
+    "files of the machine's closed": (
+        ("place.py", "            os.chmod(path, 0o600)", "            os.chmod(path, 0o666)"),
+        {"mounts"},
+    ),
+}
+"""A piece of the kernel image's code, what stands there instead, and walls that are then missing."""
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_a_pod_is_refused_without(name: str, pods: PodEngine, refused: Callable[..., Refusal]) -> None:
+    """Status 3, and a sentence for the wall."""
+    change, walls = WITHOUT[name]
+    tag = f"code-interpreter-tests:{uuid.uuid4().hex[:12]}"
+    with pods.changed_image(*change, tag=tag) as image:
+        refusal = refused(PYTHON_EXECUTOR_DOCKER_IMAGE=image)
+    assert refusal.exit_code == CANNOT_START, refusal.log
+    missing = {wall for wall in walls if f"{wall}: " not in refusal.log}
+    assert not missing, refusal.log
