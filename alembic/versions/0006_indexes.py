@@ -1,4 +1,4 @@
-"""Indexes by which an owner's live sessions, sessions that are over, and old rows are found among very many."""
+"""Indexes that find an owner's live sessions, sessions that are over, and old rows among very many."""
 
 from collections.abc import Sequence
 
