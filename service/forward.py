@@ -26,6 +26,7 @@ from yarl import URL
 from service.errors import RegistryUnavailable, ReplicaLost, SessionElsewhere, SessionMoving, answer_to
 from service.event_stream import EVENT_STREAM_TYPE, failed
 from service.keyring import Caller
+from service.trail import REQUEST_ID_HEADER, current
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,9 @@ _OF_THE_CONNECTION: Final = frozenset(
     {"connection", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"}
     | {"transfer-encoding", "upgrade", _CALLER, _SIGNATURE}
 )
+_REQUEST_ID: Final = REQUEST_ID_HEADER.decode()
+_EACH_ITS_OWN: Final = frozenset({"date", _REQUEST_ID})
+"""Headers that every replica gives its answers."""
 _KEPT: Final = frozenset({"host", "content-length"})
 """Whatever a request's `Connection` says."""
 _NEVER_SENT: Final = (None, 1005, 1006)
@@ -130,6 +134,9 @@ class Forwarder:
         path = path_of(request.scope)
         headers = _passed(request.headers.raw)
         headers += self._signer.headers(caller, request.method, path).items()
+        if (trail := current()) is not None:
+            headers = [(name, value) for name, value in headers if name != _REQUEST_ID]
+            headers.append((_REQUEST_ID, trail.request_id))
         async with AsyncExitStack() as stack:
             asking = self._http.request(
                 request.method,
@@ -148,7 +155,7 @@ class Forwarder:
             back.raw_headers = [
                 (name.lower(), value)
                 for name, value in answer.raw_headers
-                if name.decode("latin-1").lower() not in _OF_THE_CONNECTION
+                if name.decode("latin-1").lower() not in _OF_THE_CONNECTION | _EACH_ITS_OWN
             ]
             return back
         raise AssertionError("unreachable")

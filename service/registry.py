@@ -12,15 +12,15 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from pathlib import Path
 
-from sqlalchemy import bindparam, delete, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.cursor import make_cursor, read_cursor
 from service.database import Database, as_record, count, make_engine
 from service.errors import FileNotFound, RegistryUnavailable, StartError
 from service.records import ContainerRecord, FilePage, StoredFile
-from service.tables import ContainerRow, ExecutionRow, FileRow, InstanceRow, SessionRow, table_of
+from service.tables import Base, ContainerRow, ExecutionRow, FileRow, InstanceRow, SessionRow, table_of
 
 __all__ = ["Registry", "make_engine"]
 
@@ -34,6 +34,8 @@ _CONTAINER_REMOVED = (
 )
 # Databases limit the number of values in one statement.
 _IDS_PER_QUERY = 500
+_ROWS_AT_ONCE = 500
+"""Deleted in one transaction. A session's cells go with it."""
 
 
 class Registry:
@@ -208,19 +210,23 @@ class Registry:
 
         A session's cells go with it.
         """
-        old = (
-            delete(ExecutionRow).where(ExecutionRow.finished_at < before),
-            delete(ContainerRow).where(ContainerRow.removed_at < before),
-            delete(SessionRow).where(SessionRow.ended_at < before),
+        return (
+            await self._prune(ExecutionRow, ExecutionRow.execution_id, ExecutionRow.finished_at < before)
+            + await self._prune(ContainerRow, ContainerRow.container_id, ContainerRow.removed_at < before)
+            + await self._prune(SessionRow, SessionRow.session_id, SessionRow.ended_at < before)
         )
 
-        def forget(session: Session) -> int:
-            if session.get_bind().dialect.name == "postgresql":
-                # A day's rows of a large service take longer than a call would wait.
-                session.execute(text("SET LOCAL statement_timeout = 0"))
-            return sum(count(session.execute(rows)) for rows in old)
-
-        return await self._run(forget)
+    async def _prune(
+        self, rows: type[Base], key: InstrumentedAttribute[str], old: ColumnElement[bool]
+    ) -> int:
+        """Delete rows, some at a time: who writes meanwhile waits for those alone."""
+        some = delete(rows).where(key.in_(select(key).where(old).limit(_ROWS_AT_ONCE)))
+        some = some.execution_options(synchronize_session=False)
+        total = gone = await self._run(lambda session: count(session.execute(some)))
+        while gone == _ROWS_AT_ONCE:
+            gone = await self._run(lambda session: count(session.execute(some)))
+            total += gone
+        return total
 
 
 def _delete_file(session: Session, file_id: str) -> StoredFile | None:

@@ -20,6 +20,7 @@ from service.records import ReplicaRecord, SessionRecord
 from service.registry import Registry
 from service.tables import ContainerRow, InstanceRow, ReplicaRow, SessionRow, table_of
 
+# Looked at for each row anew, also after a wait for a lock; in a subquery once, as indexes want it.
 _NOW: Final[ColumnElement[float]] = cast(func.extract("epoch", func.clock_timestamp()), Float(53))
 _FORGOTTEN_SEC: Final = 60.0
 _LIVE: Final = SessionRow.ended_at.is_(None)
@@ -171,11 +172,10 @@ class ReplicaRegistry:
         So have those that their holders would have ended long ago if they knew them: the answer to
         what added such a row was lost.
         """
-        forgotten = SessionRow.expires_at <= _NOW - _FORGOTTEN_SEC
-        expired = select(SessionRow.session_id).where(
-            or_(and_(_FREE, SessionRow.expires_at <= _NOW), and_(_LIVE, forgotten))
-        )
-        lost = select(SessionRow.session_id).where(_FREE, SessionRow.free_since <= _NOW - lease_sec)
+        now = select(_NOW).scalar_subquery()
+        is_nobodys = or_(SessionRow.holder.is_(None), SessionRow.expires_at <= now - _FORGOTTEN_SEC)
+        expired = select(SessionRow.session_id).where(_LIVE, SessionRow.expires_at <= now, is_nobodys)
+        lost = select(SessionRow.session_id).where(_FREE, SessionRow.free_since <= now - lease_sec)
         return await self._run(lambda db: (list(db.scalars(expired)), list(db.scalars(lost))))
 
     # Turns

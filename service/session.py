@@ -291,7 +291,10 @@ class Session:
             self._turn.end()
         if failure is not None:
             run.entry.not_kept()
-            await note.lost()
+            try:
+                await note.lost()
+            except ServiceError as error:
+                log.warning("the registry is not told that cell %s is lost: %s", live.cell_id, error)
 
     async def _recover(self, failure: SupervisorFailed) -> SupervisorFailed:
         """Put right what the container did not do as agreed: a new kernel, or the session is lost.

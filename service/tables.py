@@ -80,7 +80,7 @@ class ExecutionRow(Base):
     """An execution that has ended; see ``records.ExecutionRecord``."""
 
     __tablename__ = "executions"
-    __table_args__ = (Index(None, "owner", "created_at", "execution_id"),)
+    __table_args__ = (Index(None, "owner", "created_at", "execution_id"), Index(None, "finished_at"))
 
     execution_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     created_at: Mapped[float]
@@ -114,7 +114,7 @@ class ContainerRow(Base):
     """A container, also after it is gone; see ``records.ContainerRecord``."""
 
     __tablename__ = "containers"
-    __table_args__ = (Index(None, "instance_id", "removed_at"),)
+    __table_args__ = (Index(None, "instance_id", "removed_at"), Index(None, "removed_at"))
 
     container_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(128))
@@ -135,7 +135,12 @@ class SessionRow(Base):
     """A session, also after it has ended; see ``records.SessionRecord``."""
 
     __tablename__ = "sessions"
-    __table_args__ = (Index(None, "instance_id", "ended_at"), Index(None, "ended_at", "holder"))
+    __table_args__ = (
+        Index(None, "instance_id", "ended_at"),
+        Index(None, "ended_at", "holder"),
+        Index(None, "ended_at", "expires_at"),
+        Index(None, "owner", "ended_at"),
+    )
 
     session_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     container_id: Mapped[str] = mapped_column(String(64))

@@ -248,6 +248,7 @@ RECIPES: dict[str, Callable[[Past], None]] = {
     "0003": _write_0003,
     "0004": _write_0004,
     "0005": _write_0005,
+    "0006": _write_0005,
 }
 
 

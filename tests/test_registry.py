@@ -189,16 +189,19 @@ def test_secrets_are_not_shown() -> None:
     assert "secret" not in repr(container())
 
 
-async def test_old_history_is_forgotten(registry: Registry, url: str) -> None:
-    """Executions and containers that ended long ago go; files and live containers stay."""
+async def test_old_history_is_forgotten(
+    registry: Registry, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Executions and containers that ended long ago go, some at a time; files and live containers stay."""
+    monkeypatch.setattr("service.registry._ROWS_AT_ONCE", 2)
     live, gone = container(), container()
     for record in (live, gone):
         await registry.add_container(record)
     await registry.container_removed(gone.container_id, 50.0)
-    for finished_at in (50.0, 150.0):
+    for finished_at in (50.0, 150.0, 60.0, 70.0, 80.0, 90.0):
         await ExecutionRegistry(registry).add(execution(finished_at))
     await registry.add_file(stored_file(1.0))
-    assert await registry.prune(before=100.0) == 2
+    assert await registry.prune(before=100.0) == 6
     assert await registry.prune(before=100.0) == 0
     assert await registry.live_containers("one") == [live]
     assert len(await registry.all_file_ids()) == 1

@@ -117,6 +117,17 @@ def test_a_body_that_nobody_needs_disturbs_no_other_call(there: Session, method:
             assert there.describe()["session_id"] == there.id
 
 
+def test_an_answer_has_each_header_once(
+    here: Session, there: Session, replicas: tuple[Service, Service]
+) -> None:
+    """The same ones as of the replica that has the session, and one id of the request in both logs."""
+    answers = [session.call("POST", "/execute", json={"code": "1"}) for session in (here, there)]
+    names = [sorted(name for name, _ in answer.headers.raw) for answer in answers]
+    assert names[0] == names[1] and len(set(names[1])) == len(names[1])
+    request_id = answers[1].headers["X-Request-ID"]
+    assert all(request_id in service.log_path.read_text() for service in replicas)
+
+
 @pytest.mark.parametrize("name", ["%2e%2e/x", "../x", "%7Ea", "a%2Fb"])
 def test_paths_arrive_to_the_letter(here: Session, there: Session, name: str) -> None:
     """Nothing on the way tidies them up, so that both replicas see the same call."""

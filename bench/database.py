@@ -1,0 +1,127 @@
+"""What each kind of call asks of PostgreSQL: transactions and statements.
+
+    python -m bench.database postgresql://…/empty s3://bucket/empty
+
+Two replicas are asked, and `pg_stat_statements` before and after; what they do by themselves meanwhile is
+taken off. The server needs `shared_preload_libraries=pg_stat_statements`; `AWS_*` say where the storage is.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import httpx
+import psycopg
+
+from bench.engine import Engine
+from bench.report import table
+from bench.service import Service
+from service.settings import Settings
+
+_CALLS: Final = 20
+_IDLE_SEC: Final = 20.0
+_SETTLE_SEC: Final = 2.0
+"""What is written after the answer, and containers that are made and removed, are over by then."""
+_COUNTED: Final = """
+    SELECT coalesce(sum(calls) FILTER (WHERE query = 'BEGIN'), 0),
+           coalesce(sum(calls) FILTER (WHERE query !~ '^(BEGIN|COMMIT|ROLLBACK|SELECT \\$1|)$'), 0)
+    FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
+    WHERE d.datname = current_database() AND query !~ 'pg_stat_statements'
+"""
+Counts = tuple[float, float]
+
+
+class _Counter:
+    """Counts what others do in a database."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+        self._connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+        self._idle: Counts = (0.0, 0.0)
+
+    def of(self, work: Callable[[], object], times: int = 1) -> Counts:
+        """Transactions and statements of `work`, done so many times."""
+        before, began = self._now(), time.monotonic()
+        for _ in range(times):
+            work()
+        time.sleep(_SETTLE_SEC)
+        seconds = time.monotonic() - began
+        more = [after - first for after, first in zip(self._now(), before, strict=True)]
+        return (more[0] - self._idle[0] * seconds) / times, (more[1] - self._idle[1] * seconds) / times
+
+    def idle(self) -> Counts:
+        """What is done each second when nobody calls, which is taken off from now on."""
+        found = self.of(lambda: time.sleep(_IDLE_SEC))
+        seconds = _IDLE_SEC + _SETTLE_SEC
+        self._idle = (found[0] / seconds, found[1] / seconds)
+        return self._idle
+
+    def _now(self) -> Counts:
+        row = self._connection.execute(_COUNTED).fetchone()
+        assert row is not None
+        return float(row[0]), float(row[1])
+
+
+def measure(engine: Engine, database: str, storage: str) -> list[list[str]]:
+    """Rows of the table: what is done, transactions, statements."""
+    shared = {
+        "DATABASE_URL": database,
+        "FILE_STORAGE_URL": storage,
+        "REPLICA_SECRET": "of-the-benchmark-alone",
+        "KERNEL_PRELOAD": "none",
+        "POOL_SIZE": "1",
+        **{name: value for name, value in os.environ.items() if name.startswith("AWS_")},
+    }
+    rows: list[tuple[str, Counts]] = []
+    with Service(engine, **shared) as first, Service(engine, **shared) as second:
+        here, there = first.http, second.http
+        counter = _Counter(database)
+        both = counter.idle()
+        rows.append(("a replica by itself, each second", (both[0] / 2, both[1] / 2)))
+
+        def post(http: httpx.Client, path: str, **body: Any) -> Any:
+            return http.post(path, json=body).raise_for_status().json()
+
+        def count(name: str, work: Callable[[], object]) -> None:
+            rows.append((name, counter.of(work, _CALLS)))
+
+        session = f"/v1/sessions/{post(here, '/v1/sessions')['session_id']}"
+        file_id = here.post("/v1/files", files={"file": ("a", b"1")}).raise_for_status().json()["file_id"]
+        inputs = [{"path": "a", "file_id": file_id}]
+        count("a call without a session, and its container", lambda: post(here, "/v1/execute", code="1"))
+        count("a cell of a session", lambda: post(here, f"{session}/execute", code="1"))
+        slow = "import time; time.sleep(0.1)"
+        count("one that takes longer than 50 ms", lambda: post(here, f"{session}/execute", code=slow))
+        count("one with a stored file", lambda: post(here, f"{session}/execute", code="1", files=inputs))
+        count("a cell that is passed on", lambda: post(there, f"{session}/execute", code="1"))
+        count("a shell command", lambda: post(here, f"{session}/bash", cmd="true"))
+        count("a look at a session", lambda: here.get(session).raise_for_status())
+        count("a list of sessions", lambda: here.get("/v1/sessions").raise_for_status())
+        count("a stored file: in", lambda: here.post("/v1/files", files={"file": ("a", b"1")}))
+        count("a stored file: out", lambda: here.get(f"/v1/files/{file_id}").raise_for_status())
+
+        def open_and_end() -> None:
+            opened = post(here, "/v1/sessions")["session_id"]
+            here.delete(f"/v1/sessions/{opened}").raise_for_status()
+
+        count("a session, opened and ended, and its container", open_and_end)
+        here.delete(session).raise_for_status()
+    return [[name, f"{one:.1f}", f"{many:.1f}"] for name, (one, many) in rows]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("database", help="an empty one")
+    parser.add_argument("storage", help="an empty place of an object storage")
+    arguments = parser.parse_args()
+    rows = measure(Engine(Settings().python_executor_docker_image), arguments.database, arguments.storage)
+    print(table(["", "transactions", "statements"], rows))
+
+
+if __name__ == "__main__":
+    main()
