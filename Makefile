@@ -31,6 +31,8 @@ ON_BOTH := tests/test_execute.py tests/test_execute_limits.py tests/test_stream.
 	tests/test_session_files.py tests/test_session_survival.py tests/test_reuse.py
 .PHONY: test-kubernetes
 test-kubernetes: venv-dev docker image-ready ## start a Kubernetes (the first time it is compiled) and run the tests on its pods
+	@deploy/build --if-changed
+	@scripts/setup-test-tools
 	@scripts/setup-kubernetes
 	@trap 'scripts/setup-kubernetes down' EXIT; \
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --backend kubernetes $(ON_BOTH) $(PYTEST_ARGS) && \

@@ -82,7 +82,7 @@ def test_the_settings_of_the_deployment_are_settings(chart: Chart, monkeypatch: 
     given = {"metadata.name": "try-7d9c-x2", "status.podIP": "10.1.2.3", "REPLICA_SECRET": "s" * 48}
     values: dict[str, str] = {}
     for variable in container["env"]:
-        source = next(iter(variable.get("valueFrom", {}).values()), {})
+        source: Object = next(iter(variable.get("valueFrom", {}).values()), {})
         value = variable.get("value") or given[source.get("fieldPath") or source["key"]]
         values[variable["name"]] = value = value.replace("$(POD_IP)", values.get("POD_IP", ""))
         assert variable["name"].lower() in (*Settings.model_fields, "pod_ip")

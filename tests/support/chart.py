@@ -95,6 +95,7 @@ def apply(cluster: Cluster, objects: list[Object], namespace: str) -> None:
         if there is None:
             cluster.call("POST", place, found)
         elif found["kind"] not in ("Service", "PersistentVolumeClaim"):
+            found["metadata"]["resourceVersion"] = there["metadata"]["resourceVersion"]
             cluster.call("PUT", f"{place}/{name}", found)
 
 
