@@ -90,7 +90,7 @@ class Deployment:
         is_seen = status.get("observedGeneration") == found["metadata"]["generation"]
         return is_seen and counts == [wanted] * 3 and len(self.addresses()) == wanted
 
-    def settle(self, seconds: float = 90) -> None:
+    def settle(self, seconds: float = 200) -> None:
         """Wait until it is as it is wanted."""
         deadline = time.monotonic() + seconds
         while not self.is_rolled_out():
