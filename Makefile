@@ -39,6 +39,8 @@ ON_BOTH := tests/test_session_survival.py tests/test_execute_limits.py tests/tes
 FAULTS := tests/kubernetes/test_faults.py
 .PHONY: test-kubernetes
 test-kubernetes: venv-dev docker image-ready ## start a Kubernetes (the first time it is compiled) and run the tests on its pods
+	@deploy/build --if-changed
+	@scripts/setup-test-tools
 	@scripts/setup-kubernetes
 	@trap 'scripts/setup-kubernetes down' EXIT; \
 	status=0; \

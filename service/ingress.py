@@ -71,7 +71,9 @@ class Ingress:
             # By the server, when it stops and what runs has had its time.
             if answered or scope["type"] != "http":
                 raise
-            await ErrorResponse(503, "stopping", _STOPPING)(scope, receive, send_and_note)
+            await ErrorResponse(503, "stopping", _STOPPING, {"Retry-After": "1"})(
+                scope, receive, send_and_note
+            )
         finally:
             if status != _SWITCHING:
                 self._note(scope, trail, status, sent, time.perf_counter() - began)

@@ -563,7 +563,7 @@ class Pool:
         known = {sandbox.container_id for sandbox in (*self._ready, *self._busy)} | self._kept_ids
         unknown = running - known - self._removing
         for container_id in unknown & self._suspects:
-            log.warning("container %s has no owner and is removed", container_id[:12])
+            log.warning("container %s has no owner and is removed", container_id)
             await self._remove(container_id, Removal.LEFTOVER)
         self._suspects = unknown
 

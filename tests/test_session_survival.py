@@ -191,7 +191,7 @@ def test_a_rolling_restart_loses_no_session(start_service: StartService) -> None
         assert service.engine.owned(identity) == containers
         told = waiting.result()
         assert (told.status_code, problem(told)["code"]) == (503, "stopping")
-        assert told.headers["x-request-id"]
+        assert told.headers["x-request-id"] and int(told.headers["retry-after"]) > 0
         service.restart()
         execution = service.api.http.get(f"/v1/executions/{told.headers['x-execution-id']}").json()
         assert (execution["kind"], execution["outcome"]) == ("bash", "cancelled")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import GENEROUS, LIGHT, OPEN_SERVICES
+from tests.support.chart import Chart
 from tests.support.cluster import PodEngine
 from tests.support.engine import IMAGE, EngineMissing
 from tests.support.process import INHERITED, ROOT, Service, free_port
@@ -47,6 +48,12 @@ def on_pods(pods: PodEngine, start_on: Callable[..., Service]) -> Iterator[Servi
     service = start_on(pods, **GENEROUS, PIDS_LIMIT=64)
     yield service
     service.finish()
+
+
+@pytest.fixture(scope="session")
+def chart(tmp_path_factory: pytest.TempPathFactory) -> Chart:
+    """The Helm chart."""
+    return Chart(tmp_path_factory.mktemp("renderer"))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,13 @@
 // Renders a chart's templates as Helm does, by the same engine (text/template) and with those of its functions that
-// the chart uses. In: {"Templates": {name: text}, "Values": …, "Release": …, "Chart": …}; out: {name: text}.
+// the chart uses. In: {"Templates": {name: text}, "Values": …, "Release": …, "Chart": …,
+// "There": {name: object of the cluster}}; out: {name: text}.
 package main
 
 import (
 	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,6 +62,27 @@ func main() {
 				return otherwise
 			}
 			return value
+		},
+		"int":  func(value float64) int { return int(value) },
+		"list": func(values ...interface{}) []interface{} { return values },
+		"dict": func() map[string]interface{} { return nil },
+		"get": func(values map[string]interface{}, name string) interface{} {
+			if value, found := values[name]; found {
+				return value
+			}
+			return ""
+		},
+		"b64enc": func(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) },
+		"randAlphaNum": func(length int) string {
+			bytes := make([]byte, length)
+			rand.Read(bytes)
+			return hex.EncodeToString(bytes)[:length]
+		},
+		// What the cluster has already, by name.
+		"lookup": func(version, kind, namespace, name string) map[string]interface{} {
+			there, _ := input["There"].(map[string]interface{})
+			found, _ := there[name].(map[string]interface{})
+			return found
 		},
 		"fail": func(text string) (string, error) { return "", errors.New(text) },
 	})

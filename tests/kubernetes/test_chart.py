@@ -1,11 +1,6 @@
 """The Helm chart, rendered by Go's own templates and taken by the real API server in a dry run."""
 
-import json
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,13 +9,9 @@ import yaml
 import service
 from service.settings import Settings
 from sessions.pods.engine import NEEDED
+from tests.support.chart import CHART, NAME, Chart, Object, of_kind, place_of
 from tests.support.cluster import PodEngine
-from tests.support.process import ROOT
 
-CHART = ROOT / "deploy/chart"
-RENDERER = Path(__file__).parent / "render.go"
-OLDER = {"policy/v1": "policy/v1beta1", "autoscaling/v2": "autoscaling/v2beta2"}
-"""What the tests' API server, of 1.20, calls the same."""
 MANY: dict[str, Any] = {
     "replicas": 3,
     "persistence": {"enabled": False},
@@ -35,56 +26,12 @@ MANY: dict[str, Any] = {
     "podAnnotations": {"prometheus.io/scrape": "true"},
 }
 """Values that use every part of the chart."""
-
-Object = dict[str, Any]
-
-
-def merged(values: Object, changes: Object) -> Object:
-    """Values with others in their place, as Helm merges them."""
-    found = values | {}
-    for name, value in changes.items():
-        inner = isinstance(value, dict) and isinstance(values.get(name), dict)
-        found[name] = merged(values[name], value) if inner else value
-    return found
-
-
-@pytest.fixture(scope="module")
-def renderer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The renderer, compiled."""
-    if shutil.which("go") is None:
-        pytest.skip("Go is not there to render the chart: `make test-kubernetes` installs it")
-    program = tmp_path_factory.mktemp("renderer") / "render"
-    environment = os.environ | {"GO111MODULE": "off", "GOCACHE": str(program.parent / "cache"), "GOFLAGS": ""}
-    subprocess.run(["go", "build", "-o", program, RENDERER], env=environment, check=True)
-    return program
-
-
-@pytest.fixture(scope="module")
-def render(renderer: Path) -> Callable[..., list[Object]]:
-    """The chart's objects with some values changed; `ValueError` with the chart's own words."""
-
-    def objects(changes: Object | None = None) -> list[Object]:
-        chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-        given = {
-            "Templates": {path.name: path.read_text() for path in (CHART / "templates").iterdir()},
-            "Values": merged(yaml.safe_load((CHART / "values.yaml").read_text()), changes or {}),
-            "Release": {"Name": "try", "Namespace": "interpreter", "Service": "Helm"},
-            "Chart": {name[0].upper() + name[1:]: value for name, value in chart.items()},
-        }
-        ended = subprocess.run(
-            [renderer], input=json.dumps(given), capture_output=True, text=True, check=False
-        )
-        if ended.returncode:
-            raise ValueError(ended.stderr)
-        texts = json.loads(ended.stdout).values()
-        return [found for text in texts for found in yaml.safe_load_all(text) if found]
-
-    return objects
-
-
-def of_kind(objects: list[Object], kind: str) -> list[Object]:
-    """Those of a kind."""
-    return [found for found in objects if found["kind"] == kind]
+SHARED: dict[str, Any] = {
+    "replicas": 2,
+    "persistence": {"enabled": False},
+    "env": {"DATABASE_URL": "postgresql://database/one", "FILE_STORAGE_URL": "s3://bucket"},
+}
+"""Values for replicas."""
 
 
 @pytest.fixture(scope="module")
@@ -96,20 +43,14 @@ def namespace(pods: PodEngine) -> Iterator[str]:
 
 @pytest.mark.parametrize("changes", [{}, MANY], ids=["defaults", "everything"])
 def test_the_api_server_takes_every_object(
-    render: Callable[..., list[Object]], pods: PodEngine, namespace: str, changes: Object
+    chart: Chart, pods: PodEngine, namespace: str, changes: Object
 ) -> None:
     """Each is created in a dry run: known fields alone, of the right types, with sensible values."""
-    objects = render(changes)
+    objects = chart.render(changes)
     assert len(objects) >= 8
     for found in objects:
-        asked = str(found["apiVersion"])
-        version = OLDER.get(asked, asked)
-        found |= {"apiVersion": version, "metadata": found["metadata"] | {"namespace": namespace}}
-        base = f"/apis/{version}" if "/" in version else f"/api/{version}"
-        plural = found["kind"].lower() + "s"
-        plural = plural.replace("policys", "policies")
         # A field that the server does not know it would drop in silence: what comes back has to have all.
-        taken = pods.cluster.call("POST", f"{base}/namespaces/{namespace}/{plural}", found, dryRun="All")
+        taken = pods.cluster.call("POST", place_of(found, namespace), found, dryRun="All")
         assert lacking(found, taken) == []
 
 
@@ -124,9 +65,9 @@ def lacking(asked: Any, got: Any, place: str = "") -> list[str]:
     return [place] if isinstance(asked, dict | list) or got is None else []
 
 
-def test_the_account_may_do_what_the_service_does_and_no_more(render: Callable[..., list[Object]]) -> None:
+def test_the_account_may_do_what_the_service_does_and_no_more(chart: Chart) -> None:
     """Pods of one namespace, with the verbs that the engine needs; nothing of the cluster's."""
-    objects = render()
+    objects = chart.render()
     assert of_kind(objects, "ClusterRole") == of_kind(objects, "ClusterRoleBinding") == []
     (role,) = of_kind(objects, "Role")
     pods_rule, events_rule = role["rules"]
@@ -134,16 +75,23 @@ def test_the_account_may_do_what_the_service_does_and_no_more(render: Callable[.
     assert (events_rule["resources"], events_rule["verbs"]) == (["events"], ["list"])
 
 
-def test_the_settings_of_the_deployment_are_settings(
-    render: Callable[..., list[Object]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_settings_of_the_deployment_are_settings(chart: Chart, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every variable has a field, and the service takes the values."""
-    (deployment,) = of_kind(render(MANY), "Deployment")
+    (deployment,) = of_kind(chart.render(MANY), "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    given = {"metadata.name": "try-7d9c-x2", "status.podIP": "10.1.2.3", "REPLICA_SECRET": "s" * 48}
+    values: dict[str, str] = {}
     for variable in container["env"]:
-        assert variable["name"].lower() in Settings.model_fields
-        monkeypatch.setenv(variable["name"], variable["value"])
+        source: Object = next(iter(variable.get("valueFrom", {}).values()), {})
+        value = variable.get("value") or given[source.get("fieldPath") or source["key"]]
+        values[variable["name"]] = value = value.replace("$(POD_IP)", values.get("POD_IP", ""))
+        assert variable["name"].lower() in (*Settings.model_fields, "pod_ip")
+        monkeypatch.setenv(variable["name"], value)
+    # From the secret.
+    monkeypatch.setenv("DATABASE_URL", "postgresql://database/one")
+    monkeypatch.setenv("FILE_STORAGE_URL", "s3://bucket")
     settings = Settings()
+    assert (settings.instance_id, settings.replica_url) == ("try-7d9c-x2", "http://10.1.2.3:8000")
     assert settings.executor_backend == "kubernetes"
     assert settings.kubernetes_namespace == "interpreter"
     assert dict(settings.kubernetes_node_selector) == {"pool": "kernels", "disk": "ssd"}
@@ -151,9 +99,9 @@ def test_the_settings_of_the_deployment_are_settings(
     assert container["envFrom"] == [{"secretRef": {"name": "database"}}]
 
 
-def test_kernels_may_be_in_a_namespace_of_their_own(render: Callable[..., list[Object]]) -> None:
+def test_kernels_may_be_in_a_namespace_of_their_own(chart: Chart) -> None:
     """Role, binding and policy are there, the service where the release is."""
-    objects = render({"kernels": {"namespace": "kernels"}})
+    objects = chart.render({"kernels": {"namespace": "kernels"}})
     there = {
         found["metadata"]["name"] for found in objects if found["metadata"].get("namespace") == "kernels"
     }
@@ -162,10 +110,70 @@ def test_kernels_may_be_in_a_namespace_of_their_own(render: Callable[..., list[O
     assert binding["subjects"][0]["namespace"] == "interpreter"
 
 
-def test_replicas_do_not_share_a_folder(render: Callable[..., list[Object]]) -> None:
-    """Scaling out with the files on a volume is refused, with a sentence."""
-    with pytest.raises(ValueError, match="two services never share a folder"):
-        render({"autoscaling": {"enabled": True}})
+REFUSED: dict[str, tuple[Object, str]] = {
+    "a folder for several replicas": (
+        {"replicas": 2, "env": SHARED["env"]},
+        "replicas never share a folder",
+    ),
+    "a folder for replicas that come and go": (
+        {"autoscaling": {"enabled": True}, "env": SHARED["env"]},
+        "replicas never share a folder",
+    ),
+    "no database": (
+        SHARED | {"env": {"FILE_STORAGE_URL": "s3://bucket"}},
+        "set DATABASE_URL in env, or name a secret",
+    ),
+    "no object storage": (
+        SHARED | {"env": {"DATABASE_URL": "postgresql://database/one"}},
+        "set FILE_STORAGE_URL in env, or name a secret",
+    ),
+}
+"""Values that can't be, and the sentence that says so."""
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_refuses(name: str, chart: Chart) -> None:
+    """Replicas without what they have to share."""
+    values, sentence = REFUSED[name]
+    with pytest.raises(ValueError, match=sentence):
+        chart.render(values)
+
+
+@pytest.mark.parametrize("values", [SHARED, SHARED | {"replicas": 1, "replication": {"enabled": True}}])
+def test_replicas_are_rolled_and_a_single_one_is_replaced(chart: Chart, values: Object) -> None:
+    """None goes before another is ready; where nothing is shared, two never run."""
+    (rolled,) = of_kind(chart.render(values), "Deployment")
+    assert rolled["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+    }
+    (replaced,) = of_kind(chart.render(), "Deployment")
+    assert replaced["spec"]["strategy"] == {"type": "Recreate"}
+    assert "REPLICA_URL" not in str(replaced)
+
+
+def test_the_replicas_secret_is_made_once(chart: Chart) -> None:
+    """An upgrade keeps it; one that is named is taken; a single replica has none."""
+    (first,) = of_kind(chart.render(SHARED), "Secret")
+    (other,) = of_kind(chart.render(SHARED), "Secret")
+    assert first["data"] != other["data"] and len(first["data"]["REPLICA_SECRET"]) == 64
+    (kept,) = of_kind(chart.render(SHARED, there={first["metadata"]["name"]: first}), "Secret")
+    assert kept["data"] == first["data"]
+    named = chart.render(SHARED | {"replication": {"secret": "mine"}})
+    assert of_kind(named, "Secret") == of_kind(chart.render(), "Secret") == []
+    assert "{'name': 'mine', 'key': 'REPLICA_SECRET'}" in str(of_kind(named, "Deployment"))
+
+
+def test_replicas_reach_each_other(chart: Chart) -> None:
+    """Also where a policy says who may call the service."""
+    callers = {"networkPolicy": {"callers": [{"podSelector": {"matchLabels": {"app": "agent"}}}]}}
+    selector = {"app.kubernetes.io/name": "code-interpreter", "app.kubernetes.io/instance": "try"}
+    replicas = [{"podSelector": {"matchLabels": selector}}]
+    agents: list[Object] = callers["networkPolicy"]["callers"]
+    for values, sources in ((SHARED | callers, agents + replicas), (callers, agents)):
+        policies = of_kind(chart.render(values), "NetworkPolicy")
+        (policy,) = (found for found in policies if found["metadata"]["name"] == NAME)
+        assert [source for rule in policy["spec"]["ingress"] for source in rule["from"]] == sources
 
 
 def test_the_chart_is_of_this_version() -> None:

@@ -1,4 +1,4 @@
-"""moto's S3 server, that can be told to refuse: `server.py PORT`. It has an environment of its own.
+"""moto's S3 server, that can be told to refuse: `server.py ADDRESS PORT`. It has an environment of its own.
 
 Its requirements do not go with the service's; requirements.lock is made by scripts/lock.
 """
@@ -43,7 +43,7 @@ class _Refusing:
 def main() -> None:
     """Serve until the process is killed."""
     app = _Refusing(DomainDispatcherApplication(create_backend_app))
-    run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True)
+    run_simple(sys.argv[1], int(sys.argv[2]), app, threaded=True)
 
 
 if __name__ == "__main__":

@@ -97,6 +97,21 @@ class Cluster:
         options = {"gracePeriodSeconds": 0}
         self._http.request("DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}", json=options)
 
+    def log(self, namespace: str, name: str, lines: int = 10_000) -> str:
+        """The end of what a pod's containers have logged, those of earlier lives included, oldest first."""
+        labels = {"namespace": namespace, "name": name}
+        filters = [f"--filter=label=io.kubernetes.pod.{key}={value}" for key, value in labels.items()]
+        only = "--filter=label=io.kubernetes.docker.type=container"
+        listing = ["docker", "ps", "--all", "--quiet", *filters, only]
+        listed = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
+        logs = [["docker", "logs", f"--tail={lines}", container_id] for container_id in reversed(listed)]
+        return "".join(
+            subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            ).stdout
+            for command in logs
+        )
+
     # --- processes --------------------------------------------------------------------------------
 
     def pid(self, part: str) -> int:

@@ -22,12 +22,12 @@ _PYTHON = ROOT / ".cache/s3-server/bin/python"
 class ObjectStorageServer:
     """The server, started on construction; buckets are reached by `settings`."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
         assert _PYTHON.exists(), "these tests need an S3 server: scripts/setup-test-tools installs it"
         port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://{address}:{port}"
         self._process = subprocess.Popen(
-            [_PYTHON, ROOT / "tests/s3_server/server.py", str(port)],
+            [_PYTHON, ROOT / "tests/s3_server/server.py", address, str(port)],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import psycopg
 
+from tests.support.process import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 _UNPACKED = ROOT / ".cache/postgresql/usr/lib"
 _PLACES = (_UNPACKED / "postgresql", Path("/usr/lib/postgresql"))
 _ENVIRONMENT = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": str(_UNPACKED / "x86_64-linux-gnu")}
 _START_SECONDS = 60.0
-_OPTIONS = ("-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "jit=off")
+_OPTIONS = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "jit=off")
 
 
 class PostgresMissing(Exception):
@@ -35,7 +37,10 @@ def _programs() -> Path:
 class Postgres:
     """One server with its databases, started on construction."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "") -> None:
+        """With an address of this machine's, whoever reaches that may use it by TCP as well."""
+        self._address = address
+        self._port = free_port()
         self._bin = _programs()
         # The path of a socket is short, and a server is nobody's who may do everything.
         self._folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
@@ -51,11 +56,16 @@ class Postgres:
             check=True,
             capture_output=True,
         )
+        if address:
+            with (self._folder / "data/pg_hba.conf").open("a") as access:
+                access.write("host all all samenet trust\n")
         self.start()
 
     def url(self, database: str) -> str:
         """The `DATABASE_URL` of a database."""
-        return f"postgresql://postgres@/{database}?host={self._folder}"
+        if self._address:
+            return f"postgresql://postgres@{self._address}:{self._port}/{database}"
+        return f"postgresql://postgres@/{database}?host={self._folder}&port={self._port}"
 
     def new(self) -> str:
         """Make an empty database; its URL."""
@@ -67,14 +77,19 @@ class Postgres:
     def connect(self, database: str) -> "psycopg.Connection[tuple[object, ...]]":
         """A connection that commits each statement."""
         return psycopg.connect(
-            host=str(self._folder), user="postgres", dbname=database.rpartition("/")[2], autocommit=True
+            host=str(self._folder),
+            port=self._port,
+            user="postgres",
+            dbname=database.rpartition("/")[2],
+            autocommit=True,
         )
 
     def start(self) -> None:
         """Start the server, and wait until it answers."""
+        place = ("-c", f"listen_addresses={self._address}", "-p", str(self._port), "-k", self._folder)
         with (self._folder / "log").open("ab") as log:
             self._server = subprocess.Popen(
-                [self._bin / "postgres", "-D", self._folder / "data", "-k", self._folder, *_OPTIONS],
+                [self._bin / "postgres", "-D", self._folder / "data", *place, *_OPTIONS],
                 user=self._user,
                 env=_ENVIRONMENT,
                 cwd=self._folder,

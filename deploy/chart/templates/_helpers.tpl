@@ -20,3 +20,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "code-interpreter.kernels" -}}
 {{- .Values.kernels.namespace | default .Release.Namespace -}}
 {{- end -}}
+
+{{- /* "yes" where several replicas share a database and an object storage, after what can't be is refused. */ -}}
+{{- define "code-interpreter.replicated" -}}
+{{- $many := or .Values.autoscaling.enabled (gt (int .Values.replicas) 1) -}}
+{{- if or $many .Values.replication.enabled -}}
+{{- if .Values.persistence.enabled -}}
+{{- fail "replicas never share a folder: replicas above 1, autoscaling and replication need persistence.enabled=false" -}}
+{{- end -}}
+{{- range $name := list "DATABASE_URL" "FILE_STORAGE_URL" -}}
+{{- if not (or (get $.Values.env $name) $.Values.envFromSecrets) -}}
+{{- fail (printf "replicas share a database and an object storage: set %s in env, or name a secret that has it in envFromSecrets" $name) -}}
+{{- end -}}
+{{- end -}}
+yes
+{{- end -}}
+{{- end -}}
+
+{{- define "code-interpreter.replicaSecret" -}}
+{{- .Values.replication.secret | default (printf "%s-replicas" (include "code-interpreter.name" .)) -}}
+{{- end -}}
