@@ -209,4 +209,14 @@ class PodEngine(Engine):
         return set()
 
     def remove(self, container_id: str) -> None:
+        """Delete the pod, and wait for its processes' end: the API forgets it a second before that."""
+        found = self.cluster.pods(self.namespace)
+        names = {pod["metadata"]["name"]: pod["status"].get("containerStatuses", ()) for pod in found}
         self.cluster.delete_pod(self.namespace, container_id)
+        for container in names.get(container_id, ()):
+            docker_id = container.get("containerID", "").removeprefix("docker://")
+            self.cluster.wait_until(lambda wanted=docker_id: not self._runs(wanted))
+
+    def _runs(self, docker_id: str) -> bool:
+        listed = self._docker.api.containers(quiet=True, filters={"status": "running"})
+        return docker_id in {container["Id"] for container in listed}
