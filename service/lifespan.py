@@ -80,9 +80,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             # With a new one they would all be swept away as leftovers.
             raise RegistryMissing(storage.place)
         await registry.migrate()
-        await storage.claim(await registry.instance_id())
-        await files.count_stored()
         registry_id = await registry.instance_id()
+        await storage.claim(registry_id)
+        await files.count_stored()
         # The name that is kept is one for all of them.
         instance_id = settings.instance_id or (uuid.uuid4().hex if is_replica else registry_id)
         asyncio.get_running_loop().set_exception_handler(loop_failed)

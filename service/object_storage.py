@@ -11,7 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from service.downloads import content_disposition
@@ -24,9 +24,6 @@ from service.errors import (
 )
 from service.media_types import OCTET_STREAM
 from service.storage import FILE_ID
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 

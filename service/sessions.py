@@ -4,14 +4,21 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from kernel_image import contract
 from service import clock
-from service.errors import CellNotFound, SessionEnded, SessionMoving, SessionNotFound, TooManySessions
+from service.errors import (
+    CellNotFound,
+    ServiceError,
+    SessionEnded,
+    SessionMoving,
+    SessionNotFound,
+    TooManySessions,
+)
 from service.executor import Executor
 from service.keyring import Caller
 from service.records import CellRecord, SessionEnd, SessionRecord
@@ -32,8 +39,8 @@ log = logging.getLogger(__name__)
 _LOOK_SEC: Final = 0.5
 """Between two looks at the clock: how late a session may end."""
 _RENEW_SEC: Final = 5.0
-_TAKE_SEC: Final = 1.0
-"""Between two looks for sessions of replicas that are gone."""
+_AGAIN_SEC: Final = 1.0
+"""Between two looks for sessions of replicas that are gone, and two tries to note how one has ended."""
 _RESUME_SEC: Final = 30.0
 """How long a call waits for its session to be taken up."""
 _ANSWER_SEC: Final = 5.0
@@ -261,14 +268,31 @@ class Sessions:
             return
         now = clock.now()
         await session.close(SessionEnded(session.session_id, reason, now))
-        await self.registry.end_session(session.session_id, reason, now)
+        try:
+            await self.registry.end_session(session.session_id, reason, now)
+        except ServiceError as error:
+            log.warning(
+                "the end of session %s is kept when the registry is back: %s", session.session_id, error
+            )
+            self._apart(self._end_late(session.session_id, reason, now))
         self._pool.drop(session.sandbox)
         self._executor.executions.metrics.session_ended(reason)
         log.info("session %s ended: %s", session.session_id, reason)
 
     def _lose(self, session: Session) -> None:
         """Its container is gone. The cell that finds out is still running, so this is done apart."""
-        task = asyncio.create_task(self._end(session, "lost"))
+        self._apart(self._end(session, "lost"))
+
+    async def _end_late(self, session_id: str, reason: SessionEnd, at: float) -> None:
+        """Keep the end of a session that the registry has not taken."""
+        while True:
+            await asyncio.sleep(_AGAIN_SEC)
+            with contextlib.suppress(ServiceError):
+                await self.registry.end_session(session_id, reason, at)
+                return
+
+    def _apart(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -383,7 +407,7 @@ class Sessions:
                         await self.registry.end_session(session_id, reason, clock.now())
             except Exception as error:
                 log.warning("looking for sessions that nobody holds failed: %s", error)
-            await asyncio.sleep(_TAKE_SEC)
+            await asyncio.sleep(_AGAIN_SEC)
 
     async def _let_go(self) -> None:
         """Other replicas may have these sessions by now."""

@@ -13,7 +13,7 @@ from tests.replicas.conftest import LEASE_SEC, Group
 from tests.support.api import problem
 from tests.support.postgres import Postgres
 from tests.support.process import Service
-from tests.support.session import Session, new_session, open_session
+from tests.support.session import Session, live_sessions, new_session, open_session
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -123,7 +123,7 @@ def test_one_that_stood_still_lets_go(pair: tuple[Service, Service]) -> None:
         assert printed_soon(Session(other, session.created), "print(x)")[0] == "3"
 
 
-@pytest.mark.parametrize("seconds", [1.0, 2.0 * LEASE_SEC], ids=["short", "long"])
+@pytest.mark.parametrize("seconds", [2.0, 2.0 * LEASE_SEC], ids=["short", "long"])
 def test_sessions_outlive_a_database_that_is_gone(
     pair: tuple[Service, Service], postgres: Postgres, seconds: float
 ) -> None:
@@ -132,6 +132,8 @@ def test_sessions_outlive_a_database_that_is_gone(
     for session in sessions:
         session.run("x = 42")
     cell_id = sessions[0].detach("import time; time.sleep(0.5); print('unseen')")
+    brief = open_session(pair[0])
+    brief.extend(1)
     with postgres.gone():
         time.sleep(seconds)
         for service in pair:
@@ -142,6 +144,14 @@ def test_sessions_outlive_a_database_that_is_gone(
             assert printed_soon(Session(service, session.created), "print(x)")[0] == "42"
     # Nobody could write down what came of this one when it ended.
     assert sessions[0].finished(cell_id)["result"]["stdout"] == "unseen\n"
+    # Nor that this one's time was over; and later ones still end by their time.
+    later = open_session(pair[0])
+    later.extend(1)
+    deadline = time.monotonic() + 20
+    while not {brief.id, later.id}.isdisjoint(live_sessions(pair[0].api)):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert brief.ended()["reason"] == later.ended()["reason"] == "expired"
     for session in sessions:
         assert session.delete().status_code == 204
     for service in pair:
