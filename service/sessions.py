@@ -355,12 +355,15 @@ class Sessions:
         try:
             async with asyncio.timeout(_ANSWER_SEC):
                 await session.sandbox.renew_lease(self._settings.session_lease_sec)
-        except SupervisorFailed as error:
+        except (SupervisorFailed, TimeoutError) as error:
+            slow = "its container is slow to answer"
+            reason = slow if isinstance(error, TimeoutError) else told(error)
+            # A machine that is gone says nothing; its engine, or the cluster, may have given it up.
             if await self._is_gone(session):
-                log.warning("session %s: %s", session.session_id, told(error))
+                log.warning("session %s: %s, and is gone", session.session_id, reason)
                 await self._end(session, "lost")
-        except TimeoutError:
-            log.warning("session %s: its container is slow to answer", session.session_id)
+            elif reason == slow:
+                log.warning("session %s: %s", session.session_id, reason)
 
     async def _is_gone(self, session: Session) -> bool:
         with contextlib.suppress(SessionsError):

@@ -108,6 +108,16 @@ def opened(api: Api) -> Session:
     return open_session(cast(Service, None), api)
 
 
+def end(api: Api, session: Session) -> None:
+    """Delete it, once its replica is settled."""
+
+    def delete() -> None:
+        response = through(api, session).delete()
+        assert response.status_code == 204, response.status_code
+
+    soon(delete)
+
+
 def through(api: Api, session: Session) -> Session:
     """The same session, asked by another way."""
     return Session(session.service, session.created, api)
@@ -164,16 +174,16 @@ def delete_pod(cluster: Cluster, namespace: str, name: str) -> None:
     cluster.delete_pod(namespace, name)
 
 
-@pytest.mark.parametrize("end", [kill_container, delete_pod])
+@pytest.mark.parametrize("strike", [kill_container, delete_pod])
 def test_sessions_of_a_replica_that_is_gone_go_on(
-    end: Callable[[Cluster, str, str], None],
+    strike: Callable[[Cluster, str, str], None],
     deployment: Deployment,
     two: tuple[Replica, Replica],
     api: Api,
 ) -> None:
     """Through the other: variables are there, and the cell that ran is followed to its end."""
     dying, other = two
-    busy, idle = opened(dying.api), opened(dying.api)
+    busy, idle = (soon(lambda: opened(dying.api)) for _ in range(2))
     idle.run("kept = 'idle'")
     busy.run("x = 41")
     seconds = LEASE_SEC + 3
@@ -181,7 +191,7 @@ def test_sessions_of_a_replica_that_is_gone_go_on(
         f"import time\nfor i in range({seconds}): print(i, flush=True); time.sleep(1)\nx += 1"
     )
     time.sleep(1)
-    end(deployment.cluster, deployment.namespace, dying.name)
+    strike(deployment.cluster, deployment.namespace, dying.name)
     there = through(other.api, busy)
     assert soon(lambda: there.printed("print(x)")) == "42"
     cell = there.finished(cell_id)
@@ -190,7 +200,7 @@ def test_sessions_of_a_replica_that_is_gone_go_on(
     deployment.settle()
     for session in (busy, idle):
         assert soon(partial(through(api, session).printed, "print(1)")) == "1"
-        assert through(api, session).delete().status_code == 204
+        end(api, session)
 
 
 # --- a rolling update -------------------------------------------------------------------------------
@@ -259,7 +269,7 @@ def test_a_rolling_update_loses_nothing(
     record_testsuite_property: Callable[[str, object], None],
 ) -> None:
     """Callers call all the time: no session is lost, no variable, and no call but by a clear 503."""
-    sessions = [opened(replica.api) for replica in two for _ in range(2)]
+    sessions: list[Session] = [soon(partial(opened, replica.api)) for replica in two for _ in range(2)]
     callers = [Caller(through(api, session), api) for session in sessions] + [Caller(None, api)]
     for session in sessions:
         session.run("n = 0")
@@ -278,7 +288,7 @@ def test_a_rolling_update_loses_nothing(
     assert [failure for caller in callers for failure in caller.failures] == []
     assert calls > 50 and refused.total() < calls / 4
     for session in sessions:
-        assert through(api, session).delete().status_code == 204
+        end(api, session)
 
 
 # --- one replica ------------------------------------------------------------------------------------
@@ -364,13 +374,13 @@ def refused_until_full(api: Api) -> tuple[list[Session], httpx.Response]:
 
 
 def serves_its_sessions_and_refuses_others(
-    deployment: Deployment, api: Api, sentence: str, seconds: float
+    deployment: Deployment, api: Api, mine: list[Session], sentence: str, seconds: float
 ) -> list[Session]:
-    """Whatever is the matter with the cluster, for so long; the sessions."""
+    """Whatever is the matter with the cluster, for so long; all sessions."""
     sessions, refusal = refused_until_full(api)
     assert refusal.status_code == 503 and int(refusal.headers["retry-after"]) > 0
     assert sentence in problem(refusal)["detail"], refusal.text
-    assert sessions
+    sessions += [through(api, session) for session in mine]
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for session in sessions:
@@ -383,32 +393,36 @@ def serves_its_sessions_and_refuses_others(
 def test_a_quota_that_is_used_up(deployment: Deployment, two: tuple[Replica, Replica], api: Api) -> None:
     """New ones are told so and when to come again, and open ones go on, by the service's address."""
     place = f"/api/v1/namespaces/{deployment.namespace}/resourcequotas"
+    mine = [soon(partial(opened, replica.api)) for replica in two]
     here = len(deployment.pods()) + len(deployment.kernels())
     quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": str(here)}}}
     deployment.cluster.call("POST", place, quota)
     try:
-        sessions = serves_its_sessions_and_refuses_others(deployment, api, "quota is used up", UNREADY_SEC)
+        sessions = serves_its_sessions_and_refuses_others(
+            deployment, api, mine, "quota is used up", UNREADY_SEC
+        )
     finally:
         deployment.cluster.call("DELETE", f"{place}/few")
     for session in sessions:
-        assert session.delete().status_code == 204
+        end(api, session)
     assert soon(lambda: two[0].api.run("print(1)"))["stdout"] == "1\n"
 
 
 def test_a_role_that_is_taken_away(deployment: Deployment, two: tuple[Replica, Replica], api: Api) -> None:
     """One clear sentence, open sessions go on, and all is well once the rights are back."""
     place = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{deployment.namespace}/rolebindings"
+    mine = [soon(partial(opened, replica.api)) for replica in two]
     binding = deployment.cluster.call("GET", f"{place}/{NAME}")
     deployment.cluster.call("DELETE", f"{place}/{NAME}")
     try:
         sessions = serves_its_sessions_and_refuses_others(
-            deployment, api, "this service's account lacks a right in the cluster's namespace", 2
+            deployment, api, mine, "this service's account lacks a right in the cluster's namespace", 2
         )
     finally:
         binding["metadata"] = {"name": NAME}
         deployment.cluster.call("POST", place, binding)
     for session in sessions:
-        assert session.delete().status_code == 204
+        end(api, session)
     for replica in two:
         assert soon(partial(replica.api.run, "print(1)"), 60)["stdout"] == "1\n"
 
@@ -418,7 +432,7 @@ def test_a_role_that_is_taken_away(deployment: Deployment, two: tuple[Replica, R
 
 def test_kernels_go_with_the_deployment(deployment: Deployment, two: tuple[Replica, Replica]) -> None:
     """Deleted, it leaves no pod: not those of the pool, and not that of an open session."""
-    session = opened(two[0].api)
+    session: Session = soon(lambda: opened(two[0].api))
     soon(lambda: session.run("x = 1"))
     deployment.delete()
     deployment.cluster.wait_until(lambda: not (deployment.pods() or deployment.kernels()))

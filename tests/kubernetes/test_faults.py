@@ -1,8 +1,10 @@
 """Parts of the cluster go away under running kernels: pods, the API server, the node's kubelet."""
 
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -63,6 +65,32 @@ def test_the_kubelet_is_killed_under_a_session(on_pods: Service, pods: PodEngine
         assert session.printed("print(x > 41)") == "True"
     canary(on_pods)
     on_pods.settle(60)
+
+
+def test_a_node_that_is_gone(on_pods: Service, pods: PodEngine) -> None:
+    """Nothing there answers, and the cluster gives its pods up: sessions end as lost; the pool refills."""
+    on_pods.settle()
+    with new_session(on_pods) as session:
+        session.run("x = 41")
+        name = container_of(session)
+        place = f"/api/v1/namespaces/{pods.namespace}/pods/{name}"
+        (container,) = pods.cluster.call("GET", place)["status"]["containerStatuses"]
+        with pods.cluster.without("kubelet"), frozen(container["containerID"].removeprefix("docker://")):
+            # As the cluster evicts: the pod stays until its node says that it has ended.
+            pods.cluster.call("DELETE", place, {"gracePeriodSeconds": 30})
+            assert session.wait_until_ended(60)["reason"] == "lost"
+    canary(on_pods)
+    on_pods.settle(60)
+
+
+@contextmanager
+def frozen(container_id: str) -> Iterator[None]:
+    """A container that stands still for as long as the block: connections are taken, and nobody answers."""
+    subprocess.run(["docker", "pause", container_id], check=True, stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        subprocess.run(["docker", "unpause", container_id], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_the_service_comes_back_to_its_sessions(pods: PodEngine, start_on: Callable[..., Service]) -> None:
