@@ -44,6 +44,7 @@ class _Caller:
         answer.raise_for_status()
         self._path = f"/v1/sessions/{answer.json()['session_id']}"
         self._maker = maker
+        self.services = (maker, asked)
         address = asked.http.base_url
         self._connection = HTTPConnection(address.host, address.port)
 
@@ -61,8 +62,11 @@ class _Caller:
         self._maker.http.delete(self._path)
 
 
-def _per_second(callers: list[_Caller]) -> float:
+def _load(callers: list[_Caller]) -> tuple[float, float]:
+    """Calls a second, and the services' CPU seconds for one."""
     counts = [0] * len(callers)
+    processes = {service.process for caller in callers for service in caller.services}
+    before = sum(process.cpu_seconds() for process in processes)
     until = time.monotonic() + _SECONDS
 
     def go(number: int) -> None:
@@ -75,11 +79,12 @@ def _per_second(callers: list[_Caller]) -> float:
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(counts) / _SECONDS
+    used = sum(process.cpu_seconds() for process in processes) - before
+    return sum(counts) / _SECONDS, used / sum(counts)
 
 
 def measure(engine: Engine, databases: list[str], storages: list[str]) -> list[list[str]]:
-    """Rows of the table: calls a second, the median of one alone, both with their ratios; 99th percentile."""
+    """Rows of the table: calls a second, CPU of one, and the median and 99th percentile of one alone."""
     aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     shared = {"DATABASE_URL": databases[1], "FILE_STORAGE_URL": storages[1], **aws}
     replicas = {**shared, "REPLICA_SECRET": "of-the-benchmark-alone"}
@@ -99,10 +104,13 @@ def measure(engine: Engine, databases: list[str], storages: list[str]) -> list[l
         }
         callers = {name: [_Caller(*of(number)) for number in range(_CALLERS)] for name, of in ways.items()}
         rates: dict[str, list[float]] = {name: [] for name in ways}
+        costs: dict[str, list[float]] = {name: [] for name in ways}
         latencies: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(_ROUNDS):
             for name, some in callers.items():
-                rates[name].append(_per_second(some))
+                rate, cost = _load(some)
+                rates[name].append(rate)
+                costs[name].append(cost)
                 latencies[name] += [some[0].run() for _ in range(_CALLS)]
             say(f"round {number + 1} of {_ROUNDS} done")
         for some in callers.values():
@@ -118,6 +126,7 @@ def measure(engine: Engine, databases: list[str], storages: list[str]) -> list[l
                 name,
                 f"{median(rates[name]):.0f}",
                 f"{median(of_rate):.2f}",
+                f"{1000 * median(costs[name]):.1f}",
                 f"{ms:.1f}",
                 f"{ms / (1000 * median(latencies[base])):.2f}",
                 f"{1000 * percentile_99(latencies[name]):.0f}",
@@ -140,6 +149,7 @@ def main() -> None:
         f"`1+1` in {_CALLERS} sessions",
         "calls a second",
         "of the first",
+        "CPU of services, ms a call",
         "one alone, ms",
         "of the first",
         "99th, ms",
