@@ -22,10 +22,11 @@ _CLIENTS = 4
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 _FOLDER = Path(os.environ.get("KUBERNETES_DIR") or _CACHE / "code-interpreter/kubernetes")
 _KUBECONFIG = _FOLDER / "run/kubeconfig"
-_BACKENDS = {
+_BACKENDS: dict[str, dict[str, str]] = {
     "Docker": {},
     "Kubernetes": {"EXECUTOR_BACKEND": "kubernetes", "KUBECONFIG": str(_KUBECONFIG)},
 }
+_BACKENDS["Kubernetes, no TLS"] = _BACKENDS["Kubernetes"] | {"KERNEL_ENCRYPTION": "never"}
 _ROOM = {"POOL_SIZE": "2", "MAX_CONTAINERS": "8", "QUEUE_SIZE": "64", "QUEUE_TIMEOUT_SEC": "60"}
 
 
