@@ -71,9 +71,9 @@ class SecondEngine:
         command = ["docker", "--host", self.url, *arguments]
         return subprocess.run(command, check=check, capture_output=True, text=True)
 
-    def load(self) -> None:
-        """Copy the kernel image from the machine's engine."""
-        with subprocess.Popen(["docker", "save", IMAGE], stdout=subprocess.PIPE) as saving:
+    def load(self, *more: str) -> None:
+        """Copy the kernel image, and others, from the machine's engine."""
+        with subprocess.Popen(["docker", "save", IMAGE, *more], stdout=subprocess.PIPE) as saving:
             command = ["docker", "--host", self.url, "load", "--quiet"]
             subprocess.run(command, stdin=saving.stdout, check=True, capture_output=True)
         assert saving.returncode == 0

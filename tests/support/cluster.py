@@ -21,6 +21,8 @@ from tests.support.engine import Engine, EngineMissing
 _CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 FOLDER: Final = Path(os.environ.get("KUBERNETES_DIR") or _CACHE / "code-interpreter/kubernetes") / "run"
 """Where `scripts/setup-kubernetes` keeps what it has started."""
+FIRST: Final = "node1"
+"""Its node, which shares the machine's Docker engine."""
 _WAIT_SEC: Final = 60.0
 
 Object = dict[str, Any]
@@ -96,6 +98,14 @@ class Cluster:
         """`kubectl delete pod`; gone already is fine."""
         options = {"gracePeriodSeconds": 0}
         self._http.request("DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}", json=options)
+
+    def cordon(self, node: str, *, cordoned: bool = True) -> None:
+        """`kubectl cordon` or `uncordon`: whether new pods are kept away from a node."""
+        self.patch(f"/api/v1/nodes/{node}", {"spec": {"unschedulable": cordoned}})
+
+    def forget_node(self, name: str) -> None:
+        """`kubectl delete node`; gone already is fine."""
+        self._http.request("DELETE", f"/api/v1/nodes/{name}")
 
     def log(self, namespace: str, name: str, lines: int = 10_000) -> str:
         """The end of what a pod's containers have logged, those of earlier lives included, oldest first."""
