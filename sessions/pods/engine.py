@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,10 @@ T = TypeVar("T")
 
 _GRACE_SEC: Final = 0
 """The pod is gone from the cluster, its quotas and its nodes' books at once."""
+_OVER_QUOTA: Final = "exceeded quota"
+_COUNTED_SEC: Final = 2.0
+"""How long a quota may count a pod that is gone."""
+_AGAIN_SEC: Final = 0.2
 _FORBIDDEN: Final = 403
 _NOT_FOUND: Final = 404
 _HTTPS: Final = 443
@@ -63,6 +68,7 @@ class PodEngine:
         self._is_prepared = False
         self.seals = self._settings.seal
         self._clearing: set[asyncio.Task[None]] = set()
+        self._removed_at = -_COUNTED_SEC
 
     @property
     def namespace(self) -> str:
@@ -131,7 +137,7 @@ class PodEngine:
         )
         name: str = pod["metadata"]["name"]
         try:
-            self._watch.created(await self._cluster.create_pod(pod))
+            self._watch.created(await self._create(pod))
             address = await self._started(name, spec.image)
         except Refused as error:
             raise self._refusal(error, spec) from error
@@ -139,6 +145,17 @@ class PodEngine:
             await asyncio.shield(self._remove_quietly(name))
             raise
         return Container(name, name, address, {port: port for port in contract.PORTS})
+
+    async def _create(self, pod: JsonObject) -> JsonObject:
+        """Create a pod; where a quota may still count one that was removed just now, a little later."""
+        while True:
+            try:
+                return await self._cluster.create_pod(pod)
+            except Refused as error:
+                is_counting = time.monotonic() < self._removed_at + _COUNTED_SEC
+                if not (is_counting and _OVER_QUOTA in error.message):
+                    raise
+            await asyncio.sleep(_AGAIN_SEC)
 
     async def _started(self, name: str, image: str) -> str:
         """Wait for a pod's container; its IP."""
@@ -165,7 +182,7 @@ class PodEngine:
     def _refusal(self, error: Refused, spec: ContainerSpec) -> SessionsError:
         """Why the API server did not take a pod."""
         if error.status == _FORBIDDEN:
-            if "exceeded quota" in error.message:
+            if _OVER_QUOTA in error.message:
                 return LaunchFailed(f"the namespace's quota is used up: {error.message}")
             if spec.runtime is not None and "RuntimeClass" in error.message:
                 return RuntimeNotFound(spec.runtime, "kubectl get runtimeclasses")
@@ -188,6 +205,7 @@ class PodEngine:
     async def remove(self, container_id: str) -> None:
         try:
             await self._cluster.delete_pod(container_id, _GRACE_SEC)
+            self._removed_at = time.monotonic()
         except Refused as error:
             if error.status != _NOT_FOUND:
                 raise self._forbidden(error) from error
