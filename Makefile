@@ -36,7 +36,7 @@ ON_BOTH := tests/test_session_survival.py tests/test_execute_limits.py tests/tes
 	tests/hostile/test_workspace_files.py tests/hostile/test_seccomp.py \
 	tests/test_reuse.py::test_nothing_is_left_in_a_hundred_rounds tests/test_reuse.py::test_a_container_is_never_used_across_keys
 # These stop the cluster's parts, and so run by themselves.
-FAULTS := tests/kubernetes/test_faults.py
+FAULTS := tests/kubernetes/test_faults.py tests/kubernetes/test_nodes.py
 .PHONY: test-kubernetes
 test-kubernetes: venv-dev docker image-ready ## start a Kubernetes (the first time it is compiled) and run the tests on its pods
 	@deploy/build --if-changed
@@ -45,7 +45,7 @@ test-kubernetes: venv-dev docker image-ready ## start a Kubernetes (the first ti
 	@trap 'scripts/setup-kubernetes down' EXIT; \
 	status=0; \
 	$(SPREAD) --backend kubernetes $(ON_BOTH) $(PYTEST_ARGS) || [ $$? -eq $(NONE_LEFT) ] || status=1; \
-	$(SPREAD) tests/kubernetes --ignore $(FAULTS) $(PYTEST_ARGS) || [ $$? -eq $(NONE_LEFT) ] || status=1; \
+	$(SPREAD) tests/kubernetes $(FAULTS:%=--ignore %) $(PYTEST_ARGS) || [ $$? -eq $(NONE_LEFT) ] || status=1; \
 	$(BIN)/python -m pytest $(FAULTS) $(PYTEST_ARGS) || [ $$? -eq $(NONE_LEFT) ] || status=1; \
 	exit $$status
 

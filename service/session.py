@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -86,6 +87,8 @@ class Session:
         self._questions = asyncio.Lock()
         self._number = 0
         self._task: asyncio.Task[None] | None = None
+        self.renewed_at = time.monotonic()
+        """When its container was last told to live on, by the clock of `time.monotonic`."""
         self.is_settled = asyncio.Event()
         """Cleared while a kernel takes the place of another."""
         self.is_settled.set()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections import Counter
 from collections.abc import Coroutine, Iterable
 from dataclasses import replace
@@ -355,6 +356,7 @@ class Sessions:
         try:
             async with asyncio.timeout(_ANSWER_SEC):
                 await session.sandbox.renew_lease(self._settings.session_lease_sec)
+            session.renewed_at = time.monotonic()
         except (SupervisorFailed, TimeoutError) as error:
             slow = "its container is slow to answer"
             reason = slow if isinstance(error, TimeoutError) else told(error)
@@ -366,6 +368,9 @@ class Sessions:
                 log.warning("session %s: %s", session.session_id, reason)
 
     async def _is_gone(self, session: Session) -> bool:
+        if time.monotonic() > session.renewed_at + self._settings.session_lease_sec:
+            # If nothing else has, its lease has ended the container.
+            return True
         with contextlib.suppress(SessionsError):
             return not await self._pool.is_running(session.sandbox, session.record.instance_id)
         return False

@@ -131,6 +131,8 @@ def test_what_has_ended_is_told_from_what_is_going() -> None:
     assert state.is_over(going) and not state.has_ended(going)
     assert state.is_over(pod("Failed")) and state.has_ended(pod("Failed"))
     assert not state.is_over(pod("Running")) and not state.has_ended(pod("Running"))
+    unheard_of = pod("Running", conditions=[{"type": "Ready", "status": "False"}])
+    assert state.is_over(unheard_of) and not state.has_ended(unheard_of), "it may be running"
 
 
 def spec(image: str = IMAGE, instance_id: str = "Blue_Service.1") -> ContainerSpec:

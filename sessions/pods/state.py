@@ -19,6 +19,7 @@ _NO_IMAGE: Final = frozenset(
 _CANNOT_START: Final = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
 )
+_RUNNING: Final = "Running"
 _ENDED: Final = ("Succeeded", "Failed")
 _WORDS: Final = 500
 
@@ -48,8 +49,13 @@ def address(pod: JsonObject, image: str) -> str | None:
 
 
 def is_over(pod: JsonObject) -> bool:
-    """Whether nothing of it runs any more, or will not for long."""
-    return pod["status"].get("phase") in _ENDED or "deletionTimestamp" in pod["metadata"]
+    """Whether nothing of it runs any more, or will not for long, or the cluster does not hear of its node."""
+    status = pod["status"]
+    is_unheard_of = status.get("phase") == _RUNNING and any(
+        condition["type"] == "Ready" and condition["status"] == "False"
+        for condition in status.get("conditions", ())
+    )
+    return is_unheard_of or status.get("phase") in _ENDED or "deletionTimestamp" in pod["metadata"]
 
 
 def has_ended(pod: JsonObject) -> bool:

@@ -1,0 +1,64 @@
+"""Two nodes, one of which goes away."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.faults.conftest import canary
+from tests.faults.second_engine import can_run_engines
+from tests.support.cluster import FIRST, PodEngine
+from tests.support.process import Service
+from tests.support.second_node import NAME, SecondNode
+from tests.support.session import Session, open_session
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def second_node(pods: PodEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecondNode]:
+    """A node beside the cluster's first."""
+    can_run_engines()
+    node = SecondNode(pods.cluster, tmp_path_factory.mktemp("node2"))
+    yield node
+    node.close()
+
+
+def node_of(session: Session, pods: PodEngine) -> str:
+    """Where a session's pod runs."""
+    address = session.printed("import socket; print(socket.gethostbyname(socket.gethostname()))")
+    (name,) = {
+        pod["spec"]["nodeName"]
+        for pod in pods.cluster.pods(pods.namespace)
+        if pod["status"].get("podIP") == address
+    }
+    return str(name)
+
+
+def test_a_node_dies_under_sessions(
+    pods: PodEngine, second_node: SecondNode, start_on: Callable[..., Service]
+) -> None:
+    """Its sessions end as lost, those of the other node never notice, and calls are served there."""
+    pods.cluster.cordon(NAME)
+    service = start_on(pods, POOL_SIZE=1, KUBERNETES_START_TIMEOUT_SEC=20)
+    service.settle()
+    pods.cluster.cordon(FIRST)
+    try:
+        pods.cluster.cordon(NAME, cordoned=False)
+        here, there = open_session(service), open_session(service)
+    finally:
+        pods.cluster.cordon(FIRST, cordoned=False)
+    here.run("x = 41")
+    assert (node_of(here, pods), node_of(there, pods)) == (FIRST, NAME)
+
+    second_node.die()
+    began = time.monotonic()
+    while time.monotonic() - began < 5:
+        assert here.printed("x += 1; print(x > 41)") == "True"
+    assert there.wait_until_ended(90)["reason"] == "lost"
+    assert there.execute("x").status_code == 410
+    canary(service)
+    assert here.printed("print(x > 41)") == "True"
+    here.delete()
+    pods.cluster.wait_until(lambda: service.pool()["ready"] == service.pool()["target"], 90)
+    service.finish()
