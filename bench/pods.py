@@ -4,9 +4,7 @@ Prints a table: how long a container takes until its kernel is ready, what a cal
 and how many executions a second there are when containers are used again and when they are not.
 """
 
-import os
 import re
-from pathlib import Path
 
 from bench.engine import Engine
 from bench.load import drive
@@ -15,16 +13,14 @@ from bench.report import table
 from bench.service import Service
 from bench.statistics import median, percentile_99
 from service.settings import Settings
+from tests.support.cluster import FOLDER
 
 _TURNS = 8
 _SECONDS = 12.0
 _CLIENTS = 4
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-_FOLDER = Path(os.environ.get("KUBERNETES_DIR") or _CACHE / "code-interpreter/kubernetes")
-_KUBECONFIG = _FOLDER / "run/kubeconfig"
 _BACKENDS: dict[str, dict[str, str]] = {
     "Docker": {},
-    "Kubernetes": {"EXECUTOR_BACKEND": "kubernetes", "KUBECONFIG": str(_KUBECONFIG)},
+    "Kubernetes": {"EXECUTOR_BACKEND": "kubernetes", "KUBECONFIG": str(FOLDER / "kubeconfig")},
 }
 _BACKENDS["Kubernetes, no TLS"] = _BACKENDS["Kubernetes"] | {"KERNEL_ENCRYPTION": "never"}
 _ROOM = {"POOL_SIZE": "2", "MAX_CONTAINERS": "8", "QUEUE_SIZE": "64", "QUEUE_TIMEOUT_SEC": "60"}

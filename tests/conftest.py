@@ -1,12 +1,14 @@
 """Fixtures for the behaviour tests: the engine, services of several settings, and their logs."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
+from service.registry import Registry
 from tests.support.api import Body
 from tests.support.cluster import PodEngine
 from tests.support.collector import Collector
@@ -96,12 +98,12 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def open_service(
-    engine: Engine, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+def open_on(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Callable[..., Service]:
-    """Start a service and have its log shown under failures."""
+    """Start a service on an engine and have its log shown under failures."""
 
-    def start(program: Sequence[str] = ("service.server",), **settings: Any) -> Service:
+    def start(engine: Engine, program: Sequence[str] = ("service.server",), **settings: Any) -> Service:
         folder = tmp_path_factory.mktemp("service")
         environment = {name: str(value) for name, value in settings.items()}
         service = Service(engine, folder, program, **environment)
@@ -109,6 +111,12 @@ def open_service(
         return service
 
     return start
+
+
+@pytest.fixture(scope="session")
+def open_service(engine: Engine, open_on: Callable[..., Service]) -> Callable[..., Service]:
+    """As `open_on`, on the engine of this run."""
+    return partial(open_on, engine)
 
 
 def serving(start: Callable[..., Service], **settings: Any) -> Iterator[Service]:
@@ -271,3 +279,12 @@ def start_service(open_service: Callable[..., Service]) -> Iterator[StartService
 def run(service: Service) -> Run:
     """`POST /v1/execute` on the shared service: the result of an execution that took place."""
     return service.api.run
+
+
+@pytest.fixture
+async def registry(url: str) -> AsyncIterator[Registry]:
+    """An empty registry, up to date, at the `url` that its module has a fixture for."""
+    opened = Registry(url)
+    await opened.migrate()
+    yield opened
+    await opened.close()

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,15 +33,6 @@ ROOT = Path(__file__).resolve().parents[1]
 def url(database_url: str) -> str:
     """Where a registry that does not exist yet will be."""
     return database_url
-
-
-@pytest.fixture
-async def registry(url: str) -> AsyncIterator[Registry]:
-    """An empty registry, up to date."""
-    opened = Registry(url)
-    await opened.migrate()
-    yield opened
-    await opened.close()
 
 
 def stored_file(created_at: float = 1.0, **changes: object) -> StoredFile:

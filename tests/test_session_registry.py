@@ -2,7 +2,6 @@
 
 import math
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -31,15 +30,6 @@ from tests.support.databases import execute, insert
 def url(database_url: str) -> str:
     """Where a registry that does not exist yet will be."""
     return database_url
-
-
-@pytest.fixture
-async def registry(url: str) -> AsyncIterator[Registry]:
-    """An empty registry, up to date."""
-    opened = Registry(url)
-    await opened.migrate()
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

@@ -99,10 +99,18 @@ class SecondEngine:
         self.stop()
         self._containerd.terminate()
         self._containerd.wait(30)
-        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for mount in sorted((m for m in mounts if m.startswith(f"{self._folder}/")), reverse=True):
-            subprocess.run(["umount", "--lazy", mount], check=True)
+        unmount_below(self._folder)
         shutil.rmtree(self._folder)
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmount what is mounted in a folder, the innermost first; some goes together with its copy."""
+    while mounts := [mount for mount in _mounts() if mount.startswith(f"{folder}/")]:
+        subprocess.run(["umount", "--lazy", max(mounts)], check=True)
+
+
+def _mounts() -> list[str]:
+    return [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
 
 
 def _bridge() -> str:

@@ -1,8 +1,5 @@
 """The start-up self-test: it finds every wall in place, and nothing is served where one is missing."""
 
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,8 +12,8 @@ import pytest
 
 from tests.conftest import LIGHT, StartService, docker_only
 from tests.hostile import weakened
-from tests.support.engine import IMAGE, Engine
-from tests.support.process import INHERITED, ROOT, Service, free_port
+from tests.support.engine import Engine
+from tests.support.process import Service, serve_to_the_end
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -92,27 +89,9 @@ class Start:
 def start(engine: Engine, folder: Path, *command: str, **settings: str) -> Start:
     """Start a service that ought to refuse, and wait for its end."""
     instance_id = f"refusing-{uuid.uuid4().hex}"
-    environment = {name: os.environ[name] for name in INHERITED if name in os.environ} | {
-        "HOST": "0.0.0.0",
-        "PORT": str(free_port()),
-        "INSTANCE_ID": instance_id,
-        "FILE_STORAGE_DIR": str(folder / instance_id),
-        "PYTHON_EXECUTOR_DOCKER_IMAGE": IMAGE,
-        "POOL_SIZE": "1",
-        **LIGHT,
-        **settings,
-    }
+    given = {"HOST": "0.0.0.0", "INSTANCE_ID": instance_id} | LIGHT | settings
     try:
-        ended = subprocess.run(
-            [sys.executable, "-m", *command],
-            env=environment,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=90,
-            check=False,
-        )
+        ended = serve_to_the_end(folder / instance_id, *command, **given)
     finally:
         left = engine.owned(instance_id)
         for container_id in left:

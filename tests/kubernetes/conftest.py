@@ -1,19 +1,17 @@
 """Services whose kernels are pods, beside the other tests' services."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.conftest import GENEROUS, LIGHT, OPEN_SERVICES
+from tests.conftest import GENEROUS, LIGHT
 from tests.support.chart import Chart
 from tests.support.cluster import PodEngine
-from tests.support.engine import IMAGE, EngineMissing
-from tests.support.process import INHERITED, ROOT, Service, free_port
+from tests.support.engine import EngineMissing
+from tests.support.process import Service, serve_to_the_end
 
 
 @pytest.fixture(scope="session")
@@ -28,18 +26,9 @@ def pods() -> Iterator[PodEngine]:
 
 
 @pytest.fixture(scope="session")
-def start_on(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Callable[..., Service]:
+def start_on(open_on: Callable[..., Service]) -> Callable[..., Service]:
     """Start a service on a cluster, its log shown under failures."""
-
-    def start(engine: PodEngine, **settings: Any) -> Service:
-        environment = {name: str(value) for name, value in (LIGHT | settings).items()}
-        service = Service(engine, tmp_path_factory.mktemp("service"), **environment)
-        request.config.stash[OPEN_SERVICES].append(service)
-        return service
-
-    return start
+    return partial(open_on, **LIGHT)
 
 
 @pytest.fixture(scope="session")
@@ -69,25 +58,8 @@ def refused(tmp_path_factory: pytest.TempPathFactory, pods: PodEngine) -> Callab
     """Start a service that can't run kernels, and wait for its end."""
 
     def start(**settings: Any) -> Refusal:
-        environment = {name: os.environ[name] for name in INHERITED if name in os.environ} | {
-            "HOST": "127.0.0.1",
-            "PORT": str(free_port()),
-            "FILE_STORAGE_DIR": str(tmp_path_factory.mktemp("refusing")),
-            "PYTHON_EXECUTOR_DOCKER_IMAGE": IMAGE,
-            "POOL_SIZE": "1",
-            **pods.settings,
-            **{name: str(value) for name, value in (LIGHT | settings).items()},
-        }
-        ended = subprocess.run(
-            [sys.executable, "-m", "service.server"],
-            env=environment,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=90,
-            check=False,
-        )
+        given = pods.settings | {name: str(value) for name, value in (LIGHT | settings).items()}
+        ended = serve_to_the_end(tmp_path_factory.mktemp("refusing"), "service.server", **given)
         return Refusal(ended.returncode, ended.stdout)
 
     return start

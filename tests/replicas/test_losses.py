@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.gateway.channels import open_channels
-from tests.replicas.conftest import LEASE_SEC, Group
+from tests.replicas.conftest import LEASE_SEC, Group, standing
 from tests.support.api import problem
 from tests.support.postgres import Postgres
 from tests.support.process import Service
@@ -24,13 +24,7 @@ TAKEN_SECONDS = 4 * LEASE_SEC + 20
 @pytest.fixture(scope="module")
 def group(new_group: Callable[..., Group]) -> Iterator[Group]:
     """Two, to which much happens; each test leaves both up."""
-    made = new_group(REPLICA_LEASE_SEC=LEASE_SEC)
-    try:
-        made.start()
-        made.start()
-        yield made
-    finally:
-        made.finish()
+    yield from standing(new_group(REPLICA_LEASE_SEC=LEASE_SEC))
 
 
 @pytest.fixture

@@ -35,15 +35,6 @@ def url(postgres: Postgres) -> str:
 
 
 @pytest.fixture
-async def registry(url: str) -> AsyncIterator[Registry]:
-    """An empty registry, up to date."""
-    opened = Registry(url)
-    await opened.migrate()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
 def rows(registry: Registry) -> ReplicaRegistry:
     """Its replicas."""
     return ReplicaRegistry(registry)

@@ -32,6 +32,28 @@ READY_SECONDS = 90.0
 STOP_SECONDS = 45.0
 
 
+def serve_to_the_end(folder: Path, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Start a service that ought to refuse to serve, and wait for its end; its log is its output."""
+    environment = {name: os.environ[name] for name in INHERITED if name in os.environ} | {
+        "HOST": "127.0.0.1",
+        "PORT": str(free_port()),
+        "FILE_STORAGE_DIR": str(folder),
+        "PYTHON_EXECUTOR_DOCKER_IMAGE": IMAGE,
+        "POOL_SIZE": "1",
+        **settings,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
 def free_port() -> int:
     """A TCP port nobody listens on just now, of those that the system hands out to nobody."""
     while True:

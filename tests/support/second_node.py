@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from tests.faults.second_engine import SecondEngine
+from tests.faults.second_engine import SecondEngine, unmount_below
 from tests.support.cluster import FOLDER, Cluster
 
 NAME: Final = "node2"
@@ -86,10 +86,7 @@ class SecondNode:
         self._kill_kubelet()
         self._cluster.forget_node(NAME)
         self.engine.close()
-        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for mount in (m for m in mounts if m.startswith(f"{self._folder}/")):
-            # Some are mounted twice, and go together.
-            subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
+        unmount_below(self._folder)
 
 
 def _processes_of(container_id: str) -> list[int]:
