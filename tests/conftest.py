@@ -1,5 +1,6 @@
 """Fixtures for the behaviour tests: the engine, services of several settings, and their logs."""
 
+import signal
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -53,8 +54,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make room for the services whose logs a failure shows."""
+    """Make room for the services whose logs a failure shows; let programs hear an interrupt."""
     config.stash[OPEN_SERVICES] = []
+    # In the background a shell may have it ignored, which programs started here would inherit.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 docker_only = pytest.mark.docker_only
@@ -70,19 +74,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=mark.args[0]))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note where the log of each open service is as a test begins."""
+    for service in item.config.stash[OPEN_SERVICES]:
+        service.mark_log()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show each open service's latest answer and the end of its log under a test that failed."""
+    """Show what the services it used answered last and logged meanwhile, under a test that failed."""
     report = yield
     if report.failed:
         for service in item.config.stash[OPEN_SERVICES]:
-            if service.finished:
+            if service.finished or not service.logged_since_mark():
                 continue
             answer = service.api.last_answer[:3000]
             report.sections.append((f"latest answer of {service.base_url}", answer))
-            report.sections.append((f"log of {service.base_url}", service.log_tail()))
+            report.sections.append((f"log of {service.base_url}", service.log_tail(since_mark=True)))
     return report
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.support.api import Body, problem
 from tests.support.process import Service
 from tests.support.session import Session, check_session_result, new_session
-from tests.support.sse import Event, strict_json, text_of
+from tests.support.sse import Event, strict_json, text_of, wait_for_print
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -186,7 +186,7 @@ def test_a_reader_who_leaves_interrupts_the_call(session: Session) -> None:
         "except KeyboardInterrupt:\n    ended = 'interrupted'\n    raise"
     )
     with session.open_stream(code, timeout_ms=30_000) as events:
-        assert next(events).data["data"] == "started\n"
+        wait_for_print(events, "started\n")
     left = time.monotonic()
     assert session.printed("print(marker, ended)") == "here interrupted"
     assert time.monotonic() - left < 5
@@ -200,7 +200,7 @@ def test_a_reader_who_leaves_deaf_code_does_not_block_the_session(session: Sessi
     """Code that ignores the interrupt is ended all the same, and the next call works."""
     code = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('deaf')\ntime.sleep(25)"
     with session.open_stream(code, timeout_ms=30_000) as events:
-        assert next(events).data["data"] == "deaf\n"
+        wait_for_print(events, "deaf\n")
     left = time.monotonic()
     assert session.printed("'next'") == "'next'"
     assert time.monotonic() - left < 8
@@ -211,7 +211,7 @@ def test_a_detached_stream_goes_on_without_its_reader(session: Session) -> None:
     session.run("import time")
     code = "print('started')\ntime.sleep(2)\nprint('finished')\nthere = 'set'"
     with session.open_stream(code, detach=True) as events:
-        assert next(events).data["data"] == "started\n"
+        wait_for_print(events, "started\n")
     cell = session.finished(session.cells()[-1]["cell_id"])
     assert (cell["result"]["stdout"], cell["result"]["exit_code"]) == ("started\nfinished\n", 0)
     assert session.printed("there") == "'set'"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.api import check_result, problem
 from tests.support.process import Service
-from tests.support.sse import Event, text_of
+from tests.support.sse import Event, text_of, wait_for_print
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -148,7 +148,7 @@ def test_a_reader_who_leaves_frees_the_kernel(service: Service) -> None:
     before = service.engine.kernels(service.instance_id)
     code = "import time\nprint('started')\ntime.sleep(24)"
     with service.api.open_stream(code, timeout_ms=25_000) as events:
-        assert next(events).data["data"].startswith("started")
+        wait_for_print(events, "started\n")
         assert service.pool()["busy"] >= 1
     left = time.monotonic()
     after = service.settle(15)

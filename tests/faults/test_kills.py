@@ -15,7 +15,7 @@ from tests.faults.conftest import canary, descendants, processes
 from tests.support.api import check_result, problem
 from tests.support.process import Service
 from tests.support.session import Session, check_session_result, new_session
-from tests.support.sse import Event
+from tests.support.sse import Event, wait_for_print
 from tests.test_session_survival import container_of
 
 pytestmark = pytest.mark.parametrize("victim", ["container", "supervisor", "zygote", "kernel"])
@@ -132,9 +132,9 @@ def test_while_its_files_are_collected(shaken: Service, victim: str) -> None:
         print("written", flush=True)
     """)
     with shaken.api.open_stream(code, timeout_ms=30_000) as events:
-        assert next(events).data["data"] == "begun\n"
+        wait_for_print(events, "begun\n")
         container_id = container_with(shaken, mark)
-        assert next(events).data["data"] == "written\n"
+        wait_for_print(events, "written\n")
         kill(shaken, victim, container_id)
         *_, last = events
     if last.type == "result":

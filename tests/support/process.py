@@ -80,6 +80,7 @@ class Service:
         self.log_path = folder / "service.log"
         self.instance_id = ""
         self.finished = False
+        self._mark = 0
         self._settings = settings
         self._start()
 
@@ -140,9 +141,18 @@ class Service:
         """Whether the process lives."""
         return self.process.poll() is None
 
-    def log_tail(self, lines: int = 40) -> str:
+    def mark_log(self) -> None:
+        """Remember where the log is now."""
+        self._mark = self.log_path.stat().st_size
+
+    def logged_since_mark(self) -> bool:
+        """Whether it has logged anything since it was marked, or else since the start."""
+        return self.log_path.stat().st_size > self._mark
+
+    def log_tail(self, lines: int = 40, *, since_mark: bool = False) -> str:
         """The end of the log, without the line per request."""
-        log = self.log_path.read_text(errors="replace").splitlines()
+        kept = self.log_path.read_bytes()[self._mark if since_mark else 0 :]
+        log = kept.decode(errors="replace").splitlines()
         return "\n".join([line for line in log if "service.access_log" not in line][-lines:])
 
     def pool(self) -> dict[str, int]:

@@ -59,3 +59,13 @@ def text_of(received: Iterable[Event], stream: str) -> str:
     return "".join(
         event.data["data"] for event in received if event.type == "output" and event.data["stream"] == stream
     )
+
+
+def wait_for_print(received: Iterator[Event], expected: str) -> None:
+    """Take events until what they print is `expected`: a line and its end may come one by one."""
+    printed = ""
+    while printed != expected:
+        event = next(received)
+        assert event.type == "output", event
+        printed += event.data["data"]
+        assert expected.startswith(printed), printed
