@@ -208,15 +208,29 @@ class DockerEngine:
             raise ImageNotFound(name, _line(error.explanation or error)) from error
 
     def _make_network(self) -> None:
-        if self._client.api.networks(names=[f"^{_NETWORK}$"]):
-            return
-        options = {"com.docker.network.bridge.enable_icc": "false"}
-        try:
-            self._client.api.create_network(_NETWORK, driver="bridge", check_duplicate=True, options=options)
-        except APIError as error:
-            made_by_another_instance_just_now = error.status_code == 409
-            if not made_by_another_instance_just_now:
-                raise
+        """See to it that there is a network for kernels, and one of that name.
+
+        Not every engine keeps services that start at the same moment from making one each, and none is
+        known by its name then. So who finds several removes the younger ones, as far as they are empty.
+        """
+        if not self._networks():
+            options = {"com.docker.network.bridge.enable_icc": "false"}
+            try:
+                self._client.api.create_network(
+                    _NETWORK, driver="bridge", check_duplicate=True, options=options
+                )
+            except APIError as error:
+                made_by_another_instance_just_now = error.status_code == 409
+                if not made_by_another_instance_just_now:
+                    raise
+        for network in sorted(self._networks(), key=_made_at, reverse=True):
+            if len(self._networks()) > 1:
+                with contextlib.suppress(APIError):
+                    self._client.api.remove_network(network["Id"])
+
+    def _networks(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._client.api.networks(names=[f"^{_NETWORK}$"])
+        return found
 
     async def launch(self, spec: ContainerSpec) -> Container:
         launching = asyncio.ensure_future(self._call(self._launch, spec))
@@ -229,6 +243,16 @@ class DockerEngine:
             raise
 
     def _launch(self, spec: ContainerSpec) -> Container:
+        try:
+            return self._launch_once(spec)
+        except APIError as error:
+            if "ambiguous" not in str(error.explanation):
+                raise
+            # Another service has just made one more network of that name.
+            self._make_network()
+            return self._launch_once(spec)
+
+    def _launch_once(self, spec: ContainerSpec) -> Container:
         api = self._client.api
         name = f"code-interpreter-{spec.instance_id[:8]}-{secrets.token_hex(6)}"
         container_id = self._create(
@@ -299,11 +323,12 @@ class DockerEngine:
             await self._call(self._client.api.update_container, container_id, cpu_quota=quota)
 
     async def surroundings(self, container_id: str) -> Surroundings:
-        network = await self._call(self._client.api.inspect_network, _NETWORK)
-        others = [found for other, found in network["Containers"].items() if other != container_id]
         own = (await self._call(self._client.api.inspect_container, container_id))["NetworkSettings"]
+        (attached,) = own["Networks"].values()
+        network = await self._call(self._client.api.inspect_network, attached["NetworkID"])
+        others = [found for other, found in network["Containers"].items() if other != container_id]
         return Surroundings(
-            gateway=own["Networks"][_NETWORK]["Gateway"],
+            gateway=attached["Gateway"],
             peers=tuple(found["IPv4Address"].partition("/")[0] for found in others if found["IPv4Address"]),
             host=self.deployment.dial,
             doors=self.deployment.doors,
@@ -327,6 +352,10 @@ def _package_version(component: Mapping[str, Any]) -> str:
     version: str = component["Version"]
     details: str = (component.get("Details") or {}).get("GitCommit") or ""
     return details if details.startswith(version) else version
+
+
+def _made_at(network: Mapping[str, Any]) -> tuple[float, str]:
+    return _seconds(network["Created"]), network["Id"]
 
 
 def _seconds(moment: str) -> float:

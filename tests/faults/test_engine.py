@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -41,9 +42,9 @@ def service_on(second: SecondEngine, tmp_path: Path) -> Iterator[Callable[..., S
     engine = second.engine()
     mine: list[Service] = []
 
-    def start(**settings: object) -> Service:
+    def start(folder: Path = tmp_path, **settings: object) -> Service:
         environment = LIGHT | {"DOCKER_HOST": second.url, "POOL_SIZE": 1, "QUEUE_TIMEOUT_SEC": 3} | settings
-        service = Service(engine, tmp_path, **{name: str(value) for name, value in environment.items()})
+        service = Service(engine, folder, **{name: str(value) for name, value in environment.items()})
         mine.append(service)
         return service
 
@@ -123,6 +124,40 @@ def test_the_image_is_removed_and_comes_back(
     assert response.status_code == 503 and OWN_IMAGE in response.json()["detail"], response.text
     second.derive(OWN_IMAGE)
     canary(service)
+
+
+def test_services_that_start_together_make_one_network(
+    second: SecondEngine, service_on: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Where there was none; all of them serve."""
+    second.docker("network", "prune", "--force")
+    assert networks(second) == []
+    with ThreadPoolExecutor() as threads:
+        starting = [threads.submit(service_on, folder=tmp_path_factory.mktemp("together")) for _ in range(4)]
+        services = [future.result() for future in starting]
+    assert len(networks(second)) == 1
+    for service in services:
+        canary(service)
+
+
+def test_two_networks_of_its_name_do_not_keep_a_service_from_starting(
+    second: SecondEngine, service_on: Callable[..., Service]
+) -> None:
+    """An engine makes a second one for who has not looked, and knows neither by its name any more."""
+    engine = second.engine()
+    for _ in range(2 - len(networks(second))):
+        engine.make_network(NETWORK)
+    both = networks(second)
+    assert len(both) == 2
+    canary(service_on())
+    (left,) = networks(second)
+    assert left in both
+    engine.close()
+
+
+def networks(engine: SecondEngine) -> list[str]:
+    """Ids of the networks for kernels."""
+    return engine.docker("network", "ls", "--quiet", "--filter", f"name=^{NETWORK}$").stdout.split()
 
 
 def test_the_network_is_removed(second: SecondEngine, service_on: Callable[..., Service]) -> None:

@@ -98,6 +98,10 @@ class Engine:
             if instance_id in network["Name"] or instance_id in (network["Labels"] or {}).values()
         }
 
+    def make_network(self, name: str) -> None:
+        """A network of that name, also where there is one."""
+        self._docker.api.create_network(name, check_duplicate=False)
+
     def remove_network(self, name: str) -> None:
         """`docker network rm`."""
         self._docker.api.remove_network(name)
