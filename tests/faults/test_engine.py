@@ -140,18 +140,20 @@ def test_services_that_start_together_make_one_network(
         canary(service)
 
 
-def test_two_networks_of_its_name_do_not_keep_a_service_from_starting(
-    second: SecondEngine, service_on: Callable[..., Service]
-) -> None:
-    """An engine makes a second one for who has not looked, and knows neither by its name any more."""
+def test_one_of_two_networks_is_removed(second: SecondEngine, service_on: Callable[..., Service]) -> None:
+    """At the start, and under a running service: an engine knows neither by its name."""
     engine = second.engine()
     for _ in range(2 - len(networks(second))):
         engine.make_network(NETWORK)
     both = networks(second)
     assert len(both) == 2
-    canary(service_on())
+    service = service_on(POOL_SIZE=0)
+    canary(service)
     (left,) = networks(second)
     assert left in both
+    engine.make_network(NETWORK)
+    canary(service)
+    assert networks(second) == [left]
     engine.close()
 
 

@@ -194,13 +194,12 @@ class PodEngine(Engine):
         return self._inspect(pod)
 
     def _inspect(self, pod: Object) -> dict[str, Any]:
-        """What Docker says of the pod's container, by the pod's name, and with its address."""
+        """What Docker says of the pod's container, by the pod's name, and of the pod's network."""
         (container,) = pod["status"]["containerStatuses"]
         found = super().inspect(container["containerID"].removeprefix("docker://"))
-        # The tests' node has Docker's own bridge for its pods.
-        bridge = self._docker.api.inspect_network("bridge")["IPAM"]["Config"][0]
-        networks = {"bridge": {"IPAddress": pod["status"]["podIP"], "Gateway": bridge["Gateway"]}}
-        return found | {"Id": pod["metadata"]["name"], "NetworkSettings": {"Networks": networks}}
+        # A container of the node's own holds that for the others.
+        holder = super().inspect(found["HostConfig"]["NetworkMode"].removeprefix("container:"))
+        return found | {"Id": pod["metadata"]["name"], "NetworkSettings": holder["NetworkSettings"]}
 
     def inspected(self, instance_id: str) -> list[dict[str, Any]]:
         running = [pod for pod in self.pods(instance_id) if pod["status"]["phase"] == "Running"]
