@@ -7,9 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from kernel_image import contract, lockdown, place
+from kernel_image.api import application
 from kernel_image.forks import Forks
 from kernel_image.relay import Relay
-from kernel_image.supervisor import Supervisor, application
+from kernel_image.supervisor import Supervisor
 from kernel_image.workspace import Workspace
 
 if TYPE_CHECKING:
