@@ -8,9 +8,10 @@ from fastapi import APIRouter, FastAPI
 from starlette.routing import Route, WebSocketRoute
 
 import service
+from service.answers import install_error_handlers
 from service.api_document import DESCRIPTION, TAGS, Application
 from service.body_limit import BodyLimit
-from service.errors import SessionElsewhere, install_error_handlers
+from service.errors import SessionElsewhere
 from service.forward import Signer, elsewhere
 from service.guard import Guard, open_paths
 from service.keyring import Keyring

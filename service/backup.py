@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from service.database import file_of, make_engine
-from service.errors import BackupFailed, StartError
 from service.settings import Settings, load_settings
+from service.start_errors import BackupFailed, StartError
 
 REGISTRY: Final = "registry.sqlite3"
 _TELL_SEC: Final = 2.0

@@ -35,7 +35,8 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import NullPool
 
 from service import migrations
-from service.errors import MigrationFailed, RegistryUnavailable, StartError, StorageFull
+from service.errors import RegistryUnavailable, StorageFull
+from service.start_errors import MigrationFailed, StartError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

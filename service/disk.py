@@ -17,8 +17,9 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 
-from service.errors import StorageFailed, StorageFull, StorageUnavailable
+from service.errors import StorageFailed, StorageFull
 from service.settle import settle
+from service.start_errors import StorageUnavailable
 from service.storage import FILE_ID
 
 log = logging.getLogger(__name__)

@@ -3,8 +3,8 @@
 import logging
 from typing import TYPE_CHECKING, Final
 
-from service.errors import CannotRunKernels
 from service.settings import Settings
+from service.start_errors import CannotRunKernels
 from sessions.containers import DockerEngine
 from sessions.deployment import KernelAddress, find_engine
 from sessions.engine import Engine

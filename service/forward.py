@@ -23,7 +23,8 @@ from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from yarl import URL
 
-from service.errors import RegistryUnavailable, ReplicaLost, SessionElsewhere, SessionMoving, answer_to
+from service.answers import answer_to
+from service.errors import RegistryUnavailable, ReplicaLost, SessionElsewhere, SessionMoving
 from service.event_stream import EVENT_STREAM_TYPE, failed
 from service.keyring import Caller
 from service.trail import REQUEST_ID_HEADER, current

@@ -10,7 +10,8 @@ from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import ErrorResponse, ForeignOrigin, KeyInvalid, ServiceError, SessionMoving, answer_to
+from service.answers import ErrorResponse, answer_to
+from service.errors import ForeignOrigin, KeyInvalid, ServiceError, SessionMoving
 from service.forward import Signer, Stale, path_of
 from service.keyring import Caller, Keyring, without_keys
 from service.limits import RequestRate

@@ -10,7 +10,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access_log import WEBSOCKET, AccessLog
-from service.errors import ErrorResponse
+from service.answers import ErrorResponse
 from service.metrics import NO_ROUTE, Metrics
 from service.traces import Traces
 from service.trail import REQUEST_ID_HEADER, TRAIL, Trail, request_id_of

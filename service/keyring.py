@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from service.errors import KeyFileInvalid, KeyInvalid, KeyMissing
+from service.errors import KeyInvalid, KeyMissing
 from service.records import ONE_TENANT
+from service.start_errors import KeyFileInvalid
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from service.errors import StartError
 from service.keyring import check_name, digest, read_key_file
 from service.settings import load_settings
+from service.start_errors import StartError
 
 _PREFIX: Final = "ci_"
 """Lets a key be recognised where it should not be, such as in a repository."""

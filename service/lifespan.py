@@ -16,7 +16,6 @@ from kernel_image import contract
 from service import clock
 from service.artifacts import FileStore
 from service.engine import open_engine
-from service.errors import RegistryInUse, RegistryMissing, StartError, StorageInUse
 from service.execution_log import ExecutionLog
 from service.execution_registry import ExecutionRegistry
 from service.executor import Executor
@@ -36,9 +35,11 @@ from service.run import Stores
 from service.session_registry import SessionRegistry
 from service.sessions import Sessions
 from service.settings import MIB, Settings
+from service.start_errors import RegistryInUse, RegistryMissing, StartError, StorageInUse
 from service.storage_lock import lock
 from service.storages import open_storage
 from service.traces import Traces
+from sessions.launcher import LaunchSettings
 from sessions.models import Connection, Limits
 from sessions.pool import Pool, PoolSettings
 
@@ -141,19 +142,22 @@ def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
         tmp_bytes=settings.tmp_size_mb * MIB,
         lease_sec=settings.lease_sec,
     )
-    return PoolSettings(
+    launch = LaunchSettings(
         image=settings.python_executor_docker_image,
         image_pull=settings.image_pull,
         version=service.__version__,
         instance_id=instance_id,
         preload=settings.kernel_preload,
         limits=limits,
+        runtime=settings.kernel_runtime,
+    )
+    return PoolSettings(
+        launch,
         least_ready=settings.least_ready,
         most_ready=settings.most_ready,
         max_containers=settings.max_containers,
         queue_size=settings.queue_size,
         queue_timeout_sec=settings.queue_timeout_sec,
-        runtime=settings.kernel_runtime,
         reuse=settings.container_reuse == "tenant",
         max_uses=settings.container_max_uses,
         max_age_sec=settings.container_max_age_sec,
@@ -161,7 +165,7 @@ def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
 
 
 class ContainerRegistry:
-    """`sessions.pool.ContainerLog` in the registry."""
+    """`sessions.launcher.ContainerLog` in the registry."""
 
     def __init__(self, registry: Registry, instance_id: str, engine_id: str | None = None) -> None:
         """`engine_id` is for other services that share the registry."""

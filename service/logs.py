@@ -15,7 +15,8 @@ from typing import Any, Final, Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
-from service.errors import RegistryUnavailable, StartError, StorageFailed, StorageFull
+from service.errors import RegistryUnavailable, StorageFailed, StorageFull
+from service.start_errors import StartError
 from service.trail import current
 from sessions.errors import (
     EngineUnavailable,

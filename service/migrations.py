@@ -17,7 +17,7 @@ from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from service.errors import MigrationFailed, MigrationsMissing, RegistryTooNew
+from service.start_errors import MigrationFailed, MigrationsMissing, RegistryTooNew
 from service.tables import Base
 
 FOLDER = Path(__file__).resolve().parent.parent / "alembic"

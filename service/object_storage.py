@@ -15,14 +15,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from service.downloads import content_disposition
-from service.errors import (
-    ObjectStorageMissing,
-    ObjectStorageTaken,
-    ObjectStorageUnavailable,
-    StorageFailed,
-    StorageFull,
-)
+from service.errors import StorageFailed, StorageFull
 from service.media_types import OCTET_STREAM
+from service.start_errors import ObjectStorageMissing, ObjectStorageTaken, ObjectStorageUnavailable
 from service.storage import FILE_ID
 
 log = logging.getLogger(__name__)

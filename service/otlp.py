@@ -12,9 +12,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 import service
-from service.errors import OtlpMissing, OtlpUnusable
 from service.metrics import Metrics
 from service.records import ExecutionRecord
+from service.start_errors import OtlpMissing, OtlpUnusable
 from service.timeline import Period, Timeline
 from service.trail import Trail
 

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-from service.errors import AddressUnavailable, SelfTestFailed
+from service.start_errors import AddressUnavailable, SelfTestFailed
 from sessions.engine import Engine
 from sessions.errors import EngineUnavailable
 from sessions.image_care import ImageStatus
@@ -22,7 +22,7 @@ _PING_SEC: Final = 3.0
 
 
 class SelfTest:
-    """`sessions.pool.Examine`: the service serves only if every wall around a kernel holds."""
+    """`sessions.launcher.Examine`: the service serves only if every wall around a kernel holds."""
 
     def __init__(self, engine: Engine, service: socket.socket) -> None:
         """`service` is what the service will be served on."""

@@ -18,8 +18,9 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.cursor import make_cursor, read_cursor
 from service.database import Database, as_record, count, make_engine
-from service.errors import FileNotFound, RegistryUnavailable, StartError
+from service.errors import FileNotFound, RegistryUnavailable
 from service.records import ContainerRecord, FilePage, StoredFile
+from service.start_errors import StartError
 from service.tables import Base, ContainerRow, ExecutionRow, FileRow, InstanceRow, SessionRow, table_of
 
 __all__ = ["Registry", "make_engine"]

@@ -12,9 +12,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Self
 
-from service.errors import InstanceInUse, RegistryUnavailable, SessionElsewhere, SessionMoving
+from service.errors import RegistryUnavailable, SessionElsewhere, SessionMoving
 from service.records import ReplicaRecord, SessionEnd, SessionRecord
 from service.replica_registry import ReplicaRegistry
+from service.start_errors import InstanceInUse
 
 log = logging.getLogger(__name__)
 

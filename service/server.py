@@ -6,7 +6,6 @@ import sys
 from typing import Final
 
 from service.app import create_app
-from service.errors import StartError
 from service.gateway import channels, kernels
 from service.keyring import SHORT_KEY
 from service.lifespan import lifespan
@@ -15,6 +14,7 @@ from service.mcp import endpoint as mcp
 from service.routes import execute, executions, files, health, metrics, session_files, sessions
 from service.serving import bind, serve
 from service.settings import Settings, load_log_format, load_settings
+from service.start_errors import StartError
 
 ROUTERS: Final = (
     health.router,

@@ -10,10 +10,11 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
+from service.answers import ANSWERS
 from service.banner import banner
 from service.connection import patient_for
-from service.errors import ANSWERS, AddressUnavailable, StartError
 from service.ingress import Ingress
+from service.start_errors import AddressUnavailable, StartError
 from service.websocket import patient_socket_for
 
 # Time that requests under way get to end when the server stops, in seconds.

@@ -16,10 +16,13 @@ from service.cell_note import CellNote
 from service.errors import NoInputRequest, RegistryUnavailable, ServiceError, SessionBusy, SessionEnded
 from service.execution_log import Entry
 from service.executor import Executor, Input
+from service.late_results import LateResults
 from service.live_cell import LiveCell
 from service.records import CellRecord, ExecutionKind, ExecutionRecord, SessionRecord
 from service.registry import Registry
 from service.run import Conclude, Run, State
+from service.session_command import run_command
+from service.session_kernel import SessionKernel
 from service.session_registry import SessionRegistry
 from service.session_schemas import BashRequest, BashResponse, SessionExecuteRequest
 from service.settle import settle
@@ -31,7 +34,6 @@ from sessions.models import (
     Cell,
     CellEvent,
     CellResult,
-    Command,
     JsonObject,
     KernelMessage,
     Mark,
@@ -42,10 +44,6 @@ from sessions.sandbox import Sandbox
 _GRACE_SEC: Final = 2.0
 _QUESTION_SEC: Final = 10.0
 """How long a question waits for those before it."""
-_AGAIN_SEC: Final = 1.0
-"""Between two tries to keep a result."""
-_LATE_RESULTS: Final = 8
-"""That wait for the registry at once, in one session."""
 
 log = logging.getLogger(__name__)
 
@@ -72,14 +70,13 @@ class Session:
     ) -> None:
         self.record = record
         self.sandbox = sandbox
-        self.execution_count = 0
+        self.kernel = SessionKernel(record.session_id, sandbox, registry)
         self.cell: LiveCell | None = None
         """The running cell, or the last one of this life of the service."""
         self._note: CellNote | None = None
         self._entry: Entry | None = None
         """Both are that cell's."""
         self._executor = executor
-        self._registry = registry
         self._sessions = sessions
         self._on_lost = on_lost
         settings = executor.stores.settings
@@ -89,19 +86,12 @@ class Session:
         self._task: asyncio.Task[None] | None = None
         self.renewed_at = time.monotonic()
         """When its container was last told to live on, by the clock of `time.monotonic`."""
-        self.is_settled = asyncio.Event()
-        """Cleared while a kernel takes the place of another."""
-        self.is_settled.set()
         self._closed: Exception | None = None
         self.ended = asyncio.Event()
         """Set when the session is over, or this life of the service is."""
-        self._on_new_kernel: Callable[[bool], None] = _nobody
         self._handles_message = False
-        self._unwanted_key = ""
-        """Of the kernel that somebody has asked to be replaced."""
         self._ending: asyncio.Task[None] | None = None
-        self._late: set[asyncio.Task[None]] = set()
-        """Keep results that the registry has not taken."""
+        self._late = LateResults()
 
     @property
     def session_id(self) -> str:
@@ -121,12 +111,12 @@ class Session:
             on_new_kernel: called when a kernel has taken the place of another, with whether somebody
                 asked for that.
         """
-        self._on_new_kernel = on_new_kernel
+        self.kernel.follow(on_new_kernel)
         self._turn.have_done_between(self.sandbox.read_past)
 
     def unfollow(self) -> None:
         """Nobody does any more."""
-        self._on_new_kernel = _nobody
+        self.kernel.unfollow()
         self._turn.have_done_between(None)
 
     @property
@@ -236,7 +226,7 @@ class Session:
             return await stack.enter_async_context(self.sandbox.begin(cell, budget)), False
         except KernelEnded:
             with entry.timeline.during("start"):
-                await self._start_kernel()
+                await self.kernel.start()
             entry.began()
             return await stack.enter_async_context(self.sandbox.begin(cell, budget)), True
 
@@ -308,7 +298,7 @@ class Session:
             return failure
         log.warning("session %s: %s", self.session_id, told(failure))
         try:
-            await self._start_kernel()
+            await self.kernel.start()
         except SupervisorFailed:
             self._on_lost(self)
             return failure
@@ -319,32 +309,16 @@ class Session:
         await asyncio.sleep(0)
         response = live.gathered()
         if response.execution_count is not None:
-            self.execution_count = response.execution_count
+            self.kernel.execution_count = response.execution_count
         self.used()
         try:
             await note.done(response.model_dump(), run.record)
         except RegistryUnavailable:
-            if len(self._late) >= _LATE_RESULTS or self._closed is not None:
+            if self._late.are_many or self._closed is not None:
                 raise
-            log.warning("the result of cell %s is kept when the registry is back", live.cell_id)
-            task = asyncio.create_task(self._keep_late(response.model_dump(), run, note))
-            self._late.add(task)
-            task.add_done_callback(self._late.discard)
+            self._late.keep(response.model_dump(), run, note)
         else:
             run.entry.kept()
-
-    async def _keep_late(self, result: JsonObject, run: Run, note: CellNote) -> None:
-        """Keep a result that the registry has not taken, as soon as it does."""
-        try:
-            while True:
-                await asyncio.sleep(_AGAIN_SEC)
-                with contextlib.suppress(RegistryUnavailable):
-                    await note.done(result, run.record)
-                    run.entry.kept()
-                    return
-        except asyncio.CancelledError:
-            run.entry.not_kept()
-            raise
 
     async def _conclude(self, result: CellResult, _: ExecutionRecord) -> tuple[State, str]:
         """See to it that the next call finds a kernel."""
@@ -353,7 +327,7 @@ class Session:
         if self._note is not None:
             # With a new kernel the container forgets the cell.
             await self._note.write()
-        await self._start_kernel()
+        await self.kernel.start()
         why = "ignored the interrupt and was killed" if result.timed_out else "ended"
         return "restarted", f"the kernel {why}; a new one is ready, without variables; files are kept"
 
@@ -365,22 +339,6 @@ class Session:
                 "the kernel had ended since the last call: this ran in a new one; files are kept",
             )
         return state, reason
-
-    async def _start_kernel(self) -> None:
-        is_asked_for = self._kernel_key == self._unwanted_key
-        self.is_settled.clear()
-        try:
-            await self.sandbox.start_kernel()
-        finally:
-            self.is_settled.set()
-        self.execution_count = 0
-        await self._registry.update_container_key(self.sandbox.container_id, self._kernel_key)
-        self._on_new_kernel(is_asked_for)
-
-    @property
-    def _kernel_key(self) -> str:
-        """Another one for each kernel."""
-        return self.sandbox.connection.kernel_key
 
     def used(self) -> None:
         """It has been used just now; the registry is told another time."""
@@ -432,13 +390,13 @@ class Session:
 
     async def restart(self) -> None:
         """Replace the kernel, also while a cell runs, which ends by that; files are kept."""
-        unwanted = self._unwanted_key = self._kernel_key
+        unwanted = self.kernel.unwant()
         if self.runs_in_kernel:
             await self.sandbox.kill_kernel()
         async with self._turn.own():
             # The end of the cell has brought a new one, which those who waited may work in.
-            if self._kernel_key == unwanted:
-                await self._start_kernel()
+            if self.kernel.key == unwanted:
+                await self.kernel.start()
             await self._touch()
 
     async def revive(self) -> None:
@@ -449,7 +407,7 @@ class Session:
         """
         async with self._turn.own(patiently=True):
             if not await self.sandbox.has_kernel():
-                await self._start_kernel()
+                await self.kernel.start()
 
     async def handle(self, message: KernelMessage, limits: CellLimits) -> AsyncGenerator[OutputChunk | Mark]:
         """Have the kernel handle a message that is no cell but runs code, when it is its turn.
@@ -472,10 +430,10 @@ class Session:
                     elif isinstance(event, CellResult):
                         self.used()
                         if not event.kernel_alive:
-                            await self._start_kernel()
+                            await self.kernel.start()
             except KernelEnded:
                 # Whatever the message was about is gone with the old one.
-                await self._start_kernel()
+                await self.kernel.start()
             except SupervisorFailed as error:
                 raise await self._recover(error) from error
             finally:
@@ -490,57 +448,15 @@ class Session:
             with entry.timeline.during("queue"):
                 await self._turn.take()
             try:
-                return await self._run_command(request, entry)
+                return await run_command(
+                    self.sandbox, request, self._executor.budget, entry, self._keep_command
+                )
             finally:
                 self._turn.end()
 
-    async def _run_command(self, request: BashRequest, entry: Entry) -> BashResponse:
-        command = Command(request.cmd, request.timeout_ms / 1000, entry.execution_id)
-        entry.began()
-        async with self.sandbox.begin_command(command, self._executor.budget) as events:
-            running = asyncio.create_task(self._follow_command(events, entry))
-            try:
-                return await asyncio.shield(running)
-            except asyncio.CancelledError:
-                entry.left()
-                await self._stop_command(running)
-                raise
-
-    async def _follow_command(self, events: AsyncGenerator[CellEvent], entry: Entry) -> BashResponse:
-        text: dict[str, list[str]] = {"stdout": [], "stderr": []}
-        async for event in events:
-            if isinstance(event, OutputChunk):
-                text[event.stream].append(event.text)
-            elif isinstance(event, CellResult):
-                entry.ran(event)
-                await settle(self._keep_command(entry, entry.ended(event)))
-                return BashResponse(
-                    stdout="".join(text["stdout"]),
-                    stderr="".join(text["stderr"]),
-                    exit_code=event.exit_code,
-                    timed_out=event.timed_out,
-                    duration_ms=event.duration_ms,
-                    execution_id=entry.execution_id,
-                )
-        raise AssertionError("a command ended without a result")
-
-    async def _stop_command(self, running: asyncio.Task[BashResponse]) -> None:
-        """Interrupt the command, and kill it if it does not heed that."""
-        for kill in (False, True):
-            if not running.done():
-                await self.sandbox.interrupt(kill=kill)
-                await asyncio.wait({running}, timeout=_GRACE_SEC)
-        running.cancel()
-        await asyncio.wait({running})
-
-    async def _keep_command(self, entry: Entry, execution: ExecutionRecord) -> None:
+    async def _keep_command(self, execution: ExecutionRecord) -> None:
         self.record = replace(self.record, last_used_at=execution.finished_at)
-        try:
-            await self._sessions.add_command(self.session_id, execution)
-        except ServiceError:
-            entry.not_kept()
-            raise
-        entry.kept()
+        await self._sessions.add_command(self.session_id, execution)
 
     async def ask(self, question: Question) -> JsonObject:
         """What the kernel says of code that is being written; questions come one after the other.
@@ -582,7 +498,7 @@ class Session:
         used = [cell.finished_at for cell in cells if cell.finished_at is not None]
         self.record = replace(self.record, last_used_at=max([self.record.last_used_at, *used]))
         counts = [cell.result.get("execution_count") for cell in cells if cell.result]
-        self.execution_count = next((count for count in reversed(counts) if isinstance(count, int)), 0)
+        self.kernel.execution_count = next((count for count in reversed(counts) if isinstance(count, int)), 0)
         self.sandbox.reconnect()
         running = [cell for cell in cells if cell.state == "running"]
         for cell in running[:-1]:
@@ -590,7 +506,7 @@ class Session:
         if running:
             await self._resume_cell(running[-1])
         else:
-            await self._make_sure_of_kernel()
+            await self.kernel.make_sure()
 
     async def _resume_cell(self, cell: CellRecord) -> None:
         left = max(0.1, cell.started_at + cell.timeout_ms / 1000 - clock.now())
@@ -603,7 +519,7 @@ class Session:
             except SupervisorFailed:
                 self._turn.end()
                 await self._lose_cell(cell)
-                await self._make_sure_of_kernel()
+                await self.kernel.make_sure()
                 return
             live = LiveCell(cell.cell_id, cell.number)
             note = CellNote(self._sessions, cell, is_written=True)
@@ -616,17 +532,6 @@ class Session:
         self._executor.executions.lose(cell, self.record.owner)
         await self._sessions.finish_cell(cell.cell_id, "lost", clock.now(), None)
 
-    async def _make_sure_of_kernel(self) -> None:
-        """The kernel answers, or is interrupted in what it does for nobody, or is replaced."""
-        with contextlib.suppress(SupervisorFailed):
-            return await self.sandbox.wait_until_ready()
-        try:
-            await self.sandbox.interrupt()
-            await self.sandbox.wait_until_ready()
-        except SupervisorFailed:
-            log.warning("the kernel of session %s does not answer and is restarted", self.session_id)
-            await self._start_kernel()
-
     async def close(self, failure: Exception) -> None:
         """Let go: who follows the running cell, or waits for a turn, gets `failure`. The container stays."""
         self._closed = failure
@@ -636,13 +541,7 @@ class Session:
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait({self._task})
-        for task in self._late:
-            task.cancel()
-        await asyncio.gather(*self._late, return_exceptions=True)
-
-
-def _nobody(_: bool) -> None:
-    """Where nobody wants to know of a new kernel."""
+        await self._late.close()
 
 
 def new_session_id() -> str:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from service.errors import StartError, StorageUnavailable
+from service.start_errors import StartError, StorageUnavailable
 
 _WAIT_SEC: Final = 20.0
 """How long a service that is stopping may still hold it."""

@@ -9,23 +9,22 @@ is called whenever either changes.
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import asynccontextmanager
 from contextvars import Context
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from dataclasses import dataclass
+from typing import Any, Final
 
 import aiohttp
 
-from kernel_image import contract
 from sessions.demand import Demand
 from sessions.engine import Engine
-from sessions.errors import EngineUnavailable, ImageNotFound, NoCapacity, SessionsError, told
-from sessions.image_care import ImageCare, ImageStatus, Pull
-from sessions.models import Connection, ContainerSpec, Image, Limits
+from sessions.errors import ImageNotFound, NoCapacity, SessionsError, told
+from sessions.image_care import ImageStatus
+from sessions.launcher import ContainerLog, Examine, Launcher, LaunchSettings
+from sessions.models import Connection, Image
 from sessions.observer import NoObserver, PoolObserver, Removal, Scrub
 from sessions.queue import Queue
 from sessions.sandbox import Sandbox
@@ -48,36 +47,11 @@ _ROUND_SEC: Final = 5.0
 """Between two looks after leases and orphans, and between two after the image."""
 
 
-class ContainerLog(Protocol):
-    """Where it is written down which containers there are."""
-
-    async def launched(self, connection: Connection) -> None:
-        """A container is ready."""
-
-    async def removed(self, container_id: str) -> None:
-        """A container is gone."""
-
-    async def rekeyed(self, connection: Connection) -> None:
-        """Another kernel is in that container."""
-
-    async def only(self, container_ids: Collection[str]) -> None:
-        """These are all there are of the instance."""
-
-
-Examine = Callable[[Sandbox, ContainerSpec], Awaitable[None]]
-
-
 @dataclass(frozen=True)
 class PoolSettings:
-    """How many kernels, and how long to wait for one. `limits.memory_bytes` is the user's share."""
+    """How many kernels, and how long to wait for one."""
 
-    image: str
-    image_pull: Pull
-    version: str
-    """The service's own, for the image to be held against."""
-    instance_id: str
-    preload: tuple[str, ...]
-    limits: Limits
+    launch: LaunchSettings
     least_ready: int
     most_ready: int
     """Between these the number of kernels kept ready follows what is asked for."""
@@ -86,7 +60,6 @@ class PoolSettings:
     queue_timeout_sec: float
     reuse: bool = False
     """Whether a container serves the same tenant again, as new, after an execution that ended well."""
-    runtime: str | None = None
     max_uses: int = 1
     """Executions after which a container is destroyed all the same."""
     max_age_sec: float = 0.0
@@ -121,22 +94,18 @@ class Pool:
 
         `examine` looks at the first kernel before any other is launched; what it raises ends the start.
         """
-        self._engine = engine
         self._settings = settings
         self._containers = containers
-        self._examine = examine
         self._observer = observer or NoObserver()
-        self._image = ImageCare(engine, settings.image, settings.image_pull, settings.version)
+        self._launcher = Launcher(engine, settings.launch, containers, examine, self._observer)
         self._changing_image = asyncio.Lock()
         self._http: aiohttp.ClientSession
-        self._spec: ContainerSpec
         self._ready: deque[Sandbox] = deque()
         self._demand = Demand(settings.least_ready, settings.most_ready)
         self._queue = Queue()
         self._busy: set[Sandbox] = set()
         self._kept: set[Sandbox] = set()
         self._kept_ids = set(kept)
-        self._removing: set[str] = set()
         self._suspects: set[str] = set()
         self._starting = 0
         self._failures = 0
@@ -149,17 +118,15 @@ class Pool:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=600)
         self._http = aiohttp.ClientSession(connector=connector)
         try:
-            await self._remove_leftovers()
-            await self._engine.prepare()
-            image = await self._image.find()
-            self._spec, first = await self._launch_first(image.image_id)
+            await self._launcher.remove_all_but(self._kept_ids, Removal.LEFTOVER)
+            first = await self._launcher.open(self._http)
         except BaseException:
             await self._http.close()
             raise
         if self._demand.target and len(self._kept_ids) < self._settings.max_containers:
             self._ready.append(first)
         else:
-            await self._remove_now(first, Removal.SURPLUS)
+            await self._launcher.remove_now(first, Removal.SURPLUS)
         self._keep(self._renew_leases())
         self._keep(self._follow_image())
         self._refill()
@@ -174,68 +141,10 @@ class Pool:
         ours = (*self._ready, *self._busy, *self._kept)
         await asyncio.gather(*(sandbox.close() for sandbox in ours), return_exceptions=True)
         with contextlib.suppress(SessionsError):
-            await self._remove_leftovers()
+            await self._launcher.remove_all_but(self._kept_ids, Removal.STOPPING)
         await self._http.close()
 
     # --- launching ------------------------------------------------------------------------------
-
-    async def _remove_leftovers(self) -> None:
-        """Remove the instance's containers that no session keeps: on entry those of an earlier crash."""
-        found = await self._engine.running(self._settings.instance_id) - self._kept_ids
-        await asyncio.gather(*(self._engine.remove(container_id) for container_id in found))
-        for _ in found:
-            self._observer.removed(Removal.STOPPING if self._closed else Removal.LEFTOVER)
-        await self._containers.only(self._kept_ids)
-
-    async def _launch_first(self, image: str) -> tuple[ContainerSpec, Sandbox]:
-        """Measure what an idle kernel of an image holds, so that the limit can be that and the user's share.
-
-        Every tmpfs counts as well: a full disk has to be ENOSPC and not a dead container. The kernel has
-        been examined; the others are to be launched by the spec.
-        """
-        settings, limits = self._settings, self._settings.limits
-        roomy = replace(limits, memory_bytes=_FIRST_BYTES)
-        spec = ContainerSpec(
-            image, settings.instance_id, "", settings.preload, roomy, runtime=settings.runtime
-        )
-        first = await self._launch(spec, whole=True)
-        try:
-            held = await first.memory_bytes()
-            idle = int(held * _IDLE_HEADROOM)
-            disks = contract.disk_bytes(limits.workspace_bytes, limits.tmp_bytes)
-            total = idle + limits.memory_bytes + disks
-            spec = replace(spec, limits=replace(limits, memory_bytes=total), idle_bytes=held)
-            if not await self._engine.limit_memory(first.container_id, total):
-                await self._remove_now(first, Removal.SURPLUS)
-                first = await self._launch(spec, whole=True)
-            if self._examine is not None:
-                await self._examine(first, spec)
-        except BaseException:
-            await self._remove_now(first, Removal.STOPPING)
-            raise
-        log.info(
-            "an idle kernel holds %d MiB; a container may use %d MiB in all", idle // _MIB, total // _MIB
-        )
-        return spec, first
-
-    async def _remove_now(self, sandbox: Sandbox, why: Removal) -> None:
-        await sandbox.close()
-        await self._remove(sandbox.container_id, why)
-
-    async def _launch(self, spec: ContainerSpec, *, whole: bool = False) -> Sandbox:
-        """`whole`: with all preloaded, whoever waits."""
-        spec = replace(spec, token=secrets.token_hex(32))
-        hurried = (lambda: False) if whole else self._hurried
-        sandbox = await Sandbox.launch(self._engine, spec, self._http, hurried)
-        try:
-            await self._containers.launched(sandbox.connection)
-        except BaseException:
-            await sandbox.close()
-            await asyncio.shield(self._engine.remove(sandbox.container_id))
-            raise
-        if (launch := sandbox.launched) is not None:
-            self._observer.launched(launch.container_up - launch.began, launch.ended - launch.container_up)
-        return sandbox
 
     def _hurried(self) -> bool:
         """Whether somebody waits for the very next kernel, which will serve nobody after that."""
@@ -281,7 +190,7 @@ class Pool:
     async def _add_one(self) -> None:
         began = time.monotonic()
         try:
-            sandbox = await self._launch(self._spec)
+            sandbox = await self._launcher.launch(self._hurried)
         except Exception as error:
             self._starting -= 1
             self._observer.launch_failed()
@@ -293,7 +202,7 @@ class Pool:
             self._starting -= 1
             self._failures, self._problem = 0, None
             self._demand.launched(time.monotonic() - began)
-            if self._is_current(sandbox):
+            if self._launcher.is_current(sandbox):
                 self._offer(sandbox)
             else:
                 self._discard(sandbox, Removal.OUTDATED)
@@ -302,8 +211,7 @@ class Pool:
     async def _rest_after(self, error: Exception) -> None:
         """Wait before the next launch, the longer the more have failed; prepare the engine for it anew."""
         if isinstance(error, ImageNotFound):
-            self._image.missing()
-            error = ImageNotFound(self._settings.image)  # the engine says its id only
+            error = self._launcher.image_is_missing()  # the engine says its id only
         else:
             self._problem = str(error)
         pause = _RETRY_SEC[min(self._failures, len(_RETRY_SEC) - 1)]
@@ -313,7 +221,7 @@ class Pool:
         try:
             await asyncio.sleep(pause)
             # The network may be gone, and the image may be another one by now.
-            await self._engine.prepare()
+            await self._launcher.prepare()
             await self._look_after_image()
         except SessionsError as still:
             self._problem = str(still)
@@ -333,7 +241,7 @@ class Pool:
 
     async def _look_after_image(self) -> None:
         async with self._changing_image:
-            found = await self._image.look()
+            found = await self._launcher.look()
             if found is not None:
                 await self._change_image(found)
         self._refill()
@@ -346,29 +254,20 @@ class Pool:
             self._discard(self._ready.popleft(), Removal.OUTDATED)
         self._starting += 1
         try:
-            spec, first = await self._launch_first(image.image_id)
-        except EngineUnavailable:
-            raise
-        except Exception as error:
-            self._image.refuse(image, str(error))
-            return
+            first = await self._launcher.change_to(image)
         finally:
             self._starting -= 1
-        self._image.use(image)
-        self._spec = spec
+        if first is None:
+            return
         self._failures, self._problem = 0, None
-        log.info("kernels are launched from %s now", image.image_id)
         self._offer(first)
-        for sandbox in [sandbox for sandbox in self._ready if not self._is_current(sandbox)]:
+        for sandbox in [sandbox for sandbox in self._ready if not self._launcher.is_current(sandbox)]:
             self._ready.remove(sandbox)
             self._discard(sandbox, Removal.OUTDATED)
 
-    def _is_current(self, sandbox: Sandbox) -> bool:
-        return sandbox.image == self._spec.image
-
     def image(self) -> ImageStatus:
         """The image in use, for people and for `/ready`."""
-        return self._image.status()
+        return self._launcher.image()
 
     def _offer(self, sandbox: Sandbox) -> None:
         waiter = self._queue.next_for(sandbox)
@@ -410,7 +309,7 @@ class Pool:
             settings.reuse
             and not self._closed
             and sandbox.ended_well
-            and self._is_current(sandbox)
+            and self._launcher.is_current(sandbox)
             and sandbox.uses < settings.max_uses
             and sandbox.age_sec < settings.max_age_sec
         )
@@ -448,7 +347,7 @@ class Pool:
 
     def adopt(self, connection: Connection) -> Sandbox:
         """A kept container of an earlier life of a service, as `keep` gave it then; not connected."""
-        sandbox = Sandbox(self._engine, connection, self._http)
+        sandbox = self._launcher.adopt(connection)
         self._add_kept(sandbox)
         return sandbox
 
@@ -460,7 +359,7 @@ class Pool:
 
     async def is_running(self, sandbox: Sandbox, instance_id: str) -> bool:
         """Whether the engine still has the container, which that instance has launched."""
-        return sandbox.container_id in await self._engine.running(instance_id)
+        return await self._launcher.is_running(sandbox, instance_id)
 
     def _add_kept(self, sandbox: Sandbox) -> None:
         self._kept.add(sandbox)
@@ -509,7 +408,7 @@ class Pool:
     async def _answers(self, sandbox: Sandbox) -> bool:
         try:
             async with asyncio.timeout(_ANSWER_SEC):
-                await sandbox.renew_lease(self._settings.limits.lease_sec)
+                await sandbox.renew_lease(self._settings.launch.limits.lease_sec)
         except (SessionsError, TimeoutError) as error:
             log.warning("container %s is lost: %s", sandbox.connection.container.name, told(error))
             return False
@@ -520,34 +419,14 @@ class Pool:
         if self._closed:
             sandbox.disconnect()
         else:
-            self._keep(self._remove_soon(sandbox, why))
+            # Once the answer that it gave has left.
+            self._keep(self._launcher.remove_after(_REFILL_DELAY_SEC, sandbox, why))
             self._refill_soon()
-
-    async def _remove_soon(self, sandbox: Sandbox, why: Removal) -> None:
-        """Remove a container once the answer that it gave has left."""
-        self._removing.add(sandbox.container_id)
-        try:
-            await asyncio.sleep(_REFILL_DELAY_SEC)
-        finally:
-            await sandbox.close()
-        await self._remove(sandbox.container_id, why)
-
-    async def _remove(self, container_id: str, why: Removal) -> None:
-        self._removing.add(container_id)
-        try:
-            async with asyncio.timeout(_REMOVE_SEC):
-                await self._engine.remove(container_id)
-            self._observer.removed(why)
-            await self._containers.removed(container_id)
-        except Exception as error:
-            log.warning("removing a container failed, its lease will end it: %s", error)
-        finally:
-            self._removing.discard(container_id)
 
     async def _renew_leases(self) -> None:
         """Keep alive what is ours, and notice what died while it waited."""
         while True:
-            await asyncio.sleep(min(_ROUND_SEC, self._settings.limits.lease_sec / 4))
+            await asyncio.sleep(min(_ROUND_SEC, self._settings.launch.limits.lease_sec / 4))
             self._drop_surplus()
             await asyncio.gather(self.drop_dead(), *(self._answers(sandbox) for sandbox in self._busy))
             try:
@@ -559,12 +438,12 @@ class Pool:
         """Remove containers that are labelled ours and unknown to us, twice in a row."""
         if self._starting:
             return
-        running = await self._engine.running(self._settings.instance_id)
+        running = await self._launcher.running()
         known = {sandbox.container_id for sandbox in (*self._ready, *self._busy)} | self._kept_ids
-        unknown = running - known - self._removing
+        unknown = running - known
         for container_id in unknown & self._suspects:
             log.warning("container %s has no owner and is removed", container_id)
-            await self._remove(container_id, Removal.LEFTOVER)
+            await self._launcher.remove(container_id, Removal.LEFTOVER)
         self._suspects = unknown
 
     async def drop_dead(self) -> None:
@@ -593,5 +472,5 @@ class Pool:
             waiting=len(self._queue),
             kept=len(self._kept),
             target=self._demand.target,
-            problem=self._image.problem or self._problem,
+            problem=self._launcher.problem or self._problem,
         )

@@ -9,7 +9,8 @@ import httpx
 import jsonschema
 import pytest
 
-from service.errors import ANSWERS, TooManyConnections
+from service.answers import ANSWERS
+from service.errors import TooManyConnections
 from service.schemas import EXECUTION_ID, FILE_ID
 from service.session_schemas import CELL_ID, SESSION_ID
 from tests.fuzz.document import APPLICATION, DOCUMENT

@@ -12,16 +12,11 @@ from pathlib import Path
 import pytest
 
 from service.artifacts import FileStore
-from service.errors import (
-    FileNotFound,
-    FileTooLarge,
-    RegistryUnavailable,
-    StorageFull,
-    StorageUnavailable,
-)
+from service.errors import FileNotFound, FileTooLarge, RegistryUnavailable, StorageFull
 from service.housekeeping import repeat
 from service.registry import Registry
 from service.settings import MIB
+from service.start_errors import StorageUnavailable
 from service.storages import open_storage
 from tests.files_support import file_store, make_settings
 

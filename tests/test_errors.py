@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, Request
 
-from service.errors import ANSWERS, ServiceError, StartError, StorageFull, answer_for
+from service.answers import ANSWERS, answer_for
+from service.errors import ServiceError, StorageFull
 from service.schemas import ExecuteRequest
+from service.start_errors import StartError
 from sessions.errors import SessionsError
 from tests.files_support import RunningApp, make_settings, serve_app
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import KeyFileInvalid, KeyInvalid, KeyMissing, SettingsInvalid
+from service.errors import KeyInvalid, KeyMissing
 from service.keyring import Keyring, digest, presented, read_key_file, split_keys, without_keys
 from service.records import ONE_TENANT
 from service.settings import load_settings
+from service.start_errors import KeyFileInvalid, SettingsInvalid
 
 HEX = digest("key of alice").hex()
 OTHER = digest("key of bob").hex()

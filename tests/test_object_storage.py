@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from service.errors import ObjectStorageTaken, ObjectStorageUnavailable
 from service.settings import MIB, Settings
+from service.start_errors import ObjectStorageTaken, ObjectStorageUnavailable
 from service.storages import open_storage
 from tests.files_support import RunningApp, file_store, make_settings, serve_app
 from tests.support.object_storage import ObjectStorageServer

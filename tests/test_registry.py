@@ -12,17 +12,11 @@ import pytest
 from alembic import command
 
 from service import migrations
-from service.errors import (
-    FileNotFound,
-    InvalidCursor,
-    MigrationFailed,
-    MigrationsMissing,
-    RegistryTooNew,
-    RegistryUnavailable,
-)
+from service.errors import FileNotFound, InvalidCursor, RegistryUnavailable
 from service.execution_registry import ExecutionRegistry
 from service.records import ONE_TENANT, ContainerRecord, ExecutionRecord, StoredFile
 from service.registry import Registry, make_engine
+from service.start_errors import MigrationFailed, MigrationsMissing, RegistryTooNew
 from tests.support.databases import execute
 from tests.support.postgres import Postgres
 

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from service.banner import banner, base_url
-from service.errors import AddressUnavailable
 from service.serving import bind
+from service.start_errors import AddressUnavailable
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,7 +26,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from fastapi import APIRouter
 from service.app import create_app
-from service.errors import RegistryTooNew
+from service.start_errors import (RegistryTooNew)
 from service.logs import configure_logging
 from service.serving import bind, serve
 from tests.files_support import file_store, make_settings

@@ -12,9 +12,9 @@ from contextlib import closing
 import httpx
 import pytest
 
-from service.errors import OtlpUnusable
 from service.metrics import Metrics
 from service.otlp import OtlpTraces
+from service.start_errors import OtlpUnusable
 from service.trail import Trail
 from tests.conftest import StartService
 from tests.gateway.channels import open_channels

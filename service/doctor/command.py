@@ -16,9 +16,9 @@ from service.doctor.finding import Finding, failed
 from service.doctor.kernel import Room, look_at_kernel
 from service.doctor.report import as_json, table
 from service.engine import open_cluster, open_docker
-from service.errors import CannotRunKernels, MigrationFailed, SettingsInvalid, StartError
 from service.logs import configure_logging
 from service.settings import Settings, load_settings
+from service.start_errors import CannotRunKernels, MigrationFailed, SettingsInvalid, StartError
 from service.storages import open_storage
 from sessions.engine import Engine
 from sessions.errors import SessionsError

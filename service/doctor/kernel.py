@@ -32,12 +32,8 @@ async def look_at_kernel(engine: Engine, settings: Settings, room: Room, help_: 
         found.extend(limits.judge_trials(trials, spec.limits))
         found.extend(room(spec))
 
-    alone = replace(
-        pool_settings(settings, f"doctor-{uuid.uuid4().hex}"),
-        image_pull="never",
-        least_ready=0,
-        most_ready=0,
-    )
+    usual = pool_settings(settings, f"doctor-{uuid.uuid4().hex}")
+    alone = replace(usual, launch=replace(usual.launch, image_pull="never"), least_ready=0, most_ready=0)
     try:
         async with Pool(engine, alone, _Nobody(), examine=look):
             pass
@@ -49,7 +45,7 @@ async def look_at_kernel(engine: Engine, settings: Settings, room: Room, help_: 
 
 
 class _Nobody:
-    """`sessions.pool.ContainerLog` of who keeps no registry."""
+    """`sessions.launcher.ContainerLog` of who keeps no registry."""
 
     async def launched(self, connection: Connection) -> None: ...
 

@@ -14,8 +14,8 @@ import aiohttp
 
 from service.banner import base_url
 from service.doctor.finding import Finding, Level
-from service.errors import AddressUnavailable, StartError
 from service.serving import bind
+from service.start_errors import AddressUnavailable, StartError
 from service.storage import Storage
 
 _MIB: Final = 1 << 20

@@ -8,14 +8,8 @@ import aiohttp
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from service.errors import (
-    ServiceError,
-    SessionElsewhere,
-    SessionEnded,
-    SessionMoving,
-    SessionNotFound,
-    answer_to,
-)
+from service.answers import answer_to
+from service.errors import ServiceError, SessionElsewhere, SessionEnded, SessionMoving, SessionNotFound
 from service.forward import Forwarder, is_passed_on
 from service.gateway import wire
 from service.gateway.client import Client

@@ -204,7 +204,7 @@ class Hub:
                 await self._revive()
                 refused_since = time.monotonic()
             await asyncio.sleep(_RETRY_SEC)
-            await self.session.is_settled.wait()
+            await self.session.kernel.is_settled.wait()
 
     async def _revive(self) -> None:
         try:

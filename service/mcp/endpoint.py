@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from service.errors import ErrorResponse
+from service.answers import ErrorResponse
 from service.forward import Forwarder, is_passed_on
 from service.guard import caller_of
 

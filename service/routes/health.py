@@ -3,8 +3,8 @@
 from fastapi import APIRouter
 
 import service
+from service.answers import ErrorResponse
 from service.dependencies import KernelsDep
-from service.errors import ErrorResponse
 from service.schemas import Health, KernelImage, NotReadyBody, PoolCounts, Readiness, SelfTestCheck
 
 router = APIRouter(tags=["health"])

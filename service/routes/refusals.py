@@ -6,9 +6,8 @@ from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
 
+from service.answers import ANSWERS, INVALID_REQUEST
 from service.errors import (
-    ANSWERS,
-    INVALID_REQUEST,
     InputNotFound,
     RegistryUnavailable,
     ReplicaLost,

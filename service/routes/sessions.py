@@ -74,7 +74,7 @@ def _info(session: Session, settings: Settings) -> SessionInfo:
         session.record,
         idle_sec=settings.session_idle_sec,
         busy=session.busy,
-        execution_count=session.execution_count,
+        execution_count=session.kernel.execution_count,
     )
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 import code_interpreter_client
-import service.errors
 from code_interpreter_client import (
     BadAnswer,
     Client,
@@ -27,6 +26,7 @@ from code_interpreter_client import (
     Unavailable,
     errors,
 )
+from service.answers import ANSWERS
 from tests.client.conftest import ALICE, MakeClient
 from tests.client.odd_server import OddServer, reply
 from tests.support.process import Service, free_port
@@ -37,7 +37,7 @@ LARGE = bytes((1 << 20) + 1)
 
 def test_every_code_of_the_service_has_a_type() -> None:
     """None of them is told apart by its status alone, and the status would lead to the same type."""
-    codes = {answer.code: answer.status for answer in service.errors.ANSWERS.values()}
+    codes = {answer.code: answer.status for answer in ANSWERS.values()}
     assert codes.keys() <= errors.BY_CODE.keys()
     for code, status in codes.items():
         kind = errors.refusal_type(status, code)

@@ -135,6 +135,9 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A page, of which a picture is kept at the end."""
     page = browser.new_page(viewport={"width": 1280, "height": 960})
     page.set_default_timeout(PATIENCE_MS)
+    # Chromium drops what it is loading when a network comes or goes, as each container's does.
+    theme = page.locator("dialog.jp-Dialog", has_text="Error Loading Theme")
+    page.add_locator_handler(theme, lambda dialog: dialog.get_by_role("button").last.click())
     yield page
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{request.node.name}.png")

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from service.artifacts import FileStore
-from service.errors import InstanceInUse, RegistryInUse, SessionElsewhere, SessionMoving, StorageQuotaExceeded
+from service.errors import SessionElsewhere, SessionMoving, StorageQuotaExceeded
 from service.limits import StorageQuota
 from service.records import ContainerRecord, ReplicaRecord, SessionRecord
 from service.registry import Registry, make_engine
@@ -19,6 +19,7 @@ from service.replica_registry import ReplicaRegistry
 from service.replicas import Replicas
 from service.session_registry import SessionRegistry
 from service.settings import MIB
+from service.start_errors import InstanceInUse, RegistryInUse
 from service.storages import open_storage
 from tests.files_support import make_settings
 from tests.support.databases import execute

@@ -1,0 +1,75 @@
+"""A shell command in the workspace of a session."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Final
+
+from service.errors import ServiceError
+from service.execution_log import Entry
+from service.records import ExecutionRecord
+from service.session_schemas import BashRequest, BashResponse
+from service.settle import settle
+from sessions.models import Budget, CellEvent, CellResult, Command, OutputChunk
+from sessions.sandbox import Sandbox
+
+_GRACE_SEC: Final = 2.0
+
+Keep = Callable[[ExecutionRecord], Awaitable[None]]
+
+
+async def run_command(
+    sandbox: Sandbox, request: BashRequest, budget: Budget, entry: Entry, keep: Keep
+) -> BashResponse:
+    """Run it and `keep` the record of it; who is cancelled ends it.
+
+    Raises:
+        SupervisorFailed: the container did not do as agreed.
+    """
+    command = Command(request.cmd, request.timeout_ms / 1000, entry.execution_id)
+    entry.began()
+    async with sandbox.begin_command(command, budget) as events:
+        running = asyncio.create_task(_follow(events, entry, keep))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            entry.left()
+            await _stop(sandbox, running)
+            raise
+
+
+async def _follow(events: AsyncGenerator[CellEvent], entry: Entry, keep: Keep) -> BashResponse:
+    text: dict[str, list[str]] = {"stdout": [], "stderr": []}
+    async for event in events:
+        if isinstance(event, OutputChunk):
+            text[event.stream].append(event.text)
+        elif isinstance(event, CellResult):
+            entry.ran(event)
+            await settle(_kept(entry, entry.ended(event), keep))
+            return BashResponse(
+                stdout="".join(text["stdout"]),
+                stderr="".join(text["stderr"]),
+                exit_code=event.exit_code,
+                timed_out=event.timed_out,
+                duration_ms=event.duration_ms,
+                execution_id=entry.execution_id,
+            )
+    raise AssertionError("a command ended without a result")
+
+
+async def _kept(entry: Entry, execution: ExecutionRecord, keep: Keep) -> None:
+    try:
+        await keep(execution)
+    except ServiceError:
+        entry.not_kept()
+        raise
+    entry.kept()
+
+
+async def _stop(sandbox: Sandbox, running: asyncio.Task[BashResponse]) -> None:
+    """Interrupt the command, and kill it if it does not heed that."""
+    for kill in (False, True):
+        if not running.done():
+            await sandbox.interrupt(kill=kill)
+            await asyncio.wait({running}, timeout=_GRACE_SEC)
+    running.cancel()
+    await asyncio.wait({running})
