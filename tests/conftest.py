@@ -1,6 +1,7 @@
 """Fixtures for the behaviour tests: the engine, services of several settings, and their logs."""
 
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -113,6 +114,8 @@ def open_on(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Callable[..., Service]:
     """Start a service on an engine and have its log shown under failures."""
+    # Threads that ask for it at the same moment would each make it.
+    tmp_path_factory.getbasetemp()
 
     def start(engine: Engine, program: Sequence[str] = ("service.server",), **settings: Any) -> Service:
         folder = tmp_path_factory.mktemp("service")
@@ -151,7 +154,12 @@ def _closes_its_sessions(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     shared = request.config.stash.get(SHARED_SERVICE, None)
     if shared is not None:
-        left = shared.api.http.get("/v1/sessions").json()["sessions"]
+        # Those of MCP end a moment after their client has left.
+        deadline = time.monotonic() + 5
+        while (
+            left := shared.api.http.get("/v1/sessions").json()["sessions"]
+        ) and time.monotonic() < deadline:
+            time.sleep(0.1)
         for session in left:
             shared.api.http.delete(f"/v1/sessions/{session['session_id']}")
         assert left == []

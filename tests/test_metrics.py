@@ -33,7 +33,8 @@ def api(watched: KeyedService) -> Api:
 
 @pytest.fixture
 def http(watched: KeyedService) -> httpx.Client:
-    """Prometheus, which has no key."""
+    """Prometheus, which has no key, once what came before is over: containers go after the answer."""
+    watched.service.settle(at_target=False)
     return watched.service.api.http
 
 
@@ -139,13 +140,13 @@ def test_containers_are_counted_as_they_come_and_go(
     http: httpx.Client, watched: KeyedService, api: Api
 ) -> None:
     """Made as new after a call that ended well, and removed after one that did not."""
-    watched.service.settle()
+    watched.service.settle(at_target=False)
     with change(http) as changed:
         api.run("1")
         settled(changed, "scrubs_total", 1, result="clean")
         api.run("import time\ntime.sleep(9)", timeout_ms=50)
         settled(changed, "containers_removed_total", 1, reason="used")
-        watched.service.settle()
+        watched.service.settle(at_target=False)
     assert changed.of("containers_started_total", result="ok") >= 1
     launched = changed.of("containers_started_total", result="ok")
     for part in ("container", "kernel"):
