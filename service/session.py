@@ -21,7 +21,7 @@ from service.live_cell import LiveCell
 from service.records import CellRecord, ExecutionKind, ExecutionRecord, SessionRecord
 from service.registry import Registry
 from service.run import Conclude, Run, State
-from service.session_command import run_command
+from service.session_command import GRACE_SEC, run_command
 from service.session_kernel import SessionKernel
 from service.session_registry import SessionRegistry
 from service.session_schemas import BashRequest, BashResponse, SessionExecuteRequest
@@ -41,7 +41,6 @@ from sessions.models import (
 )
 from sessions.sandbox import Sandbox
 
-_GRACE_SEC: Final = 2.0
 _QUESTION_SEC: Final = 10.0
 """How long a question waits for those before it."""
 
@@ -371,7 +370,7 @@ class Session:
             return
         await self.sandbox.interrupt()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_GRACE_SEC):
+            async with asyncio.timeout(GRACE_SEC):
                 await cell.wait()
         if not cell.over:
             await self.sandbox.kill_kernel()

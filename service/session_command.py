@@ -12,7 +12,8 @@ from service.settle import settle
 from sessions.models import Budget, CellEvent, CellResult, Command, OutputChunk
 from sessions.sandbox import Sandbox
 
-_GRACE_SEC: Final = 2.0
+GRACE_SEC: Final = 2.0
+"""How long code may take to heed an interrupt before it is killed."""
 
 Keep = Callable[[ExecutionRecord], Awaitable[None]]
 
@@ -70,6 +71,6 @@ async def _stop(sandbox: Sandbox, running: asyncio.Task[BashResponse]) -> None:
     for kill in (False, True):
         if not running.done():
             await sandbox.interrupt(kill=kill)
-            await asyncio.wait({running}, timeout=_GRACE_SEC)
+            await asyncio.wait({running}, timeout=GRACE_SEC)
     running.cancel()
     await asyncio.wait({running})

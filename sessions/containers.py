@@ -213,7 +213,10 @@ class DockerEngine:
         Not every engine keeps services that start at the same moment from making one each, and none is
         known by its name then. So who finds several removes the younger ones, as far as they are empty.
         """
-        if not self._networks():
+        found = self._networks()
+        if len(found) == 1:
+            return
+        if not found:
             options = {"com.docker.network.bridge.enable_icc": "false"}
             try:
                 self._client.api.create_network(
