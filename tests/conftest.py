@@ -1,7 +1,6 @@
 """Fixtures for the behaviour tests: the engine, services of several settings, and their logs."""
 
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -20,6 +19,7 @@ from tests.support.keys import KeyedService, make_key
 from tests.support.object_storage import ObjectStorageServer
 from tests.support.postgres import Postgres
 from tests.support.process import Service
+from tests.support.waiting import soon
 
 LIGHT: dict[str, Any] = {"KERNEL_PRELOAD": "none"}
 """A container is there in a third of the time; what is preloaded by default has tests of its own."""
@@ -154,12 +154,14 @@ def _closes_its_sessions(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     shared = request.config.stash.get(SHARED_SERVICE, None)
     if shared is not None:
+
+        def open_sessions() -> list[Body]:
+            found: list[Body] = shared.api.http.get("/v1/sessions").json()["sessions"]
+            return found
+
         # Those of MCP end a moment after their client has left.
-        deadline = time.monotonic() + 5
-        while (
-            left := shared.api.http.get("/v1/sessions").json()["sessions"]
-        ) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        soon(lambda: not open_sessions(), 5)
+        left = open_sessions()
         for session in left:
             shared.api.http.delete(f"/v1/sessions/{session['session_id']}")
         assert left == []

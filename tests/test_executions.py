@@ -3,7 +3,7 @@
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.support.keys import KeyedService
 from tests.support.process import Service
 from tests.support.session import Session, new_session
 from tests.support.sse import events
+from tests.support.waiting import soon
 
 STAGES = ("queue_ms", "start_ms", "stage_ms", "run_ms", "gather_ms", "store_ms")
 SIZES = {"code_bytes", "stdout_bytes", "stderr_bytes", "display_bytes"} | {
@@ -170,13 +171,13 @@ def test_what_a_session_ends_with_is_cancelled(watched: KeyedService) -> None:
     api = watched.api("ender")
     with new_session(watched.service, api) as session, ThreadPoolExecutor() as threads:
         running = threads.submit(session.call, "POST", "/bash", json={"cmd": "sleep 30"})
-        wait_until(lambda: any(one["state"] == "running" for one in listed(api)[0]))
+        assert soon(lambda: any(one["state"] == "running" for one in listed(api)[0]))
         waiting = threads.submit(session.execute, "1")
-        wait_until(lambda: len(listed(api)[0]) == 2)
+        assert soon(lambda: len(listed(api)[0]) == 2)
         assert session.delete().status_code == 204
         for answer in (running.result(), waiting.result()):
             assert (answer.status_code, problem(answer)["code"]) == (410, "session_ended")
-        wait_until(lambda: len(listed(api)[0]) == 1)
+        assert soon(lambda: len(listed(api)[0]) == 1)
         (cancelled,) = listed(api)[0]
         assert (cancelled["kind"], cancelled["outcome"]) == ("bash", "cancelled")
         assert running.result().headers["x-execution-id"] == cancelled["execution_id"]
@@ -211,20 +212,12 @@ def test_a_lost_container_leaves_a_lost_execution(watched: KeyedService, api: Ap
     with new_session(service, api) as third, ThreadPoolExecutor() as threads:
         address = third.printed(WHERE)
         answer = threads.submit(third.execute, "import time\ntime.sleep(9)")
-        wait_until(lambda: any(one["state"] == "running" for one in listed(api)[0]))
+        assert soon(lambda: any(one["state"] == "running" for one in listed(api)[0]))
         remove_container(service, address)
         refused = answer.result()
         assert refused.status_code == 503, refused.text
         body = looked_up(api, refused.headers["x-execution-id"])
         assert (body["outcome"], body["state"], body["exit_code"]) == ("lost", "done", None)
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 10) -> None:
-    """Return once it is so."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def listed(api: Api, **params: Any) -> tuple[list[Body], str | None]:

@@ -6,7 +6,7 @@ import socket
 import time
 import tracemalloc
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pytest
 
 from service.settings import MIB
 from tests.files_support import RunningApp, make_settings, serve_app
+from tests.support.waiting import soon
 
 BOUNDARY = "boundary-of-the-test"
 MULTIPART = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -54,14 +55,6 @@ def streamed(size: int, piece: bytes = b"x" * 65536) -> Iterator[bytes]:
         yield piece[:now]
         size -= now
     yield f"\r\n--{BOUNDARY}--\r\n".encode()
-
-
-def until(condition: Callable[[], object], seconds: float = 10) -> bool:
-    """Whether a condition comes true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return bool(condition())
 
 
 # What goes in comes out ------------------------------------------------------------------------
@@ -275,8 +268,8 @@ def test_a_client_that_hangs_up_leaves_nothing(fresh: RunningApp) -> None:
     url = fresh.http.base_url
     with socket.create_connection((url.host, url.port or 0)) as client:
         client.sendall(head.encode() + sent[: 3 * MIB])
-        assert until(lambda: fresh.on_disk("incoming"))
-    assert until(lambda: not fresh.on_disk("incoming"))
+        assert soon(lambda: fresh.on_disk("incoming"))
+    assert soon(lambda: not fresh.on_disk("incoming"))
     assert fresh.on_disk() == set()
     assert fresh.http.get("/v1/files").json()["files"] == []
 
@@ -442,7 +435,7 @@ def test_downloads_let_go_of_their_files(fresh: RunningApp) -> None:
         links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
         return [link for link in links if link.startswith(folder)]
 
-    assert until(lambda: not still_open()), still_open()
+    assert soon(lambda: not still_open()), still_open()
 
 
 # Deleting and listing --------------------------------------------------------------------------
@@ -495,7 +488,7 @@ def test_files_expire(tmp_path: Path) -> None:
         url = f"/v1/files/{stored['file_id']}"
         assert stored["expires_at"] == pytest.approx(stored["upload_time"] + 1)
         assert running.http.get(url).status_code == 200
-        assert until(lambda: running.on_disk() == set(), 5)
+        assert soon(lambda: running.on_disk() == set(), 5)
         assert time.time() >= stored["expires_at"]
         assert running.http.get(url).status_code == 404
 

@@ -140,13 +140,13 @@ def test_containers_are_counted_as_they_come_and_go(
     http: httpx.Client, watched: KeyedService, api: Api
 ) -> None:
     """Made as new after a call that ended well, and removed after one that did not."""
-    watched.service.settle(at_target=False)
+    watched.service.settle()
     with change(http) as changed:
         api.run("1")
         settled(changed, "scrubs_total", 1, result="clean")
         api.run("import time\ntime.sleep(9)", timeout_ms=50)
         settled(changed, "containers_removed_total", 1, reason="used")
-        watched.service.settle(at_target=False)
+        watched.service.settle()
     assert changed.of("containers_started_total", result="ok") >= 1
     launched = changed.of("containers_started_total", result="ok")
     for part in ("container", "kernel"):

@@ -18,6 +18,7 @@ from service.storages import open_storage
 from tests.files_support import RunningApp, file_store, make_settings, serve_app
 from tests.support.object_storage import ObjectStorageServer
 from tests.support.process import free_port
+from tests.support.waiting import soon
 
 PART = 5 * MIB
 READ = 4 * MIB
@@ -56,16 +57,6 @@ def api(
         yield running
 
 
-def until(is_so: Any, seconds: float = 10) -> bool:
-    """Whether it comes true in time."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 @pytest.mark.parametrize("size", [0, 1, PART - 1, PART, 2 * PART, 13 * MIB + 7])
 def test_bytes_come_back_exactly(api: RunningApp, size: int) -> None:
     """Whole, put in one request or in parts; the object is named by the id."""
@@ -98,7 +89,7 @@ def test_what_is_refused_leaves_nothing(
         "/v1/files", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"}
     )
     assert (answer.status_code, answer.json()["code"]) == (413, "file_too_large")
-    assert until(lambda: object_storage.unfinished(url) == 0)
+    assert soon(lambda: object_storage.unfinished(url) == 0)
     assert object_storage.objects(url).keys() == before
 
 
@@ -122,8 +113,8 @@ def test_a_client_that_hangs_up_leaves_nothing(
             if piece.startswith(b"\r\n"):
                 break
             client.sendall(piece)
-        assert until(lambda: object_storage.unfinished(url) == 1)
-    assert until(lambda: object_storage.unfinished(url) == 0)
+        assert soon(lambda: object_storage.unfinished(url) == 1)
+    assert soon(lambda: object_storage.unfinished(url) == 0)
     assert object_storage.objects(url).keys() == before
 
 

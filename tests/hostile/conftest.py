@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from tests.conftest import LIGHT, serving
+from tests.support import waiting
 from tests.support.process import Service
 from tests.support.session import Session, StandingSession, live_sessions, open_session
 
@@ -107,12 +108,7 @@ class Canary:
 
 def soon(condition: Callable[[], bool], seconds: float = _SOON_SEC) -> bool:
     """Whether a condition comes true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+    return waiting.soon(condition, seconds)
 
 
 class MemoryWatch:

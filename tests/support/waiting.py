@@ -1,0 +1,14 @@
+"""Waiting for what comes true by itself."""
+
+import time
+from collections.abc import Callable
+
+
+def soon(condition: Callable[[], object], seconds: float = 10.0) -> bool:
+    """Whether a condition comes true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
