@@ -31,10 +31,10 @@ test: venv-dev docker image-ready deploy-ready chromium check ## set everything 
 
 # What has to hold whatever runs the kernels: execute, sessions, files, restart, reuse, hostile. Other modules take
 # `--backend kubernetes` as well; these tell most for their time.
-ON_BOTH := tests/test_session_survival.py tests/test_execute_limits.py tests/test_sessions.py tests/test_session_files.py \
-	tests/test_execute.py tests/test_stream.py tests/test_files.py tests/test_isolation.py tests/hostile/test_network.py \
+ON_BOTH := tests/sessions/test_session_survival.py tests/routes/test_execute_limits.py tests/sessions/test_sessions.py tests/sessions/test_session_files.py \
+	tests/routes/test_execute.py tests/routes/test_stream.py tests/routes/test_files.py tests/isolation/test_isolation.py tests/hostile/test_network.py \
 	tests/hostile/test_workspace_files.py tests/hostile/test_seccomp.py \
-	tests/test_reuse.py::test_nothing_is_left_in_a_hundred_rounds tests/test_reuse.py::test_a_container_is_never_used_across_keys
+	tests/containers/test_reuse.py::test_nothing_is_left_in_a_hundred_rounds tests/containers/test_reuse.py::test_a_container_is_never_used_across_keys
 # These stop the cluster's parts, and so run by themselves.
 FAULTS := tests/kubernetes/test_faults.py tests/kubernetes/test_nodes.py
 .PHONY: test-kubernetes

@@ -3,9 +3,9 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from service.registry import make_engine
+from service.database.registry import make_engine
+from service.database.tables import Base
 from service.settings import load_settings
-from service.tables import Base
 
 
 def migrate(connection: Connection) -> None:

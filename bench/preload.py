@@ -15,10 +15,10 @@ import aiohttp
 
 from bench.engine import Engine
 from bench.progress import say
-from service.engine import open_engine
+from service.operations.engine import open_engine
 from service.settings import MIB, Settings
+from sessions.containers.sandbox import Sandbox
 from sessions.models import Budget, Cell, CellResult, ContainerSpec, Limits, OutputChunk
-from sessions.sandbox import Sandbox
 
 LIBRARIES = (
     "numpy",

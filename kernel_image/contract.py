@@ -48,21 +48,21 @@ ROLE_LABEL: Final = "code-interpreter.role"
 ROLE: Final = "kernel"
 
 CELL_METADATA: Final = "code_interpreter"
-"""Key in an execute_request's metadata and in an execute_reply's content, see `kernel_image.kernel`."""
+"""Key in an execute_request's metadata and in an execute_reply's content, see `kernel/kernel.py`."""
 
 FRAME_HEADER: Final = "!BI"
 """`struct` format before each frame of a cell's output: kind, payload length in bytes."""
 FRAME_STDOUT: Final = 1
 FRAME_STDERR: Final = 2
 FRAME_EVENT: Final = 4
-"""What the kernel says of a cell beside its text: a JSON object, see `kernel_image.journal`."""
+"""What the kernel says of a cell beside its text: a JSON object, see `kernel_image.kernel.journal`."""
 RECORD_PREFIX: Final = b'{"type": "record"'
 """How the event begins by which the kernel ends its cell."""
 MARK_BEGIN: Final = b"\x1e"
 MARK_END: Final = b"\x1f"
 """In a cell's stdout, around `mark_token` and the id of a message that was published there."""
 FRAME_END: Final = 3
-"""Last frame: a JSON object, see `kernel_image.cell.Cell.end`."""
+"""Last frame: a JSON object, see `kernel_image.supervisor.cell.Cell.end`."""
 
 RESERVED_PATHS: Final = frozenset({"__main__.py"})
 """Workspace paths a caller may not stage: the original keeps its entry point there."""

@@ -3,8 +3,9 @@
 import argparse
 import sys
 
-from service import backup, server
+from service import server
 from service.doctor import command as doctor
+from service.operations import backup
 
 
 def main() -> None:

@@ -8,19 +8,19 @@ from fastapi import APIRouter, FastAPI
 from starlette.routing import Route, WebSocketRoute
 
 import service
-from service.answers import install_error_handlers
-from service.api_document import DESCRIPTION, TAGS, Application
-from service.body_limit import BodyLimit
-from service.errors import SessionElsewhere
-from service.forward import Signer, elsewhere
-from service.guard import Guard, open_paths
-from service.keyring import Keyring
-from service.limits import RequestRate
-from service.metrics import Metrics
+from service.auth.keyring import Keyring
+from service.auth.limits import RequestRate
+from service.http.answers import install_error_handlers
+from service.http.body_limit import BodyLimit
+from service.http.forwarding import Signer, elsewhere
+from service.http.guard import Guard, open_paths
+from service.page.routes import install_page
 from service.routes import files, session_files
-from service.routes.page import install_page
+from service.routes.api_document import DESCRIPTION, TAGS, Application
 from service.settings import Settings
-from service.traces import open_traces
+from service.telemetry.metrics import Metrics
+from service.telemetry.traces import open_traces
+from sessions.errors import SessionElsewhere
 
 _STREAMED = re.compile(f"{files.UPLOADS.pattern}|{session_files.UPLOADS.pattern}")
 """Paths whose bodies are streamed and bounded by their routes."""

@@ -13,35 +13,39 @@ from fastapi import FastAPI
 
 import service
 from kernel_image import contract
-from service import clock
-from service.artifacts import FileStore
-from service.engine import open_engine
-from service.execution_log import ExecutionLog
-from service.execution_registry import ExecutionRegistry
-from service.executor import Executor
-from service.forward import Forwarder
+from service.database.errors import RegistryInUse, RegistryMissing
+from service.database.execution_registry import ExecutionRegistry
+from service.database.records import ReplicaRecord
+from service.database.registry import Registry
+from service.database.replica_registry import ReplicaRegistry
+from service.database.session_registry import SessionRegistry
+from service.errors import StartError
+from service.files.errors import StorageInUse
+from service.files.open import open_storage
+from service.files.quota import StorageQuota
+from service.files.storage_lock import lock
+from service.files.store import FileStore
 from service.gateway.hubs import Hubs
-from service.housekeeping import keep_house
-from service.limits import StorageQuota
-from service.logs import loop_failed
+from service.http.forwarding import Forwarder
 from service.mcp.endpoint import Mcp
-from service.metrics import Metrics
-from service.readiness import KernelReadiness, SelfTest
-from service.records import ContainerRecord, ReplicaRecord
-from service.registry import Registry
-from service.replica_registry import ReplicaRegistry
-from service.replicas import Replicas
-from service.run import Stores
-from service.session_registry import SessionRegistry
-from service.sessions import Sessions
+from service.operations.engine import open_engine
+from service.operations.housekeeping import keep_house
+from service.operations.readiness import KernelReadiness, SelfTest
+from service.replicas.leases import Replicas
 from service.settings import MIB, Settings
-from service.start_errors import RegistryInUse, RegistryMissing, StartError, StorageInUse
-from service.storage_lock import lock
-from service.storages import open_storage
-from service.traces import Traces
-from sessions.launcher import LaunchSettings
-from sessions.models import Connection, Limits
-from sessions.pool import Pool, PoolSettings
+from service.telemetry.execution_log import ExecutionLog
+from service.telemetry.logs import loop_failed
+from service.telemetry.metrics import Metrics
+from service.telemetry.traces import Traces
+from sessions import clock
+from sessions.containers.launcher import LaunchSettings
+from sessions.containers.pool import Pool, PoolSettings
+from sessions.executions.execution import Stores
+from sessions.executions.one_shot import OneShotExecutor
+from sessions.kernels.connection import Connection
+from sessions.manager import SessionManager
+from sessions.models import Limits
+from sessions.records import ContainerRecord
 
 log = logging.getLogger(__name__)
 
@@ -121,10 +125,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
         app.state.files = files
         app.state.kernels = KernelReadiness(engine, pool, instance_id, self_test)
-        app.state.executor = executor = Executor(Stores(settings, files, executions), pool)
+        app.state.executor = executor = OneShotExecutor(Stores(settings, files, executions), pool)
         app.state.executions = executions
         stack.push_async_callback(executions.close)
-        sessions = Sessions(executor, pool, registry, session_registry, instance_id, replicas)
+        sessions = SessionManager(executor, pool, registry, session_registry, instance_id, replicas)
         app.state.sessions = await stack.enter_async_context(sessions)
         app.state.mcp = await stack.enter_async_context(Mcp(sessions, executor, replicas))
         app.state.hubs = hubs = Hubs(executor, sessions, app.state.request_rate)
@@ -165,7 +169,7 @@ def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
 
 
 class ContainerRegistry:
-    """`sessions.launcher.ContainerLog` in the registry."""
+    """`sessions.containers.launcher.ContainerLog` in the registry."""
 
     def __init__(self, registry: Registry, instance_id: str, engine_id: str | None = None) -> None:
         """`engine_id` is for other services that share the registry."""

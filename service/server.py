@@ -6,15 +6,15 @@ import sys
 from typing import Final
 
 from service.app import create_app
+from service.auth.keyring import SHORT_KEY
+from service.errors import StartError
 from service.gateway import channels, kernels
-from service.keyring import SHORT_KEY
+from service.http.serving import bind, serve
 from service.lifespan import lifespan
-from service.logs import configure_logging, say
 from service.mcp import endpoint as mcp
 from service.routes import execute, executions, files, health, metrics, session_files, sessions
-from service.serving import bind, serve
 from service.settings import Settings, load_log_format, load_settings
-from service.start_errors import StartError
+from service.telemetry.logs import configure_logging, say
 
 ROUTERS: Final = (
     health.router,

@@ -19,9 +19,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.keyring import split_keys
-from service.limits import KeyLimits
-from service.start_errors import SettingsInvalid
+from service.auth.keyring import split_keys
+from service.auth.limits import KeyLimits
+from service.errors import SettingsInvalid
 
 _MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _NOTHING = "none"

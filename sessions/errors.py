@@ -198,3 +198,168 @@ class WorkspaceFull(SessionsError):
 
     def __init__(self) -> None:
         super().__init__("the files do not fit into the workspace (WORKSPACE_SIZE_MB)")
+
+
+class CallFailed(Exception):
+    """Something a caller asked for cannot be done. The text is for the caller."""
+
+
+class FileNotFound(CallFailed):
+    """No file has this id: it never existed, was deleted or has expired."""
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__(f"File with ID '{file_id}' not found")
+        self.file_id = file_id
+
+
+class InputNotFound(CallFailed):
+    """An execution names an input file that does not exist."""
+
+    def __init__(self, file_id: str, path: str) -> None:
+        super().__init__(f"File with ID '{file_id}' not found for path '{path}'.")
+        self.file_id = file_id
+        self.path = path
+
+
+class FileTooLarge(CallFailed):
+    """A file has more than ``limit_bytes`` bytes."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"File size exceeds maximum of {limit_bytes / (1024 * 1024):g} MB")
+        self.limit_bytes = limit_bytes
+
+
+class TimeoutTooLong(CallFailed):
+    """A caller's ``timeout_ms`` is over ``limit_ms``, in milliseconds."""
+
+    def __init__(self, limit_ms: int) -> None:
+        super().__init__(f"timeout_ms exceeds maximum of {limit_ms} ms")
+        self.limit_ms = limit_ms
+
+
+class SessionNotFound(CallFailed):
+    """No session has ever had this id."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"Session '{session_id}' not found")
+        self.session_id = session_id
+
+
+class SessionEnded(CallFailed):
+    """The session has ended, at ``ended_at`` (seconds since the epoch)."""
+
+    def __init__(self, session_id: str, reason: str, ended_at: float) -> None:
+        super().__init__(f"Session '{session_id}' has ended: {reason}")
+        self.session_id = session_id
+        self.reason = reason
+        self.ended_at = ended_at
+
+
+class SessionBusy(CallFailed):
+    """The session runs other code, and this did not get its turn in time."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"Session '{session_id}' is busy; try again when its running code has ended")
+        self.session_id = session_id
+
+
+class SessionMoving(CallFailed):
+    """The replica that had the session is gone or does not answer, and no other has it yet."""
+
+    retry_after_sec = 2
+
+    def __init__(self, session_id: str | None = None) -> None:
+        which = "The session" if session_id is None else f"Session '{session_id}'"
+        super().__init__(f"{which} is moving to another replica of the service; try again soon")
+        self.session_id = session_id
+
+
+class SessionElsewhere(SessionMoving):
+    """Another replica has the session, which is reached at ``url``: the call is to be passed on to it."""
+
+    def __init__(self, session_id: str, url: str) -> None:
+        super().__init__(session_id)
+        self.url = url
+
+
+class CellNotFound(CallFailed):
+    """The session has no cell of this id."""
+
+    def __init__(self, cell_id: str) -> None:
+        super().__init__(f"Cell '{cell_id}' not found")
+        self.cell_id = cell_id
+
+
+class ExecutionNotFound(CallFailed):
+    """No execution of the caller's has this id."""
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(f"Execution with ID '{execution_id}' not found")
+        self.execution_id = execution_id
+
+
+class NoInputRequest(CallFailed):
+    """Nothing in the session asks for input."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"Session '{session_id}' does not ask for input now")
+        self.session_id = session_id
+
+
+class WorkspaceFileNotFound(CallFailed):
+    """The session's workspace has no such regular file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"The session has no file {path!r}")
+        self.path = path
+
+
+class TooManySessions(CallFailed):
+    """``limit`` sessions are open, which ``setting`` allows: in all, or for one key."""
+
+    def __init__(self, limit: int, setting: str = "MAX_SESSIONS") -> None:
+        super().__init__(f"{setting}={limit} sessions are open; delete one or try again later")
+        self.limit = limit
+        self.setting = setting
+
+
+class TooManyExecutions(CallFailed):
+    """``limit`` executions of the key run or wait."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"KEY_MAX_EXECUTIONS={limit} executions of this key run; try again after one")
+        self.limit = limit
+
+
+class StorageQuotaExceeded(CallFailed):
+    """A key's files would have more than ``limit_bytes`` bytes together."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"The files of this key would exceed KEY_STORAGE_MB={limit_bytes // (1024 * 1024)}; delete some"
+        )
+        self.limit_bytes = limit_bytes
+
+
+class StorageFull(CallFailed):
+    """The disk under the files or the registry takes no more bytes."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The service has no space left to store files")
+        self.reason = reason
+
+
+class StorageFailed(CallFailed):
+    """The disk under the files does not do what it is asked; ``reason`` is the system's."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The service cannot store or read files: {reason}")
+        self.reason = reason
+
+
+class RegistryUnavailable(CallFailed):
+    """The registry's database does not do what it is asked; ``reason`` is for the log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The service's registry does not answer")
+        self.reason = reason

@@ -3,10 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from sessions.seal import Seal
+from typing import Any, Literal
 
 Stream = Literal["stdout", "stderr"]
 JsonObject = dict[str, Any]
@@ -107,17 +104,6 @@ class Surroundings:
     host: str
     doors: tuple[int, ...] = ()
     others: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True)
-class Connection:
-    """All that is needed to talk to a container's supervisor and kernel, also after a restart."""
-
-    container: Container
-    token: str
-    kernel_key: str
-    seal: "Seal | None" = field(default=None, compare=False, repr=False)
-    """What is known of the container's certificate, where it is spoken to in TLS."""
 
 
 @dataclass(frozen=True)

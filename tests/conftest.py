@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from service.registry import Registry
+from service.database.registry import Registry
 from tests.support.api import Body
 from tests.support.cluster import PodEngine
 from tests.support.collector import Collector

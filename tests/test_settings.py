@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from service.errors import SettingsInvalid
 from service.settings import Settings, load_settings
-from service.start_errors import SettingsInvalid
 
 ROOT = Path(__file__).resolve().parents[1]
 

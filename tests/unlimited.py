@@ -3,7 +3,7 @@
 from typing import Any
 
 from service.__main__ import main
-from sessions import containers
+from sessions.containers import docker as containers
 from sessions.models import ContainerSpec
 from tests.hostile import weakened
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from service.doctor.finding import Finding
-from sessions.pods.facts import ClusterFacts, Node, Quota, amount
+from sessions.containers.kubernetes.facts import ClusterFacts, Node, Quota, amount
 
 _OLDEST: Final = (1, 20)
 _SIZED_VOLUMES: Final = (1, 22)
@@ -69,7 +69,7 @@ def judge_room(facts: ClusterFacts, needed: Mapping[str, str], ready: int, most:
     """Whether quotas and nodes have room.
 
     Args:
-        needed: what one pod takes, see `sessions.pods.manifest.needs`.
+        needed: what one pod takes, see `sessions.containers.kubernetes.manifest.needs`.
         ready: kernels kept ready; `most` is that of pods at once.
     """
     needs = {name: amount(quantity) for name, quantity in needed.items()}

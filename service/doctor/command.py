@@ -8,23 +8,26 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import service
-from service import database, migrations
+from service.database import connection as database
+from service.database import migrations
+from service.database.errors import MigrationFailed
 from service.doctor import cluster as cluster_checks
 from service.doctor import engine as engine_checks
 from service.doctor import escapes, limits, machine
 from service.doctor.finding import Finding, failed
 from service.doctor.kernel import Room, look_at_kernel
 from service.doctor.report import as_json, table
-from service.engine import open_cluster, open_docker
-from service.logs import configure_logging
+from service.errors import SettingsInvalid, StartError
+from service.files.open import open_storage
+from service.operations.engine import open_cluster, open_docker
+from service.operations.errors import CannotRunKernels
 from service.settings import Settings, load_settings
-from service.start_errors import CannotRunKernels, MigrationFailed, SettingsInvalid, StartError
-from service.storages import open_storage
-from sessions.engine import Engine
+from service.telemetry.logs import configure_logging
+from sessions.containers.engine import Engine
+from sessions.containers.image_check import own_digest
+from sessions.containers.kubernetes.manifest import needs
 from sessions.errors import SessionsError
-from sessions.image_check import own_digest
 from sessions.models import ContainerSpec, EngineFacts
-from sessions.pods.manifest import needs
 
 _BAD_SETTINGS = 2
 _NOT_LOOKED_AT = "not looked at: "

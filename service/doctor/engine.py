@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from service.doctor.finding import Finding
-from sessions.image_check import judge as judge_labels
+from sessions.containers.image_check import judge as judge_labels
 from sessions.models import EngineFacts, Image
 
 _OLDEST_ENGINE: Final = (20, 10)

@@ -8,13 +8,14 @@ from service.doctor import limits, machine
 from service.doctor.finding import Finding
 from service.lifespan import pool_settings
 from service.settings import MIB, Settings
-from sessions.engine import Engine
+from sessions.containers.engine import Engine
+from sessions.containers.pool import Pool
+from sessions.containers.sandbox import Sandbox
 from sessions.errors import ImageNotFound, SessionsError
-from sessions.models import Connection, ContainerSpec
-from sessions.pool import Pool
-from sessions.sandbox import Sandbox
-from sessions.self_test import examine
-from sessions.trials import try_limits
+from sessions.isolation.limit_checks import try_limits
+from sessions.isolation.self_test import examine
+from sessions.kernels.connection import Connection
+from sessions.models import ContainerSpec
 
 Room = Callable[[ContainerSpec], Sequence[Finding]]
 """Whether there is room for as many of these as the settings allow."""
@@ -45,7 +46,7 @@ async def look_at_kernel(engine: Engine, settings: Settings, room: Room, help_: 
 
 
 class _Nobody:
-    """`sessions.launcher.ContainerLog` of who keeps no registry."""
+    """`sessions.containers.launcher.ContainerLog` of who keeps no registry."""
 
     async def launched(self, connection: Connection) -> None: ...
 

@@ -5,9 +5,9 @@ from typing import Final
 
 from service.doctor.engine import judge_clock
 from service.doctor.finding import Finding, Level
+from sessions.isolation.isolation_checks import Check
+from sessions.isolation.limit_checks import Memory, Trials
 from sessions.models import Limits
-from sessions.trials import Memory, Trials
-from sessions.walls import Check
 
 _MIB: Final = 1 << 20
 _ROOM: Final = 1.03

@@ -12,11 +12,12 @@ from typing import Final
 
 import aiohttp
 
-from service.banner import base_url
 from service.doctor.finding import Finding, Level
-from service.serving import bind
-from service.start_errors import AddressUnavailable, StartError
-from service.storage import Storage
+from service.errors import StartError
+from service.files.storage import Storage
+from service.http.errors import AddressUnavailable
+from service.http.serving import bind
+from service.operations.banner import base_url
 
 _MIB: Final = 1 << 20
 _FAIL_BYTES: Final = 100 * _MIB

@@ -8,14 +8,14 @@ import aiohttp
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from service.answers import answer_to
-from service.errors import ServiceError, SessionElsewhere, SessionEnded, SessionMoving, SessionNotFound
-from service.forward import Forwarder, is_passed_on
 from service.gateway import wire
 from service.gateway.client import Client
 from service.gateway.hubs import Hubs
-from service.guard import caller_of
-from service.sessions import Sessions
+from service.http.answers import answer_to
+from service.http.forwarding import Forwarder, is_passed_on
+from service.http.guard import caller_of
+from sessions.errors import CallFailed, SessionElsewhere, SessionEnded, SessionMoving, SessionNotFound
+from sessions.manager import SessionManager
 from sessions.models import KernelMessage
 
 router = APIRouter()
@@ -31,7 +31,7 @@ _NORMAL: Final = 1000
 @router.websocket("/api/kernels/{kernel_id}/channels")
 async def channels(websocket: WebSocket, kernel_id: str) -> None:
     """The channels of a kernel, in the form that the client asks for."""
-    sessions: Sessions = websocket.app.state.sessions
+    sessions: SessionManager = websocket.app.state.sessions
     hubs: Hubs = websocket.app.state.hubs
     try:
         session = await sessions.get(kernel_id, caller_of(websocket.scope).owner)
@@ -40,7 +40,7 @@ async def channels(websocket: WebSocket, kernel_id: str) -> None:
     except SessionElsewhere as error:
         await _join_elsewhere(websocket, error)
         return
-    except ServiceError as error:
+    except CallFailed as error:
         refusal = SessionNotFound(kernel_id) if isinstance(error, SessionEnded) else error
         await answer_to(refusal)(websocket.scope, websocket.receive, websocket.send)
         return

@@ -10,16 +10,15 @@ from collections import deque
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
-from service.errors import ServiceError
 from service.gateway import replies
 from service.gateway.outbox import Outbox
 from service.gateway.running import Running
 from service.gateway.wire import pack
-from service.live_cell import LiveCell
-from service.schemas import ExecuteResult
-from service.settle import settle
-from sessions.errors import SessionsError, told
+from service.routes.schemas.common import ExecuteResult
+from sessions.errors import CallFailed, SessionsError, told
 from sessions.models import Cell, InputRequest, JsonObject, KernelMessage, Mark, OutputChunk
+from sessions.running_cell import RunningCell
+from sessions.tasks import settle
 
 if TYPE_CHECKING:
     from service.gateway.hub import Hub
@@ -132,7 +131,7 @@ class Client:
                     self._reply("control", message, {"status": "ok"})
                 else:
                     await self._hub.session.answer(str(message.content.get("value", "")))
-            except (ServiceError, SessionsError) as error:
+            except (CallFailed, SessionsError) as error:
                 # An answer that comes too late has nobody who waits for it.
                 log.debug("session %s: %s: %s", self._hub.session.session_id, message.kind, told(error))
 
@@ -164,7 +163,7 @@ class Client:
             try:
                 # Who is forgotten meanwhile would leave code that nobody follows.
                 await settle(self._hear(message))
-            except (ServiceError, SessionsError) as error:
+            except (CallFailed, SessionsError) as error:
                 hub.publish_text("stderr", f"{error}\n", message.header)
             await running.published(_PUBLISHED_SEC)
 
@@ -188,7 +187,7 @@ class Client:
                 reply = replies.of_result(result, live.reply)
                 # The kernel knows of an interrupt, and not why.
                 running.has_error = running.has_error and not result.timed_out
-            except (ServiceError, SessionsError, replies.BadRequest) as error:
+            except (CallFailed, SessionsError, replies.BadRequest) as error:
                 reply = replies.failed(type(error).__name__, str(error))
             self._tell_of_error(reply, running)
             self._reply("shell", message, reply)
@@ -213,7 +212,7 @@ class Client:
             asked=replies.asked(message, silent=silent),
         )
 
-    async def _follow(self, live: LiveCell, message: KernelMessage) -> ExecuteResult:
+    async def _follow(self, live: RunningCell, message: KernelMessage) -> ExecuteResult:
         """Tell of what the cell prints and asks, up to its end. Raises what made it fail."""
         async for event in live.follow():
             match event:

@@ -16,21 +16,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
-from service import clock
-from service.errors import ServiceError, TooManyConnections
+from service.auth.limits import RequestRate
 from service.gateway import shapes, wire
 from service.gateway.client import Client
+from service.gateway.errors import TooManyConnections
 from service.gateway.order import MARKED, Order
 from service.gateway.running import Running
 from service.gateway.wire import Packed, pack
-from service.limits import RequestRate
-from service.session import CellLimits, Session
-from service.session_schemas import CreateSessionRequest
-from service.sessions import Sessions
-from sessions.channel import ChannelBroken
-from sessions.errors import SessionsError, told
-from sessions.kernel import Pace, Relay, Relayed
+from service.routes.schemas.sessions import CreateSessionRequest
+from sessions import clock
+from sessions.errors import CallFailed, SessionsError, told
+from sessions.kernels.channel import ChannelBroken
+from sessions.kernels.client import Pace, Relay, Relayed
+from sessions.manager import SessionManager
 from sessions.models import JsonObject, KernelMessage, Stream
+from sessions.session import CellLimits, Session
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Hub:
     def __init__(
         self,
         session: Session,
-        sessions: Sessions,
+        sessions: SessionManager,
         limits: CellLimits,
         rate: RequestRate,
         on_empty: Callable[[], None],
@@ -209,7 +209,7 @@ class Hub:
     async def _revive(self) -> None:
         try:
             await self.session.revive()
-        except (ServiceError, SessionsError) as error:
+        except (CallFailed, SessionsError) as error:
             log.warning("session %s has no kernel: %s", self.session.session_id, told(error))
 
     async def _follow(self, relay: Relay) -> None:

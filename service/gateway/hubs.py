@@ -2,18 +2,18 @@
 
 from dataclasses import replace
 
-from service.executor import Executor
+from service.auth.limits import RequestRate
 from service.gateway.client import Client
 from service.gateway.hub import Hub
-from service.limits import RequestRate
-from service.session import CellLimits, Session
-from service.sessions import Sessions
+from sessions.executions.one_shot import OneShotExecutor
+from sessions.manager import SessionManager
+from sessions.session import CellLimits, Session
 
 
 class Hubs:
     """Made when the first client comes, and gone with the last."""
 
-    def __init__(self, executor: Executor, sessions: Sessions, rate: RequestRate) -> None:
+    def __init__(self, executor: OneShotExecutor, sessions: SessionManager, rate: RequestRate) -> None:
         settings = executor.stores.settings
         budget = replace(
             executor.budget,

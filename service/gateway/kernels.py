@@ -6,26 +6,27 @@ from typing import Annotated, Any, Final, Literal, Self
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
-from service.dependencies import CallerDep, OwnerDep, SessionsDep
-from service.errors import (
-    ForeignOrigin,
-    KernelSpecNotFound,
-    ReplicaLost,
-    RequestTooLarge,
+from service.gateway.errors import KernelSpecNotFound
+from service.gateway.hubs import Hubs
+from service.http.errors import ForeignOrigin, RequestTooLarge
+from service.replicas.errors import ReplicaLost
+from service.routes.dependencies import CallerDep, OwnerDep, SessionsDep
+from service.routes.path_parameters import KernelIdPath, KernelSpecPath
+from service.routes.refusals import KERNEL, refusals
+from service.routes.schemas.common import Text
+from service.routes.schemas.sessions import CreateSessionRequest, SessionId
+from sessions.errors import (
+    EngineUnavailable,
+    LaunchFailed,
     SessionBusy,
     SessionEnded,
     SessionMoving,
     SessionNotFound,
+    SupervisorFailed,
     TooManySessions,
 )
-from service.gateway.hubs import Hubs
-from service.records import SessionRecord
-from service.routes.path_parameters import KernelIdPath, KernelSpecPath
-from service.routes.refusals import KERNEL, refusals
-from service.schemas import Text
-from service.session import Session
-from service.session_schemas import CreateSessionRequest, SessionId
-from sessions.errors import EngineUnavailable, LaunchFailed, SupervisorFailed
+from sessions.records import SessionRecord
+from sessions.session import Session
 
 router = APIRouter(prefix="/api", tags=["jupyter"], responses=refusals(ForeignOrigin))
 

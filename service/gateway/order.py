@@ -1,6 +1,6 @@
 """The order of what code prints and what its kernel publishes, which come on different ways.
 
-See `kernel_image.marks`.
+See `kernel_image.kernel.marks`.
 """
 
 import asyncio

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Final
 
+from sessions.kernels.plain_json import parse
 from sessions.models import JsonObject, KernelMessage
-from sessions.plain_json import parse
 
 V1: Final = "v1.kernel.websocket.jupyter.org"
 

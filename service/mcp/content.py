@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import mcp_types as types
 
-from service.media_types import guess_media_type
-from service.schemas import ExecuteResponse, WorkspaceFile
-from service.session_schemas import BashResponse
+from service.files.media_types import guess_media_type
+from service.routes.schemas.common import ExecuteResponse, WorkspaceFile
+from service.routes.schemas.sessions import BashResponse
 
 MAX_TEXT: Final = 40_000
 """Characters of one text: some ten thousand tokens."""

@@ -5,12 +5,12 @@ import math
 from contextlib import suppress
 from typing import Final
 
-from service import clock
-from service.errors import SessionEnded, SessionMoving, SessionNotFound
-from service.keyring import Caller
-from service.session import Session
-from service.session_schemas import MAX_TTL_SEC, CreateSessionRequest
-from service.sessions import Sessions
+from service.auth.keyring import Caller
+from service.routes.schemas.sessions import MAX_TTL_SEC, CreateSessionRequest
+from sessions import clock
+from sessions.errors import SessionEnded, SessionMoving, SessionNotFound
+from sessions.manager import SessionManager
+from sessions.session import Session
 
 _NEW: Final = "[This is a new session: it has no variables yet, and no files.]"
 _GONE: Final = "[The session before this one {}. This is a new one: variables and files are gone.]"
@@ -27,7 +27,7 @@ _SLACK: Final = 0.1
 class Conversation:
     """What belongs to one session of the protocol; ``ttl_sec`` is how long ours lives after a call."""
 
-    def __init__(self, sessions: Sessions, ttl_sec: int) -> None:
+    def __init__(self, sessions: SessionManager, ttl_sec: int) -> None:
         self._sessions = sessions
         self._ttl_sec = ttl_sec
         self._session: Session | None = None

@@ -11,16 +11,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from service.answers import ErrorResponse
-from service.forward import Forwarder, is_passed_on
-from service.guard import caller_of
+from service.http.answers import ErrorResponse
+from service.http.forwarding import Forwarder, is_passed_on
+from service.http.guard import caller_of
 
 if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-    from service.executor import Executor
-    from service.replicas import Replicas
-    from service.sessions import Sessions
+    from service.replicas.leases import Replicas
+    from sessions.executions.one_shot import OneShotExecutor
+    from sessions.manager import SessionManager
 
 _MAX_CONVERSATIONS: Final = 500
 """Sessions of the protocol that one owner has open at once; most of them have none of ours."""
@@ -38,7 +38,7 @@ class Mcp:
     """
 
     def __init__(
-        self, sessions: "Sessions", executor: "Executor", replicas: "Replicas | None" = None
+        self, sessions: "SessionManager", executor: "OneShotExecutor", replicas: "Replicas | None" = None
     ) -> None:
         """With `replicas`, ids of the protocol's sessions say which of them has each."""
         self._sessions = sessions
@@ -151,13 +151,13 @@ class _Answer:
             await self._send({"type": "http.response.body", "body": b""})
 
 
-def _imported() -> "Callable[[Sessions, Executor], StreamableHTTPSessionManager]":
+def _imported() -> "Callable[[SessionManager, OneShotExecutor], StreamableHTTPSessionManager]":
     """Import what is heavy, on a thread, so that other requests are answered meanwhile."""
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager  # noqa: PLC0415
 
     from service.mcp.server import Handlers  # noqa: PLC0415
 
-    def make(sessions: "Sessions", executor: "Executor") -> "StreamableHTTPSessionManager":
+    def make(sessions: "SessionManager", executor: "OneShotExecutor") -> "StreamableHTTPSessionManager":
         return StreamableHTTPSessionManager(
             Handlers(sessions, executor).server(),
             # The service's own limit is smaller, and has its own answer.

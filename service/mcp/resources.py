@@ -11,14 +11,14 @@ from urllib.parse import unquote, urlsplit
 import mcp_types as types
 from mcp import MCPError
 
-from service.artifacts import FileStore
-from service.errors import FileNotFound, ServiceError, of_workspace_file
+from service.files.media_types import OCTET_STREAM, guess_media_type
+from service.files.store import FileStore
+from service.http.errors import of_workspace_file
 from service.mcp.content import Links
-from service.media_types import OCTET_STREAM, guess_media_type
-from service.session import Session
-from service.sessions import Sessions
-from sessions.errors import SessionsError, SupervisorFailed
+from sessions.errors import CallFailed, FileNotFound, SessionsError, SupervisorFailed
+from sessions.manager import SessionManager
 from sessions.paths import check_path
+from sessions.session import Session
 
 MAX_BYTES: Final = 512 * 1024
 """Of one resource: as base64 it fits into one event of a stream."""
@@ -68,11 +68,11 @@ async def page(session: Session | None, links: Links, cursor: str | None) -> typ
     )
 
 
-async def read(uri: str, owner: str, files: FileStore, sessions: Sessions) -> types.ReadResourceResult:
+async def read(uri: str, owner: str, files: FileStore, sessions: SessionManager) -> types.ReadResourceResult:
     """The content of an owner's file. Raises ``MCPError``, also where it is too large."""
     try:
         data, media_type = await _content(_path(uri), owner, files, sessions)
-    except (ServiceError, SessionsError) as error:
+    except (CallFailed, SessionsError) as error:
         raise MCPError(_NOT_FOUND, str(error), {"uri": uri[:500]}) from error
     if data is None:
         raise MCPError(
@@ -92,7 +92,9 @@ def _path(uri: str) -> str:
         return ""
 
 
-async def _content(path: str, owner: str, files: FileStore, sessions: Sessions) -> tuple[bytes | None, str]:
+async def _content(
+    path: str, owner: str, files: FileStore, sessions: SessionManager
+) -> tuple[bytes | None, str]:
     async with AsyncExitStack() as stack:
         if found := _STORED.fullmatch(path):
             file = stack.enter_context(await files.open(found[1], owner))

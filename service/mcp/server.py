@@ -14,17 +14,16 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 import service
-from service.errors import ServiceError, TooManySessions
-from service.executor import Executor
-from service.guard import caller_of
+from service.http.guard import caller_of
 from service.mcp import content, resources
 from service.mcp.catalogue import BY_NAME, TOOLS, Tool
 from service.mcp.content import Links
 from service.mcp.conversation import Conversation
 from service.mcp.tools import Call
-from service.session import Session
-from service.sessions import Sessions
-from sessions.errors import SessionsError
+from sessions.errors import CallFailed, SessionsError, TooManySessions
+from sessions.executions.one_shot import OneShotExecutor
+from sessions.manager import SessionManager
+from sessions.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ _CONVERSATION: Final = "conversation"
 class Handlers:
     """The protocol's requests. Each of its sessions is a `Conversation`, which ends with it."""
 
-    def __init__(self, sessions: Sessions, executor: Executor) -> None:
+    def __init__(self, sessions: SessionManager, executor: OneShotExecutor) -> None:
         self._sessions = sessions
         self._executor = executor
         self._settings = executor.stores.settings
@@ -83,7 +82,7 @@ class Handlers:
                 f"No session can be opened now: {error.setting}={error.limit} are open already. "
                 "Try again in a minute, or tell the user."
             )
-        except (ServiceError, SessionsError) as error:
+        except (CallFailed, SessionsError) as error:
             return content.failure(str(error))
         except Exception:
             log.exception("the tool %s failed", tool.name)

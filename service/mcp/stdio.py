@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import aiohttp
 
+from service.errors import StartError
 from service.settings import ConnectionSettings, load_connection_settings
-from service.start_errors import StartError
 
 Message = dict[str, Any]
 

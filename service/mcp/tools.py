@@ -8,21 +8,21 @@ from typing import Final
 
 import mcp_types as types
 
-from service.errors import FileTooLarge, WorkspaceFileNotFound, of_workspace_file
-from service.executor import Executor, Input
-from service.keyring import Caller
+from service.auth.keyring import Caller
+from service.files.media_types import guess_media_type
+from service.http.errors import of_workspace_file
 from service.mcp import content
 from service.mcp.arguments import COMMAND_SEC, ListFiles, ReadFile, Reset, RunPython, RunShell, WriteFile
 from service.mcp.content import Links
 from service.mcp.conversation import Conversation
 from service.mcp.progress import Report, reporting
-from service.media_types import guess_media_type
-from service.session import Session
-from service.session_schemas import BashRequest, SessionExecuteRequest
+from service.routes.schemas.sessions import BashRequest, SessionExecuteRequest
 from service.settings import Settings
-from sessions.errors import SupervisorFailed
+from sessions.errors import FileTooLarge, SupervisorFailed, WorkspaceFileNotFound
+from sessions.executions.one_shot import Input, OneShotExecutor
 from sessions.models import OutputChunk
 from sessions.paths import check_path
+from sessions.session import Session
 
 Result = types.CallToolResult
 
@@ -35,7 +35,7 @@ class Call:
 
     conversation: Conversation
     caller: Caller
-    executor: Executor
+    executor: OneShotExecutor
     links: Links
     report: Report | None
 

@@ -4,17 +4,17 @@ from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
 
-from service.caller import while_connected
-from service.dependencies import CallerDep, ExecutorDep, SessionsDep
-from service.event_stream import EVENT_STREAM, EventStream, answer
-from service.executor import Executor
-from service.images import Images
-from service.keyring import Caller
-from service.live_cell import LiveRun, gather
+from service.auth.keyring import Caller
+from service.http.disconnect import while_connected
+from service.routes.dependencies import CallerDep, ExecutorDep, SessionsDep
+from service.routes.event_stream import EVENT_STREAM, EventStream, answer
+from service.routes.images import Images
 from service.routes.refusals import CODE, KERNEL, TURN, refusals
+from service.routes.schemas.common import ExecuteResponse
+from service.routes.schemas.sessions import ExecuteAnywhereRequest
 from service.routes.sessions import DETACHED, execute_in_session, stream_in_session
-from service.schemas import ExecuteResponse
-from service.session_schemas import ExecuteAnywhereRequest
+from sessions.executions.one_shot import OneShotExecutor
+from sessions.running_cell import BufferedExecution, gather
 
 router = APIRouter(prefix="/v1", tags=["execute"], responses=refusals(*CODE, *KERNEL, *TURN))
 
@@ -35,7 +35,7 @@ async def execute(
     return answer(await while_connected(http, _run(executor, request, caller)), images)
 
 
-async def _run(executor: Executor, request: ExecuteAnywhereRequest, caller: Caller) -> ExecuteResponse:
+async def _run(executor: OneShotExecutor, request: ExecuteAnywhereRequest, caller: Caller) -> ExecuteResponse:
     run = await executor.begin(request, caller)
     async with aclosing(run.events()) as events:
         return gather([event async for event in events])
@@ -55,5 +55,5 @@ async def execute_stream(
         session = await sessions.get(request.session_id, caller.owner)
         return await stream_in_session(session, request, images)
     run = await while_connected(http, executor.begin(request, caller))
-    live = LiveRun(run)
+    live = BufferedExecution(run)
     return EventStream(live.events(), live.close, images)

@@ -4,11 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from service.dependencies import ExecutionsDep, OwnerDep
-from service.errors import ExecutionNotFound, InvalidCursor
-from service.execution_schemas import ExecutionInfo, ExecutionList
+from service.database.errors import InvalidCursor
+from service.routes.dependencies import ExecutionsDep, OwnerDep
 from service.routes.path_parameters import ExecutionIdPath
 from service.routes.refusals import refusals
+from service.routes.schemas.executions import ExecutionInfo, ExecutionList
+from sessions.errors import ExecutionNotFound
 
 router = APIRouter(prefix="/v1/executions", tags=["executions"], responses=refusals())
 

@@ -6,22 +6,18 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from service.artifacts import OpenFile
-from service.dependencies import FilesDep, MetricsDep, OwnerDep
-from service.downloads import FileResponse, content_disposition, matches, parse_range
-from service.errors import (
-    FileNotFound,
-    FileTooLarge,
-    InvalidCursor,
-    InvalidFilename,
-    RangeNotSatisfiable,
-    StorageQuotaExceeded,
-)
-from service.media_types import OCTET_STREAM
+from service.database.errors import InvalidCursor
+from service.files.errors import InvalidFilename
+from service.files.media_types import OCTET_STREAM
+from service.files.store import OpenFile
+from service.http.downloads import FileResponse, content_disposition, matches, parse_range
+from service.http.errors import RangeNotSatisfiable
+from service.http.uploads import FIELD, receive_upload
+from service.routes.dependencies import FilesDep, MetricsDep, OwnerDep
 from service.routes.path_parameters import FileIdPath
 from service.routes.refusals import refusals
-from service.schemas import FileList, StoredFileInfo
-from service.uploads import FIELD, receive_upload
+from service.routes.schemas.common import FileList, StoredFileInfo
+from sessions.errors import FileNotFound, FileTooLarge, StorageQuotaExceeded
 
 router = APIRouter(prefix="/v1/files", tags=["files"], responses=refusals())
 

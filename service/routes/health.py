@@ -3,9 +3,16 @@
 from fastapi import APIRouter
 
 import service
-from service.answers import ErrorResponse
-from service.dependencies import KernelsDep
-from service.schemas import Health, KernelImage, NotReadyBody, PoolCounts, Readiness, SelfTestCheck
+from service.http.answers import ErrorResponse
+from service.routes.dependencies import KernelsDep
+from service.routes.schemas.common import (
+    Health,
+    KernelImage,
+    NotReadyBody,
+    PoolCounts,
+    Readiness,
+    SelfTestCheck,
+)
 
 router = APIRouter(tags=["health"])
 

@@ -6,30 +6,28 @@ from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
 
-from service.answers import ANSWERS, INVALID_REQUEST
-from service.errors import (
+from service.http.answers import ANSWERS, INVALID_REQUEST
+from service.http.errors import RequestTooLarge
+from service.replicas.errors import ReplicaLost
+from sessions.errors import (
+    EngineUnavailable,
+    ImageNotFound,
+    ImageUnfit,
     InputNotFound,
+    InvalidPath,
+    LaunchFailed,
+    NoCapacity,
     RegistryUnavailable,
-    ReplicaLost,
-    RequestTooLarge,
+    RuntimeNotFound,
     SessionBusy,
     SessionEnded,
     SessionMoving,
     SessionNotFound,
     StorageFailed,
     StorageFull,
+    SupervisorFailed,
     TimeoutTooLong,
     TooManyExecutions,
-)
-from sessions.errors import (
-    EngineUnavailable,
-    ImageNotFound,
-    ImageUnfit,
-    InvalidPath,
-    LaunchFailed,
-    NoCapacity,
-    RuntimeNotFound,
-    SupervisorFailed,
     WorkspaceFull,
 )
 

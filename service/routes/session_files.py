@@ -10,16 +10,16 @@ from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.convertors import PathConvertor, register_url_convertor
 
-from service.body_limit import declared_length
-from service.dependencies import MetricsDep
-from service.downloads import content_disposition
-from service.errors import FileTooLarge, RequestTooLarge, WorkspaceFileNotFound, of_workspace_file
-from service.media_types import OCTET_STREAM
+from service.files.media_types import OCTET_STREAM
+from service.http.body_limit import declared_length
+from service.http.downloads import content_disposition
+from service.http.errors import RequestTooLarge, of_workspace_file
+from service.routes.dependencies import MetricsDep
 from service.routes.path_parameters import FilePath
 from service.routes.refusals import SESSION, refusals
+from service.routes.schemas.sessions import RenameRequest, WorkspaceFileInfo, WorkspaceFileList, WrittenFile
 from service.routes.sessions import SessionDep
-from service.session_schemas import RenameRequest, WorkspaceFileInfo, WorkspaceFileList, WrittenFile
-from sessions.errors import InvalidPath, SupervisorFailed, WorkspaceFull
+from sessions.errors import FileTooLarge, InvalidPath, SupervisorFailed, WorkspaceFileNotFound, WorkspaceFull
 from sessions.paths import check_path
 
 UPLOADS = re.compile(r"/v1/sessions/[^/]+/files/.+", re.DOTALL)

@@ -5,24 +5,15 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 
-from service import notebook
-from service.dependencies import CallerDep, OwnerDep, SessionsDep, SettingsDep
-from service.errors import (
-    CellNotFound,
-    NoInputRequest,
-    RequestTooLarge,
-    SessionEnded,
-    SessionMoving,
-    SessionNotFound,
-    TooManySessions,
-)
-from service.event_stream import EVENT_STREAM, EventStream, answer, referring
-from service.images import Images
+from service.http.errors import RequestTooLarge
+from service.routes import notebook
+from service.routes.dependencies import CallerDep, OwnerDep, SessionsDep, SettingsDep
+from service.routes.event_stream import EVENT_STREAM, EventStream, answer, referring
+from service.routes.images import Images
 from service.routes.path_parameters import CellIdPath, SessionIdPath
 from service.routes.refusals import CODE, KERNEL, SESSION, TURN, refusals
-from service.schemas import ExecuteResponse
-from service.session import Session
-from service.session_schemas import (
+from service.routes.schemas.common import ExecuteResponse
+from service.routes.schemas.sessions import (
     BashRequest,
     BashResponse,
     CellInfo,
@@ -40,8 +31,17 @@ from service.session_schemas import (
     SessionList,
 )
 from service.settings import Settings
-from sessions.assistance import Completion, Inspection, Question
-from sessions.errors import SupervisorFailed
+from sessions.errors import (
+    CellNotFound,
+    NoInputRequest,
+    SessionEnded,
+    SessionMoving,
+    SessionNotFound,
+    SupervisorFailed,
+    TooManySessions,
+)
+from sessions.kernels.assistance import Completion, Inspection, Question
+from sessions.session import Session
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], responses=refusals())
 

@@ -1,1 +1,1 @@
-"""Kernels on Kubernetes: `sessions.engine.Engine` with a pod for each container."""
+"""Kernels on Kubernetes: `sessions.containers.engine.Engine` with a pod for each container."""

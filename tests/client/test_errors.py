@@ -26,7 +26,7 @@ from code_interpreter_client import (
     Unavailable,
     errors,
 )
-from service.answers import ANSWERS
+from service.http.answers import ANSWERS
 from tests.client.conftest import ALICE, MakeClient
 from tests.client.odd_server import OddServer, reply
 from tests.support.process import Service, free_port

@@ -23,7 +23,9 @@ from code_interpreter_client.cli.source import indent_after, is_complete
 from code_interpreter_client.cli.terminal import TerminalText, one_line
 from code_interpreter_client.event_stream import EventReader
 from code_interpreter_client.places import place_beneath
-from service import schemas, session_schemas, stream_schemas
+from service.routes.schemas import common as schemas
+from service.routes.schemas import sessions as session_schemas
+from service.routes.schemas import stream as stream_schemas
 
 STREAM = (
     'event: output\ndata: {"stream": "stdout", "data": "gr\\u00fcn\\n"}\n\n'

@@ -49,7 +49,7 @@ def canary(service: Service, kept: Mapping[str, bytes] | None = None) -> None:
 def processes(engine: Engine, container_id: str) -> dict[str, int]:
     """The process ids, on this machine, of a container's supervisor, zygote and newest kernel."""
     supervisor = int(engine.inspect(container_id)["State"]["Pid"])
-    (zygote,) = (pid for pid in _children(supervisor) if b"kernel_image.zygote" in _command(pid))
+    (zygote,) = (pid for pid in _children(supervisor) if b"kernel_image.kernel.zygote" in _command(pid))
     return {"supervisor": supervisor, "zygote": zygote, "kernel": max(_children(zygote))}
 
 

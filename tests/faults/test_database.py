@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from service.registry import Registry
-from service.start_errors import StartError
+from service.database.registry import Registry
+from service.errors import StartError
 from tests.conftest import StartService
 from tests.faults.conftest import canary, mounted, refused
 from tests.support.api import problem

@@ -12,9 +12,9 @@ import pytest
 from tests.conftest import LIGHT
 from tests.faults.conftest import RECOVERY_SECONDS, canary, refused
 from tests.faults.second_engine import SecondEngine, can_run_engines
+from tests.sessions.test_session_survival import container_of
 from tests.support.process import Service
 from tests.support.session import Session, open_session
-from tests.test_session_survival import container_of
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from tests.faults.conftest import canary, descendants, processes
+from tests.sessions.test_session_survival import container_of
 from tests.support.api import check_result, problem
 from tests.support.process import Service
 from tests.support.session import Session, check_session_result, new_session
 from tests.support.sse import Event, wait_for_print
-from tests.test_session_survival import container_of
 
 pytestmark = pytest.mark.parametrize("victim", ["container", "supervisor", "zygote", "kernel"])
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from service.event_stream import _event
+from service.routes.event_stream import _event
 from tests.fuzz.document import EXAMPLES, looked_for
 from tests.support.api import Api, problem
 from tests.support.process import Service

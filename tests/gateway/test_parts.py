@@ -8,13 +8,13 @@ import pytest
 from starlette.types import Message, Scope
 
 from kernel_image import contract
+from service.auth.keyring import Keyring
+from service.auth.limits import RequestRate
 from service.gateway import replies, shapes, wire
 from service.gateway.order import Order
 from service.gateway.outbox import Outbox
-from service.guard import Guard
-from service.keyring import Keyring
-from service.limits import RequestRate
-from sessions.marks import MarkFinder
+from service.http.guard import Guard
+from sessions.kernels.marks import MarkFinder
 from sessions.models import JsonObject, KernelMessage, Stream
 
 MEGABYTE = 1 << 20

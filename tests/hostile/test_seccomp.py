@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kernel_image import seccomp
+from kernel_image.confinement import seccomp
 from tests.conftest import Run
 from tests.support.engine import Engine
 from tests.support.process import Service

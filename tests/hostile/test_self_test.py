@@ -41,27 +41,27 @@ WITHOUT_SETTING = {
 WITHOUT_CODE = {
     "the firewall": (
         (
-            "lockdown.py",
+            "confinement/lockdown.py",
             "    requests = _requests(open_ports",
             "    return\n    requests = _requests(open_ports",
         ),
         {"host", "service's port", "Docker's resolver", "supervisor's port"},
     ),
     "our filter of system calls": (
-        ("seccomp.py", "    header = _Filter(", "    return\n    header = _Filter("),
+        ("confinement/seccomp.py", "    header = _Filter(", "    return\n    header = _Filter("),
         {"system call filters", "system calls", "sockets"},
     ),
     "an empty bounding set": (
-        ("lockdown.py", "    number = 0\n", "    return\n    number = 0\n"),
+        ("confinement/lockdown.py", "    number = 0\n", "    return\n    number = 0\n"),
         {"capabilities"},
     ),
-    "a group of its own": (("lockdown.py", "    os.setresgid(uid, uid, uid)\n", ""), {"user"}),
+    "a group of its own": (("confinement/lockdown.py", "    os.setresgid(uid, uid, uid)\n", ""), {"user"}),
     "a probe that answers": (
-        ("probe.py", "    print(json.dumps(", "    (json.dumps("),
+        ("confinement/probe.py", "    print(json.dumps(", "    (json.dumps("),
         {"probe"},
     ),
     "a probe that can be imported": (
-        ("probe.py", "import ctypes\n", "import no_such_module\n"),
+        ("confinement/probe.py", "import ctypes\n", "import no_such_module\n"),
         {"probe"},
     ),
 }

@@ -16,12 +16,12 @@ import aiohttp
 import pytest
 
 from kernel_image import contract
-from sessions import execution
 from sessions.errors import EngineUnavailable, SupervisorFailed
-from sessions.execution import Execution
-from sessions.marks import MarkFinder
+from sessions.kernels import event_stream as execution
+from sessions.kernels.event_stream import CellEventStream
+from sessions.kernels.marks import MarkFinder
+from sessions.kernels.supervisor_client import SupervisorClient
 from sessions.models import Budget, CellEvent, CellResult, Container
-from sessions.supervisor_client import SupervisorClient
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -305,7 +305,7 @@ TRUE_CELLS: Final[dict[str, Talk]] = {
 
 async def _events(lie: Talk) -> list[CellEvent]:
     async with lying(lie) as client, client.begin_cell("0", BUDGET, command="true") as frames:
-        execution = Execution.of_command(client, MarkFinder("key"), BUDGET, 0.5)
+        execution = CellEventStream.of_command(client, MarkFinder("key"), BUDGET, 0.5)
         return [event async for event in execution.events(frames)]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from service import server
-from sessions import containers
+from sessions.containers import docker as containers
 from sessions.models import ContainerSpec
 
 HostConfig = dict[str, Any]

@@ -8,7 +8,7 @@ import yaml
 
 import service
 from service.settings import Settings
-from sessions.pods.engine import NEEDED
+from sessions.containers.kubernetes.engine import NEEDED
 from tests.support.chart import CHART, NAME, Chart, Object, of_kind, place_of
 from tests.support.cluster import PodEngine
 

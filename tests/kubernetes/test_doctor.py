@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from service.doctor.cluster import judge_cluster, judge_room
-from sessions.pods.facts import ClusterFacts, Node, Quota, amount, node_of, quotas_of
+from sessions.containers.kubernetes.facts import ClusterFacts, Node, Quota, amount, node_of, quotas_of
+from tests.operations.test_doctor import Report, examined
 from tests.support.cluster import FOLDER, PodEngine
 from tests.support.process import free_port
-from tests.test_doctor import Report, examined
 
 pytestmark = pytest.mark.timeout(150)
 

@@ -10,10 +10,10 @@ import pytest
 
 from tests.faults.conftest import canary
 from tests.faults.test_kills import check_ended
+from tests.sessions.test_session_survival import container_of
 from tests.support.cluster import PodEngine
 from tests.support.process import Service
 from tests.support.session import new_session
-from tests.test_session_survival import container_of
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -13,18 +13,22 @@ CANNOT_START = 3
 WITHOUT: dict[str, tuple[tuple[str, str, str], set[str]]] = {
     "the firewall": (
         (
-            "lockdown.py",
+            "confinement/lockdown.py",
             "    requests = _requests(open_ports",
             "    return\n    requests = _requests(open_ports",
         ),
         {"host", "supervisor's port"},
     ),
     "the limit of a file's size": (
-        ("place.py", "        (resource.RLIMIT_FSIZE, largest_file),\n", ""),
+        ("supervisor/container_setup.py", "        (resource.RLIMIT_FSIZE, largest_file),\n", ""),
         {"process limits"},
     ),
     "files of the machine's closed": (
-        ("place.py", "            os.chmod(path, 0o600)", "            os.chmod(path, 0o666)"),
+        (
+            "supervisor/container_setup.py",
+            "            os.chmod(path, 0o600)",
+            "            os.chmod(path, 0o666)",
+        ),
         {"mounts"},
     ),
 }

@@ -12,17 +12,7 @@ import jsonschema
 import pytest
 from mcp import Client, MCPError
 
-from tests.mcp.support import (
-    ACCEPT,
-    INITIALIZE,
-    images,
-    links,
-    message,
-    printed,
-    python,
-    text,
-    tool_call,
-)
+from tests.mcp.support import ACCEPT, INITIALIZE, images, links, message, printed, python, text, tool_call
 from tests.support.process import Service
 
 PNG = base64.b64decode(

@@ -10,21 +10,23 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from service.artifacts import FileStore
-from service.errors import SessionElsewhere, SessionMoving, StorageQuotaExceeded
-from service.limits import StorageQuota
-from service.records import ContainerRecord, ReplicaRecord, SessionRecord
-from service.registry import Registry, make_engine
-from service.replica_registry import ReplicaRegistry
-from service.replicas import Replicas
-from service.session_registry import SessionRegistry
+from service.database.errors import RegistryInUse
+from service.database.records import ReplicaRecord
+from service.database.registry import Registry, make_engine
+from service.database.replica_registry import ReplicaRegistry
+from service.database.session_registry import SessionRegistry
+from service.files.open import open_storage
+from service.files.quota import StorageQuota
+from service.files.store import FileStore
+from service.replicas.errors import InstanceInUse
+from service.replicas.leases import Replicas
 from service.settings import MIB
-from service.start_errors import InstanceInUse, RegistryInUse
-from service.storages import open_storage
-from tests.files_support import make_settings
+from sessions.errors import SessionElsewhere, SessionMoving, StorageQuotaExceeded
+from sessions.records import ContainerRecord, SessionRecord
+from tests.database.test_registry import container
+from tests.routes.files_support import make_settings
 from tests.support.databases import execute
 from tests.support.postgres import Postgres
-from tests.test_registry import container
 
 ENGINE = "the engine"
 
@@ -240,7 +242,7 @@ async def test_a_service_alone_keeps_others_out(
     registry: Registry, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Replicas hold a registry together; who is none holds it alone, and waits for them."""
-    monkeypatch.setattr("service.database._HOLD_SEC", 0.5)
+    monkeypatch.setattr("service.database.connection._HOLD_SEC", 0.5)
     other, in_use = Registry(url), RegistryInUse("there")
     async with registry.hold(in_use, shared=True), other.hold(in_use, shared=True):
         with pytest.raises(RegistryInUse, match="REPLICA_URL"):
@@ -261,8 +263,8 @@ END_ALL += "pg_backend_pid()"
 
 async def test_a_claim_is_taken_again(registry: Registry, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends with its connection, as when the server is started anew; then no other service comes in."""
-    monkeypatch.setattr("service.database._HOLD_SEC", 0.5)
-    monkeypatch.setattr("service.database._LOOK_SEC", 0.05)
+    monkeypatch.setattr("service.database.connection._HOLD_SEC", 0.5)
+    monkeypatch.setattr("service.database.connection._LOOK_SEC", 0.05)
     other, in_use = Registry(url), RegistryInUse("there")
     async with registry.hold(in_use, shared=False):
         execute(url, END_ALL)
@@ -277,7 +279,7 @@ async def test_a_claim_that_another_has_taken_is_told(
     registry: Registry, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two services that are no replicas the slower one hears of it, and does not work on."""
-    monkeypatch.setattr("service.database._LOOK_SEC", 0.3)
+    monkeypatch.setattr("service.database.connection._LOOK_SEC", 0.3)
     other, in_use, lost = Registry(url), RegistryInUse("there"), asyncio.Event()
     async with registry.hold(in_use, shared=False, on_lost=lost.set):
         execute(url, END_ALL)

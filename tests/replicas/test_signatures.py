@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.forward import Signer, Stale
-from service.keyring import Caller
+from service.auth.keyring import Caller
+from service.http.forwarding import Signer, Stale
 
 ANN = Caller("ann", "tenant of ann")
 PATH = "/v1/sessions/x/execute?images=ref"

@@ -69,7 +69,7 @@ def make_small(tag: str) -> str:
     """Give the tag to a kernel image without its libraries, in one layer of a tenth of the size; its id."""
     labels = labels_of(IMAGE)
     changes = [
-        'CMD ["python", "-I", "-m", "kernel_image"]',
+        'CMD ["python", "-I", "-m", "kernel_image.supervisor"]',
         "ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 LANG=C.UTF-8",
         "WORKDIR /workspace",
         *(f'LABEL {name}="{value}"' for name, value in labels.items()),

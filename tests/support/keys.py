@@ -13,7 +13,7 @@ def key_command(file: Path | None, *arguments: str, **environment: str) -> subpr
     """Run `code-interpreter-keys`, as an operator does."""
     given = [] if file is None else ["--file", str(file)]
     return subprocess.run(
-        [sys.executable, "-m", "service.keys", *given, *arguments],
+        [sys.executable, "-m", "service.auth.command", *given, *arguments],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,

@@ -1,0 +1,1 @@
+"""What user code may do: network rules, capabilities, system calls, and the probe that tries them."""

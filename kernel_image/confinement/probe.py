@@ -1,0 +1,300 @@
+"""What the user's code could see and do here, found out by doing it: the facts of the start-up self-test.
+
+`main` is called in a process forked from a fresh kernel, which so stays as it was. It reads a JSON
+object from standard input, what has to be out of reach, {"tcp": {group: [[host, port]]}, "udp":
+[[host, port]]}, and prints one. `sessions.isolation.isolation_checks` judges that.
+"""
+
+import ctypes
+import errno
+import json
+import os
+import platform
+import resource
+import signal
+import socket
+import stat
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from kernel_image import contract
+from kernel_image.confinement import cgroup, seccomp
+
+_PATIENCE_SEC: Final = 1.0
+_RESOLVER: Final = ("127.0.0.11", 53)
+_QUESTION: Final = b"\0\7\1\0\0\1\0\0\0\0\0\0\4name\7invalid\0\0\1\0\1"
+_ECHO_REQUEST: Final = b"\x08\x00\xf7\xff\x00\x00\x00\x00"
+_ANY_PORT: Final = 9
+_FOLDERS: Final = ("/", "/etc", "/usr", "/var", "/opt", "/root", "/run", "/home", "/dev", "/sys", "/proc")
+_ENGINE_SOCKETS: Final = ("/run/docker.sock", "/var/run/docker.sock", "/run/containerd/containerd.sock")
+_SOCKETS: Final = {
+    "raw IPv4": (socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
+    "raw IPv6": (socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6),
+    "packets": (17, socket.SOCK_RAW, 0x0300),
+    "AF_ALG": (38, socket.SOCK_SEQPACKET, 0),
+    "AF_VSOCK": (40, socket.SOCK_STREAM, 0),
+    "AF_TIPC": (30, socket.SOCK_STREAM, 0),
+    "SCTP": (socket.AF_INET, socket.SOCK_STREAM, 132),
+    "nftables": (socket.AF_NETLINK, socket.SOCK_RAW, 12),
+}
+_GET_MEMPOLICY: Final = {"x86_64": 239, "aarch64": 236}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _outcome(action: Callable[..., object], *arguments: Any) -> str:
+    """How an attempt ends: `done`, or the error's name."""
+    try:
+        action(*arguments)
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, type(error).__name__)
+    return "done"
+
+
+# --- what it is -----------------------------------------------------------------------------------
+
+
+def _status() -> dict[str, str]:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _limits() -> dict[str, int]:
+    names = {"core": resource.RLIMIT_CORE, "fsize": resource.RLIMIT_FSIZE, "nofile": resource.RLIMIT_NOFILE}
+    return {name: resource.getrlimit(number)[1] for name, number in names.items()}
+
+
+def _mounts() -> dict[str, dict[str, Any]]:
+    """By place; of several at one place the last, which is what is seen there."""
+    found = {}
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, kind, options = line.split()[:4]
+        found[place] = {"kind": kind, "options": options.split(",")}
+    return found
+
+
+def _spaces() -> dict[str, dict[str, int]]:
+    found = {}
+    for folder in cgroup.TMPFS:
+        status = os.statvfs(folder)
+        found[folder] = {"bytes": status.f_blocks * status.f_frsize, "inodes": status.f_files}
+    return found
+
+
+def _writable() -> list[str]:
+    """Folders and mounted files that this user may write to; what is masked with /dev/null left out."""
+    null = os.stat("/dev/null").st_rdev
+    places = {*_FOLDERS, *_mounts()}
+    return sorted(place for place in places if os.access(place, os.W_OK) and os.stat(place).st_rdev != null)
+
+
+def _devices() -> list[str]:
+    places = [f"{folder}/{name}" for folder, _, names in os.walk("/dev") for name in names]
+    modes = {place: os.lstat(place).st_mode for place in places}
+    return sorted(place for place, mode in modes.items() if stat.S_ISCHR(mode) or stat.S_ISBLK(mode))
+
+
+def _engine_sockets() -> list[str]:
+    return [path for path in _ENGINE_SOCKETS if os.path.exists(path)]
+
+
+def _first(*paths: str) -> str | None:
+    """Content of the first of the files that is there."""
+    for path in paths:
+        if os.path.exists(path):
+            return Path(path).read_text().strip()
+    return None
+
+
+def _cgroup() -> dict[str, str | None]:
+    """Limits in the words of cgroup v2 and v1."""
+    root = "/sys/fs/cgroup"
+    quota, _, period = (_first(f"{root}/cpu.max") or "").partition(" ")
+    return {
+        "memory": _first(f"{root}/memory.max", f"{root}/memory/memory.limit_in_bytes"),
+        "swap": _first(f"{root}/memory.swap.max"),
+        "memory and swap": _first(f"{root}/memory/memory.memsw.limit_in_bytes"),
+        "pids": _first(f"{root}/pids.max", f"{root}/pids/pids.max"),
+        "quota": quota or _first(f"{root}/cpu/cpu.cfs_quota_us"),
+        "period": period or _first(f"{root}/cpu/cpu.cfs_period_us"),
+    }
+
+
+def _swap_of_machine() -> int:
+    (line,) = (line for line in Path("/proc/meminfo").read_text().splitlines() if "SwapTotal:" in line)
+    return int(line.split()[1]) << 10
+
+
+def _first_process() -> dict[str, Any]:
+    def read(name: str) -> None:
+        Path(f"/proc/1/{name}").open("rb").close()
+
+    def enter(name: str) -> None:
+        os.listdir(f"/proc/1/{name}/")
+
+    return {
+        "command": Path("/proc/1/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"),
+        "attempts": {name: _outcome(read, name) for name in ("environ", "mem", "maps")}
+        | {name: _outcome(enter, name) for name in ("root", "cwd", "fd")}
+        | {"signal": _outcome(os.kill, 1, 0)},
+    }
+
+
+# --- what the kernel refuses ----------------------------------------------------------------------
+
+
+def _call(number: int, *arguments: int) -> int:
+    result: int = _libc.syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments))
+    if result == -1:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def _system_calls() -> dict[str, str]:
+    """Try each call that the seccomp filter refuses; the arguments do no harm if a call is let through."""
+    refused = {name: seccomp.number(numbers) for name, numbers in seccomp.REFUSED.items()}
+    found = {name: _outcome(_call, number, *[-1] * 6) for name, number in refused.items() if number}
+    no_randomised_addresses = 0x0040000
+    return found | {
+        "clone3": _outcome(_call, seccomp.number(seccomp.CLONE3), -1, -1),
+        "clone of a user namespace": _outcome(_clone_into_user_namespace),
+        "personality": _outcome(_call, seccomp.number(seccomp.PERSONALITY), no_randomised_addresses),
+        "socketpair of AF_TIPC": _outcome(socket.socketpair, 30, socket.SOCK_STREAM),
+    }
+
+
+def _clone_into_user_namespace() -> None:
+    number, new_user = seccomp.number(seccomp.CLONE), 0x10000000
+    assert number is not None
+    pid = _call(number, new_user | signal.SIGCHLD, 0, 0, 0, 0)
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def _memory_policy() -> str:
+    """Docker's default profile refuses to tell it, and ours does not."""
+    return _outcome(_call, _GET_MEMPOLICY[platform.machine()], 0, 0, 0, 0, 0)
+
+
+def _sockets() -> dict[str, str]:
+    return {name: _outcome(socket.socket, *kind) for name, kind in _SOCKETS.items()}
+
+
+# --- who can be reached ---------------------------------------------------------------------------
+
+
+def _connect(host: str, port: int) -> None:
+    socket.create_connection((host, port), _PATIENCE_SEC).close()
+
+
+def _send(family: int, *address: Any) -> None:
+    """A datagram. A closed network refuses to take it; an open one takes it, whoever hears it."""
+    with socket.socket(family, socket.SOCK_DGRAM) as channel:
+        channel.sendto(b"code-interpreter", address)
+
+
+def _ping(host: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as channel:
+        channel.sendto(_ECHO_REQUEST, (host, 0))
+
+
+def _ask_resolver() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
+        channel.settimeout(_PATIENCE_SEC)
+        channel.connect(_RESOLVER)
+        channel.send(_QUESTION)
+        channel.recv(1500)
+
+
+def _reach(targets: dict[str, Any]) -> dict[str, dict[str, str]]:
+    found = {
+        group: {f"tcp {host}:{port}": _outcome(_connect, host, port) for host, port in addresses}
+        for group, addresses in targets["tcp"].items()
+    }
+    found["udp"] = {
+        f"udp {host}:{port}": _outcome(_send, socket.AF_INET, host, port) for host, port in targets["udp"]
+    }
+    found["ping"] = {f"ping {host}": _outcome(_ping, host) for host, _ in targets["udp"]}
+    return found
+
+
+def _resolver() -> dict[str, str]:
+    return {"tcp": _outcome(_connect, *_RESOLVER), "udp": _outcome(_ask_resolver)}
+
+
+def _supervisor() -> dict[str, str]:
+    """Its port, from inside: on loopback and on this container's own addresses."""
+    own = {found[4][0] for found in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
+    hosts = sorted({"127.0.0.1", *map(str, own)})
+    return {host: _outcome(_connect, host, contract.SUPERVISOR_PORT) for host in hosts}
+
+
+def _ipv6() -> dict[str, str]:
+    """A datagram to all nodes of the network, by each interface that speaks IPv6 but loopback."""
+    table = Path("/proc/net/if_inet6")
+    lines = table.read_text().splitlines() if table.exists() else []
+    names = sorted({line.split()[5] for line in lines} - {"lo"})
+    return {
+        name: _outcome(_send, socket.AF_INET6, "ff02::1", _ANY_PORT, 0, socket.if_nametoindex(name))
+        for name in names
+    }
+
+
+def _give_loopback_an_address() -> None:
+    """127.0.0.2 to `lo`: harmless, and a change to the network all the same."""
+    new_address, request_ack_create, error_message, local_address = 20, 0x405, 2, 2
+    body = struct.pack("=BBBBI", socket.AF_INET, 8, 0, 0, socket.if_nametoindex("lo"))
+    body += struct.pack("=HH4s", 8, local_address, socket.inet_aton("127.0.0.2"))
+    message = struct.pack("=IHHII", 16 + len(body), new_address, request_ack_create, 1, 0) + body
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+        netlink.settimeout(_PATIENCE_SEC)
+        netlink.send(message)
+        answer = netlink.recv(4096)
+    _, kind = struct.unpack_from("=IH", answer)
+    (code,) = struct.unpack_from("=i", answer, 16)
+    if kind == error_message and code != 0:
+        raise OSError(-code, os.strerror(-code))
+
+
+# --------------------------------------------------------------------------------------------------
+
+
+def _facts(targets: dict[str, Any]) -> dict[str, Any]:
+    """Everything by name; what can't be found out is missing, and under `unknown` with the reason."""
+    sources: dict[str, Callable[[], Any]] = {
+        "status": _status,
+        "limits": _limits,
+        "mounts": _mounts,
+        "spaces": _spaces,
+        "writable": _writable,
+        "devices": _devices,
+        "engine sockets": _engine_sockets,
+        "cgroup": _cgroup,
+        "swap of machine": _swap_of_machine,
+        "first process": _first_process,
+        "system calls": _system_calls,
+        "memory policy": _memory_policy,
+        "sockets": _sockets,
+        "reach": lambda: _reach(targets),
+        "resolver": _resolver,
+        "supervisor": _supervisor,
+        "ipv6": _ipv6,
+        "netlink change": lambda: _outcome(_give_loopback_an_address),
+    }
+    facts: dict[str, Any] = {"unknown": {}}
+    for name, source in sources.items():
+        try:
+            facts[name] = source()
+        except Exception as error:
+            facts["unknown"][name] = f"{type(error).__name__}: {error}"
+    return facts
+
+
+def main() -> None:
+    """Print the facts."""
+    print(json.dumps(_facts(json.load(sys.stdin))), flush=True)

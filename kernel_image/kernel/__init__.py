@@ -1,0 +1,1 @@
+"""The zygote, and the IPython kernels that are forked from it."""

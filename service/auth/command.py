@@ -1,0 +1,164 @@
+"""The command ``code-interpreter-keys``: makes, replaces, removes and lists the keys of a file.
+
+A key is printed once, when it is made; the file has its hash. A running service takes note of a
+change by itself.
+"""
+
+import argparse
+import fcntl
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from service.auth.keyring import check_name, digest, read_key_file
+from service.errors import StartError
+from service.settings import load_settings
+
+_PREFIX: Final = "ci_"
+"""Lets a key be recognised where it should not be, such as in a repository."""
+_KEY_BYTES: Final = 32
+
+
+class _Refused(Exception):
+    """What was asked for makes no sense; the text says why."""
+
+
+def main() -> None:
+    """Do what the arguments say. Exits with 1 where that is not possible, with 2 where it is not clear."""
+    arguments = _parser().parse_args()
+    try:
+        path = _path(arguments.file)
+        _COMMANDS[arguments.command](path, getattr(arguments, "name", ""))
+    except (StartError, _Refused) as error:
+        sys.exit(f"code-interpreter-keys: {error}")
+    except OSError as error:
+        sys.exit(f"code-interpreter-keys: {error.filename or path}: {error.strerror or error}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("code-interpreter-keys", description="API keys of the code interpreter.")
+    parser.add_argument("--file", type=Path, help="the file with the keys; API_KEYS_FILE if left out")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command, text in (
+        ("add", "make a key for a name and print it, this once"),
+        ("replace", "make another key for a name, whose old one ends; what it owns stays"),
+        ("remove", "end the key of a name; what it owns stays until it expires"),
+    ):
+        commands.add_parser(command, help=text).add_argument("name", type=_name, metavar="NAME")
+    commands.add_parser("list", help="print the names")
+    return parser
+
+
+def _name(text: str) -> str:
+    try:
+        return check_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _path(given: Path | None) -> Path:
+    path = given or load_settings().api_keys_file
+    if path is None:
+        raise _Refused("say where the keys are: --file FILE, or set API_KEYS_FILE")
+    return path.resolve()
+
+
+def _add(path: Path, name: str) -> None:
+    key = _new_key()
+    with _changing(path) as lines:
+        if any(line.lower().startswith(f"{name}:".lower()) for line in lines):
+            raise _Refused(f"{name!r} has a key already; 'replace' makes another")
+        lines.append(_line(name, key))
+    _tell(key, f"The key of {name!r}. Keep it: {path} has only its hash.")
+
+
+def _replace(path: Path, name: str) -> None:
+    key = _new_key()
+    with _changing(path) as lines:
+        lines[_existing(lines, name)] = _line(name, key)
+    _tell(key, f"The new key of {name!r}; the old one has ended.")
+
+
+def _remove(path: Path, name: str) -> None:
+    with _changing(path) as lines:
+        del lines[_existing(lines, name)]
+
+
+def _list(path: Path, _: str) -> None:
+    for name in read_key_file(path):
+        sys.stdout.write(f"{name}\n")
+
+
+def _new_key() -> str:
+    return _PREFIX + secrets.token_urlsafe(_KEY_BYTES)
+
+
+def _line(name: str, key: str) -> str:
+    return f"{name}:sha256:{digest(key).hex()}"
+
+
+def _tell(key: str, message: str) -> None:
+    """Only the key goes to standard output: ``KEY=$(code-interpreter-keys add NAME)``."""
+    sys.stderr.write(f"{message}\n")
+    sys.stdout.write(f"{key}\n")
+
+
+_COMMANDS: Final[dict[str, Callable[[Path, str], None]]] = {
+    "add": _add,
+    "replace": _replace,
+    "remove": _remove,
+    "list": _list,
+}
+
+
+def _existing(lines: list[str], name: str) -> int:
+    for index, line in enumerate(lines):
+        if line.startswith(f"{name}:"):
+            return index
+    raise _Refused(f"{name!r} has no key")
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[list[str]]:
+    """The lines of the file, to be changed; they replace it whole at the end, one change at a time."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if path.exists():
+            read_key_file(path)  # what makes no sense is not made worse
+            lines = [line.strip() for line in path.read_text("utf-8").removesuffix("\n").split("\n")]
+        else:
+            lines = []
+        yield lines
+        _write(path, "".join(f"{line}\n" for line in lines))
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _write(path: Path, text: str) -> None:
+    """Put the file there with the rights and the owner it had, readable to its owner alone if it is new."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            with suppress(FileNotFoundError):
+                before = path.stat()
+                os.fchmod(descriptor, before.st_mode & 0o777)
+                if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+                    os.fchown(descriptor, before.st_uid, before.st_gid)
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Errors of `service.auth`."""
+
+from pathlib import Path
+
+from service.errors import StartError
+from sessions.errors import CallFailed
+
+
+class TooManyRequests(CallFailed):
+    """The key has asked too often; it may ask again after ``retry_after_sec`` seconds."""
+
+    def __init__(self, per_minute: int, retry_after_sec: float) -> None:
+        super().__init__(f"This key may send KEY_REQUESTS_PER_MINUTE={per_minute} requests a minute")
+        self.per_minute = per_minute
+        self.retry_after_sec = retry_after_sec
+
+
+class KeyMissing(CallFailed):
+    """A request without an API key, where one is needed."""
+
+    def __init__(self) -> None:
+        super().__init__("An API key is needed: 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+
+
+class KeyInvalid(CallFailed):
+    """A request with a key that is not valid, or with two that differ."""
+
+    def __init__(self) -> None:
+        super().__init__("The API key is not valid")
+
+
+class KeyFileInvalid(StartError):
+    """The file of ``API_KEYS_FILE`` cannot be read or makes no sense; ``reason`` shows no key."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"API_KEYS_FILE={path} cannot be used: {reason}.")
+        self.path = path
+        self.reason = reason

@@ -1,0 +1,76 @@
+"""The registry's executions: what ran when, how it ended and what it took."""
+
+from sqlalchemy import select, tuple_
+from sqlalchemy.orm import Session
+
+from service.database.connection import as_record
+from service.database.cursor import read_cursor
+from service.database.registry import Registry
+from service.database.tables import CellRow, ExecutionRow, SessionRow, table_of
+from sessions.records import ExecutionRecord, Outcome
+
+
+class ExecutionRegistry:
+    """Executions in the database of a ``Registry``; errors as there."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._adding = registry.database.insert(table_of(ExecutionRow))
+        self._run = registry.database.run
+        self._write = registry.database.write
+
+    async def add(self, execution: ExecutionRecord) -> None:
+        """Remember how an execution ended."""
+        await self._write((self._adding, vars(execution)))
+
+    async def get(self, execution_id: str, owner: str) -> ExecutionRecord | None:
+        """The owner's execution of this id, also one that a crash left with no row but its cell's."""
+
+        def look(session: Session) -> ExecutionRecord | None:
+            row = session.get(ExecutionRow, execution_id)
+            if row is not None:
+                return as_record(ExecutionRecord, row) if row.owner == owner else None
+            cell = session.get(CellRow, execution_id)
+            if cell is None or cell.state == "done":
+                return None
+            of = session.get(SessionRow, cell.session_id)
+            if of is None or of.owner != owner:
+                return None
+            runs = cell.state == "running" and of.ended_at is None
+            return _of_cell(cell, owner, "running" if runs else "lost")
+
+        return await self._run(look)
+
+    async def page(self, owner: str, limit: int, after: str | None = None) -> list[ExecutionRecord]:
+        """At most ``limit`` of the owner's executions, newest first, after the cursor ``after``.
+
+        Raises ``InvalidCursor``.
+        """
+        position = tuple_(ExecutionRow.created_at, ExecutionRow.execution_id)
+        query = select(ExecutionRow).where(ExecutionRow.owner == owner).limit(limit)
+        query = query.order_by(ExecutionRow.created_at.desc(), ExecutionRow.execution_id.desc())
+        if after is not None:
+            created_at, identifier = read_cursor(after)
+            query = query.where(position < (created_at, identifier.hex))
+        rows = await self._run(lambda session: session.scalars(query).all())
+        return [as_record(ExecutionRecord, row) for row in rows]
+
+
+def _of_cell(cell: CellRow, owner: str, outcome: Outcome) -> ExecutionRecord:
+    """What is known of an execution whose end nobody saw, or another replica is yet to see."""
+    return ExecutionRecord(
+        execution_id=cell.cell_id,
+        created_at=cell.started_at,
+        finished_at=cell.finished_at or cell.started_at,
+        outcome=outcome,
+        exit_code=None,
+        timed_out=False,
+        duration_ms=0,
+        stdout_bytes=0,
+        stderr_bytes=0,
+        files_in=0,
+        files_out=0,
+        owner=owner,
+        kind="session",
+        session_id=cell.session_id,
+        code_bytes=len(cell.code.encode()),
+    )

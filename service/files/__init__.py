@@ -1,0 +1,1 @@
+"""Stored files: their rows, their bytes and the quota of each key."""

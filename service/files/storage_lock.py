@@ -1,0 +1,42 @@
+"""One service at a time on a folder and on a registry: two would take what the other stores for leftovers."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from service.errors import StartError
+from service.files.errors import StorageUnavailable
+
+_WAIT_SEC: Final = 20.0
+"""How long a service that is stopping may still hold it."""
+_POLL_SEC: Final = 0.2
+
+
+@asynccontextmanager
+async def lock(path: Path, in_use: StartError) -> AsyncIterator[None]:
+    """Hold a lock file until the block ends. Raises ``in_use`` if another service goes on holding it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageUnavailable(path.parent, error.strerror or str(error)) from error
+    try:
+        deadline = asyncio.get_running_loop().time() + _WAIT_SEC
+        while not _taken(descriptor):
+            if asyncio.get_running_loop().time() > deadline:
+                raise in_use
+            await asyncio.sleep(_POLL_SEC)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,257 @@
+"""Stored files: uploads, and what executions made.
+
+The bytes are in a storage and the rest in the registry. A file is published there whole
+and only then registered: a row always has its bytes, and what a crash leaves behind has no row and is swept.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Self
+
+from service.database.records import FilePage
+from service.database.registry import Registry
+from service.files.media_types import guess_media_type
+from service.files.quota import StorageQuota
+from service.files.storage import FILE_ID, Content, Draft, Storage
+from sessions import clock
+from sessions.errors import FileNotFound, FileTooLarge
+from sessions.records import FileOrigin, StoredFile
+from sessions.tasks import settle
+
+# A block is stored in one step: most files are a single one.
+_WRITE_BLOCK = 1024 * 1024
+
+# How long what no row knows is kept: another process may be about to register it.
+_GRACE_SEC = 15 * 60
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How many files one sweep removed."""
+
+    expired: int
+    orphans: int
+    """Stored, but in no row."""
+    unfinished: int
+    """Drafts, left by a process that died."""
+    lost: int
+    """Rows whose bytes were gone."""
+
+
+class OpenFile:
+    """A stored file, open for reading: deleting it meanwhile does not hurt. Close it after use."""
+
+    def __init__(self, stored: StoredFile, content: Content) -> None:
+        self.stored = stored
+        self._content = content
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; a second call does nothing."""
+        self._content.close()
+
+    async def chunks(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes from ``start`` up to, not including, ``end`` (None: all)."""
+        left = (self.stored.size_bytes if end is None else end) - start
+        async for chunk in self._content.chunks(start, start + left):
+            left -= len(chunk)
+            yield chunk
+        if left:
+            raise OSError(f"file {self.stored.file_id} is shorter than its row says")
+
+
+class FileStore:
+    """Files in a storage, with their names and dates in the registry.
+
+    ``max_bytes`` is the most a file may have. ``ttl_sec`` is the seconds a file is kept; None or
+    0 keeps it until it is deleted. Each file has an owner, and nobody else gets it; ``quota`` bounds
+    what an owner may store.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        registry: Registry,
+        max_bytes: int,
+        ttl_sec: int | None,
+        quota: StorageQuota | None = None,
+        *,
+        is_shared: bool = False,
+    ) -> None:
+        """``is_shared``: other services store there, too, and register in the same registry."""
+        self.max_bytes = max_bytes
+        self.storage = storage
+        self._registry = registry
+        self._ttl_sec = ttl_sec
+        self._quota = quota or StorageQuota()
+        self._is_shared = is_shared
+        self._stored_files = self._stored_bytes = 0
+        self._being_saved: set[str] = set()
+
+    async def count_stored(self) -> None:
+        """Begin to count from what is there, once before the first file."""
+        stored = await self._registry.stored_bytes()
+        self._quota.load(stored)
+        self._stored_files = sum(files for files, _ in stored.values())
+        self._stored_bytes = sum(size for _, size in stored.values())
+
+    def stored(self) -> tuple[int, int]:
+        """How many files there are, and their bytes, all owners' together."""
+        return self._stored_files, self._stored_bytes
+
+    async def save(
+        self,
+        chunks: AsyncIterable[bytes],
+        filename: str,
+        *,
+        owner: str,
+        origin: FileOrigin = "upload",
+        execution_id: str | None = None,
+        media_type: str | None = None,
+    ) -> StoredFile:
+        """Store what ``chunks`` yields. Whatever goes wrong on the way leaves nothing behind.
+
+        Args:
+            filename: any text without lone surrogates; it is never used as a path.
+            media_type: None to tell it from the filename.
+
+        Raises:
+            FileTooLarge: there are more than ``max_bytes`` bytes.
+            StorageQuotaExceeded: the owner may not store so much.
+            StorageFull: the storage takes no more.
+            StorageFailed: the storage fails.
+            RegistryUnavailable: the file could not be registered.
+        """
+        file_id = str(uuid.uuid4())
+        draft = self.storage.draft(file_id, filename)
+        if self._is_shared and self._quota.is_limited:
+            self._quota.load_one(owner, *await self._registry.stored_by(owner))
+        self._being_saved.add(file_id)
+        try:
+            with self._quota.new_file(owner) as count:
+                rest = await self._write(draft, chunks, count)
+                await draft.publish(rest)
+                created_at = clock.now()
+                stored = StoredFile(
+                    file_id=file_id,
+                    filename=filename,
+                    size_bytes=draft.size_bytes,
+                    sha256=draft.sha256,
+                    media_type=media_type or guess_media_type(filename),
+                    created_at=created_at,
+                    expires_at=created_at + self._ttl_sec if self._ttl_sec else None,
+                    origin=origin,
+                    execution_id=execution_id,
+                    owner=owner,
+                )
+                await self._register(stored)
+                self._stored_files += 1
+                self._stored_bytes += stored.size_bytes
+                return stored
+        except BaseException:
+            draft.discard()
+            raise
+        finally:
+            self._being_saved.discard(file_id)
+
+    async def get(self, file_id: str, owner: str) -> StoredFile:
+        """The owner's file of this id. Raises ``FileNotFound``, also once it has expired."""
+        if not FILE_ID.fullmatch(file_id):
+            raise FileNotFound(file_id)
+        stored = await self._registry.get_file(file_id, owner)
+        if stored.expires_at is not None and stored.expires_at <= clock.now():
+            raise FileNotFound(file_id)
+        return stored
+
+    async def list_files(self, owner: str, limit: int | None = None, after: str | None = None) -> FilePage:
+        """The owner's files that have not expired, oldest first; see ``Registry.list_files``."""
+        return await self._registry.list_files(owner, limit, after, now=clock.now())
+
+    async def open(self, file_id: str, owner: str) -> OpenFile:
+        """Open a file of the owner's for reading. Raises ``FileNotFound`` or ``StorageFailed``."""
+        stored = await self.get(file_id, owner)
+        try:
+            return OpenFile(stored, await self.storage.open(file_id))
+        except FileNotFoundError:
+            raise FileNotFound(file_id) from None
+
+    async def link(self, file_id: str, owner: str) -> str | None:
+        """Where to download a file of the owner's from; None: from here. Raises ``FileNotFound``."""
+        if not self.storage.gives_links:
+            return None
+        stored = await self.get(file_id, owner)
+        return await self.storage.link(stored.file_id)
+
+    async def delete(self, file_id: str, owner: str) -> bool:
+        """Delete a file of the owner's; False if there is none of this id, or it has expired."""
+        try:
+            await self.get(file_id, owner)
+        except FileNotFound:
+            return False
+        return await self._remove(file_id)
+
+    async def sweep(self, now: float, *, thorough: bool = True) -> Swept:
+        """Remove files that have expired at ``now`` and, for which all are listed, what crashes left."""
+        expired = await self._registry.expired_files(now)
+        for file_id in expired:
+            await self._remove(file_id)
+
+        if not thorough:
+            return Swept(len(expired), 0, 0, 0)
+        # In this order, a file saved or deleted meanwhile looks neither lost nor an orphan.
+        registered = await self._registry.all_file_ids()
+        present = await self.storage.dates()
+        lost = [file_id for file_id in registered - present.keys() if await self._forget(file_id)]
+
+        old = {file_id for file_id, date in present.items() if date < now - _GRACE_SEC}
+        candidates = old - registered - self._being_saved
+        orphans = candidates - await self._registry.known(candidates)
+        await self.storage.remove(orphans)
+        unfinished = await self.storage.remove_unfinished(now - _GRACE_SEC, self._being_saved)
+        return Swept(len(expired), len(orphans), unfinished, len(lost))
+
+    async def _write(
+        self, draft: Draft, chunks: AsyncIterable[bytes], count: Callable[[int], None]
+    ) -> list[bytes]:
+        """Write all full blocks, and return what remains: it saves small files a step."""
+        received = held = 0
+        block: list[bytes] = []
+        async for chunk in chunks:
+            received += len(chunk)
+            held += len(chunk)
+            if received > self.max_bytes:
+                raise FileTooLarge(self.max_bytes)
+            count(len(chunk))
+            block.append(chunk)
+            if held >= _WRITE_BLOCK:
+                await draft.write(block)
+                block, held = [], 0
+        return block
+
+    async def _register(self, stored: StoredFile) -> None:
+        try:
+            await settle(self._registry.add_file(stored))
+        except asyncio.CancelledError:
+            await settle(self._registry.delete_file(stored.file_id))
+            raise
+
+    async def _remove(self, file_id: str) -> bool:
+        """Row first, so that nobody is given a row without bytes."""
+        known = await self._forget(file_id)
+        await self.storage.remove({file_id})
+        return known
+
+    async def _forget(self, file_id: str) -> bool:
+        stored = await self._registry.delete_file(file_id)
+        if stored is not None:
+            self._quota.forget(stored.owner, stored.size_bytes)
+            self._stored_files -= 1
+            self._stored_bytes -= stored.size_bytes
+        return stored is not None

@@ -1,0 +1,238 @@
+"""The one table that turns errors into HTTP answers: ``{"detail": …, "code": "snake_case"}``.
+
+Errors of other packages (``sessions.errors``) have a line in it too.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
+
+from service.auth.errors import KeyInvalid, KeyMissing, TooManyRequests
+from service.database.errors import InvalidCursor
+from service.files.errors import InvalidFilename
+from service.gateway.errors import KernelSpecNotFound, TooManyConnections
+from service.http.errors import ForeignOrigin, RangeNotSatisfiable, RequestTooLarge
+from service.replicas.errors import ReplicaLost
+from sessions.errors import (
+    CellNotFound,
+    EngineUnavailable,
+    ExecutionNotFound,
+    FileNotFound,
+    FileTooLarge,
+    ImageNotFound,
+    ImageUnfit,
+    InputNotFound,
+    InvalidPath,
+    LaunchFailed,
+    NoCapacity,
+    NoInputRequest,
+    RegistryUnavailable,
+    RuntimeNotFound,
+    SessionBusy,
+    SessionEnded,
+    SessionMoving,
+    SessionNotFound,
+    StorageFailed,
+    StorageFull,
+    StorageQuotaExceeded,
+    SupervisorFailed,
+    TimeoutTooLong,
+    TooManyExecutions,
+    TooManySessions,
+    WorkspaceFileNotFound,
+    WorkspaceFull,
+)
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
+
+def _no_headers(_: Any) -> dict[str, str]:
+    return {}
+
+
+def _retry_after(error: Exception) -> dict[str, str]:
+    assert isinstance(error, NoCapacity | TooManyRequests | SessionMoving)
+    return {"Retry-After": str(math.ceil(error.retry_after_sec))}
+
+
+def _ask_for_key(error: Exception) -> dict[str, str]:
+    """As RFC 6750 has it: an error only where there was a key."""
+    challenge = 'Bearer realm="code-interpreter"'
+    if isinstance(error, KeyInvalid):
+        challenge += ', error="invalid_token"'
+    return {"WWW-Authenticate": challenge}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How an error is told to the caller; ``detail`` and ``headers`` are made from the error."""
+
+    status: int
+    code: str
+    detail: Callable[[Any], str] = str
+    headers: Callable[[Any], Mapping[str, str]] = _no_headers
+    facts: Callable[[Any], Mapping[str, Any]] = _no_headers
+    """What the body says besides ``detail`` and ``code``."""
+
+
+def _end(error: SessionEnded) -> dict[str, Any]:
+    return {"reason": error.reason, "ended_at": error.ended_at}
+
+
+def _content_range(error: RangeNotSatisfiable) -> dict[str, str]:
+    return {"Content-Range": f"bytes */{error.size_bytes}"}
+
+
+INVALID_REQUEST = "invalid_request"
+
+ANSWERS: dict[type[Exception], Answer] = {
+    KeyMissing: Answer(401, "key_missing", headers=_ask_for_key),
+    KeyInvalid: Answer(401, "key_invalid", headers=_ask_for_key),
+    TooManyRequests: Answer(429, "too_many_requests", headers=_retry_after),
+    FileNotFound: Answer(404, "file_not_found"),
+    InputNotFound: Answer(404, "file_not_found"),
+    FileTooLarge: Answer(413, "file_too_large"),
+    RequestTooLarge: Answer(413, "request_too_large", lambda error: error.detail),
+    RangeNotSatisfiable: Answer(416, "range_not_satisfiable", headers=_content_range),
+    InvalidFilename: Answer(422, "invalid_filename"),
+    InvalidCursor: Answer(422, "invalid_cursor"),
+    TimeoutTooLong: Answer(422, INVALID_REQUEST),
+    RegistryUnavailable: Answer(503, "registry_unavailable"),
+    SessionNotFound: Answer(404, "session_not_found"),
+    SessionEnded: Answer(410, "session_ended", facts=_end),
+    SessionBusy: Answer(409, "session_busy"),
+    SessionMoving: Answer(503, "session_moving", headers=_retry_after),
+    ReplicaLost: Answer(503, "replica_lost"),
+    CellNotFound: Answer(404, "cell_not_found"),
+    ExecutionNotFound: Answer(404, "execution_not_found"),
+    NoInputRequest: Answer(409, "no_input_request"),
+    WorkspaceFileNotFound: Answer(404, "workspace_file_not_found"),
+    TooManySessions: Answer(429, "too_many_sessions", headers=lambda _: {"Retry-After": "10"}),
+    KernelSpecNotFound: Answer(404, "kernelspec_not_found"),
+    ForeignOrigin: Answer(403, "foreign_origin"),
+    TooManyConnections: Answer(429, "too_many_connections", headers=lambda _: {"Retry-After": "10"}),
+    TooManyExecutions: Answer(429, "too_many_executions", headers=lambda _: {"Retry-After": "1"}),
+    StorageFull: Answer(507, "storage_full"),
+    StorageQuotaExceeded: Answer(507, "storage_quota_exceeded"),
+    StorageFailed: Answer(503, "storage_unavailable"),
+    WorkspaceFull: Answer(413, "workspace_full"),
+    InvalidPath: Answer(422, "invalid_path"),
+    NoCapacity: Answer(503, "no_capacity", headers=_retry_after),
+    EngineUnavailable: Answer(503, "engine_unavailable"),
+    ImageNotFound: Answer(503, "image_not_found"),
+    ImageUnfit: Answer(503, "image_unfit"),
+    RuntimeNotFound: Answer(503, "runtime_not_found"),
+    LaunchFailed: Answer(503, "launch_failed"),
+    SupervisorFailed: Answer(503, "kernel_failed"),
+}
+
+
+class ErrorResponse(JSONResponse):
+    """An error's body. Pure ASCII, so that a lone surrogate in a message cannot break it."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str | list[dict[str, Any]],
+        headers: Mapping[str, str] | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__({"detail": detail, "code": code, **(facts or {})}, status, headers)
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every error that leaves a route an answer with ``detail`` and ``code``."""
+    for error_type in ANSWERS:
+        app.add_exception_handler(error_type, _answer)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.add_exception_handler(Exception, _answer_internal)
+
+
+def answer_for(error: Exception) -> Answer:
+    """The line of ``ANSWERS`` for an error, its base classes' included. ``KeyError`` if none."""
+    for error_type in type(error).__mro__:
+        if error_type in ANSWERS:
+            return ANSWERS[error_type]
+    raise KeyError(type(error))
+
+
+def answer_to(error: Exception) -> Response:
+    """The response to an error that ``ANSWERS`` has. ``KeyError`` if it has none."""
+    answer = answer_for(error)
+    return ErrorResponse(
+        answer.status, answer.code, answer.detail(error), answer.headers(error), answer.facts(error)
+    )
+
+
+async def _answer(_: Request, error: Exception) -> Response:
+    return answer_to(error)
+
+
+async def _answer_invalid(_: Request, error: Exception) -> Response:
+    """Keep FastAPI's list, without the input: it may be huge, secret or impossible to encode."""
+    assert isinstance(error, RequestValidationError)
+    return _invalid([{key: item[key] for key in ("type", "loc", "msg")} for item in error.errors()])
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 400 and error.__cause__ is not None:
+        return _invalid([_unreadable(error.__cause__)])
+    # "Method Not Allowed" becomes method_not_allowed.
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
+    headers = {"Allow": _methods(request)} if error.status_code == 405 else error.headers
+    return ErrorResponse(error.status_code, code, error.detail, headers)
+
+
+def _methods(request: Request) -> str:
+    """All methods of the path that was asked for: each route knows its own only."""
+
+    def is_there(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return ", ".join(method for method in _METHODS if is_there(method))
+
+
+async def _answer_nobody(_: Request, __: Exception) -> Response:
+    """The caller has hung up: there is nobody to answer, and nothing for the log."""
+    return Response(status_code=400)
+
+
+async def _answer_internal(_: Request, __: Exception) -> Response:
+    """Say nothing about the inside. The server logs the traceback, so it is not logged here."""
+    return ErrorResponse(500, "internal", "Internal error: the service's log says more.")
+
+
+def _invalid(problems: list[dict[str, Any]]) -> Response:
+    return ErrorResponse(422, INVALID_REQUEST, problems)
+
+
+def _unreadable(cause: BaseException) -> dict[str, Any]:
+    """Say why a body could not be parsed where FastAPI only says that it could not."""
+    match cause:
+        case UnicodeDecodeError():
+            message = "JSON must be valid UTF-8"
+        case RecursionError():
+            message = "JSON is nested too deeply"
+        case ValueError():
+            message = "JSON has a number that is too long"
+        case _:
+            message = "The body cannot be parsed"
+    return {"type": "json_invalid", "loc": ["body"], "msg": message}

@@ -1,0 +1,57 @@
+"""Errors of `service.http`."""
+
+from starlette.exceptions import HTTPException
+
+from service.errors import StartError
+from sessions.errors import CallFailed, InvalidPath, SupervisorFailed, WorkspaceFileNotFound, WorkspaceFull
+
+
+class RangeNotSatisfiable(CallFailed):
+    """A ``Range`` begins behind the end of a file of ``size_bytes`` bytes."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(f"The range is outside the file, which has {size_bytes} bytes")
+        self.size_bytes = size_bytes
+
+
+class ForeignOrigin(CallFailed):
+    """A browser asks for a page of another server, which must not use a kernel."""
+
+    def __init__(self) -> None:
+        super().__init__("Pages of other servers may not use kernels: the Origin is not this service's")
+
+
+class RequestTooLarge(HTTPException):
+    """The body of a request has more than ``limit_bytes`` bytes.
+
+    It is an HTTPException because FastAPI turns any other error that comes up while it reads a
+    body into its own 400.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(413, f"Request body exceeds maximum of {limit_bytes} bytes")
+        self.limit_bytes = limit_bytes
+
+
+def of_workspace_file(error: SupervisorFailed, path: str) -> Exception:
+    """What a caller did wrong with a file of a session, if that is what the supervisor says."""
+    match error.status:
+        case 404:
+            return WorkspaceFileNotFound(path)
+        case 507:
+            return WorkspaceFull()
+        case int(status) if 400 <= status < 500:
+            return InvalidPath(path, "can't be used: it is taken, or no regular file")
+    return error
+
+
+class AddressUnavailable(StartError):
+    """The server cannot listen on ``host`` and ``port``."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(
+            f"Cannot listen on {host}, port {port}: {reason}. Set HOST and PORT to an address that is free."
+        )
+        self.host = host
+        self.port = port
+        self.reason = reason

@@ -1,0 +1,283 @@
+"""Calls for what another replica holds: passed on to it, bytes and all, and its answer passed back.
+
+Who asks was found out here. It is told in two headers, signed with what all replicas know, and so is that the
+call was passed on: nobody passes it on again.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack, suppress
+from typing import Any, Final, Self, TypeVar
+
+import aiohttp
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.background import BackgroundTask
+from starlette.types import Scope
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from yarl import URL
+
+from service.auth.keyring import Caller
+from service.http.answers import answer_to
+from service.replicas.errors import ReplicaLost
+from service.routes.event_stream import EVENT_STREAM_TYPE, failed
+from service.telemetry.request_context import REQUEST_ID_HEADER, current
+from sessions.errors import RegistryUnavailable, SessionElsewhere, SessionMoving
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_CALLER: Final = "x-replica-caller"
+_SIGNATURE: Final = "x-replica-signature"
+_CONNECT_SEC: Final = 3.0
+_KEEP_SEC: Final = 2.0
+_FRAME_BYTES: Final = 1 << 28
+_OF_THE_CONNECTION: Final = frozenset(
+    {"connection", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"}
+    | {"transfer-encoding", "upgrade", _CALLER, _SIGNATURE}
+)
+_REQUEST_ID: Final = REQUEST_ID_HEADER.decode()
+_EACH_ITS_OWN: Final = frozenset({"date", _REQUEST_ID})
+"""Headers that every replica gives its answers."""
+_KEPT: Final = frozenset({"host", "content-length"})
+"""Whatever a request's `Connection` says."""
+_NEVER_SENT: Final = (None, 1005, 1006)
+"""How a WebSocket is closed that was not closed."""
+_GOING_AWAY: Final = 1001
+_OF_A_SOCKET: Final = "sec-websocket-"
+
+
+class Stale(Exception):
+    """A call that was passed on too long ago: whoever passed it on has given it up."""
+
+
+class Signer:
+    """What replicas tell each other of a caller."""
+
+    def __init__(self, secret: str, valid_sec: float) -> None:
+        """`valid_sec`: for how long, by two machines' clocks, a call may be on its way."""
+        self._secret = secret.encode()
+        self._valid_sec = valid_sec
+
+    def headers(self, caller: Caller, method: str, path: str) -> dict[str, str]:
+        """The headers of a call that is passed on now."""
+        told = json.dumps([caller.owner, caller.tenant, time.time() + self._valid_sec])
+        value = base64.urlsafe_b64encode(told.encode()).decode()
+        return {_CALLER: value, _SIGNATURE: self._signature(value, method, path)}
+
+    def caller(self, headers: Iterable[tuple[bytes, bytes]], method: str, path: str) -> Caller | None:
+        """Who sent a call that another replica has passed on; None if none has. Raises `Stale`."""
+        found = {name: value.decode("latin-1") for name, value in headers if name.startswith(b"x-replica-")}
+        value = found.get(_CALLER.encode(), "")
+        signature = found.get(_SIGNATURE.encode(), "")
+        expected = self._signature(value, method, path)
+        if not value or not hmac.compare_digest(signature.encode(), expected.encode()):
+            return None
+        owner, tenant, until = json.loads(base64.urlsafe_b64decode(value))
+        late_sec = time.time() - until
+        if late_sec > 0:
+            log.warning(
+                "another replica's call comes %.0f s late, or its clock and this one's differ", late_sec
+            )
+            raise Stale
+        return Caller(owner, tenant)
+
+    def _signature(self, value: str, method: str, path: str) -> str:
+        return hmac.new(self._secret, f"{method}\n{path}\n{value}".encode(), hashlib.sha256).hexdigest()
+
+
+def is_passed_on(scope: Scope) -> bool:
+    """Whether another replica has passed a request on to this one."""
+    return bool(scope.get("state", {}).get("passed_on"))
+
+
+class Forwarder:
+    """Use as `async with Forwarder(...)`."""
+
+    def __init__(self, signer: Signer, is_there: Callable[[str], Awaitable[bool]], lease_sec: float) -> None:
+        """`is_there(url)` is asked of a replica that says nothing for a part of its lease."""
+        self._signer = signer
+        self._is_there = is_there
+        self._look_sec = lease_sec / 2
+        self._http: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SEC)
+        # Shorter than the other end keeps them: a call must not meet one that is being closed.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SEC)
+        self._http = aiohttp.ClientSession(
+            timeout=timeout, connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
+
+    async def answer_of(self, url: str, request: Request, session_id: str | None = None) -> Response:
+        """The answer of another replica to a request, or that there is none."""
+        try:
+            return await self._pass_on(request, url, request.scope["state"]["caller"])
+        except (aiohttp.ClientError, TimeoutError) as failure:
+            log.warning("the replica at %s does not answer: %s", url, failure)
+            nothing_ran = isinstance(failure, aiohttp.ClientConnectorError)
+            if nothing_ran or request.method in ("GET", "HEAD"):
+                return answer_to(SessionMoving(session_id))
+            return answer_to(ReplicaLost(session_id))
+
+    async def _pass_on(self, request: Request, url: str, caller: Caller) -> Response:
+        """The body is read only when the other one is there. Raises `aiohttp.ClientError` if it is not."""
+        path = path_of(request.scope)
+        headers = _passed(request.headers.raw)
+        headers += self._signer.headers(caller, request.method, path).items()
+        if (trail := current()) is not None:
+            headers = [(name, value) for name, value in headers if name != _REQUEST_ID]
+            headers.append((_REQUEST_ID, trail.request_id))
+        async with AsyncExitStack() as stack:
+            asking = self._http.request(
+                request.method,
+                _address(url, path),
+                headers=headers,
+                # Whatever was announced has to follow, or the next call on the connection is taken for it.
+                data=_body(request) if _has_body(request) else None,
+                allow_redirects=False,
+            )
+            answer = await self._while_there(url, asking.__aenter__())
+            stack.push_async_callback(asking.__aexit__, None, None, None)
+            close = stack.pop_all().aclose
+            back = StreamingResponse(
+                self._chunks(url, answer), answer.status, background=BackgroundTask(close)
+            )
+            back.raw_headers = [
+                (name.lower(), value)
+                for name, value in answer.raw_headers
+                if name.decode("latin-1").lower() not in _OF_THE_CONNECTION | _EACH_ITS_OWN
+            ]
+            return back
+        raise AssertionError("unreachable")
+
+    async def _while_there(self, url: str, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for something of another replica, as long as that is alive."""
+        task = asyncio.create_task(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=self._look_sec))[0]:
+                with suppress(RegistryUnavailable):
+                    if not await self._is_there(url):
+                        raise aiohttp.ServerDisconnectedError
+            return task.result()
+        finally:
+            task.cancel()
+
+    async def _chunks(self, url: str, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        last = b""
+        try:
+            while chunk := await self._while_there(url, answer.content.readany()):
+                yield chunk
+                last = chunk
+        except aiohttp.ClientError as failure:
+            # Other answers can only break off.
+            if answer.content_type != EVENT_STREAM_TYPE or not last.endswith(b"\n\n"):
+                raise
+            log.warning("the replica at %s broke off a stream: %s", url, failure)
+            yield failed(str(ReplicaLost())).encode()
+
+    async def join(self, websocket: WebSocket, url: str, caller: Caller) -> None:
+        """Join a WebSocket that is not accepted yet to one of another replica.
+
+        Raises:
+            aiohttp.ClientError: it does not take it.
+        """
+        path = path_of(websocket.scope)
+        headers = [
+            (name, value)
+            for name, value in _passed(websocket.headers.raw)
+            if not name.lower().startswith(_OF_A_SOCKET)
+        ]
+        headers += self._signer.headers(caller, "GET", path).items()
+        there = self._http.ws_connect(
+            _address(url, path),
+            headers=headers,
+            protocols=websocket.scope["subprotocols"],
+            max_msg_size=_FRAME_BYTES,
+            heartbeat=2 * self._look_sec,
+        )
+        async with there as other:
+            await websocket.accept(other.protocol)
+            ways = [asyncio.create_task(way) for way in (_out(websocket, other), _back(websocket, other))]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+            if websocket.client_state is WebSocketState.CONNECTED:
+                code = other.close_code
+                await websocket.close(_GOING_AWAY if code in _NEVER_SENT else code)
+
+
+async def elsewhere(request: Request, error: Exception) -> Response:
+    """The answer of the replica that holds the session, or that it is moving."""
+    assert isinstance(error, SessionElsewhere)
+    forwarder: Forwarder | None = getattr(request.app.state, "forwarder", None)
+    if forwarder is None or is_passed_on(request.scope):
+        return answer_to(SessionMoving(error.session_id))
+    return await forwarder.answer_of(error.url, request, error.session_id)
+
+
+def path_of(scope: Scope) -> str:
+    """Path and query as they were sent."""
+    path: str = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
+    query: str = scope["query_string"].decode("latin-1")
+    return f"{path}?{query}" if query else path
+
+
+def _address(url: str, path: str) -> URL:
+    """A path at another replica, to the letter: so it is signed."""
+    return URL(url.rstrip("/") + path, encoded=True)
+
+
+def _has_body(request: Request) -> bool:
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
+
+
+def _passed(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Headers that are not only of the connection they came on."""
+    plain = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
+    named = {
+        word.strip().lower() for name, value in plain if name == "connection" for word in value.split(",")
+    }
+    return [(name, value) for name, value in plain if name not in _OF_THE_CONNECTION | named - _KEPT]
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    async for chunk in request.stream():
+        if chunk:
+            yield chunk
+
+
+async def _out(websocket: WebSocket, other: aiohttp.ClientWebSocketResponse) -> None:
+    while True:
+        frame = await websocket.receive()
+        if frame["type"] == "websocket.disconnect":
+            return
+        if frame.get("text") is not None:
+            await other.send_str(frame["text"])
+        else:
+            await other.send_bytes(frame["bytes"])
+
+
+async def _back(websocket: WebSocket, other: aiohttp.ClientWebSocketResponse) -> None:
+    try:
+        async for frame in other:
+            if frame.type is aiohttp.WSMsgType.TEXT:
+                await websocket.send_text(frame.data)
+            elif frame.type is aiohttp.WSMsgType.BINARY:
+                await websocket.send_bytes(frame.data)
+    except WebSocketDisconnect:
+        return

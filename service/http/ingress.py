@@ -1,0 +1,106 @@
+"""What every request gets on its way in and out: ids, a line in the log, a count, a span."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.http.access_log import WEBSOCKET, AccessLog
+from service.http.answers import ErrorResponse
+from service.telemetry.metrics import NO_ROUTE, Metrics
+from service.telemetry.request_context import (
+    REQUEST_CONTEXT,
+    REQUEST_ID_HEADER,
+    RequestContext,
+    request_id_of,
+)
+from service.telemetry.traces import Traces
+
+_EXECUTION_ID_HEADER: Final = b"x-execution-id"
+_TRACED: Final = ("/v1/", "/api/", "/mcp")
+"""Beginnings of paths that lead to executions. Those that come by one socket are traces of their own."""
+_ANSWERED: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
+_SWITCHING: Final = 101
+_STOPPING: Final = (
+    "The service is stopping; a session's code goes on, and its cells will have what came of it"
+)
+_DOWNLOADS: Final = {
+    ("GET", "/v1/files/{file_id}"): "store",
+    ("GET", "/v1/sessions/{session_id}/files/{path}"): "session",
+}
+
+
+class Ingress:
+    """ASGI middleware, around all others, so that no answer and no error passes it by."""
+
+    def __init__(self, app: ASGIApp, application: FastAPI) -> None:
+        """`application` is what `service.app.create_app` made, at the heart of `app`."""
+        self._app = app
+        self._routes: Iterable[Route | WebSocketRoute] = application.state.served
+        self._metrics: Metrics = application.state.metrics
+        self._traces: Traces = application.state.traces
+        self._access_log = AccessLog(route.path_format for route in self._routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        trail = RequestContext(request_id_of(scope["headers"]))
+        # It stays set: the server logs what it catches, in the request's own task.
+        REQUEST_CONTEXT.set(trail)
+        if scope["type"] == "http" and scope["path"].startswith(_TRACED):
+            self._traces.request_began(trail, scope["headers"])
+        status, sent, answered = 500, 0, False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status, sent, answered
+            if message["type"] in _ANSWERED:
+                answered = True
+                status = message.get("status", _SWITCHING)
+                message = {**message, "headers": [*message.get("headers", ()), *_headers(trail)]}
+                if status == _SWITCHING:
+                    # The connection may last for days.
+                    self._note(scope, trail, status, 0, time.perf_counter() - began)
+            else:
+                sent += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        except asyncio.CancelledError:
+            # By the server, when it stops and what runs has had its time.
+            if answered or scope["type"] != "http":
+                raise
+            await ErrorResponse(503, "stopping", _STOPPING, {"Retry-After": "1"})(
+                scope, receive, send_and_note
+            )
+        finally:
+            if status != _SWITCHING:
+                self._note(scope, trail, status, sent, time.perf_counter() - began)
+
+    def _note(self, scope: Scope, trail: RequestContext, status: int, sent: int, seconds: float) -> None:
+        method, route = scope.get("method", WEBSOCKET), self._route_of(scope)
+        self._metrics.request(route, method, status, seconds)
+        if status < 400 and (source := _DOWNLOADS.get((method, route))) is not None:
+            self._metrics.downloaded(source, sent)
+        self._traces.request_ended(trail, method, route, status)
+        self._access_log.note(scope, status, seconds)
+
+    def _route_of(self, scope: Scope) -> str:
+        """The template of the request's path, also where it was refused before it came to a route."""
+        route = scope.get("route")
+        if isinstance(route, Route | WebSocketRoute):
+            return route.path_format
+        path = scope["path"]
+        return next((route.path_format for route in self._routes if route.path_regex.match(path)), NO_ROUTE)
+
+
+def _headers(trail: RequestContext) -> Iterable[tuple[bytes, bytes]]:
+    yield REQUEST_ID_HEADER, trail.request_id.encode()
+    if trail.execution_id is not None:
+        yield _EXECUTION_ID_HEADER, trail.execution_id.encode()

@@ -1,0 +1,147 @@
+"""An HTTP server for an application: takes the port, logs, shows the banner, stops in order."""
+
+import gc
+import resource
+import socket
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import StartError
+from service.http.answers import ANSWERS
+from service.http.connection import patient_for
+from service.http.errors import AddressUnavailable
+from service.http.ingress import Ingress
+from service.http.websocket import patient_socket_for
+from service.operations.banner import banner
+from service.telemetry import logs
+
+# Time that requests under way get to end when the server stops, in seconds.
+_GRACE_SEC = 5
+# Longer than most clients keep an idle connection, so that theirs is the side that closes it.
+_KEEP_ALIVE_SEC = 65
+_FRAME_BYTES = 4 << 20
+# Longest that a thread which writes to the registry keeps the event loop from going on, in seconds.
+_SWITCH_INTERVAL_SEC = 0.0005
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the address before anything else is started. Raises ``AddressUnavailable``."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+        except OSError:
+            sock.close()
+            raise
+    except OSError as error:
+        raise AddressUnavailable(host, port, error.strerror or str(error)) from error
+    return sock
+
+
+def serve(
+    app: FastAPI,
+    host: str,
+    sock: socket.socket,
+    client_timeout_sec: float = 30,
+    frame_bytes: int = _FRAME_BYTES,
+    *,
+    needs_key: bool = False,
+) -> None:
+    """Run a server on a bound socket until SIGTERM or SIGINT, which it sends itself at the end.
+
+    Calls ``sys.exit`` with 1 or 3 when the application cannot start.
+    """
+    sys.setswitchinterval(_SWITCH_INTERVAL_SEC)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    server = make_server(app, host, client_timeout_sec, frame_bytes, needs_key=needs_key)
+    server.run(sockets=[sock])
+
+
+def make_server(
+    app: FastAPI,
+    host: str,
+    client_timeout_sec: float = 30,
+    frame_bytes: int = _FRAME_BYTES,
+    *,
+    needs_key: bool = False,
+) -> uvicorn.Server:
+    """A server that is yet to run; ``host`` and ``needs_key`` are for the banner.
+
+    It hangs up on clients that keep it waiting for ``client_timeout_sec``, see ``Connection``, and on
+    those that send a WebSocket's message of more than ``frame_bytes``.
+    """
+    config = uvicorn.Config(
+        Ingress(_PlainStartErrors(app), app),
+        loop="uvloop",
+        http=patient_for(client_timeout_sec),
+        ws=patient_socket_for(client_timeout_sec),
+        ws_max_size=frame_bytes,
+        # A client that is cut off is found out within twice that.
+        ws_ping_interval=client_timeout_sec,
+        ws_ping_timeout=client_timeout_sec,
+        # It would cost a quarter of a MiB for each connection.
+        ws_per_message_deflate=False,
+        lifespan="on",
+        log_config=None,
+        server_header=False,
+        access_log=False,
+        timeout_keep_alive=_KEEP_ALIVE_SEC,
+        timeout_graceful_shutdown=_GRACE_SEC,
+    )
+    return _Server(config, host, needs_key=needs_key)
+
+
+class _Server(uvicorn.Server):
+    """Prints the banner once it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config, host: str, *, needs_key: bool) -> None:
+        super().__init__(config)
+        self._host = host
+        self._needs_key = needs_key
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        assert sockets
+        port = sockets[0].getsockname()[1]
+        try:
+            await super().startup(sockets)
+            # uvloop keeps it to itself when listening fails. On a socket that listens already
+            # this changes nothing.
+            sockets[0].listen(self.config.backlog)
+        except OSError as error:
+            # Someone else began to listen while this service was starting.
+            reason = error.strerror or str(error)
+            await self.lifespan.shutdown()
+            logs.say(str(AddressUnavailable(self._host, port, reason)), fatal=True)
+            sys.exit(1)
+        if not self.should_exit:
+            logs.say(banner(self._host, port, needs_key=self._needs_key))
+            # What there is by now stays: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
+
+
+class _PlainStartErrors:
+    """ASGI middleware: when the service knows why it cannot start, it says so without a traceback.
+
+    Those are the ``StartError``s, and the errors that a request could meet as well.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def say(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                error = sys.exception()
+                if isinstance(error, (StartError, *ANSWERS)):
+                    message["message"] = str(error)
+            await send(message)
+
+        await self._app(scope, receive, say if scope["type"] == "lifespan" else send)

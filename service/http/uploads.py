@@ -1,0 +1,192 @@
+"""Reads the one file of a multipart body while it arrives, holding only a chunk of it."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from starlette.requests import Request
+
+from service.files.errors import InvalidFilename
+from service.files.media_types import clean_media_type
+from service.http.body_limit import declared_length
+from sessions.errors import FileTooLarge
+
+FIELD = "file"
+UNNAMED = "unnamed"
+
+# What a body may have besides the file: boundaries, headers and fields we do not read.
+_ENVELOPE_BYTES = 256 * 1024
+
+# What file systems take as one name, and so what a download can be saved under.
+_MAX_NAME_BYTES = 255
+
+
+@dataclass
+class _Part:
+    """What the headers of one part of the body say. Without a filename it is no file."""
+
+    name: str | None = None
+    filename: str | None = None
+    media_type: str | None = None
+
+
+class Upload:
+    """The part named ``file``, whose headers have arrived and whose bytes are on their way."""
+
+    def __init__(self, filename: str, media_type: str | None, events: AsyncIterator[_Part | bytes]) -> None:
+        self.filename = check_filename(filename)
+        self.media_type = media_type
+        self._events = events
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The file's bytes. Reads to the end of the body; errors as ``receive_upload``."""
+        in_file = True
+        async for event in self._events:
+            if isinstance(event, _Part):
+                in_file = False
+                if event.name == FIELD:
+                    raise _invalid("too_many_files", "Only one file can be sent at a time", FIELD)
+            elif in_file:
+                yield event
+
+
+@asynccontextmanager
+async def receive_upload(request: Request, max_bytes: int) -> AsyncIterator[Upload]:
+    """Read a multipart request up to the beginning of its file; the ``Upload`` reads on.
+
+    Raises:
+        FileTooLarge: the file is, or is certain to be, over ``max_bytes``.
+        InvalidFilename: the file's name is refused; see ``check_filename``.
+        RequestValidationError: not multipart, malformed, or not exactly one part named ``file``.
+        ClientDisconnect: the client hung up.
+    """
+    media_type, options = parse_options_header(request.headers.get("content-type"))
+    boundary = options.get(b"boundary")
+    if media_type != b"multipart/form-data" or not boundary:
+        raise _missing_file()
+    if declared_length(request.scope) > max_bytes + _ENVELOPE_BYTES:
+        raise FileTooLarge(max_bytes)
+    async with aclosing(_events(request, boundary, max_bytes)) as events:
+        async for event in events:
+            if isinstance(event, _Part) and event.name == FIELD:
+                if event.filename is None:
+                    raise _invalid("file_expected", "Expected a file with a filename", FIELD)
+                yield Upload(event.filename or UNNAMED, event.media_type, events)
+                return
+    raise _missing_file()
+
+
+def check_filename(name: str) -> str:
+    """Return a name that can be kept and sent back as it is; raise ``InvalidFilename``."""
+    if any(ord(character) < 32 or ord(character) == 127 for character in name):
+        raise InvalidFilename("has control characters")
+    if len(name.encode()) > _MAX_NAME_BYTES:
+        raise InvalidFilename(f"is longer than {_MAX_NAME_BYTES} bytes")
+    return name
+
+
+async def _events(request: Request, boundary: bytes, max_bytes: int) -> AsyncGenerator[_Part | bytes, None]:
+    """Each part, once its headers are complete, and then the pieces of its content."""
+    reader = _Reader(boundary)
+    received = 0
+    async with aclosing(request.stream()) as stream:
+        async for chunk in stream:
+            received += len(chunk)
+            if received > max_bytes + _ENVELOPE_BYTES:
+                raise FileTooLarge(max_bytes)
+            for event in reader.feed(chunk):
+                yield event
+    if not reader.complete:
+        raise _malformed("The body ends before its last boundary")
+
+
+class _Reader:
+    """python-multipart's parser, whose callbacks are gathered into a list of events."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.complete = False
+        self._found: list[_Part | bytes] = []
+        self._part = _Part()
+        self._header_name = b""
+        self._header_value = b""
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin_part,
+                    "on_header_field": self._add_header_name,
+                    "on_header_value": self._add_header_value,
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._end_headers,
+                    "on_part_data": self._add_content,
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError as error:
+            raise _malformed(str(error)) from error
+
+    def feed(self, chunk: bytes) -> list[_Part | bytes]:
+        """What a further chunk of the body completes."""
+        self._found = []
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise _malformed(str(error)) from error
+        return self._found
+
+    def _begin_part(self) -> None:
+        self._part = _Part()
+
+    def _add_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _add_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _end_header(self) -> None:
+        header = self._header_name.lower()
+        if header == b"content-disposition":
+            _, options = parse_options_header(self._header_value)
+            self._part.name = _text(options.get(b"name"))
+            self._part.filename = _text(options.get(b"filename"))
+        elif header == b"content-type":
+            self._part.media_type = clean_media_type(_text(self._header_value))
+        self._header_name = self._header_value = b""
+
+    def _end_headers(self) -> None:
+        self._found.append(self._part)
+
+    def _add_content(self, data: bytes, start: int, end: int) -> None:
+        self._found.append(data[start:end])
+
+    def _end(self) -> None:
+        self.complete = True
+
+
+def _text(raw: bytes | None) -> str | None:
+    """UTF-8 as browsers and clients send it, or Latin-1, which every byte is something in."""
+    if raw is None:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _missing_file() -> RequestValidationError:
+    return _invalid("missing", "Field required", FIELD)
+
+
+def _malformed(reason: str) -> RequestValidationError:
+    return _invalid("multipart_invalid", f"Invalid multipart data: {reason}")
+
+
+def _invalid(kind: str, message: str, *where: str) -> RequestValidationError:
+    """An error in the form FastAPI gives to its own."""
+    problem: dict[str, Any] = {"type": kind, "loc": ("body", *where), "msg": message}
+    return RequestValidationError([problem])

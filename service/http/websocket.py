@@ -1,0 +1,123 @@
+"""A WebSocket connection that waits for nobody for long, and is as silent in the log as the others."""
+
+import asyncio
+import http
+import logging
+from typing import Any, Final
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
+from websockets.http11 import Response
+
+from service.http.connection import refusal, refusal_body
+from service.telemetry.request_context import current, request_id_of
+
+_CLOSE_SEC: Final = 2.0
+"""How long a client may take to say good-bye as well."""
+_INVALID_DATA: Final = 1007
+_INVALID_HANDSHAKE: Final = "invalid_handshake"
+
+log = logging.getLogger(__name__)
+_quiet = logging.getLogger("uvicorn.websockets")
+"""In place of uvicorn's, which tells the whole address, with the key that may be in it."""
+_quiet.setLevel(logging.WARNING)
+
+
+class WebSocketConnection(WebSocketsSansIOProtocol):
+    """Hangs up on a client that does not take what it is sent for `patience_sec`, or answers no ping."""
+
+    patience_sec: float = 30.0
+    _unread: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.close_timeout = min(self.close_timeout, self.patience_sec, _CLOSE_SEC)
+        self.logger = self.conn.logger = _quiet
+        self.conn.reject = self._reject  # type: ignore[method-assign]
+
+    def _reject(self, status: http.HTTPStatus | int, text: str) -> Response:
+        """The library's own refusals, which come before or after all of ours, look as those do."""
+        status, trail = http.HTTPStatus(status), current()
+        if trail is None:
+            # Of a head that could not be read there is none.
+            headers = self.request.headers.raw_items() if hasattr(self, "request") else ()
+            request_id = request_id_of(
+                (name.lower().encode(), value.encode("latin-1")) for name, value in headers
+            )
+            log.info("no handshake: %d", status, extra={"request_id": request_id})
+        else:
+            request_id = trail.request_id
+        code = _INVALID_HANDSHAKE if status < 500 else "internal"
+        body = refusal_body(text.strip().partition("\n")[0], code)
+        return Response(
+            status,
+            status.phrase,
+            Headers(
+                {
+                    "Content-Type": "application/json",
+                    "Content-Length": str(len(body)),
+                    "Connection": "close",
+                    "X-Request-ID": request_id,
+                }
+            ),
+            body,
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """The whole head comes with the first call: one that is no handshake gets no second."""
+        super().data_received(data)
+        if not self.handshake_initiated and not self.transport.is_closing():
+            detail = "This is no handshake of a WebSocket"
+            said = b"".join(self.conn.data_to_send())
+            self.transport.write(said or refusal("400 Bad Request", detail, _INVALID_HANDSHAKE))
+            self.transport.close()
+
+    def send_receive_event_to_app(self) -> None:
+        """Text that is none is the client's business, and none of the log's."""
+        try:
+            if self.curr_msg_data_type == "text":
+                b"".join(self.frames).decode()
+        except UnicodeDecodeError:
+            self.frames = []
+            self.conn.fail(_INVALID_DATA)
+            self.handle_parser_exception()
+        else:
+            super().send_receive_event_to_app()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            # A refusal is an answer, too.
+            self.handshake_complete = True
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(self.patience_sec, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._wait_no_more()
+        super().resume_writing()
+
+    def keepalive_timeout(self) -> None:
+        """Closing would wait until what has been sent is taken."""
+        super().keepalive_timeout()
+        self.transport.abort()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        self.loop.call_later(self.close_timeout, self.transport.abort)
+
+    def _wait_no_more(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+
+def patient_socket_for(seconds: float) -> type[WebSocketsSansIOProtocol]:
+    """The protocol of WebSockets whose clients may let what they are sent lie for so long."""
+    return type("WebSocketConnection", (WebSocketConnection,), {"patience_sec": seconds})

@@ -1,0 +1,1 @@
+"""What an operator deals with: the engine, readiness, housekeeping, backups."""

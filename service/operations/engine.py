@@ -1,0 +1,86 @@
+"""Finds the container engine and says, in one line, how this service stands to it."""
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from service.operations.errors import CannotRunKernels
+from service.settings import Settings
+from sessions.containers.deployment import KernelAddress, find_engine
+from sessions.containers.docker import DockerEngine
+from sessions.containers.engine import Engine
+from sessions.errors import EngineUnusable
+
+if TYPE_CHECKING:
+    from sessions.containers.kubernetes.engine import PodEngine
+
+log = logging.getLogger(__name__)
+
+_SEALS: Final = {"auto": None, "always": True, "never": False}
+
+
+async def open_engine(settings: Settings, registry_id: str) -> Engine:
+    """Connect to the engine or the cluster that the settings name, or that is found.
+
+    Raises:
+        CannotRunKernels: there is none, or none that kernels could be reached on.
+        EngineUnavailable: it does not answer.
+    """
+    if settings.executor_backend == "docker":
+        return open_docker(settings, registry_id)
+    return await open_cluster(settings, registry_id)
+
+
+async def open_cluster(settings: Settings, registry_id: str) -> "PodEngine":
+    """Connect to the cluster that the settings name, or that is found.
+
+    Raises:
+        CannotRunKernels: there is no way to one.
+    """
+    try:
+        # Only here: the client's import takes a second, and is there with the extra `kubernetes` alone.
+        from sessions.containers.kubernetes.cluster import Cluster  # noqa: PLC0415
+        from sessions.containers.kubernetes.engine import PodEngine, PodSettings  # noqa: PLC0415
+    except ImportError as error:
+        raise CannotRunKernels(
+            f"EXECUTOR_BACKEND=kubernetes needs a library that is not installed ({error.name}): "
+            "pip install 'code-interpreter[kubernetes]'"
+        ) from error
+    try:
+        cluster = await Cluster.connect(settings.kubeconfig, settings.kubernetes_namespace)
+    except EngineUnusable as error:
+        raise CannotRunKernels(str(error)) from error
+    log.info("mode: Kubernetes; kernels are pods of namespace %s at %s", cluster.namespace, cluster.address)
+    pods = PodSettings(
+        settings.image_pull,
+        dict(settings.kubernetes_node_selector),
+        settings.kubernetes_start_timeout_sec,
+        seal=settings.kernel_encryption != "never",
+    )
+    return PodEngine(cluster, registry_id, pods)
+
+
+def open_docker(settings: Settings, registry_id: str) -> DockerEngine:
+    """Connect to the Docker engine that the settings name, or that is found.
+
+    Raises:
+        CannotRunKernels: there is none, or none that kernels could be reached on.
+        EngineUnavailable: it does not answer.
+    """
+    given = None
+    if settings.kernel_address is not None:
+        dial = settings.kernel_address
+        given = KernelAddress(settings.kernel_publish_address or dial, dial)
+    try:
+        address = find_engine(
+            settings.docker_host,
+            settings.docker_tls_verify or "",
+            settings.docker_cert_path or "",
+            settings.xdg_runtime_dir,
+        )
+        engine = DockerEngine(address, registry_id, given, seal=_SEALS[settings.kernel_encryption])
+    except EngineUnusable as error:
+        raise CannotRunKernels(str(error)) from error
+    found = engine.deployment
+    by_tls = ", by TLS" if engine.seals else ""
+    log.info("mode: %s, since %s; kernels are reached at %s%s", found.mode, found.why, found.dial, by_tls)
+    return engine

@@ -1,0 +1,35 @@
+"""Errors of `service.operations`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.errors import StartError
+from sessions.isolation.isolation_checks import Check
+
+
+class CannotRunKernels(StartError):
+    """There is no container engine, or none that will do; the reason says what to do."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Cannot run kernels: {reason}.")
+        self.reason = reason
+
+
+class BackupFailed(StartError):
+    """Registry and files cannot be copied; nothing is left in the folder."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"Cannot back up to {folder}: {reason}.")
+        self.folder = folder
+        self.reason = reason
+
+
+class SelfTestFailed(StartError):
+    """Code that runs in a kernel could do what it must not; ``failures`` are the checks that say so."""
+
+    def __init__(self, failures: Sequence[Check]) -> None:
+        lines = [f"- {check.name}: {check.detail}. Help: {check.advice}." for check in failures]
+        super().__init__(
+            "The self-test failed: the user's code would not be kept in, so none is run.\n" + "\n".join(lines)
+        )
+        self.failures = failures

@@ -1,0 +1,53 @@
+"""Work that comes round again and again while the service runs."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import astuple
+from typing import Final
+
+from service.database.registry import Registry
+from service.database.replica_registry import ReplicaRegistry
+from service.files.store import FileStore
+from sessions import clock
+
+log = logging.getLogger(__name__)
+
+_INTERVAL_SEC: Final = 60.0
+_PRUNE_SEC: Final = 3600.0
+_HISTORY_SEC: Final = 30 * 24 * 3600
+
+
+async def keep_house(files: FileStore, registry: Registry, replicas: ReplicaRegistry | None = None) -> None:
+    """Remove expired files every minute and old rows every hour, until cancelled; of `replicas`, one does."""
+    listed_at = pruned_at = -math.inf
+
+    async def tidy() -> None:
+        nonlocal listed_at, pruned_at
+        if replicas is not None:
+            await files.count_stored()
+            if not await replicas.turn("tidying up", _INTERVAL_SEC * 0.9):
+                return
+        thorough = time.monotonic() >= listed_at + files.storage.listing_sec
+        if thorough:
+            listed_at = time.monotonic()
+        swept = await files.sweep(clock.now(), thorough=thorough)
+        if any(astuple(swept)):
+            log.info("swept files: %s", swept)
+        if time.monotonic() >= pruned_at + _PRUNE_SEC:
+            pruned_at = time.monotonic()
+            await registry.prune(clock.now() - _HISTORY_SEC)
+
+    await repeat(tidy, "tidying up files and registry", _INTERVAL_SEC)
+
+
+async def repeat(work: Callable[[], Awaitable[object]], what: str, interval_sec: float) -> None:
+    """Do `work` now and every `interval_sec` seconds, until cancelled. Errors are logged."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("%s failed; trying again in %g s", what, interval_sec)
+        await asyncio.sleep(interval_sec)

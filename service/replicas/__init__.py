@@ -1,0 +1,1 @@
+"""Several services that share one registry."""

@@ -1,0 +1,103 @@
+"""What routes may ask for. The lifespan puts it into ``app.state``; nothing is a global.
+
+``app.state.settings``, ``metrics`` and ``traces`` are set by ``create_app``; ``files``, ``kernels``,
+``executor``, ``executions`` and ``sessions`` by the lifespan.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+
+from service.auth.keyring import Caller
+from service.files.store import FileStore
+from service.http.guard import caller_of
+from service.settings import Settings
+from service.telemetry.execution_log import ExecutionLog
+from service.telemetry.metrics import KernelCounts, Metrics
+from sessions.containers.image_care import ImageStatus
+from sessions.executions.one_shot import OneShotExecutor
+from sessions.isolation.isolation_checks import Check
+from sessions.manager import SessionManager
+
+
+class Kernels(Protocol):
+    """What health and readiness ask of the part that runs kernels."""
+
+    @property
+    def instance_id(self) -> str:
+        """What this installation's containers are labelled with."""
+
+    @property
+    def self_test(self) -> Sequence[Check]:
+        """What the self-test found at the start."""
+
+    async def problem(self) -> str | None:
+        """Why no kernel could run now, such as an engine that does not answer; None if one can.
+
+        Quick, and never raises.
+        """
+
+    async def not_ready(self) -> str | None:
+        """Why nothing can be run now; None if a kernel is ready or can be made."""
+
+    def counts(self) -> KernelCounts:
+        """How many kernels there are now."""
+
+    def image(self) -> ImageStatus:
+        """What kernels are launched from."""
+
+
+async def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+async def _files(request: Request) -> FileStore:
+    files: FileStore = request.app.state.files
+    return files
+
+
+async def _kernels(request: Request) -> Kernels:
+    kernels: Kernels = request.app.state.kernels
+    return kernels
+
+
+async def _executor(request: Request) -> OneShotExecutor:
+    executor: OneShotExecutor = request.app.state.executor
+    return executor
+
+
+async def _executions(request: Request) -> ExecutionLog:
+    executions: ExecutionLog = request.app.state.executions
+    return executions
+
+
+async def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
+async def _sessions(request: Request) -> SessionManager:
+    sessions: SessionManager = request.app.state.sessions
+    return sessions
+
+
+async def _caller(request: Request) -> Caller:
+    return caller_of(request.scope)
+
+
+async def _owner(request: Request) -> str:
+    return caller_of(request.scope).owner
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+OwnerDep = Annotated[str, Depends(_owner)]
+"""Whose things the request is about."""
+SettingsDep = Annotated[Settings, Depends(_settings)]
+FilesDep = Annotated[FileStore, Depends(_files)]
+KernelsDep = Annotated[Kernels, Depends(_kernels)]
+SessionsDep = Annotated[SessionManager, Depends(_sessions)]
+ExecutionsDep = Annotated[ExecutionLog, Depends(_executions)]
+MetricsDep = Annotated[Metrics, Depends(_metrics)]
+ExecutorDep = Annotated[OneShotExecutor, Depends(_executor)]

@@ -1,0 +1,118 @@
+"""Server-sent events of a run."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from service.routes.images import refer
+from service.routes.schemas.common import ExecuteResult
+from service.routes.schemas.stream import EVENT_SCHEMA, Asked, Failed, Printed
+from sessions.errors import CallFailed
+from sessions.executions.execution import RunEvent
+from sessions.models import Display, InputRequest, Mark, OutputChunk
+
+log = logging.getLogger(__name__)
+
+_KEEP_ALIVE_SEC: Final = 15.0
+
+EVENT_STREAM_TYPE: Final = "text/event-stream"
+EVENT_STREAM: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "Server-sent events: `output`, `display`, at last `result`; or `error`.",
+        "content": {EVENT_STREAM_TYPE: {"schema": EVENT_SCHEMA}},
+    }
+}
+
+
+class EventStream(StreamingResponse):
+    """Sends `events`; `close` is called at the end, even where the client left before they began."""
+
+    def __init__(
+        self, events: AsyncGenerator[RunEvent], close: Callable[[], Awaitable[None]], images: str
+    ) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(self._frames(images), media_type=EVENT_STREAM_TYPE, headers=headers)
+        self._events = events
+        self._close = close
+        self._following: asyncio.Future[RunEvent] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # Where the client has left, nothing could be awaited until here.
+            if self._following is not None:
+                self._following.cancel()
+                await asyncio.wait({self._following})
+            await self._events.aclose()
+            await self._close()
+
+    async def _frames(self, images: str) -> AsyncIterator[str]:
+        try:
+            while True:
+                self._following = asyncio.ensure_future(anext(self._events))
+                while not (await asyncio.wait({self._following}, timeout=_KEEP_ALIVE_SEC))[0]:
+                    yield ": keep-alive\n\n"
+                yield _frame(await self._following, images)
+        except StopAsyncIteration:
+            return
+        except CallFailed as error:
+            yield failed(str(error))
+        except Exception:
+            log.exception("a run failed after its stream had begun")
+            yield failed("the kernel's container was lost; nothing of this run is kept")
+
+
+def failed(message: str) -> str:
+    """The event that ends a stream without a result."""
+    return _event("error", Failed(message=message).model_dump())
+
+
+def _frame(event: RunEvent, images: str) -> str:
+    match event:
+        case OutputChunk():
+            return _event("output", Printed(stream=event.stream, data=event.text).model_dump())
+        case Mark():
+            # Only cells of notebooks have them.
+            return ""
+        case InputRequest():
+            return _event("input_request", Asked(prompt=event.prompt, password=event.password).model_dump())
+        case Display():
+            return _event("display", _shown(event, images))
+        case ExecuteResult():
+            return _event("result", referring(event, images).model_dump())
+
+
+Result = TypeVar("Result", bound=ExecuteResult)
+
+
+def referring(result: Result, images: str) -> Result:
+    """The result with its images as the caller wants them, `inline` or `ref`."""
+    if images == "inline":
+        return result
+    return result.model_copy(update={"outputs": [refer(output) for output in result.outputs]})
+
+
+def answer(result: ExecuteResult, images: str) -> Response:
+    """The response of a result, which is valid as it is: FastAPI would check it once more."""
+    return Response(referring(result, images).model_dump_json(), media_type="application/json")
+
+
+def _shown(event: Display, images: str) -> dict[str, Any]:
+    shown = dict(event.output) if images == "inline" else refer(event.output)
+    if event.display_id is not None:
+        shown["transient"] = {"display_id": event.display_id}
+    if event.replaces:
+        shown["output_type"] = "update_display_data"
+    return shown
+
+
+def _event(kind: str, data: Any) -> str:
+    """ASCII only: some clients take every Unicode line separator for the end of a line."""
+    return f"event: {kind}\ndata: {json.dumps(data, allow_nan=False)}\n\n"

@@ -1,0 +1,115 @@
+"""A session's cells as a Jupyter notebook, format 4.5. Pure: no I/O.
+
+What a cell printed comes first, standard output before standard error, then what it showed, then
+its error. Text that the kernel prints so that plain callers see it, and that a notebook shows in
+its own way, is not repeated: the last value's text and the traceback.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sessions.models import JsonObject
+from sessions.records import CellRecord
+
+MEDIA_TYPE: Final = "application/x-ipynb+json"
+
+_METADATA: Final[JsonObject] = {
+    "kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"},
+    "language_info": {
+        "name": "python",
+        "mimetype": "text/x-python",
+        "file_extension": ".py",
+        "pygments_lexer": "ipython3",
+        "codemirror_mode": {"name": "ipython", "version": 3},
+        "nbconvert_exporter": "python",
+    },
+}
+# Only these may have values that are not text.
+_JSON_TYPE: Final = re.compile(r"application/(.*\+)?json")
+
+
+def to_notebook(cells: Iterable[CellRecord]) -> JsonObject:
+    """A valid notebook of ``cells``, in their order; the caller gives it to a JSON encoder."""
+    return {
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": _METADATA,
+        "cells": [_code_cell(cell) for cell in cells],
+    }
+
+
+def _code_cell(cell: CellRecord) -> JsonObject:
+    result = cell.result
+    return {
+        "cell_type": "code",
+        "id": cell.cell_id,
+        "metadata": {},
+        "source": cell.code,
+        "execution_count": None if result is None else _execution_count(result),
+        "outputs": [] if result is None else _outputs(result),
+    }
+
+
+def _execution_count(result: JsonObject) -> int | None:
+    value = result.get("execution_count")
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+def _outputs(result: JsonObject) -> list[JsonObject]:
+    rich = [_rich_output(output) for output in result["outputs"]]
+    error = result["error"]
+    printed = {
+        "stdout": _without_value(result["stdout"], rich),
+        "stderr": _without_traceback(result["stderr"], error),
+    }
+    streams: list[JsonObject] = [
+        {"output_type": "stream", "name": name, "text": text} for name, text in printed.items() if text
+    ]
+    return streams + rich + ([] if error is None else [_error_output(error)])
+
+
+def _rich_output(output: JsonObject) -> JsonObject:
+    """An output with the fields its type has, and no others."""
+    taken: JsonObject = {
+        "output_type": output["output_type"],
+        "data": {mime: _mime_value(mime, value) for mime, value in output["data"].items()},
+        "metadata": output["metadata"],
+    }
+    if output["output_type"] == "execute_result":
+        taken["execution_count"] = _execution_count(output)
+    return taken
+
+
+def _mime_value(mime: str, value: Any) -> Any:
+    if isinstance(value, str) or _JSON_TYPE.fullmatch(mime):
+        return value
+    return json.dumps(value)
+
+
+def _error_output(error: JsonObject) -> JsonObject:
+    traceback = error["traceback"] or [f"{error['name']}: {error['value']}"]
+    return {
+        "output_type": "error",
+        "ename": error["name"],
+        "evalue": error["value"],
+        "traceback": traceback,
+    }
+
+
+def _without_value(stdout: str, rich: list[JsonObject]) -> str:
+    """``stdout`` without the text of the last value, which the kernel printed last."""
+    if rich and rich[-1]["output_type"] == "execute_result":
+        text = rich[-1]["data"].get("text/plain")
+        if text is not None:
+            return stdout.removesuffix(f"{text}\n")
+    return stdout
+
+
+def _without_traceback(stderr: str, error: JsonObject | None) -> str:
+    """``stderr`` without the traceback of ``error``, which the kernel printed last."""
+    if error is None or not error["traceback"]:
+        return stderr
+    text = "\n".join(error["traceback"]).rstrip("\n")
+    return stderr.removesuffix(f"{text}\n")

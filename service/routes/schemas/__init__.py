@@ -1,0 +1,1 @@
+"""The wire schemas of the REST API."""

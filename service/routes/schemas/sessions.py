@@ -1,0 +1,290 @@
+"""The wire of sessions: their JSON bodies. Times are seconds since the epoch."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
+
+from service.routes.schemas.common import (
+    MAX_INPUT_FILES,
+    ErrorBody,
+    ExecuteRequest,
+    ExecuteResponse,
+    InputFile,
+    Integer,
+    Text,
+)
+from sessions.records import CellRecord, CellState, SessionEnd, SessionRecord
+
+SESSION_ID = "3f1d2c4b-8a6e-4f07-9b15-7c2d90e1a5f3"
+CELL_ID = "a41c7d0e92b84f6d8f0b5c3e6a7d1928"
+_EXECUTION_ID = "5f0c8a3e7d1b4c52a6e9d3f0b1c2d4e5"
+_TIME = 1_767_225_600.25
+
+MAX_TTL_SEC = 24 * 60 * 60
+
+SessionId = Annotated[str, Field(description="Id of a session.", examples=[SESSION_ID])]
+CellId = Annotated[str, Field(description="Id of a cell.", examples=[CELL_ID])]
+WorkspacePath = Annotated[
+    str, Field(description="Where it is, relative to the working folder.", examples=["data/sales.csv"])
+]
+SizeBytes = Annotated[int, Field(description="Its size, in bytes.", examples=[18_204])]
+
+
+# The session
+
+
+class CreateSessionRequest(BaseModel):
+    """A kernel to keep between calls."""
+
+    ttl_seconds: Integer = Field(
+        900, ge=1, le=MAX_TTL_SEC, description="How long it lives, in seconds.", examples=[900]
+    )
+    files: list[InputFile] = Field(
+        default_factory=list,
+        max_length=MAX_INPUT_FILES,
+        description="Stored files to put into the working folder first.",
+        examples=[[{"path": "data/sales.csv", "file_id": "9b2f6c1e-3d55-4d0b-8a49-0c1f5b7a2e64"}]],
+    )
+
+
+class ExtendSessionRequest(BaseModel):
+    """How long a session lives from now on."""
+
+    ttl_seconds: Integer = Field(
+        ge=1, le=MAX_TTL_SEC, description="Seconds from now until it ends.", examples=[900]
+    )
+
+
+class SessionInfo(BaseModel):
+    """A session that is open."""
+
+    session_id: SessionId
+    created_at: float = Field(description="When it was made.", examples=[_TIME])
+    expires_at: float = Field(description="When it will end, whatever it does.", examples=[_TIME + 900])
+    idle_expires_at: float | None = Field(
+        description="When it will end unless it is used; null: there is no such limit.", examples=[None]
+    )
+    last_used_at: float = Field(description="When it was last used.", examples=[_TIME + 60])
+    state: Literal["ready", "busy"] = Field(description="`busy`: code is running.", examples=["ready"])
+    execution_count: int = Field(
+        description="Executions since it was made or restarted: the number in a notebook's brackets.",
+        examples=[3],
+    )
+
+    @classmethod
+    def of(cls, session: SessionRecord, *, idle_sec: float, busy: bool, execution_count: int) -> Self:
+        """The wire form of a session; an ``idle_sec`` of 0 is no limit."""
+        return cls(
+            session_id=session.session_id,
+            created_at=session.created_at,
+            expires_at=session.expires_at,
+            idle_expires_at=session.last_used_at + idle_sec if idle_sec else None,
+            last_used_at=session.last_used_at,
+            state="busy" if busy else "ready",
+            execution_count=execution_count,
+        )
+
+
+class SessionList(BaseModel):
+    """The open sessions, oldest first."""
+
+    sessions: list[SessionInfo] = Field(description="The open sessions.")
+
+
+class SessionEndedBody(ErrorBody):
+    """Why a session is no more."""
+
+    reason: SessionEnd = Field(
+        description="`lost`: its container is gone, for whatever reason.", examples=["expired"]
+    )
+    ended_at: float = Field(description="When it ended.", examples=[_TIME + 900])
+
+
+# What runs in it
+
+
+class SessionExecuteRequest(ExecuteRequest):
+    """Python code to run in a session's kernel."""
+
+    detach: StrictBool = Field(
+        False,
+        description="Go on when the caller goes away; without streaming, answer at once with the "
+        "cell's id. The result is in `cells`.",
+        examples=[False],
+    )
+    allow_stdin: StrictBool = Field(
+        False,
+        description="Only when streaming: `input()` sends an `input_request`, to be answered.",
+        examples=[False],
+    )
+
+
+class ExecuteAnywhereRequest(SessionExecuteRequest):
+    """Python code to run once in a kernel of its own, or in a session's."""
+
+    session_id: Text | None = Field(
+        None, description="Run in this session; null: in a fresh kernel.", examples=[None]
+    )
+
+
+class Detached(BaseModel):
+    """Code that runs on its own now."""
+
+    cell_id: CellId
+    execution_id: str = Field(description="Id of this execution.", examples=[_EXECUTION_ID])
+
+
+class InputReply(BaseModel):
+    """What the code asked for."""
+
+    value: Text = Field(description="One line, without its end.", examples=["Ada"])
+
+
+class BashRequest(BaseModel):
+    """A shell command to run in a session's working folder."""
+
+    cmd: Text = Field(description="What `bash -c` gets.", examples=["ls -l data && wc -l data/*.csv"])
+    timeout_ms: Integer = Field(30_000, ge=1, description="Longest run, in milliseconds.", examples=[30_000])
+
+    @field_validator("cmd")
+    @classmethod
+    def _has_no_nul(cls, cmd: str) -> str:
+        if "\0" in cmd:
+            raise ValueError("A command cannot have NUL characters")
+        return cmd
+
+
+class BashResponse(BaseModel):
+    """How a shell command ended."""
+
+    stdout: str = Field(description="Standard output.", examples=["120 data/sales.csv\n"])
+    stderr: str = Field(description="Standard error.", examples=[""])
+    exit_code: int | None = Field(
+        description="Its exit status; 128 + n after signal n; null after a timeout.", examples=[0]
+    )
+    timed_out: bool = Field(description="Whether `timeout_ms` ended it.", examples=[False])
+    duration_ms: int = Field(description="How long it took, in milliseconds.", examples=[8])
+    execution_id: str = Field(description="Id of this execution.", examples=[_EXECUTION_ID])
+
+
+# Code that is being written
+
+
+class CompleteRequest(BaseModel):
+    """Code with a cursor in it. Characters are counted, not bytes or UTF-16 units."""
+
+    code: Text = Field(description="Python source, as far as it is written.", examples=["import os\nos.pa"])
+    cursor_pos: Integer | None = Field(
+        None, ge=0, description="Characters before the cursor; null: it is at the end.", examples=[15]
+    )
+
+    @model_validator(mode="after")
+    def _cursor_is_inside(self) -> Self:
+        if self.cursor_pos is not None and self.cursor_pos > len(self.code):
+            raise ValueError("cursor_pos is behind the end of the code")
+        return self
+
+    @property
+    def cursor(self) -> int:
+        """Characters before the cursor."""
+        return len(self.code) if self.cursor_pos is None else self.cursor_pos
+
+
+class CompleteResponse(BaseModel):
+    """What can stand at the cursor; empty also where the kernel had no answer in time."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    matches: list[str] = Field(
+        description="Each takes the place of the characters from `cursor_start` to `cursor_end`.",
+        examples=[["pardir", "path", "pathconf"]],
+    )
+    cursor_start: int = Field(description="Characters before what is replaced.", examples=[13])
+    cursor_end: int = Field(description="Characters before what follows it.", examples=[15])
+
+
+class InspectRequest(CompleteRequest):
+    """Code with the cursor in or behind a name, to be told about that."""
+
+    detail_level: Literal[0, 1] = Field(
+        0, description="1: with the source, as `name??` shows it.", examples=[0]
+    )
+
+
+class InspectResponse(BaseModel):
+    """What is known of the name at the cursor."""
+
+    found: bool = Field(description="Whether anything is known.", examples=[True])
+    data: dict[str, str] = Field(
+        description="The description, by media type; `text/plain` at least.",
+        examples=[{"text/plain": "Signature: len(obj, /)\nDocstring: Return the number of items."}],
+    )
+
+
+# Its files
+
+
+class WorkspaceFileInfo(BaseModel):
+    """A file in a session's working folder."""
+
+    path: WorkspacePath
+    size_bytes: SizeBytes
+    modified_at: float = Field(description="When it was last changed.", examples=[_TIME])
+
+
+class WorkspaceFileList(BaseModel):
+    """The files in a session's working folder and its subfolders."""
+
+    files: list[WorkspaceFileInfo] = Field(description="The files, by path.")
+
+
+class WrittenFile(BaseModel):
+    """A file that was put into a session's working folder."""
+
+    path: WorkspacePath
+    size_bytes: SizeBytes
+
+
+class RenameRequest(BaseModel):
+    """Where a file should be."""
+
+    path: Text = Field(
+        description="Its new path, relative to the working folder; folders are made.",
+        examples=["data/old/sales.csv"],
+    )
+
+
+# Its history
+
+
+class CellInfo(BaseModel):
+    """Code that ran, or runs, in a session, and what came of it."""
+
+    cell_id: CellId
+    number: int = Field(description="Its place among the session's cells, from 1.", examples=[1])
+    code: str = Field(description="The code.", examples=["2 + 2"])
+    state: CellState = Field(
+        description="`lost`: it began, and what became of it is not known.", examples=["done"]
+    )
+    started_at: float = Field(description="When it began.", examples=[_TIME])
+    finished_at: float | None = Field(description="When it ended; null: not yet.", examples=[_TIME + 1])
+    result: ExecuteResponse | None = Field(description="How it ended; null while that is not known.")
+
+    @classmethod
+    def of(cls, cell: CellRecord) -> Self:
+        """The wire form of a cell."""
+        return cls(
+            cell_id=cell.cell_id,
+            number=cell.number,
+            code=cell.code,
+            state=cell.state,
+            started_at=cell.started_at,
+            finished_at=cell.finished_at,
+            result=None if cell.result is None else ExecuteResponse.model_validate(cell.result),
+        )
+
+
+class CellList(BaseModel):
+    """What ran in a session, in order."""
+
+    cells: list[CellInfo] = Field(description="The session's cells, by number.")

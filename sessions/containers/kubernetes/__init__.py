@@ -1,0 +1,1 @@
+"""Kernels as pods: the same seam on a Kubernetes cluster."""

@@ -1,0 +1,135 @@
+"""The pod of a kernel container: the same limits as `docker.py` sets, in Kubernetes' terms. Pure."""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Final
+
+from kernel_image import contract
+from sessions.containers.image_care import Pull
+from sessions.models import ContainerSpec, JsonObject, Limits
+
+CONTAINER: Final = "kernel"
+_CAPABILITIES: Final = ["NET_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL", "CHOWN"]
+"""For PID 1, which gives up NET_ADMIN and CHOWN once network and folders are ready; the code has none."""
+_PULL_POLICIES: Final[Mapping[Pull, str]] = {
+    "missing": "IfNotPresent",
+    "always": "Always",
+    "never": "Never",
+}
+_RESERVED_CPU: Final = 0.1
+"""Of a kernel's CPUs: it is idle for most of its life."""
+_LAST_RESORT_SEC: Final = 7 * 24 * 3600
+"""Its lease ends a pod that nobody wants; this is for one in which even that has failed."""
+
+
+def selector(registry_id: str) -> str:
+    """A label selector for the pods of all instances of a registry."""
+    return f"{contract.ROLE_LABEL}={contract.ROLE},{contract.REGISTRY_LABEL}={registry_id}"
+
+
+def pod(
+    spec: ContainerSpec,
+    registry_id: str,
+    pull: Pull = "missing",
+    node_selector: Mapping[str, str] | None = None,
+    owner: JsonObject | None = None,
+    *,
+    seal: bool = False,
+) -> JsonObject:
+    """A pod to be created; it has a new name. `seal`: its ports speak TLS."""
+    plain = re.sub(r"[^a-z0-9]", "", spec.instance_id[:8].lower())
+    metadata: JsonObject = {
+        "name": f"code-interpreter-{plain}-{secrets.token_hex(6)}",
+        "labels": {
+            contract.ROLE_LABEL: contract.ROLE,
+            contract.INSTANCE_LABEL: spec.instance_id,
+            contract.REGISTRY_LABEL: registry_id,
+        },
+    }
+    if owner is not None:
+        metadata["ownerReferences"] = [owner]
+    settings: JsonObject = {
+        "restartPolicy": "Never",
+        "hostname": "kernel",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        # No resolver is reached from inside: who asks for a name is refused at once.
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["127.0.0.1"]},
+        "terminationGracePeriodSeconds": 1,
+        "activeDeadlineSeconds": _LAST_RESORT_SEC,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [_container(spec, pull, seal=seal)],
+        "volumes": [
+            {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": str(size)}}
+            for name, _, size in _folders(spec.limits)
+        ],
+    }
+    if spec.runtime is not None:
+        settings["runtimeClassName"] = spec.runtime
+    if node_selector:
+        settings["nodeSelector"] = dict(node_selector)
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": settings}
+
+
+def needs(limits: Limits) -> dict[str, str]:
+    """What one pod takes of its namespace's quotas, by their names for it, in Kubernetes' notation."""
+    requested = limits.memory_bytes - contract.disk_bytes(limits.workspace_bytes, limits.tmp_bytes)
+    return {
+        "pods": "1",
+        "requests.cpu": _cpus(limits.cpus * _RESERVED_CPU),
+        "requests.memory": str(requested),
+        "limits.cpu": _cpus(limits.cpus),
+        "limits.memory": str(limits.memory_bytes),
+    }
+
+
+def _container(spec: ContainerSpec, pull: Pull, *, seal: bool) -> JsonObject:
+    limits = spec.limits
+    environment = {
+        contract.TOKEN_DIGEST_VARIABLE: hashlib.sha256(spec.token.encode()).hexdigest(),
+        contract.LEASE_VARIABLE: str(limits.lease_sec),
+        contract.PROCESSES_VARIABLE: str(limits.pids),
+        contract.TLS_VARIABLE: str(int(seal)),
+    }
+    needed = needs(limits)
+    resources = {
+        kind: {name: needed[f"{kind}.{name}"] for name in ("cpu", "memory")}
+        for kind in ("limits", "requests")
+    }
+    return {
+        "name": CONTAINER,
+        "image": spec.image,
+        # A plain name is that of an image made here: no registry is asked for it.
+        "imagePullPolicy": _PULL_POLICIES[pull if "/" in spec.image else "never"],
+        "env": [{"name": name, "value": value} for name, value in environment.items()],
+        "ports": [{"containerPort": port} for port in contract.PORTS],
+        "resources": resources,
+        "volumeMounts": [{"name": name, "mountPath": place} for name, place, _ in _folders(limits)],
+        # What PID 1 wrote last becomes the reason that is told when it ends early.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "runAsUser": 0,
+            "runAsNonRoot": False,
+            "privileged": False,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"], "add": _CAPABILITIES},
+        },
+    }
+
+
+def _folders(limits: Limits) -> tuple[tuple[str, str, int], ...]:
+    """Volume, place and size of each file system that can be written to."""
+    return (
+        ("workspace", contract.WORKSPACE, limits.workspace_bytes),
+        ("home", contract.HOME, limits.tmp_bytes),
+        ("tmp", "/tmp", limits.tmp_bytes),
+        ("shm", "/dev/shm", limits.tmp_bytes),
+    )
+
+
+def _cpus(number: float) -> str:
+    return f"{max(1, round(number * 1000))}m"

@@ -1,0 +1,1 @@
+"""One execution: its inputs, its events, and the files that it leaves."""

@@ -1,0 +1,1 @@
+"""The start-up self-test, and the checks of each limit."""

@@ -1,0 +1,1 @@
+"""Kernels: messages, channels, outputs, and the HTTP client of the supervisor."""

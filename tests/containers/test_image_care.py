@@ -1,0 +1,220 @@
+"""The kernel image: checked at the start, followed while it changes under a running service, pulled."""
+
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel_image import contract
+from tests.conftest import LIGHT, StartService, serving
+from tests.faults.conftest import refused
+from tests.support import images
+from tests.support.engine import IMAGE, Engine
+from tests.support.process import Service
+from tests.support.session import open_session
+
+pytestmark = pytest.mark.timeout(120)
+
+NOTICE_SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def tag() -> Iterator[str]:
+    """A name for images of these tests' own; at the end none has it."""
+    name = f"code-interpreter-tests:{uuid.uuid4().hex[:12]}"
+    yield name
+    images.remove(name)
+
+
+@pytest.fixture(scope="module")
+def first(tag: str) -> str:
+    """The id of the image that has the name at first."""
+    return images.derive(tag)
+
+
+@pytest.fixture(scope="module")
+def followed(open_service: Callable[..., Service], tag: str, first: str) -> Iterator[Service]:
+    """A service on that image."""
+    yield from serving(open_service, **LIGHT, POOL_SIZE=1, PYTHON_EXECUTOR_DOCKER_IMAGE=tag)
+
+
+def wait_until(seen: Callable[[], object], service: Service) -> None:
+    """Look until it is so."""
+    deadline = time.monotonic() + NOTICE_SECONDS
+    while not seen():
+        assert time.monotonic() < deadline, service.log_tail()
+        time.sleep(0.2)
+
+
+def image_of(service: Service) -> dict[str, Any]:
+    """What `/ready` says of the image."""
+    body = service.api.http.get("/ready").json()
+    image: dict[str, Any] = body.get("image") or {"id": None, "warnings": [body["detail"]]}
+    return image
+
+
+def launched_from(service: Service) -> set[str]:
+    """Ids of the images of its containers."""
+    return {container["Image"] for container in service.engine.inspected(service.instance_id)}
+
+
+def test_an_image_that_is_the_services_own_is_shown_without_a_warning(service: Service) -> None:
+    """`/ready` has its name, id, version and digest."""
+    image = image_of(service)
+    labels = images.labels_of(IMAGE)
+    assert (image["name"], image["warnings"]) == (IMAGE, [])
+    assert (image["version"], image["digest"]) == (
+        labels[contract.VERSION_LABEL],
+        labels[contract.DIGEST_LABEL],
+    )
+
+
+def test_an_image_that_was_replaced_is_taken_up(followed: Service, tag: str, first: str) -> None:
+    """New kernels come from it, the ready ones go, sessions stay; both ids and what differs are said."""
+    assert launched_from(followed) == {image_of(followed)["id"]} == {first}
+    session = open_session(followed)
+    session.run("marker = 'here'")
+    second = images.derive(tag, {contract.DIGEST_LABEL: "0123", contract.VERSION_LABEL: "0.0.1"})
+    wait_until(lambda: image_of(followed)["id"] == second, followed)
+    wait_until(lambda: launched_from(followed) == {first, second}, followed)
+    assert followed.api.run("print(6 * 7)")["stdout"] == "42\n"
+    assert session.printed("marker") == "'here'"
+    log = followed.log_path.read_text()
+    assert f"{second}, until now {first}" in log
+    digest, version = image_of(followed)["warnings"]
+    assert "(0123)" in digest and "version 0.0.1" in version
+    session.delete()
+    wait_until(lambda: launched_from(followed) == {second}, followed)
+
+
+def test_a_replacement_that_cannot_be_used_is_refused(followed: Service, tag: str) -> None:
+    """Of another contract, or with a wall missing: kernels go on with the one before, and it is said why."""
+    before = image_of(followed)["id"]
+    other = images.derive(tag, {contract.CONTRACT_LABEL: "99"})
+    wait_until(lambda: "contract 99" in image_of(followed)["warnings"][-1], followed)
+    with followed.engine.changed_image(
+        "confinement/seccomp.py", "    header = _Filter(", "    return\n    header = _Filter("
+    ) as unwalled:
+        images.docker("tag", unwalled, tag)
+        wait_until(lambda: "self-test failed" in image_of(followed)["warnings"][-1], followed)
+        assert "\n" not in image_of(followed)["warnings"][-1]
+        assert followed.api.run("print(6 * 7)")["stdout"] == "42\n"
+        followed.settle()
+        assert launched_from(followed) == {before} == {image_of(followed)["id"]}
+    images.remove(other)
+
+
+def test_an_image_that_lost_its_name_is_used_on_and_missed(followed: Service, tag: str) -> None:
+    """As long as the engine has it; when it has its name back, all is well."""
+    before = image_of(followed)["id"]
+    images.remove(tag)
+    wait_until(lambda: "its name is gone" in image_of(followed)["warnings"][-1], followed)
+    assert followed.api.run("print(6 * 7)")["stdout"] == "42\n"
+    images.docker("tag", before, tag)
+    wait_until(lambda: "name" not in image_of(followed)["warnings"][-1], followed)
+    assert "is there again" in followed.log_tail()
+
+
+def test_an_image_that_is_removed_is_waited_for(start_service: StartService) -> None:
+    """Not ready, with what to do; when there is an image of that name again, ready again by itself."""
+    tag = f"code-interpreter-tests:{uuid.uuid4().hex[:12]}"
+    images.derive(tag)
+    service = start_service(POOL_SIZE=0, PYTHON_EXECUTOR_DOCKER_IMAGE=tag)
+    assert service.engine.wait_for_none(service.instance_id, 10) == set()
+    images.remove(tag)
+    wait_until(lambda: service.api.http.get("/ready").status_code == 503, service)
+    assert (
+        f"the kernel image {tag!r} is not there; `make image`"
+        in service.api.http.get("/ready").json()["detail"]
+    )
+    assert service.api.http.get("/health").json()["status"] == "error"
+    images.derive(tag)
+    wait_until(lambda: service.api.http.get("/ready").status_code == 200, service)
+    assert service.api.run("print(6 * 7)")["stdout"] == "42\n"
+    service.finish()
+    images.remove(tag)
+
+
+def test_a_start_with_an_image_that_cannot_work_is_a_sentence(
+    engine: Engine, tag: str, tmp_path: Path
+) -> None:
+    """Of another contract; none of ours; not there; with a registry that nobody serves."""
+    name = f"{tag}-unfit"
+    images.derive(name, {contract.CONTRACT_LABEL: "99"})
+    said = refused(tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=name)
+    assert f"the kernel image {name!r} cannot be used: it keeps contract 99" in said
+    images.remove(name)
+    with (tmp_path / "empty.tar").open("wb") as empty:
+        empty.write(b"\0" * 10240)
+    images.docker("import", str(tmp_path / "empty.tar"), name)
+    assert "it is no kernel image" in refused(tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=name)
+    images.remove(name)
+    assert f"{name!r} is not there; `make image` builds it" in refused(
+        tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=name
+    )
+    nowhere = "127.0.0.1:1/kernel:latest"
+    said = refused(tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=nowhere)
+    assert f"{nowhere!r} is not there; it could not be pulled: " in said and "connection refused" in said
+    said = refused(tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=nowhere, IMAGE_PULL="never")
+    assert "`make image` builds it" in said and "pulled" not in said
+
+
+def pulls(open_service: Callable[..., Service], folder: Path) -> None:
+    """See `test_an_image_is_pulled_and_pulled_again_when_it_is_lost`."""
+    with images.registry(folder) as registry:
+        name = f"{registry}/kernel:small"
+        images.make_small(name)
+        images.docker("push", "--quiet", name)
+        images.remove(name)
+        service = open_service(**LIGHT, POOL_SIZE=0, PYTHON_EXECUTOR_DOCKER_IMAGE=name)
+        assert service.api.run("print(6 * 7)")["stdout"] == "42\n"
+        log = service.log_path.read_text()
+        assert f"pulling the kernel image {name}" in log and f"{name} is pulled, after" in log
+        assert image_of(service)["warnings"] == []
+        assert service.engine.wait_for_none(service.instance_id, 10) == set()
+        images.remove(name)
+        wait_until(lambda: service.log_path.read_text().count(f"{name} is pulled, after") == 2, service)
+        assert service.api.run("print(6 * 7)")["stdout"] == "42\n"
+        service.finish()
+        unknown = f"{registry}/kernel:none"
+        said = refused(folder / "storage", PYTHON_EXECUTOR_DOCKER_IMAGE=unknown)
+        assert f"{unknown!r} is not there; it could not be pulled: " in said and "manifest unknown" in said
+        images.remove(name)
+        here = images.derive(name)
+        service = open_service(**LIGHT, POOL_SIZE=0, PYTHON_EXECUTOR_DOCKER_IMAGE=name, IMAGE_PULL="always")
+        assert image_of(service)["id"] != here
+        service.finish()
+        images.remove(name, here)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pulled(
+    open_service: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Future[None]]:
+    """All that is pulled, beside the other tests: most of it is waiting for bytes."""
+    with ThreadPoolExecutor() as threads:
+        yield threads.submit(pulls, open_service, tmp_path_factory.mktemp("pulls"))
+
+
+def test_where_the_registry_does_not_answer_the_image_that_is_here_serves(
+    start_service: StartService,
+) -> None:
+    """Also where it ought to be pulled at every start; the log says that it was not."""
+    absent = "127.0.0.1:1/kernel:latest"
+    images.docker("tag", IMAGE, absent)
+    try:
+        service = start_service(POOL_SIZE=0, PYTHON_EXECUTOR_DOCKER_IMAGE=absent, IMAGE_PULL="always")
+        assert "could not be pulled" in service.log_path.read_text()
+        assert service.api.run("print(6 * 7)")["stdout"] == "42\n"
+    finally:
+        subprocess.run(["docker", "image", "rm", absent], check=True, capture_output=True)
+
+
+def test_an_image_is_pulled_and_pulled_again_when_it_is_lost(pulled: Future[None]) -> None:
+    """At the start, when it is removed under the service, and with `always` in place of one that is here."""
+    pulled.result(timeout=110)

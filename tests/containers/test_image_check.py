@@ -1,0 +1,130 @@
+"""What is made of an image's labels, of a pull's events, and of the digest of `kernel_image/`."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel_image import contract
+from sessions.containers.image_check import judge, own_digest
+from sessions.containers.image_pull import PullProgress
+from sessions.models import Image
+from tests.support.process import ROOT
+
+OURS = {
+    contract.CONTRACT_LABEL: str(contract.CONTRACT),
+    contract.DIGEST_LABEL: "d",
+    contract.VERSION_LABEL: "1.0",
+}
+STARTS = ("python", "-I", "-m", "kernel_image")
+
+
+def image(*without: str, **labels: str) -> Image:
+    """An image of ours, of version 1.0 and digest d, with other labels or without some."""
+    changed = OURS | {getattr(contract, name): value for name, value in labels.items()}
+    return Image("sha256:1", {name: value for name, value in changed.items() if name not in without}, STARTS)
+
+
+def test_an_image_of_this_version_has_nothing_said_of_it() -> None:
+    """Label by label it is what the service was made with."""
+    verdict = judge(image(), "1.0", "d")
+    assert verdict.unfit is None and verdict.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (image(DIGEST_LABEL="e"), ["another kernel_image/ (e)"]),
+        (image(VERSION_LABEL="0.9"), ["version 0.9"]),
+        (image(DIGEST_LABEL="e", VERSION_LABEL="0.9"), ["another kernel_image/ (e)", "version 0.9"]),
+        (image(contract.VERSION_LABEL), ["version unknown"]),
+        (image(contract.DIGEST_LABEL), ["does not say what it was built from"]),
+        (image(contract.CONTRACT_LABEL), []),
+    ],
+)
+def test_an_image_that_may_not_fit_is_used_with_a_warning(changed: Image, said: list[str]) -> None:
+    """Each difference is a sentence of its own."""
+    verdict = judge(changed, "1.0", "d")
+    assert verdict.unfit is None
+    assert len(verdict.warnings) == len(said)
+    for warning, part in zip(verdict.warnings, said, strict=True):
+        assert part in warning
+
+
+def test_an_image_that_cannot_work_is_refused() -> None:
+    """It keeps another contract, or has nothing to do with this project."""
+    assert "contract 99" in str(judge(image(CONTRACT_LABEL="99"), "1.0", "d").unfit)
+    assert "no kernel image" in str(judge(Image("sha256:2", {}, ("bash",)), "1.0", "d").unfit)
+
+
+def test_without_a_digest_of_its_own_the_service_says_so() -> None:
+    """It does not take what it cannot compare for right."""
+    (warning,) = judge(image(), "1.0", None).warnings
+    assert "lacks parts" in warning
+
+
+def test_the_digest_is_the_one_that_builds_give(tmp_path: Path) -> None:
+    """As `scripts/image-digest` prints it; another after any change; none where a part is missing."""
+    printed = subprocess.run([ROOT / "scripts/image-digest"], capture_output=True, text=True, check=True)
+    assert own_digest() == printed.stdout.strip()
+    folder = tmp_path / "kernel_image"
+    shutil.copytree(ROOT / "kernel_image", folder)
+    assert own_digest(folder) == own_digest()
+    with (folder / "confinement/probe.py").open("a") as file:
+        file.write("\n")
+    assert own_digest(folder) not in (own_digest(), None)
+    (folder / "requirements.lock").unlink()
+    assert own_digest(folder) is None
+
+
+def test_the_digest_needs_nothing_that_an_installation_lacks() -> None:
+    """What it is of is in the package: the Python files, and those that pyproject.toml names."""
+    listed = (ROOT / "pyproject.toml").read_text().partition("kernel_image = ")[2].splitlines()[0]
+    digested = (ROOT / "scripts/image-digest").read_text()
+    for name in json.loads(listed):
+        assert f"-name {name}" in digested and (ROOT / "kernel_image" / name).is_file()
+    assert digested.count("-name") == len(json.loads(listed)) + 1
+
+
+def test_a_change_of_the_contract_is_a_new_contract() -> None:
+    """Ports, paths, frames and names that both sides have agreed on: who changes one raises `CONTRACT`.
+
+    Then write the new digest here. What the service asks of the supervisor over HTTP counts as well.
+    """
+    agreed = {name: getattr(contract, name) for name in dir(contract) if name.isupper()}
+    text = json.dumps(
+        {
+            name: sorted(value) if isinstance(value, frozenset) else str(value)
+            for name, value in sorted(agreed.items())
+        }
+    )
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "e6b0b10bf6d08e6a"
+
+
+def event(layer: str, status: str, **detail: int) -> dict[str, Any]:
+    """What an engine says of a layer."""
+    return {"id": layer, "status": status, "progressDetail": detail}
+
+
+def test_progress_counts_bytes_and_layers() -> None:
+    """Downloads are added up, what is here already counts as done, other news is passed over."""
+    progress = PullProgress()
+    for news in (
+        {"id": "latest", "status": "Pulling from kernel"},
+        {"status": "Digest: sha256:0"},
+        event("a", "Already exists"),
+        event("b", "Downloading", current=3_000_000, total=10_000_000),
+        event("c", "Downloading", current=1_000_000, total=2_000_000),
+        event("c", "Download complete"),
+        event("d", "Waiting"),
+        event("b", "Downloading", current=4_000_000, total=10_000_000),
+    ):
+        progress.take(news)
+    assert str(progress) == "6 of 12 MB, 1 of 4 layers"
+    progress.take(event("c", "Extracting", current=1, total=2_000_000))
+    progress.take(event("c", "Pull complete"))
+    assert str(progress) == "6 of 12 MB, 2 of 4 layers"

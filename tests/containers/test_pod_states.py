@@ -1,0 +1,169 @@
+"""What is made of a pod's status, and of what is asked for: no cluster is needed for that."""
+
+from typing import Any
+
+import pytest
+
+from kernel_image import contract
+from sessions.containers.kubernetes import manifest, state
+from sessions.errors import ImageNotFound, LaunchFailed
+from sessions.models import ContainerSpec, Limits
+
+MIB = 1 << 20
+IMAGE = "registry.example/kernel:1"
+LIMITS = Limits(700 * MIB, cpus=0.5, pids=256, workspace_bytes=128 * MIB, tmp_bytes=64 * MIB, lease_sec=60)
+
+Object = dict[str, Any]
+
+
+def pod(phase: str = "Pending", container: Object | None = None, **status: Any) -> Object:
+    """A pod on a node, as the API server shows it."""
+    statuses = [] if container is None else [{"name": "kernel", "state": container}]
+    return {
+        "metadata": {"name": "kernel-1"},
+        "spec": {"nodeName": "node1"},
+        "status": {"phase": phase, "containerStatuses": statuses, **status},
+    }
+
+
+def waiting(reason: str, message: str | None = None) -> Object:
+    """A container that does not run yet."""
+    return {"waiting": {"reason": reason} | ({} if message is None else {"message": message})}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"metadata": {"name": "kernel-1"}, "spec": {}, "status": {"phase": "Pending"}},
+        pod(),
+        pod(container=waiting("ContainerCreating")),
+        pod(container=waiting("PodInitializing"), podIP="10.0.0.7"),
+        pod("Running", {"running": {}}),
+    ],
+)
+def test_a_pod_that_is_on_its_way_is_waited_for(found: Object) -> None:
+    """Nothing is said of it yet: neither an address nor a failure."""
+    assert state.address(found, IMAGE) is None
+
+
+def test_a_running_container_has_an_address() -> None:
+    """The pod's own."""
+    assert state.address(pod("Running", {"running": {}}, podIP="10.0.0.7"), IMAGE) == "10.0.0.7"
+
+
+@pytest.mark.parametrize(
+    "reason", ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"]
+)
+def test_an_image_that_cannot_be_had_is_named(reason: str) -> None:
+    """With what the node says of it, on one line."""
+    with pytest.raises(ImageNotFound, match=rf"'{IMAGE}'.*{reason}: no such host"):
+        state.address(pod(container=waiting(reason, "no such\n  host")), IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (pod(container=waiting("CreateContainerError", "bad mount")), "CreateContainerError: bad mount"),
+        (
+            pod("Failed", {"terminated": {"exitCode": 1, "reason": "Error", "message": "OSError: nftables"}}),
+            r"ended at once, with 1 \(Error: OSError: nftables\)",
+        ),
+        (pod("Running", {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}), r"with 137 \(OOMKilled\)"),
+        (
+            pod("Failed", reason="OutOfmemory", message="Node didn't have enough resource"),
+            "its node refused it: OutOfmemory: Node didn't have enough resource",
+        ),
+        (
+            pod() | {"metadata": {"name": "kernel-1", "deletionTimestamp": "2026-01-01T00:00:00Z"}},
+            "deleted before it had started",
+        ),
+    ],
+)
+def test_a_pod_that_never_will_says_why(found: Object, said: str) -> None:
+    """In the cluster's own words."""
+    with pytest.raises(LaunchFailed, match=said):
+        state.address(found, IMAGE)
+
+
+UNSCHEDULABLE = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/3 nodes are available: 3 Insufficient memory.",
+}
+WARNINGS = [
+    {"type": "Normal", "reason": "Scheduled", "lastTimestamp": "3"},
+    {"type": "Warning", "reason": "FailedMount", "message": "no volume", "lastTimestamp": "1"},
+    {"type": "Warning", "reason": "FailedCreatePodSandBox", "message": "no network", "lastTimestamp": "2"},
+]
+
+
+@pytest.mark.parametrize(
+    ("found", "events", "said"),
+    [
+        (None, [], "has not told of it"),
+        (
+            pod(conditions=[UNSCHEDULABLE]),
+            [],
+            "no node takes it: 0/3 nodes are available: 3 Insufficient memory.",
+        ),
+        (pod() | {"spec": {}}, [], "the scheduler has not looked at it"),
+        (pod(), WARNINGS, "FailedCreatePodSandBox: no network"),
+        (
+            pod(container=waiting("ContainerCreating")),
+            [],
+            "node node1 has not started it (ContainerCreating)",
+        ),
+        (pod(), [], "node node1 has not started it (it says nothing of it)"),
+    ],
+)
+def test_a_pod_that_takes_too_long_has_a_reason(
+    found: Object | None, events: list[Object], said: str
+) -> None:
+    """The scheduler's, or the last warning, or what the node waits for."""
+    assert said in state.waits_for(found, events)
+
+
+def test_what_has_ended_is_told_from_what_is_going() -> None:
+    """An object that is left is cleared away; one that is being deleted is left to that."""
+    going = pod("Succeeded")
+    going["metadata"] = going["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+    assert state.is_over(going) and not state.has_ended(going)
+    assert state.is_over(pod("Failed")) and state.has_ended(pod("Failed"))
+    assert not state.is_over(pod("Running")) and not state.has_ended(pod("Running"))
+    unheard_of = pod("Running", conditions=[{"type": "Ready", "status": "False"}])
+    assert state.is_over(unheard_of) and not state.has_ended(unheard_of), "it may be running"
+
+
+def spec(image: str = IMAGE, instance_id: str = "Blue_Service.1") -> ContainerSpec:
+    """What the pool asks for."""
+    return ContainerSpec(image, instance_id, "the token", (), LIMITS, runtime="gvisor")
+
+
+def test_a_name_is_one_that_kubernetes_takes() -> None:
+    """Whatever the instance is called; and another one each time."""
+    names = {manifest.pod(spec(), "registry")["metadata"]["name"] for _ in range(5)}
+    assert len(names) == 5
+    assert all(name.startswith("code-interpreter-blueser-") and name.islower() for name in names)
+
+
+def test_the_folders_are_a_limit_and_no_request() -> None:
+    """A node keeps memory for kernels and for the code, and gives more where disks are filled."""
+    made = manifest.pod(spec(), "registry", owner={"kind": "ReplicaSet"}, node_selector={"pool": "kernels"})
+    resources = made["spec"]["containers"][0]["resources"]
+    disks = contract.disk_bytes(LIMITS.workspace_bytes, LIMITS.tmp_bytes)
+    assert resources["limits"] == {"cpu": "500m", "memory": str(700 * MIB)}
+    assert resources["requests"] == {"cpu": "50m", "memory": str(700 * MIB - disks)}
+    assert made["spec"]["runtimeClassName"] == "gvisor"
+    assert made["spec"]["nodeSelector"] == {"pool": "kernels"}
+    assert made["metadata"]["ownerReferences"] == [{"kind": "ReplicaSet"}]
+    assert "the token" not in str(made)
+
+
+@pytest.mark.parametrize(
+    ("image", "policy"),
+    [(IMAGE, "IfNotPresent"), ("code-interpreter-kernel:latest", "Never")],
+)
+def test_no_registry_is_asked_for_a_plain_name(image: str, policy: str) -> None:
+    """It is that of an image made here."""
+    assert manifest.pod(spec(image), "registry")["spec"]["containers"][0]["imagePullPolicy"] == policy

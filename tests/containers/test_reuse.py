@@ -1,0 +1,126 @@
+"""A container that is used again: as new, for the same caller only, and destroyed in doubt."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import StartService
+from tests.support.keys import KeyedService
+from tests.support.process import Service
+
+pytestmark = pytest.mark.timeout(300)
+
+INSIDE = Path(__file__).parents[1] / "inside"
+LEAVE, LOOK = ((INSIDE / name).read_text() for name in ("leave.py", "look.py"))
+ROUNDS = 100
+
+
+@pytest.fixture
+def reusing(start_service: StartService) -> Service:
+    """A service with one container, which it uses again."""
+    return start_service(
+        CONTAINER_REUSE="tenant",
+        POOL_SIZE=1,
+        MAX_CONTAINERS=1,
+        CPU_TIME_LIMIT_SEC=20,
+        MAX_EXEC_TIMEOUT_MS=20_000,
+    )
+
+
+def facts(service: Service) -> dict[str, Any]:
+    """What a program finds that looks for anything left."""
+    result = service.api.run(LOOK, timeout_ms=15_000)
+    assert result["exit_code"] == 0, result["stderr"][-2000:]
+    found: dict[str, Any] = json.loads(result["stdout"])
+    return found
+
+
+def test_nothing_is_left_in_a_hundred_rounds(reusing: Service) -> None:
+    """One program leaves everything it can, the next, in the same container, finds what the first found."""
+    container = reusing.settle()
+    fresh = facts(reusing)
+    for number in range(ROUNDS):
+        left = reusing.api.run(LEAVE, timeout_ms=15_000)
+        assert left["exit_code"] == 0, left["stderr"][-2000:]
+        found = facts(reusing)
+        differing = {name: (value, fresh[name]) for name, value in found.items() if value != fresh[name]}
+        assert differing == {}, f"in round {number}"
+    assert reusing.settle() == container, reusing.log_tail()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while True: pass",
+        "import os; os._exit(0)",
+        "import os; os.kill(os.getpid(), 9)",
+        "hoard = []\nwhile True: hoard.append(bytearray(b'x') * 50_000_000)",
+        "for i in range(6000): open(f'{i}', 'w').close()",
+    ],
+    ids=["a timeout", "an exit", "a signal", "no memory", "too much to remove"],
+)
+def test_a_container_in_doubt_is_destroyed(reusing: Service, code: str) -> None:
+    """After a timeout, a signal, an end of its own or for want of memory it is not used again."""
+    before = reusing.settle()
+    reusing.api.run(code, timeout_ms=2000)
+    assert reusing.api.run("print('next')", timeout_ms=15_000)["stdout"] == "next\n"
+    assert not before & reusing.settle()
+
+
+def test_an_exception_is_no_doubt(reusing: Service) -> None:
+    """A program that fails leaves no more than one that does not."""
+    before = reusing.settle()
+    assert reusing.api.run("1 / 0")["exit_code"] == 1
+    assert reusing.api.run("print('next')")["stdout"] == "next\n"
+    assert reusing.settle() == before
+
+
+@pytest.mark.parametrize("keys", [{}, {"API_KEYS": "a:one,b:two"}], ids=["unchecked", "checked"])
+def test_a_container_is_never_used_across_keys(start_service: StartService, keys: dict[str, str]) -> None:
+    """Each API key has containers of its own; where there is room for one, the other's is destroyed."""
+    service = start_service(CONTAINER_REUSE="tenant", POOL_SIZE=1, MAX_CONTAINERS=1, **keys)
+    used: dict[str, set[str]] = {"one": set(), "two": set()}
+    for _ in range(2):
+        for key in used:
+            response = service.api.http.post(
+                "/v1/execute", json={"code": "print(1)"}, headers={"X-API-Key": key}, timeout=60
+            )
+            assert response.status_code == 200, response.text
+            used[key] |= service.settle()
+    assert not used["one"] & used["two"]
+
+
+def test_idle_containers_of_others_keep_nobody_waiting(watched: KeyedService) -> None:
+    """However many are ready for other keys, one is made for the key that has none."""
+    for number in range(5):
+        response = watched.api(f"one-of-many-{number}").execute("1")
+        assert response.status_code == 200, response.text
+        deadline = time.monotonic() + 30
+        while watched.service.pool()["busy"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_container_is_used_so_often_and_no_more(start_service: StartService) -> None:
+    """After `CONTAINER_MAX_USES` calls it is destroyed."""
+    service = start_service(CONTAINER_REUSE="tenant", POOL_SIZE=1, MAX_CONTAINERS=1, CONTAINER_MAX_USES=3)
+    seen = []
+    for _ in range(8):
+        seen.append(min(service.settle()))
+        service.api.run("1")
+    assert [seen.count(container) for container in dict.fromkeys(seen)] == [4, 4]
+
+
+def test_many_callers_at_once_share_what_there_is(start_service: StartService) -> None:
+    """More callers than containers: each gets its own answer, and nobody another's variables."""
+    service = start_service(CONTAINER_REUSE="tenant", POOL_SIZE=2, MAX_CONTAINERS=3, QUEUE_SIZE=100)
+    code = "print('mine' in globals()); mine = {0}; print(mine)"
+    began = time.monotonic()
+    with ThreadPoolExecutor(12) as threads:
+        results = list(threads.map(lambda i: service.api.run(code.format(i)), range(60)))
+    assert [result["stdout"] for result in results] == [f"False\n{i}\n" for i in range(60)]
+    assert time.monotonic() - began < 60

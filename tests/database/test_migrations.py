@@ -1,0 +1,499 @@
+"""Registries of every earlier version, full of what that version wrote: a start brings them up to date.
+
+Each revision in alembic/versions has a recipe here. Who adds a revision adds what its version writes.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+from service.database import migrations
+from service.database.registry import Registry, make_engine
+from service.database.session_registry import SessionRegistry
+from tests.conftest import LIGHT
+from tests.faults.conftest import refused
+from tests.support.api import Api
+from tests.support.databases import execute
+from tests.support.postgres import Postgres
+from tests.support.process import ROOT, Service
+
+pytestmark = pytest.mark.timeout(120)
+
+KEYS = {name: f"{name}-{'k' * 32}" for name in ("default", "alice")}
+NOBODYS_PORT = 1
+Row = dict[str, Any]
+
+
+@dataclass
+class Past:
+    """A registry of an earlier version and its files, to be filled."""
+
+    folder: Path
+    database: Connection
+    instance_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    files: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"default": {}, "alice": {}})
+    """Contents of the files that are to be downloaded, by owner and id."""
+    expired: str = ""
+    lost: str = ""
+    """A session that was live when the earlier version ended."""
+    ended: str = ""
+    """One that had expired by then."""
+    alices: str = ""
+    """One of hers that had expired, where there are owners."""
+
+    def add(self, table: str, **row: object) -> None:
+        """Insert a row."""
+        marks = ", ".join(f":{name}" for name in row)
+        self.database.execute(text(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})"), row)
+
+    def rows(self) -> dict[str, list[Row]]:
+        """Every row of every table, but alembic's."""
+        return rows_of(self.database)
+
+
+def rows_of(database: Connection) -> dict[str, list[Row]]:
+    """Every row of every table, but alembic's."""
+    tables = [name for name in sorted(inspect(database).get_table_names()) if name != "alembic_version"]
+    return {
+        table: [dict(row) for row in database.execute(text(f"SELECT * FROM {table}")).mappings()]
+        for table in tables
+    }
+
+
+def _add_file(past: Past, whose: str, expires_at: float | None, origin: str, **more: object) -> str:
+    file_id, content = str(uuid.uuid4()), os.urandom(1000)
+    (past.folder / "files" / file_id).write_bytes(content)
+    past.add(
+        "files",
+        file_id=file_id,
+        filename=f"naïve {origin}.csv",
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        media_type="text/csv",
+        created_at=time.time() - 7200,
+        expires_at=expires_at,
+        origin=origin,
+        execution_id=None if origin == "upload" else uuid.uuid4().hex,
+        **more,
+    )
+    past.files[whose][file_id] = content
+    return file_id
+
+
+def _add_execution(past: Past, **more: object) -> None:
+    now = time.time()
+    past.add(
+        "executions",
+        execution_id=uuid.uuid4().hex,
+        created_at=now - 90,
+        finished_at=now - 80,
+        outcome="ok",
+        exit_code=0,
+        timed_out=False,
+        duration_ms=12,
+        stdout_bytes=2**33,
+        stderr_bytes=1,
+        files_in=1,
+        files_out=2,
+        **more,
+    )
+
+
+def _add_container(past: Past, removed_at: float | None) -> str:
+    container_id = uuid.uuid4().hex * 2
+    past.add(
+        "containers",
+        container_id=container_id,
+        name=f"code-interpreter-{container_id[:8]}",
+        instance_id=past.instance_id,
+        state="running" if removed_at is None else "removed",
+        created_at=time.time() - 600,
+        removed_at=removed_at,
+        address="127.0.0.1",
+        supervisor_port=NOBODYS_PORT,
+        shell_port=NOBODYS_PORT,
+        iopub_port=NOBODYS_PORT,
+        token="t" * 64,
+        kernel_key="k" * 64,
+    )
+    return container_id
+
+
+def _add_session(past: Past, container_id: str, end_reason: str | None, **more: object) -> str:
+    session_id, now = str(uuid.uuid4()), time.time()
+    past.add(
+        "sessions",
+        session_id=session_id,
+        container_id=container_id,
+        instance_id=past.instance_id,
+        created_at=now - 600,
+        expires_at=now + 600 if end_reason is None else now - 60,
+        last_used_at=now - 100,
+        ended_at=None if end_reason is None else now - 60,
+        end_reason=end_reason,
+        **more,
+    )
+    return session_id
+
+
+def _add_cell(past: Past, session_id: str, number: int, state: str) -> None:
+    is_done = state == "done"
+    past.add(
+        "cells",
+        cell_id=uuid.uuid4().hex,
+        session_id=session_id,
+        number=number,
+        code=f"print({number})",
+        state=state,
+        started_at=time.time() - 200,
+        timeout_ms=1000,
+        finished_at=time.time() - 190 if is_done else None,
+        result=json.dumps(_result(number)) if is_done else None,
+    )
+
+
+def _result(number: int) -> Row:
+    """The answer to a cell as the first version with cells wrote it; each later one has to read that."""
+    return {
+        "stdout": f"{number}\n",
+        "stderr": "",
+        "exit_code": 0,
+        "timed_out": False,
+        "duration_ms": 3,
+        "files": [{"path": "a.txt", "kind": "file", "file_id": str(uuid.uuid4()), "size_bytes": 4}],
+        "outputs": [{"output_type": "display_data", "data": {"text/plain": "1"}, "metadata": {}}],
+        "error": None,
+        "state": "kept",
+        "state_reason": "the kernel goes on",
+        "execution_count": number,
+        "cell_id": uuid.uuid4().hex,
+        "execution_id": uuid.uuid4().hex,
+        "truncated": [],
+        "skipped_files": [{"path": "b.bin", "size_bytes": 9, "reason": "File size exceeds maximum of 10 MB"}],
+    }
+
+
+def _write_0001(past: Past, **of: dict[str, object]) -> None:
+    """Files, executions, containers, and the installation's name. `of`: what later versions add to a row."""
+    past.add("instance", key="instance_id", value=past.instance_id)
+    of_file, of_execution = of.get("file", {}), of.get("execution", {})
+    _add_file(past, "default", time.time() + 3600, "upload", **of_file)
+    _add_file(past, "default", None, "output", **of_file)
+    past.expired = _add_file(past, "default", time.time() - 60, "display", **of_file)
+    del past.files["default"][past.expired]
+    _add_execution(past, **of_execution)
+    _add_container(past, removed_at=time.time() - 500)
+
+
+def _write_0002(past: Past, **of: dict[str, object]) -> None:
+    """And sessions with their cells, of which one ran when the service ended."""
+    _write_0001(past, **of)
+    past.lost = _add_session(past, _add_container(past, removed_at=None), None)
+    past.ended = _add_session(past, _add_container(past, removed_at=time.time() - 60), "expired")
+    _add_cell(past, past.lost, 1, "done")
+    _add_cell(past, past.lost, 2, "running")
+    _add_cell(past, past.ended, 1, "done")
+
+
+def _write_0003(past: Past, **of: dict[str, object]) -> None:
+    """And what belongs to a key."""
+    _write_0002(past, **of)
+    _add_file(past, "alice", None, "upload", owner="alice", **of.get("file", {}))
+    _add_execution(past, owner="alice", **of.get("execution", {}))
+    past.alices = _add_session(past, _add_container(past, time.time() - 60), "expired", owner="alice")
+    _add_cell(past, past.alices, 1, "done")
+
+
+def _write_0004(past: Past) -> None:
+    """And what each execution took."""
+    times = ("queue_ms", "start_ms", "stage_ms", "run_ms", "gather_ms", "store_ms", "cpu_ms")
+    sizes = ("code_bytes", "display_bytes", "files_in_bytes", "files_out_bytes")
+    more = dict.fromkeys(times, 1.5) | dict.fromkeys(sizes, 7) | {"kind": "cell", "code": "1"}
+    _write_0003(past, execution={**more, "session_id": str(uuid.uuid4())})
+
+
+def _write_0005(past: Past) -> None:
+    """And services that share the registry."""
+    _write_0004(past)
+    past.add(
+        "replicas",
+        replica_id=uuid.uuid4().hex,
+        instance_id="another",
+        engine_id="an engine",
+        url="http://127.0.0.1:1",
+        expires_at=time.time() - 60,
+    )
+    past.database.execute(text("UPDATE containers SET engine_id = 'an engine'"))
+    past.database.execute(text("UPDATE sessions SET holder = 'somebody', free_since = 1.5"))
+
+
+RECIPES: dict[str, Callable[[Past], None]] = {
+    "0001": _write_0001,
+    "0002": _write_0002,
+    "0003": _write_0003,
+    "0004": _write_0004,
+    "0005": _write_0005,
+    "0006": _write_0005,
+}
+
+
+def _revisions() -> list[str]:
+    engine = make_engine("sqlite://")
+    with engine.begin() as connection:
+        scripts = ScriptDirectory.from_config(migrations.config_for(connection))
+    engine.dispose()
+    return [script.revision for script in reversed(list(scripts.walk_revisions()))]
+
+
+REVISIONS = _revisions()
+
+
+def make_past(revision: str, folder: Path, url: str | None = None) -> Past:
+    """A registry of that revision with data of its time in every table and column, and its files."""
+    if revision not in RECIPES:
+        pytest.fail(
+            f"Revision {revision} has no data: write a recipe for RECIPES in this file that "
+            "fills its tables as the version with that revision does."
+        )
+    (folder / "files").mkdir(parents=True)
+    engine = make_engine(url or url_in(folder))
+    with migrations._ALEMBIC, engine.begin() as connection:
+        command.upgrade(migrations.config_for(connection), revision)
+    with engine.begin() as database:
+        past = Past(folder, database)
+        RECIPES[revision](past)
+        for table, rows in past.rows().items():
+            assert rows, f"the recipe of revision {revision} leaves the table {table} empty"
+            for column in rows[0]:
+                filled = any(row[column] is not None for row in rows)
+                assert filled, f"the recipe of revision {revision} leaves {table}.{column} null everywhere"
+    engine.dispose()
+    return past
+
+
+def url_in(folder: Path) -> str:
+    """The URL of the registry in a folder."""
+    return f"sqlite:///{folder / 'registry.sqlite3'}"
+
+
+def rows_at(url: str) -> dict[str, list[Row]]:
+    """Every row of every table of a registry."""
+    engine = make_engine(url)
+    with engine.connect() as database:
+        rows = rows_of(database)
+    engine.dispose()
+    return rows
+
+
+def killer(folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+    """`tests.database.killed_migration` on the registry in a folder."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "FILE_STORAGE_DIR": str(folder),
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+        **settings,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.database.killed_migration", *arguments],
+        env=environment,
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+# The start of a service on it ------------------------------------------------------------------
+
+Story = tuple[Past, dict[str, list[Row]], dict[str, list[Row]]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stories(
+    open_service: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[None]]]:
+    """For each revision a service's life on a registry of it, two at a time."""
+
+    def tell(revision: str) -> None:
+        past = make_past(revision, tmp_path_factory.mktemp(revision) / "storage")
+        before = rows_at(url_in(past.folder))
+        if revision != REVISIONS[-1]:
+            # A start that is killed in the middle of it first.
+            with killer(past.folder, "2") as start:
+                assert start.wait(60) == -signal.SIGKILL
+            assert rows_at(url_in(past.folder)) == before
+        keys = ",".join(f"{name}:{key}" for name, key in KEYS.items())
+        service = open_service(**LIGHT, POOL_SIZE=0, FILE_STORAGE_DIR=past.folder, API_KEYS=keys)
+        apis = {name: Api(service.base_url, key) for name, key in KEYS.items()}
+        try:
+            assert service.instance_id == past.instance_id
+            check_files(past, apis)
+            if past.lost:
+                check_sessions(past, apis)
+        finally:
+            for api in apis.values():
+                api.close()
+            service.finish()
+        check_rows(past, before, rows_at(url_in(past.folder)))
+
+    with ThreadPoolExecutor(2) as threads:
+        yield {revision: threads.submit(tell, revision) for revision in REVISIONS}
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_start_upgrades_what_an_earlier_version_left(
+    revision: str, stories: dict[str, Future[None]]
+) -> None:
+    """Files are downloaded by their owners, sessions say how they ended, no row is lost.
+
+    A start that was killed in the middle of the migration leaves all as it was, and the next one does it.
+    """
+    stories[revision].result(timeout=110)
+
+
+def check_files(past: Past, apis: dict[str, Api]) -> None:
+    """Each owner has their own, byte for byte; what has expired is gone."""
+    for owner, api in apis.items():
+        files = {file["file_id"]: file for file in api.http.get("/v1/files").json()["files"]}
+        assert files.keys() == past.files[owner].keys()
+        for file_id, content in past.files[owner].items():
+            assert api.download(file_id) == content
+            assert files[file_id]["sha256"] == hashlib.sha256(content).hexdigest()
+            assert files[file_id]["filename"].startswith("naïve ")
+        for other in past.files.keys() - {owner}:
+            for file_id in past.files[other]:
+                assert api.http.get(f"/v1/files/{file_id}").status_code == 404
+        assert api.http.get(f"/v1/files/{past.expired}").status_code == 404
+
+
+def check_sessions(past: Past, apis: dict[str, Api]) -> None:
+    """410 with the reason, to their owners; what had run is still in the history."""
+
+    def reason(session_id: str, owner: str = "default") -> str:
+        response = apis[owner].http.get(f"/v1/sessions/{session_id}")
+        assert response.status_code == 410, response.text
+        ended: str = response.json()["reason"]
+        return ended
+
+    assert reason(past.lost) == "lost"
+    assert reason(past.ended) == "expired"
+    if past.alices:
+        assert reason(past.alices, "alice") == "expired"
+        assert apis["default"].http.get(f"/v1/sessions/{past.alices}").status_code == 404
+    assert apis["alice"].http.get(f"/v1/sessions/{past.lost}").status_code == 404
+    response = apis["default"].http.get(f"/v1/sessions/{past.lost}/cells")
+    assert response.status_code == 200, response.text
+    done, running = response.json()["cells"]
+    assert (done["code"], done["state"], done["result"]["stdout"]) == ("print(1)", "done", "1\n")
+    assert (running["code"], running["state"], running["result"]) == ("print(2)", "lost", None)
+    assert apis["default"].http.get(f"/v1/sessions/{past.lost}/notebook").status_code == 200
+
+
+CHANGED = {
+    "sessions": {"ended_at", "end_reason", "last_used_at"},
+    "cells": {"state", "finished_at"},
+    "containers": {"state", "removed_at"},
+}
+"""What a start itself writes to rows of before."""
+
+
+def check_rows(past: Past, before: dict[str, list[Row]], after: dict[str, list[Row]]) -> None:
+    """Every row of before is there, with every value it had; new columns have come.
+
+    And no row, but of the execution of each cell that ran: it was lost, which is how it ended.
+    """
+    lost = sum(cell["state"] == "running" for cell in before.get("cells", ()))
+    for table, found in before.items():
+        rows = [row for row in found if row.get("file_id") != past.expired]
+        ignored = CHANGED.get(table, set())
+
+        def kept(row: Row, columns: Row, ignored: set[str] = ignored) -> str:
+            return repr({name: row[name] for name in sorted(columns) if name not in ignored})
+
+        there = {kept(row, rows[0]) for row in after[table]}
+        assert {kept(row, row) for row in rows} <= there, table
+        if table in ("files", "executions", "sessions", "cells"):
+            assert len(after[table]) == len(rows) + (lost if table == "executions" else 0), table
+        for row in after[table]:
+            assert row.get("owner", "default") in KEYS
+
+
+# Killed, and of another version ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_postgresql_is_upgraded_with_all_it_has(
+    revision: str, postgres: Postgres, tmp_path: Path
+) -> None:
+    """From each revision: every row is there with every value it had, and the registry reads them."""
+    url = postgres.new()
+    past = make_past(revision, tmp_path / "storage", url)
+    before = rows_at(url)
+    registry = Registry(url)
+    await registry.migrate()
+    after = rows_at(url)
+    for table, rows in before.items():
+        assert len(after[table]) == len(rows)
+        kept = [{name: row[name] for name in rows[0]} for row in after[table]]
+        assert all(row in kept for row in rows), table
+    for owner, files in past.files.items():
+        found = {file.file_id for file in (await registry.list_files(owner)).files} - {past.expired}
+        assert found == files.keys()
+    if past.lost:
+        sessions = SessionRegistry(registry)
+        assert [live.session_id for live in await sessions.live_sessions(past.instance_id)] == [past.lost]
+        done, running = await sessions.cells(past.lost)
+        assert done.result is not None and done.result["stdout"] == "1\n" and running.result is None
+    await registry.close()
+
+
+def test_a_migration_that_is_killed_anywhere_changes_nothing(database_url: str, tmp_path: Path) -> None:
+    """After each of its statements in turn, from the first version to the newest; then it comes through."""
+    past = make_past(REVISIONS[0], tmp_path / "storage", database_url)
+    before = rows_at(database_url)
+    killed = 0
+    with killer(past.folder, DATABASE_URL=database_url) as process:
+        assert process.stdin is not None and process.stdout is not None
+        while (status := process.stdout.readline().strip()) == str(-signal.SIGKILL):
+            killed += 1
+            assert rows_at(database_url) == before, f"changed by a migration that was killed after {killed}"
+            process.stdin.write("\n")
+            process.stdin.flush()
+    assert status == "0" and killed >= len(REVISIONS)
+    assert rows_at(database_url).keys() > before.keys()
+    engine = make_engine(database_url)
+    migrations.upgrade(engine)
+    engine.dispose()
+
+
+def test_a_start_on_a_newer_registry_is_a_sentence(tmp_path: Path) -> None:
+    """The service ends, and the registry is as it was."""
+    past = make_past(REVISIONS[-1], tmp_path / "storage")
+    execute(url_in(past.folder), "UPDATE alembic_version SET version_num = '9999'")
+    before = rows_at(url_in(past.folder))
+    said = refused(past.folder)
+    assert "revision 9999" in said and "Upgrade the service" in said
+    assert rows_at(url_in(past.folder)) == before
+
+
+def test_every_revision_has_a_recipe() -> None:
+    """Who adds a revision adds what its version writes."""
+    missing = [revision for revision in REVISIONS if revision not in RECIPES]
+    assert missing == [], f"write recipes for {missing}: see make_past"

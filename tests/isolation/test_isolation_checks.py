@@ -1,0 +1,146 @@
+"""What the self-test makes of what a probe found: on other kernels and engines than this machine's."""
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sessions.isolation.isolation_checks import Check, judge
+from sessions.models import Limits
+from tests.conftest import docker_only
+from tests.support.process import Service
+
+pytestmark = docker_only("a pod's facts are others, and held against others: test_every_wall_holds")
+
+MIB = 1024 * 1024
+PROBE = "from kernel_image.confinement.probe import main; main()"
+TARGETS = {"tcp": {"host": [], "service": [], "kernels": []}, "udp": []}
+
+Facts = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def found(service: Service) -> Facts:
+    """What the probe finds in a kernel of the shared service, when it is told of nobody to reach."""
+    with service.api.open_stream(PROBE, stdin=json.dumps(TARGETS)) as events:
+        text = "".join(event.data["data"] for event in events if event.type == "output")
+    facts: Facts = json.loads(text) | {"heard": []}
+    assert facts["unknown"] == {}
+    return facts
+
+
+@pytest.fixture
+def facts(found: Facts) -> Facts:
+    """The same, to be changed."""
+    return copy.deepcopy(found)
+
+
+def limits_of(facts: Facts) -> Limits:
+    """The limits that the service asked for."""
+    memory = int(facts["cgroup"]["memory"])
+    return Limits(memory, cpus=1.0, pids=256, workspace_bytes=128 * MIB, tmp_bytes=64 * MIB, lease_sec=60)
+
+
+def missing(facts: Facts, limits: Limits | None = None) -> dict[str, str]:
+    """Walls that do not hold, and why."""
+    checks: tuple[Check, ...] = judge(facts, limits or limits_of(facts))
+    return {check.name: check.detail for check in checks if not check.ok}
+
+
+def test_a_whole_container_passes(facts: Facts) -> None:
+    """Nothing is missing where nothing is."""
+    assert missing(facts) == {}
+
+
+def test_what_could_not_be_looked_at_does_not_hold(facts: Facts) -> None:
+    """A fact that is missing fails every wall that needs it, with the reason."""
+    for name in ("cgroup", "ipv6"):
+        del facts[name]
+    facts["unknown"] = {"cgroup": "OSError: no such file"}
+    expected = {"memory", "swap", "processes", "CPU", "IPv6"}
+    limits = Limits(1, cpus=1.0, pids=256, workspace_bytes=128 * MIB, tmp_bytes=64 * MIB, lease_sec=60)
+    named = missing(facts, limits)
+    assert set(named) == expected
+    assert named["memory"] == "could not be looked at: OSError: no such file"
+
+
+def test_limits_of_cgroup_version_2(facts: Facts) -> None:
+    """`memory.max`, `memory.swap.max`, `pids.max` and `cpu.max` are understood, and `max` is no limit."""
+    memory = str(limits_of(facts).memory_bytes)
+    whole = {"memory": memory, "swap": "0", "memory and swap": None, "pids": "256"}
+    facts["cgroup"] = whole | {"quota": "100000", "period": "100000"}
+    assert missing(facts) == {}
+    limits = limits_of(facts)
+    facts["swap of machine"] = MIB
+    facts["cgroup"] = whole | {
+        "memory": "max",
+        "swap": "max",
+        "pids": "max",
+        "quota": "max",
+        "period": "100000",
+    }
+    assert set(missing(facts, limits)) == {"memory", "swap", "processes", "CPU"}
+
+
+def test_swap_needs_a_limit_only_where_there_is_swap(facts: Facts) -> None:
+    """Without accounting of swap, a machine that has some is refused."""
+    facts["cgroup"] |= {"swap": None, "memory and swap": None}
+    facts["swap of machine"] = 0
+    assert missing(facts) == {}
+    facts["swap of machine"] = MIB
+    assert set(missing(facts)) == {"swap"}
+
+
+def test_filters_on_kernels_that_do_not_count_them(facts: Facts) -> None:
+    """Before Linux 5.9 what the engine's filter refuses tells that it is there."""
+    del facts["status"]["Seccomp_filters"]
+    facts["memory policy"] = "EPERM"
+    assert missing(facts) == {}
+    facts["memory policy"] = "done"
+    assert set(missing(facts)) == {"system call filters"}
+
+
+def _set(*path: str) -> Callable[[Facts, Any], None]:
+    def change(facts: Facts, value: Any) -> None:
+        for name in path[:-1]:
+            facts = facts[name]
+        facts[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "wall"),
+    [
+        (_set("status", "NoNewPrivs"), "0", "new privileges"),
+        (_set("status", "Groups"), "0 27", "user"),
+        (_set("status", "CapAmb"), "0000000000000400", "capabilities"),
+        (_set("first process", "command"), "/sbin/init", "first process"),
+        (_set("first process", "attempts", "environ"), "done", "first process"),
+        (_set("system calls", "keyctl"), "EINVAL", "system calls"),
+        (_set("sockets", "AF_VSOCK"), "done", "sockets"),
+        (_set("writable"), ["/sys", "/tmp"], "mounts"),
+        (_set("engine sockets"), ["/run/docker.sock"], "mounts"),
+        (_set("ipv6"), {"eth0": "done"}, "IPv6"),
+        (_set("netlink change"), "done", "network settings"),
+        (_set("resolver", "udp"), "done", "Docker's resolver"),
+        (_set("supervisor", "127.0.0.1"), "done", "supervisor's port"),
+        (_set("heard"), ["udp"], "host"),
+        (_set("reach", "service"), {"tcp 172.17.0.1:8000": "done"}, "service's port"),
+        (_set("reach", "kernels"), {"tcp 172.17.0.3:8701": "done"}, "other kernels"),
+    ],
+)
+def test_each_wall_can_be_found_missing(
+    facts: Facts, change: Callable[[Facts, Any], None], value: object, wall: str
+) -> None:
+    """One fact that is otherwise fails its wall and no other."""
+    change(facts, value)
+    assert set(missing(facts)) == {wall}
+
+
+def test_ipv6_that_is_refused_holds(facts: Facts) -> None:
+    """Where the container speaks IPv6, a datagram to its neighbours has to fail."""
+    facts["ipv6"] = {"eth0": "EPERM"}
+    assert missing(facts) == {}

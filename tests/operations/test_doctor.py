@@ -1,0 +1,282 @@
+"""`python -m service doctor` on this machine: well, beside a service, and with what is really wrong."""
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from kernel_image import contract
+from service.doctor.finding import Finding
+from service.doctor.machine import judge_disk, look_at_disk
+from service.doctor.report import table
+from sessions.containers.deployment import find_engine
+from sessions.containers.docker import DockerEngine
+from tests.faults.conftest import mounted
+from tests.support import images
+from tests.support.engine import IMAGE, Engine
+from tests.support.object_storage import ObjectStorageServer
+from tests.support.postgres import Postgres
+from tests.support.process import INHERITED, ROOT, Service, free_port
+
+pytestmark = pytest.mark.timeout(120)
+
+NOBODY = "unix:///nonexistent/docker.sock"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the doctor said."""
+
+    exit_code: int
+    findings: dict[str, dict[str, str]]
+    progress: str
+
+    def levels(self, level: str) -> set[str]:
+        """Checks that came out so."""
+        return {name for name, finding in self.findings.items() if finding["level"] == level}
+
+
+def doctor(*arguments: str, module: str = "service", **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run the command, in an environment of the test's own."""
+    environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    environment |= {"PYTHON_EXECUTOR_DOCKER_IMAGE": IMAGE, "KERNEL_PRELOAD": "none", "HOST": "127.0.0.1"}
+    environment |= {name: str(value) for name, value in settings.items()}
+    return subprocess.run(
+        [sys.executable, "-m", module, "doctor", *arguments],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def examined(*, module: str = "service", **settings: object) -> Report:
+    """What it says as JSON; the last of findings of one name."""
+    done = doctor("--json", module=module, **settings)
+    assert "Traceback" not in done.stderr, done.stderr
+    report = json.loads(done.stdout)
+    assert report["ok"] is (done.returncode == 0)
+    assert all(finding["remedy"] for finding in report["findings"] if finding["level"] != "ok")
+    findings = {finding["check"]: finding for finding in report["findings"]}
+    return Report(done.returncode, findings, done.stderr)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unlimited(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Report]]:
+    """A doctor whose kernel has no limits, and an image of another digest; beside the other tests."""
+    tag = f"code-interpreter-tests:{uuid.uuid4().hex[:12]}"
+    images.derive(tag, {contract.DIGEST_LABEL: "0123"})
+    settings = {
+        "PYTHON_EXECUTOR_DOCKER_IMAGE": tag,
+        "FILE_STORAGE_DIR": tmp_path_factory.mktemp("unlimited") / "not made yet",
+        "PORT": free_port(),
+        # So little that a busy machine gives more.
+        "KERNEL_CPUS": 0.2,
+    }
+    with ThreadPoolExecutor() as threads:
+        yield threads.submit(examined, module="tests.unlimited", **settings)
+    images.remove(tag)
+
+
+@pytest.fixture(scope="module")
+def beside(service: Service) -> tuple[Report, set[str], set[str]]:
+    """The doctor beside a service with the same settings; the service's kernels before and after."""
+    before = service.settle()
+    port = service.base_url.rpartition(":")[2]
+    report = examined(PORT=port, FILE_STORAGE_DIR=service.storage)
+    return report, before, service.settle()
+
+
+def test_where_all_is_well_nothing_fails(beside: tuple[Report, set[str], set[str]]) -> None:
+    """Every check there is has a line; what this machine may warn of is its own affair."""
+    report = beside[0]
+    assert report.exit_code == 0 and report.levels("fail") == set()
+    its_own_affair = {"runc version", "engine's warning", "stored files", "engine's disk", "CPU", "memory"}
+    assert report.levels("warn") <= its_own_affair
+    assert set(report.findings) >= {
+        *("settings", "keys", "port", "stored files", "registry", "clock"),
+        *(
+            "mode",
+            "engine",
+            "storage driver",
+            "cgroups",
+            "security options",
+            "host's kernel",
+            "clock of the engine",
+        ),
+        *("engine version", "runc version", "containerd version", "image"),
+        *("walls", "memory of the code", "memory of a container", "processes", "CPU", "disks of a container"),
+        *("clock of a kernel", "memory"),
+    }
+    assert report.findings["memory of the code"]["seen"] == "ended at the limit of 128 MiB"
+    assert report.progress.count("looking at ") == 5
+
+
+def test_a_service_beside_it_goes_on_and_is_known(
+    beside: tuple[Report, set[str], set[str]], service: Service
+) -> None:
+    """Its port is held by itself, its registry is read, its kernels stay."""
+    report, before, after = beside
+    assert "this service, version" in report.findings["port"]["seen"]
+    assert "it is whole" in report.findings["registry"]["seen"]
+    assert before == after
+    assert service.api.run("print(6 * 7)")["stdout"] == "42\n"
+
+
+def test_limits_that_are_not_enforced_are_found(unlimited: Future[Report]) -> None:
+    """By the self-test, which reads them, and by running into them; another image is a warning.
+
+    Nothing of any doctor's is left.
+    """
+    report = unlimited.result(timeout=110)
+    listed = images.docker("ps", "--all", "--format", f'{{{{.Label "{contract.INSTANCE_LABEL}"}}}}')
+    assert "doctor-" not in listed
+    assert report.exit_code == 1
+    # On a busy machine there may be no more than one CPU to be had.
+    assert report.levels("fail") | {"CPU"} == {
+        *("wall: memory", "wall: processes", "wall: CPU", "wall: writable folders"),
+        *("memory of a container", "processes", "CPU", "disks of a container"),
+    }
+    assert report.findings["memory of the code"]["level"] == "ok"
+    assert report.findings["image"]["level"] == "warn" and "(0123)" in report.findings["image"]["seen"]
+    assert "the first start makes it" in report.findings["registry"]["seen"]
+
+
+def test_what_is_wrong_is_found_without_an_engine(tmp_path: Path) -> None:
+    """The engine is not there, the disk is too small, the port is another's, the registry is none."""
+    with mounted(tmp_path / "disk", "8m") as disk, socket.create_server(("127.0.0.1", 0)) as other:
+        (disk / "registry.sqlite3").write_bytes(b"once upon a time " * 1000)
+        report = examined(DOCKER_HOST=NOBODY, FILE_STORAGE_DIR=disk, PORT=other.getsockname()[1])
+    assert report.exit_code == 1
+    assert report.levels("fail") == {"engine", "stored files", "port", "registry"}
+    assert "not a database" in report.findings["registry"]["seen"]
+    assert "Address already in use" in report.findings["port"]["seen"]
+    assert "does not answer" in report.findings["engine"]["seen"]
+    for name in ("versions", "image", "walls, limits, memory"):
+        assert "not looked at" in report.findings[name]["seen"]
+
+
+def test_an_image_that_is_missing_or_cannot_work_is_found(tmp_path: Path) -> None:
+    """No kernel is tried then, and all else is looked at."""
+    tag = f"code-interpreter-tests:{uuid.uuid4().hex[:12]}"
+
+    def look() -> Report:
+        return examined(FILE_STORAGE_DIR=tmp_path, PORT=free_port(), PYTHON_EXECUTOR_DOCKER_IMAGE=tag)
+
+    report = look()
+    assert report.levels("fail") == {"image"} and f"{tag} is not there" in report.findings["image"]["seen"]
+    images.derive(tag, {contract.CONTRACT_LABEL: "99"})
+    report = look()
+    images.remove(tag)
+    assert report.levels("fail") == {"image"} and "contract 99" in report.findings["image"]["seen"]
+    assert "not looked at" in report.findings["walls, limits, memory"]["seen"]
+
+
+def test_bad_settings_are_said_and_have_a_status_of_their_own() -> None:
+    """Each is a line of the table, with the variable."""
+    done = doctor(POOL_SIZE="many", PORT="99999")
+    assert done.returncode == 2
+    assert "POOL_SIZE" in done.stdout and "PORT" in done.stdout and done.stdout.count("FAIL") == 2
+    assert json.loads(doctor("--json", POOL_SIZE="many").stdout)["ok"] is False
+
+
+def test_a_disk_that_is_full_or_read_only_is_found(tmp_path: Path) -> None:
+    """By writing to it; nothing is left there."""
+    with mounted(tmp_path / "disk", "300m") as disk:
+        sound = look_at_disk(disk / "files" / "deep", write=True)
+        assert judge_disk("disk", disk, sound, ours=True).level == "warn" and sound.write_error is None
+        assert list(disk.iterdir()) == []
+        with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+            while filler.write(bytes(1 << 20)):
+                pass
+        full = judge_disk("disk", disk, look_at_disk(disk, write=True), ours=True)
+        assert full.level == "fail" and "No space left" in full.seen
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        read_only = judge_disk("disk", disk, look_at_disk(disk, write=True), ours=True)
+        assert read_only.level == "fail" and "Read-only file system" in read_only.seen
+        assert [path.name for path in disk.iterdir()] == ["filler"]
+
+
+def of_schema(path: Path, revision: str) -> None:
+    """A registry that says it has that revision."""
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        database.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "said"),
+    [
+        (lambda path: path.write_bytes(b""), "ok", "none yet"),
+        (lambda path: of_schema(path, "9999"), "fail", "a newer version"),
+        (lambda path: of_schema(path, "0001"), "ok", "the next start migrates it"),
+    ],
+    ids=["empty", "newer", "older"],
+)
+def test_a_registrys_schema_is_told(
+    change: Callable[[Path], object], level: str, said: str, tmp_path: Path
+) -> None:
+    """What the next start will make of it; it is left as it is."""
+    path = tmp_path / "registry.sqlite3"
+    change(path)
+    before = path.read_bytes()
+    finding = examined(DOCKER_HOST=NOBODY, FILE_STORAGE_DIR=tmp_path, PORT=free_port()).findings["registry"]
+    assert finding["level"] == level and said in finding["seen"] + finding["remedy"]
+    assert path.read_bytes() == before
+
+
+def test_a_database_and_an_object_storage_are_looked_at(
+    postgres: Postgres, object_storage: ObjectStorageServer, tmp_path: Path
+) -> None:
+    """What they are and how far; and what is wrong where they do not answer."""
+    there = {"DATABASE_URL": postgres.new(), **object_storage.settings(object_storage.new())}
+    found = examined(FILE_STORAGE_DIR=tmp_path, DOCKER_HOST=NOBODY, **there).findings
+    assert "postgresql 1" in found["registry"]["seen"] and "answers in" in found["registry"]["seen"]
+    assert "written and removed" in found["stored files"]["seen"]
+    away = there | {"DATABASE_URL": "postgresql://x@127.0.0.1:1/y", "FILE_STORAGE_URL": "s3://there-is-none"}
+    found = examined(FILE_STORAGE_DIR=tmp_path, DOCKER_HOST=NOBODY, **away).findings
+    assert found["registry"]["level"] == found["stored files"]["level"] == "fail"
+    assert "DATABASE_URL" in found["registry"]["remedy"]
+
+
+async def test_the_facts_are_the_engines() -> None:
+    """What `docker info` says, and a clock that agrees."""
+    engine = DockerEngine(find_engine(None))
+    facts = await engine.facts()
+    await engine.close()
+    said = images.docker(
+        "info",
+        "--format",
+        "{{.ServerVersion}} {{.Driver}} {{.CgroupVersion}} {{.KernelVersion}} {{.NCPU}} {{.MemTotal}}",
+    )
+    assert said.split() == [
+        *(facts.version, facts.storage_driver, facts.cgroup_version, facts.kernel),
+        *(str(facts.cpus), str(facts.memory_bytes)),
+    ]
+    assert {"runc", "containerd"} <= facts.components.keys()
+    assert "seccomp" in facts.security and facts.lacks == () and abs(facts.clock_ahead_sec) < 5
+
+
+def test_the_table_shows_what_helps() -> None:
+    """Below what is not well; long lines are broken."""
+    shown = table(
+        [
+            Finding("port", "ok", "free"),
+            Finding("disk", "fail", "full " * 40, "make room"),
+            Finding("x", "warn", "y", "z"),
+        ]
+    )
+    assert "-> make room" in shown and "FAIL" in shown and "1 failures, 1 warnings." in shown
+    assert max(map(len, shown.splitlines())) <= 110

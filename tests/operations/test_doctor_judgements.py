@@ -1,0 +1,261 @@
+"""What the doctor makes of what was found: on other engines, machines and versions than this one's."""
+
+from dataclasses import replace
+
+import pytest
+
+from service.doctor.engine import judge_clock, judge_engine
+from service.doctor.escapes import FLAWS, is_fixed, judge, parse
+from service.doctor.finding import Finding
+from service.doctor.limits import judge_memory, judge_trials, judge_walls
+from service.doctor.machine import Disk, judge_clocks, judge_disk, judge_keys, look_at_port
+from sessions.isolation.isolation_checks import Check
+from sessions.isolation.limit_checks import Memory, Trials
+from sessions.models import EngineFacts, Limits
+from tests.support.process import ROOT
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+FACTS = EngineFacts(
+    version="28.2.2",
+    components={"runc": "1.3.3", "containerd": "1.7.29"},
+    storage_driver="overlay2",
+    cgroup_version="2",
+    cgroup_driver="systemd",
+    lacks=(),
+    security=("seccomp", "cgroupns"),
+    live_restore=False,
+    default_runtime="runc",
+    runtimes=("runc",),
+    warnings=(),
+    kernel="6.1.0-18-amd64",
+    system="Debian GNU/Linux 12 (bookworm)",
+    cpus=8,
+    memory_bytes=16 * GIB,
+    folder="/var/lib/docker",
+    clock_ahead_sec=0.0,
+    is_local=True,
+)
+LIMITS = Limits(704 * MIB, cpus=1.0, pids=256, workspace_bytes=128 * MIB, tmp_bytes=64 * MIB, lease_sec=60)
+SOUND = Trials(
+    files={"/workspace": (128 * MIB, "ENOSPC"), "/tmp": (63 * MIB, "ENOSPC")},
+    processes=(249, "EAGAIN"),
+    cpus_used=1.01,
+    throttled=9,
+    cpus_there=8,
+    share=Memory(128 * MIB, 112 * MIB, "MemoryLimitExceeded"),
+    container=Memory(704 * MIB, 640 * MIB, "MemoryLimitExceeded"),
+    clock_ahead_sec=0.01,
+)
+
+
+def levels(findings: list[Finding]) -> dict[str, str]:
+    """What is not well, by check."""
+    return {finding.check: finding.level for finding in findings if finding.level != "ok"}
+
+
+# The engine ------------------------------------------------------------------------------------
+
+
+def test_a_sound_engine_has_nothing_said_of_it() -> None:
+    """Nor one that warns of what nothing here needs."""
+    assert levels(judge_engine(FACTS)) == {}
+    assert levels(judge_engine(replace(FACTS, warnings=("WARNING: No blkio throttle support",)))) == {}
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (replace(FACTS, version="19.03.15"), {"engine": "warn"}),
+        (replace(FACTS, storage_driver="vfs"), {"storage driver": "warn"}),
+        (replace(FACTS, lacks=("PidsLimit",)), {"cgroups": "fail"}),
+        (replace(FACTS, cgroup_driver="none", security=("seccomp", "rootless")), {"cgroups": "fail"}),
+        (replace(FACTS, security=("apparmor",)), {"security options": "fail"}),
+        (replace(FACTS, kernel="4.19.0-26-amd64"), {"host's kernel": "warn"}),
+        (
+            replace(FACTS, warnings=("API is accessible on http://0.0.0.0:2375 without encryption.",)),
+            {"engine's warning": "warn"},
+        ),
+    ],
+)
+def test_each_fact_that_is_otherwise_is_found(facts: EngineFacts, expected: dict[str, str]) -> None:
+    """It is its own line, and no other changes."""
+    assert levels(judge_engine(facts)) == expected
+
+
+@pytest.mark.parametrize(("ahead", "level"), [(-0.4, "ok"), (4.0, "ok"), (-30.0, "warn"), (3600.0, "fail")])
+def test_clocks_may_differ_by_little(ahead: float, level: str) -> None:
+    """Seconds are a warning, minutes end sessions too early or too late."""
+    assert judge_clock("clock", ahead).level == level
+
+
+# Known escapes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("1.0.0-rc6", {"CVE-2019-5736", "CVE-2021-30465", "CVE-2024-21626", "CVE-2025-31133"}),
+        ("1.0-rc6", {"CVE-2019-5736", "CVE-2021-30465", "CVE-2024-21626", "CVE-2025-31133"}),
+        ("1.0.0-rc7", {"CVE-2021-30465", "CVE-2024-21626", "CVE-2025-31133"}),
+        ("1.0.0", {"CVE-2024-21626", "CVE-2025-31133"}),
+        ("1.1.11", {"CVE-2024-21626", "CVE-2025-31133"}),
+        ("v1.1.12", {"CVE-2025-31133"}),
+        ("1.2.7", {"CVE-2025-31133"}),
+        ("1.2.8", set()),
+        ("1.3.2", {"CVE-2025-31133"}),
+        ("1.3.3", set()),
+        ("1.4.0-rc.2", {"CVE-2025-31133"}),
+        ("1.4.0-rc.3", set()),
+        ("1.4.0", set()),
+        ("2.0.0", set()),
+    ],
+)
+def test_flaws_of_runc_by_version(version: str, expected: set[str]) -> None:
+    """Each line of versions has its own fix; what came after all of them is fixed."""
+    found = parse(version)
+    assert found is not None and not found[1]
+    assert {
+        flaw.names[0] for flaw in FLAWS if flaw.component == "runc" and not is_fixed(found[0], flaw.fixed)
+    } == expected
+    (finding,) = (f for f in judge("28.2.2", {"runc": version}, {}) if f.check == "runc version")
+    assert finding.level == ("fail" if expected else "ok")
+    assert all(name in finding.seen for name in expected)
+
+
+@pytest.mark.parametrize(
+    "version", ["1.1.5+ds1-1+deb12u1", "1.0.0~rc93+ds1-5+deb11u3", "1.1.7-0ubuntu1~22.04.2", "1.1.9-1.el9"]
+)
+def test_a_distributions_version_is_judged_by_its_changelog(version: str) -> None:
+    """Its number is older than the fix and tells nothing: without a changelog that is uncertain."""
+
+    def of(changelogs: dict[str, str]) -> Finding:
+        (finding,) = (f for f in judge("28.2.2", {"runc": version}, changelogs) if f.check == "runc version")
+        return finding
+
+    assert of({}).level == "warn" and "its changelog is not here" in of({}).seen
+    some = of({"runc": "runc (x) stable\n * CVE-2024-21626, CVE-2021-30465, CVE-2025-31133"})
+    assert some.level == "warn" and "CVE-2025-52565" in some.seen and "CVE-2024-21626" not in some.seen
+    names = " ".join(name for flaw in FLAWS for name in flaw.names)
+    assert of({"runc": names}).level == "ok" and "its packager repaired" in of({"runc": names}).seen
+
+
+def test_other_parts_have_flaws_too() -> None:
+    """containerd and the engine itself; what has no known flaw has no line; what is no version is said."""
+    old = {"containerd": "1.4.2", "runc": "1.3.3", "docker-init": "0.19.0"}
+    assert levels(judge("19.03.0", old, {})) == {"engine version": "fail", "containerd version": "fail"}
+    assert levels(judge("19.03.1", old | {"containerd": "1.3.9"}, {})) == {}
+    assert levels(judge("28.2.2", {"runc": "unknown"}, {})) == {"runc version": "warn"}
+
+
+# Limits ----------------------------------------------------------------------------------------
+
+
+def test_limits_that_hold_are_well() -> None:
+    """And so are those that need not be tried."""
+    assert levels(judge_trials(SOUND, LIMITS)) == {}
+    assert levels(judge_trials(replace(SOUND, processes=None), LIMITS)) == {}
+
+
+@pytest.mark.parametrize(
+    ("trials", "expected"),
+    [
+        (replace(SOUND, share=Memory(128 * MIB, 160 * MIB, None)), {"memory of the code": "fail"}),
+        (replace(SOUND, container=Memory(704 * MIB, 880 * MIB, None)), {"memory of a container": "fail"}),
+        (
+            replace(SOUND, container=Memory(704 * MIB, 300 * MIB, "KernelDied")),
+            {"memory of a container": "fail"},
+        ),
+        (replace(SOUND, processes=(288, None)), {"processes": "fail"}),
+        (replace(SOUND, processes=(100, "ENOMEM")), {"processes": "fail"}),
+        (replace(SOUND, cpus_used=1.9, throttled=0), {"CPU": "fail"}),
+        (replace(SOUND, cpus_used=0.6, throttled=0), {"CPU": "warn"}),
+        (replace(SOUND, cpus_used=0.6, throttled=0, cpus_there=1), {}),
+        (replace(SOUND, files=SOUND.files | {"/tmp": (80 * MIB, None)}), {"disks of a container": "fail"}),
+        (replace(SOUND, files=SOUND.files | {"/tmp": (9, "EIO")}), {"disks of a container": "fail"}),
+        (replace(SOUND, clock_ahead_sec=-90.0), {"clock of a kernel": "fail"}),
+    ],
+)
+def test_each_limit_that_does_not_hold_is_found(trials: Trials, expected: dict[str, str]) -> None:
+    """It is its own line, and no other changes."""
+    assert levels(judge_trials(trials, LIMITS)) == expected
+
+
+def test_walls_that_are_missing_are_a_line_each() -> None:
+    """All that hold are one."""
+    holds = Check("user", True, "uid 1000", "")
+    missing = Check("CPU", False, "no quota", "give it one")
+    assert levels(judge_walls([holds, holds])) == {}
+    (finding,) = judge_walls([holds, missing])
+    assert (finding.check, finding.level, finding.remedy) == ("wall: CPU", "fail", "give it one")
+
+
+@pytest.mark.parametrize(
+    ("ready", "containers", "machine", "level"),
+    [(2, 16, 24 * GIB, "ok"), (2, 16, 8 * GIB, "warn"), (70, 4, 8 * GIB, "fail"), (1, 1, 512 * MIB, "fail")],
+)
+def test_what_may_run_has_to_fit_the_machine(ready: int, containers: int, machine: int, level: str) -> None:
+    """What always runs, and one container, must; what might is a warning with a number that fits."""
+    finding = judge_memory(LIMITS, 120 * MIB, ready, containers, machine)
+    assert finding.level == level
+    if level == "warn":
+        assert "MAX_CONTAINERS=10 " in finding.remedy
+
+
+# The machine -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("disk", "level"),
+    [
+        (Disk(50 * GIB, 10_000_000), "ok"),
+        (Disk(50 * GIB, None), "ok"),
+        (Disk(500 * MIB, 10_000_000), "warn"),
+        (Disk(50 * MIB, 10_000_000), "fail"),
+        (Disk(50 * GIB, 5_000), "warn"),
+        (Disk(50 * GIB, 10), "fail"),
+        (Disk(50 * GIB, 10_000_000, "Permission denied"), "fail"),
+        (Disk(50 * GIB, 10_000_000, None, 2.5), "warn"),
+    ],
+)
+def test_disks_need_room_and_have_to_take_what_is_written(disk: Disk, level: str) -> None:
+    """Bytes, inodes, a file that can be written, and not too slowly."""
+    assert judge_disk("disk", ROOT, disk, ours=True).level == level
+
+
+@pytest.mark.parametrize(
+    ("now", "wall", "monotonic", "level"),
+    [
+        (1.8e9, 9.0, 9.1, "ok"),
+        (1.8e9, 69.0, 9.0, "warn"),
+        (1.8e9, 2.0, 9.0, "warn"),
+        (86_400.0, 9.0, 9.0, "fail"),
+    ],
+)
+def test_a_clock_that_was_never_or_just_set_is_found(
+    now: float, wall: float, monotonic: float, level: str
+) -> None:
+    """By its date, and by the clock that nobody sets."""
+    assert judge_clocks(now, wall, monotonic).level == level
+
+
+@pytest.mark.parametrize(
+    ("host", "needs_key", "level"),
+    [
+        ("127.0.0.1", False, "ok"),
+        ("::1", False, "ok"),
+        ("0.0.0.0", True, "ok"),
+        ("0.0.0.0", False, "warn"),
+        ("10.0.0.7", False, "warn"),
+    ],
+)
+def test_where_others_can_call_they_need_a_key(host: str, needs_key: bool, level: str) -> None:
+    """Without one, whoever reaches the port reads every file."""
+    assert judge_keys(host, needs_key=needs_key).level == level
+
+
+@pytest.mark.parametrize(("host", "level"), [("127.0.0.1", "ok"), ("192.0.2.1", "fail")])
+async def test_an_address_that_is_not_this_machines_cannot_be_had(host: str, level: str) -> None:
+    """The service would not start there."""
+    assert (await look_at_port(host, 0)).level == level

@@ -1,0 +1,131 @@
+"""How the page's files are served, and that they are what they say: without a browser."""
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.page.routes import assets
+from tests.routes.files_support import RunningApp, make_settings, serve_app
+from tests.support.process import ROOT
+
+PAGE = ROOT / "service" / "page"
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    """The application, with keys, of which the page's files want none."""
+    settings = make_settings(tmp_path_factory.mktemp("page"), api_keys="ada:x", max_exec_timeout_ms=1234)
+    with serve_app(settings) as running:
+        yield running
+
+
+def test_every_file_is_served_with_headers_that_hold(app: RunningApp) -> None:
+    """Types that are not guessed, no address told, nothing framed by others, no script but the page's own."""
+    assert len(assets()) > 10
+    for path in assets():
+        response = app.http.get(path)
+        assert response.status_code == 200
+        headers = response.headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cache-control"] == "no-cache"
+        assert headers["cross-origin-opener-policy"] == "same-origin"
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "'unsafe-eval'" not in policy
+        assert "http" not in policy and "*" not in policy
+        if path != "/page/frame.html":
+            assert "unsafe" not in policy and "frame-ancestors 'none'" in policy
+            assert "require-trusted-types-for 'script'" in policy
+    assert app.http.get("/").headers["content-type"] == "text/html; charset=utf-8"
+    assert app.http.get("/page/app.js").headers["content-type"].startswith("text/javascript")
+
+
+def test_the_frame_allows_its_one_script_and_no_network(app: RunningApp) -> None:
+    """It has no origin, even when it is opened by itself; its script is named by its hash."""
+    response = app.http.get("/page/frame.html")
+    policy = dict(
+        part.strip().partition(" ")[::2] for part in response.headers["content-security-policy"].split(";")
+    )
+    assert policy["sandbox"] == "allow-scripts"
+    (script,) = re.findall(r"<script>(.*?)</script>", response.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy["script-src"] == f"'sha256-{digest}'"
+    assert {policy[name] for name in ("img-src", "media-src", "font-src")} == {"data:"}
+    assert policy["form-action"] == policy["base-uri"] == "'none'"
+    assert "connect-src" not in policy and "frame-src" not in policy
+
+
+def test_what_a_browser_has_is_not_sent_again(app: RunningApp) -> None:
+    """304 for the entity tag it knows; packed where it can unpack; 405 for other methods."""
+    first = app.http.get("/page/editor.bundle.js")
+    assert first.headers["content-encoding"] == "gzip"
+    again = app.http.get("/page/editor.bundle.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["content-security-policy"]
+    plain = app.http.get("/page/editor.bundle.js", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert plain.content == first.content == (PAGE / "editor.bundle.js").read_bytes()
+    head = app.http.head("/")
+    assert (head.status_code, head.content) == (200, b"")
+    assert app.http.post("/").status_code == 405
+    assert app.http.get("/page/nothing.js").status_code == 401
+
+
+def test_the_page_is_told_the_limits(app: RunningApp) -> None:
+    """What it must know before it can ask for anything else, and nothing of a key."""
+    told = app.http.get("/page/settings.json")
+    assert told.json().items() >= {"needs_key": True, "max_exec_timeout_ms": 1234}.items()
+    assert told.headers["cache-control"] == "no-store"
+
+
+def test_the_page_asks_nobody_else() -> None:
+    """No address of another site, no inline script, style or handler in what we wrote."""
+    for file in PAGE.iterdir():
+        text = file.read_text()
+        if file.name.endswith(".bundle.js"):
+            continue
+        addresses = set(re.findall(r"https?://[^\s\"'`<>)]+", text))
+        assert addresses <= {"http://www.w3.org/2000/svg"}, file.name
+        if file.name == "index.html":
+            assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", text)
+
+
+def test_the_bundles_say_where_they_came_from() -> None:
+    """Each lists its libraries, of the locked versions, and their licences; the lock has no addresses."""
+    lock = json.loads((ROOT / "scripts" / "editor" / "package-lock.json").read_text())
+    versions = {path.removeprefix("node_modules/"): one for path, one in lock["packages"].items() if path}
+    assert all(one["integrity"] and "resolved" not in one for one in versions.values())
+    for name, libraries in {"editor": 10, "markdown": 1}.items():
+        header = (PAGE / f"{name}.bundle.js").read_text().partition("*/")[0]
+        found = re.findall(r"((?:@[\w-]+/)?[\w-]+) (\d+\.\d+\.\d+)", header)
+        assert len(found) >= libraries and "Permission is hereby granted" in header
+        for library, version in found:
+            assert versions[library]["version"] == version
+
+
+def test_an_installed_service_has_the_page(tmp_path: Path) -> None:
+    """The wheel has every file of it."""
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(tmp_path)]
+    source = tmp_path / "source"
+    names = subprocess.run(
+        ["git", "ls-files", "service", "sessions", "kernel_image", "pyproject.toml", "README.md", "LICENSE"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in names.stdout.splitlines():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(source)], check=True, timeout=100)
+    (wheel,) = tmp_path.glob("*.whl")
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"service/page/{file.name}" for file in PAGE.iterdir()} <= inside

@@ -1,0 +1,187 @@
+"""The OpenAPI document is good to read: all is described, its examples run, errors are listed by code."""
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+
+from service.gateway.errors import TooManyConnections
+from service.http.answers import ANSWERS
+from service.routes.schemas.common import EXECUTION_ID, FILE_ID
+from service.routes.schemas.sessions import CELL_ID, SESSION_ID
+from tests.fuzz.document import APPLICATION, DOCUMENT
+from tests.support.process import Service
+
+SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
+OPERATIONS = sorted(
+    ((method, path) for path, operations in DOCUMENT["paths"].items() for method in operations),
+    key=lambda operation: (operation[0] == "delete", operation[1]),
+)
+"""Methods and paths; what deletes comes last."""
+FIELDS = [(model, field) for model, schema in SCHEMAS.items() for field in schema.get("properties", {})]
+PATH = "data/sales.csv"
+SESSIONS_OPENED = {("post", "/v1/sessions"): "session_id", ("post", "/api/kernels"): "id"}
+SESSIONS_OWN = {"/v1/sessions/{session_id}", "/api/kernels/{kernel_id}"}
+
+
+def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema that knows what it refers to."""
+    return schema | {"components": DOCUMENT["components"]}
+
+
+@pytest.mark.parametrize(("model", "field"), FIELDS)
+def test_every_field_is_described_and_its_examples_fit(model: str, field: str) -> None:
+    """Each field says what it is, in which unit where it has one, and shows a value that it may have."""
+    schema = SCHEMAS[model]["properties"][field]
+    assert len(schema.get("description", "")) > 3
+    if field.endswith(("_ms", "_bytes", "_seconds")):
+        unit = {"ms": "milliseconds", "bytes": "bytes", "seconds": "econds"}[field.rpartition("_")[2]]
+        assert unit in schema["description"], schema["description"]
+    refers = "$ref" in json.dumps(schema) or "contentSchema" in schema
+    assert refers or "examples" in schema
+    for example in schema.get("examples", []):
+        jsonschema.validate(example, resolved(schema))
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_every_call_says_what_it_does_and_how_it_is_refused(method: str, path: str) -> None:
+    """A call has words, and so have its parameters; each of its errors is listed by its code."""
+    operation = DOCUMENT["paths"][path][method]
+    assert operation["description"].endswith((".", "`"))
+    for parameter in operation.get("parameters", []):
+        assert parameter["description"], parameter["name"]
+    for status, response in operation["responses"].items():
+        if int(status) >= 400 and path != "/ready":
+            schema = response["content"]["application/json"]["schema"]
+            codes = schema["allOf"][1]["properties"]["code"]["enum"]
+            assert codes and all(f"`{code}`" in response["description"] for code in codes)
+
+
+def test_what_is_no_call_is_told_of() -> None:
+    """The document names all that is served beside its calls, and says what its groups are."""
+    doors = {"/", "/mcp", "/api/kernels/{kernel_id}/channels"}
+    assert doors <= {route.path for route in APPLICATION.state.served} - set(DOCUMENT["paths"])
+    for path in doors:
+        assert f"**`{path}`**" in DOCUMENT["info"]["description"]
+    used = {tag for method, path in OPERATIONS for tag in DOCUMENT["paths"][path][method]["tags"]}
+    assert used == {tag["name"] for tag in DOCUMENT["tags"]}
+
+
+def test_every_error_is_listed() -> None:
+    """What the service can answer with stands at one of its calls, or goes for all where keys are set."""
+    listed = json.dumps(DOCUMENT["paths"])
+    elsewhere = {"key_missing", "key_invalid", "too_many_requests"}
+    elsewhere |= {ANSWERS[TooManyConnections].code}  # of a WebSocket, which no such document tells of
+    for answer in ANSWERS.values():
+        assert answer.code in elsewhere or f'"{answer.code}"' in listed, answer.code
+
+
+@pytest.fixture(scope="module")
+def real(service: Service) -> Iterator[dict[str, str]]:
+    """What the examples' ids stand for."""
+    http = service.api.http
+    stored = http.post("/v1/files", files={"file": ("sales.csv", b"n\n1\n")}).json()["file_id"]
+    session = http.post("/v1/sessions", json={}).json()["session_id"]
+    cell = http.post(f"/v1/sessions/{session}/execute", json={"code": "2 + 2"}).json()["cell_id"]
+    yield {FILE_ID: stored, SESSION_ID: session, CELL_ID: cell, EXECUTION_ID: cell}
+    http.delete(f"/v1/sessions/{session}")
+
+
+def examples(operation: dict[str, Any]) -> list[Any]:
+    """The bodies that the document shows for a call: whole ones, or one made of its fields' examples."""
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    if body is None:
+        return [None]
+    shown = body["schema"]
+    shown = shown.get("anyOf", [shown])[0]  # the other one is none
+    schema = SCHEMAS[shown["$ref"].rpartition("/")[2]]
+    fields = {name: field["examples"][0] for name, field in schema["properties"].items()}
+    return [*schema.get("examples", []), fields]
+
+
+def test_the_document_shows_bodies_for_every_call_that_takes_one() -> None:
+    """There is an example for each call with a body, so that the next test leaves none out."""
+    bodies = [DOCUMENT["paths"][path][method].get("requestBody") for method, path in OPERATIONS]
+    assert sum(body is not None for body in bodies) >= 10
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_the_examples_run(method: str, path: str, service: Service, real: dict[str, str]) -> None:
+    """Each call, with the document's own examples, is answered as the document says of success."""
+
+    def with_real_ids(text: str) -> str:
+        for shown, meant in real.items():
+            text = text.replace(shown, meant)
+        return text
+
+    operation = DOCUMENT["paths"][path][method]
+    url = path
+    for parameter in operation.get("parameters", []):
+        if parameter["in"] == "path":
+            url = url.replace(f"{{{parameter['name']}}}", parameter["schema"]["examples"][0])
+    if method == "delete" and path in SESSIONS_OWN:
+        url = path.partition("{")[0] + service.api.http.post("/v1/sessions", json={}).json()["session_id"]
+    url = with_real_ids(url)
+    for example in examples(operation):
+        prepare(service, url)
+        if example is None:
+            body = plain_body(operation)
+        else:
+            body = {"json": json.loads(with_real_ids(json.dumps(example)))}
+        response = service.api.http.request(method, url, **body)
+        documented = operation["responses"].get(str(response.status_code))
+        assert response.is_success and documented is not None, response.text
+        check_answer(response, documented)
+        if (method, path) in SESSIONS_OPENED:
+            service.api.http.delete(f"{path}/{response.json()[SESSIONS_OPENED[method, path]]}")
+
+
+def plain_body(operation: dict[str, Any]) -> dict[str, Any]:
+    """The body of a call that takes bytes, or none."""
+    content = operation.get("requestBody", {}).get("content", {})
+    if "multipart/form-data" in content:
+        return {"files": {"file": ("a.txt", b"text")}}
+    return {"content": b"n\n1\n"} if "application/octet-stream" in content else {}
+
+
+def prepare(service: Service, url: str) -> None:
+    """The session has the file that is asked for, waits for the input that is sent, or runs nothing."""
+    session, _, rest = url.removeprefix("/v1/sessions/").partition("/")
+    if rest == f"files/{PATH}":
+        service.api.http.put(url, content=b"n\n1\n")
+        service.api.http.delete(f"/v1/sessions/{session}/files/data/old/sales.csv")
+    if rest == "input":
+        ask(service, session)
+    if rest in ("complete", "inspect"):
+        # They take no turn; this waits until what was asked for input has ended.
+        service.api.http.post(f"/v1/sessions/{session}/execute", json={"code": "import os"})
+
+
+def ask(service: Service, session: str) -> None:
+    """Have code of the session wait for input."""
+
+    def follow() -> None:
+        url = f"/v1/sessions/{session}/execute/stream"
+        asking = {"code": "input()", "allow_stdin": True}
+        with service.api.http.stream("POST", url, json=asking) as stream:
+            for line in stream.iter_lines():
+                if line == "event: input_request":
+                    asked.set()
+
+    asked = threading.Event()
+    threading.Thread(target=follow, daemon=True).start()
+    assert asked.wait(30), "nobody was asked"
+
+
+def check_answer(response: httpx.Response, documented: dict[str, Any]) -> None:
+    """The answer's body is of a documented kind and fits its schema."""
+    if not response.content:
+        return
+    kind = response.headers["content-type"].partition(";")[0]
+    schema = documented["content"][kind]["schema"]
+    if kind == "application/json":
+        jsonschema.validate(response.json(), resolved(schema))

@@ -1,0 +1,213 @@
+"""Errors on the wire: each has an answer, none shows the inside, and big bodies stop in time."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi import APIRouter, Request
+
+from service.errors import StartError
+from service.http.answers import ANSWERS, answer_for
+from service.routes.schemas.common import ExecuteRequest
+from sessions.errors import CallFailed, SessionsError, StorageFull
+from tests.routes.files_support import RunningApp, make_settings, serve_app
+
+JSON = {"Content-Type": "application/json"}
+LIMIT = 100_000
+
+# Routes that fail in the ways a route may.
+router = APIRouter()
+
+
+@router.post("/echo")
+async def echo(request: ExecuteRequest) -> int:
+    """Take an execution's body, and say how much code there is."""
+    return len(request.code)
+
+
+@router.post("/unread")
+async def unread() -> str:
+    """Answer without reading the body."""
+    return "answered"
+
+
+@router.get("/broken")
+async def broken() -> None:
+    """Fail in a way nobody thought of."""
+    raise RuntimeError("the password is hunter2")
+
+
+@router.get("/full")
+async def full() -> None:
+    """Fail in a way that has an answer, with a fact that is not for the caller."""
+    raise StorageFull("/secret/path")
+
+
+@router.get("/surrogate")
+async def surrogate(request: Request) -> None:
+    """Fail with text that UTF-8 cannot hold."""
+    raise ServiceErrorWithSurrogate
+
+
+class ServiceErrorWithSurrogate(StorageFull):
+    """Its answer is that of its base class."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.args = ("lone \ud800 surrogate",)
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    """A server with the routes above."""
+    settings = make_settings(tmp_path_factory.mktemp("errors"), max_request_bytes=LIMIT)
+    with serve_app(settings, router) as running:
+        yield running
+
+
+def subclasses(root: type[Exception]) -> Iterator[type[Exception]]:
+    """All errors below a root."""
+    for error in root.__subclasses__():
+        yield error
+        yield from subclasses(error)
+
+
+# The table -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("root", [CallFailed, SessionsError])
+def test_every_error_has_an_answer(root: type[Exception]) -> None:
+    """A new error without a line in ANSWERS, or a base class with one, fails here."""
+    missing = [
+        error.__name__ for error in subclasses(root) if not any(base in ANSWERS for base in error.__mro__)
+    ]
+    assert missing == []
+
+
+def test_errors_of_the_start_have_none() -> None:
+    """Their text is for the operator and must not reach a caller."""
+    assert [error for error in subclasses(StartError) if error in ANSWERS] == []
+    with pytest.raises(KeyError):
+        answer_for(StartError())
+
+
+def test_codes_are_for_programs() -> None:
+    """Lower-case words, with a status that is an error's."""
+    for answer in ANSWERS.values():
+        assert answer.code.replace("_", "").isalpha() and answer.code.islower()
+        assert 400 <= answer.status < 600
+
+
+# Answers ---------------------------------------------------------------------------------------
+
+
+def test_an_unexpected_error_tells_nothing(api: RunningApp, caplog: pytest.LogCaptureFixture) -> None:
+    """The caller gets a 500 in the usual form; the log gets the traceback, once."""
+    with caplog.at_level(logging.ERROR):
+        response = api.http.get("/broken")
+        deadline = time.monotonic() + 5
+        while not caplog.records and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert response.status_code == 500
+    assert response.json()["code"] == "internal"
+    assert "hunter2" not in response.text
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+    assert "hunter2" in caplog.text
+
+
+def test_facts_for_the_log_do_not_reach_the_caller(api: RunningApp) -> None:
+    """A full disk is a 507 that says so and not where."""
+    response = api.http.get("/full")
+    assert response.status_code == 507
+    assert response.json()["code"] == "storage_full"
+    assert "secret" not in response.text
+
+
+def test_any_text_can_be_answered(api: RunningApp) -> None:
+    """A lone surrogate in a message is escaped, not a second error."""
+    response = api.http.get("/surrogate")
+    assert response.status_code == 507
+    assert response.json()["detail"] == "lone \ud800 surrogate"
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/x", 404), ("GET", "/echo", 405)])
+def test_the_routers_errors_look_like_all_others(
+    api: RunningApp, method: str, path: str, status: int
+) -> None:
+    """Unknown paths and methods have `detail` and `code` too."""
+    response = api.http.request(method, path)
+    assert response.status_code == status
+    assert set(response.json()) == {"detail", "code"}
+
+
+# Bodies ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "Field required"),
+        (b"print(1)", "JSON decode error"),
+        (b"\xff\xfe", "JSON decode error"),
+        (b'{"code": "\xff"}', "UTF-8"),
+        (b"[" * 50_000, "nested too deeply"),
+        (b'{"code": ' + b"9" * 5000 + b"}", "too long"),
+        (b'{"code": "1", "timeout_ms": NaN}', "integer"),
+        (b'{"code": "1", "timeout_ms": 1e400}', "integer"),
+        (b'{"code": "\\ud800"}', "surrogates"),
+        (b'{"code": "1", "stdin": "\\udfff"}', "surrogates"),
+        (b'{"code": "1", "files": [{"path": "\\udfff", "file_id": "1"}]}', "surrogates"),
+        (b'{"code": "\\u0000"}', "NUL"),
+        (b"[]", "dictionary"),
+    ],
+)
+def test_a_bad_body_is_422_and_says_why(api: RunningApp, content: bytes, message: str) -> None:
+    """A list of `type`, `loc` and `msg`, whatever the parser stumbled over."""
+    response = api.http.post("/echo", content=content, headers=JSON)
+    assert response.status_code == 422, response.text
+    answer = response.json()
+    assert answer["code"] == "invalid_request"
+    assert {tuple(sorted(problem)) for problem in answer["detail"]} == {("loc", "msg", "type")}
+    assert message in json.dumps(answer["detail"])
+
+
+def test_input_is_never_repeated(api: RunningApp) -> None:
+    """Neither a value nor its context is in the answer."""
+    secret = "hunter2" * 1000
+    for body in ({"code": [secret]}, {"code": "1", "files": [{"path": {secret: 1}}]}):
+        response = api.http.post("/echo", json=body)
+        assert response.status_code == 422
+        assert "hunter2" not in response.text
+
+
+def sized(size: int) -> bytes:
+    """A body of exactly ``size`` bytes."""
+    frame = b'{"code": ""}'
+    return frame[:-2] + b"x" * (size - len(frame)) + frame[-2:]
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["with Content-Length", "chunked"])
+@pytest.mark.parametrize(("size", "status"), [(LIMIT, 200), (LIMIT + 1, 413), (20_000_000, 413)])
+def test_a_body_over_the_limit_is_413(api: RunningApp, size: int, status: int, told: bool) -> None:
+    """The limit itself is allowed; what is over it is refused with the number."""
+    content: Any = sized(size)
+    if not told:
+        content = iter([content[start : start + 50_000] for start in range(0, size, 50_000)])
+    response = api.http.post("/echo", content=content, headers=JSON)
+    assert response.status_code == status
+    if status == 413:
+        assert response.json() == {
+            "detail": f"Request body exceeds maximum of {LIMIT} bytes",
+            "code": "request_too_large",
+        }
+    # The connection is still good for the next request.
+    assert api.http.post("/echo", json={"code": "12"}).json() == 2
+
+
+def test_a_body_nobody_reads_does_not_matter(api: RunningApp) -> None:
+    """Routes that take no body, and paths that do not exist, answer as ever."""
+    assert api.http.post("/unread", content=sized(LIMIT * 2)).json() == "answered"
+    assert api.http.post("/nowhere", content=sized(LIMIT * 2)).status_code == 404

@@ -1,0 +1,284 @@
+"""Sessions outlive their service: killed, restarted, gone for good, or beside another one."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from textwrap import dedent
+
+import httpx
+import pytest
+
+from tests.conftest import StartService
+from tests.support.api import problem
+from tests.support.process import Service
+from tests.support.session import Session, live_sessions, new_session
+
+pytestmark = pytest.mark.timeout(150)
+
+
+WAIT_FOR_GO = "while not os.path.exists('go.txt'): time.sleep(0.02)"
+
+
+def container_of(session: Session) -> str:
+    """Id of the container a session lives in; it costs the session one call."""
+    service = session.service
+    address = session.printed("import socket; print(socket.gethostbyname(socket.gethostname()))")
+    (container_id,) = (
+        str(container["Id"])
+        for container in service.engine.inspected(service.instance_id)
+        if address in [network["IPAddress"] for network in container["NetworkSettings"]["Networks"].values()]
+    )
+    return container_id
+
+
+def settled_with(service: Service, containers: set[str], seconds: float = 30) -> None:
+    """Wait until these containers and a full pool are all that the service has."""
+    deadline = time.monotonic() + seconds
+    while True:
+        ids, target = service.engine.kernels(service.instance_id), service.pool()["target"]
+        if containers <= ids and len(ids) == len(containers) + target:
+            return
+        assert time.monotonic() < deadline, f"{len(ids)} containers, {len(containers)} of sessions"
+        time.sleep(0.2)
+
+
+def in_background(session: Session, code: str) -> threading.Thread:
+    """Run code for a caller who sees the service die under the call."""
+
+    def call() -> None:
+        with suppress(Exception):
+            session.execute(code)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    return thread
+
+
+def never_return(service: Service) -> None:
+    """See `test_containers_end_when_the_service_never_returns`."""
+    with new_session(service) as mine:
+        mine.run("marker = 'here'")
+        container = container_of(mine)
+        settled_with(service, {container})
+        before = service.engine.kernels(service.instance_id)
+        time.sleep(8)
+        assert service.engine.kernels(service.instance_id) == before, "the leases were renewed"
+        assert mine.printed("marker") == "'here'"
+        identity = service.instance_id
+        service.crash()
+        deadline = time.monotonic() + 12
+        while (left := service.engine.kernels(identity)) > {container} and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert left == {container}
+        assert service.engine.wait_for_none(identity, 30) == set()
+        service.restart()
+        assert mine.wait_until_ended(30)["reason"] == "lost"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def abandoned(beside: Callable[..., Future[None]]) -> Future[None]:
+    """That story, which takes long, begun ahead of all tests."""
+    return beside(never_return, POOL_SIZE=1, LEASE_SEC=3, SESSION_LEASE_SEC=15)
+
+
+def test_sessions_survive_the_death_of_the_service(start_service: StartService) -> None:
+    """kill -9 in the middle of cells and a new start: sessions, variables and results are all there.
+
+    One cell ends while no service runs, one after it is back, one never and is held to its time,
+    and one session is idle. What the dead service left in its pool is removed.
+    """
+    service = start_service(POOL_SIZE=1, MAX_EXEC_TIMEOUT_MS=60_000)
+    with ExitStack() as stack:
+        idle, short, long, endless = (stack.enter_context(new_session(service)) for _ in range(4))
+        sessions = (idle, short, long, endless)
+        for one in sessions:
+            one.run("import os, time\nmarker = 'here'\nwith open('kept.txt', 'w') as f: _ = f.write('kept')")
+        containers = {container_of(one) for one in sessions}
+        before = [one.describe() for one in sessions]
+        settled_with(service, containers)
+        identity, pool = (
+            service.instance_id,
+            service.engine.kernels(service.instance_id) - containers,
+        )
+
+        cell = dedent("""
+            print("early")
+            display("shown early")
+            {wait}
+            print("late")
+            with open("made.txt", "w") as file: _ = file.write("made")
+            finished = "yes"
+            "value"
+        """)
+        waiting = in_background(short, cell.format(wait="time.sleep(2)"))
+        detached = long.detach(cell.format(wait=WAIT_FOR_GO), timeout_ms=60_000)
+        never = endless.detach("print('early')\ntime.sleep(300)", timeout_ms=9000)
+        time.sleep(1)
+        service.crash()
+        waiting.join(10)
+        time.sleep(2)
+        assert containers <= service.engine.kernels(identity), "a crash takes no session along"
+        service.restart()
+
+        assert service.instance_id == identity
+        assert set(live_sessions(service.api)) == {one.id for one in sessions}
+        for one, was in zip(sessions, before, strict=True):
+            now = one.describe()
+            assert (now["created_at"], now["expires_at"]) == (was["created_at"], was["expires_at"])
+
+        assert idle.printed("print(marker, open('kept.txt').read())") == "here kept"
+        assert idle.describe()["execution_count"] == before[0]["execution_count"] + 1
+
+        assert long.describe()["state"] == "busy"
+        long.put("go.txt", b"")
+        for one, cell_id in ((short, short.cells()[-1]["cell_id"]), (long, detached)):
+            found = one.finished(cell_id, 25)
+            assert found["state"] == "done"
+            result = found["result"]
+            assert (result["stdout"], result["stderr"]) == ("early\nlate\n'value'\n", "")
+            assert (result["exit_code"], result["timed_out"], result["state"]) == (0, False, "kept")
+            shown = [output["data"]["text/plain"] for output in result["outputs"]]
+            assert shown == ["'shown early'", "'value'"]
+            assert service.api.returned(result)["made.txt"] == b"made"
+            assert one.printed("print(marker, finished, open('kept.txt').read())") == "here yes kept"
+
+        stopped = endless.finished(never, 20)["result"]
+        assert stopped["timed_out"] is True
+        assert stopped["stdout"] == "early\n"
+        assert endless.printed("open('kept.txt').read()") == "'kept'"
+
+        settled_with(service, containers)
+        assert not pool & service.engine.kernels(identity), "the old pool has no owner"
+        for one in sessions:
+            assert one.delete().status_code == 204
+        settled_with(service, set())
+
+
+def test_a_session_survives_deaths_in_a_row(start_service: StartService) -> None:
+    """A service that dies soon after its start, more than once, still loses nothing.
+
+    A cell is known from the moment it is acknowledged, and so is its result.
+    """
+    service = start_service(POOL_SIZE=1)
+    with new_session(service) as mine:
+        mine.run("import time\ndeaths = []")
+        cell_id = mine.detach("time.sleep(0.2)\ndeaths.append(0)")
+        service.crash()
+        service.restart()
+        assert mine.finished(cell_id)["state"] == "done"
+        answer = mine.run("deaths.append(1)\ndeaths")
+        service.crash()
+        service.restart()
+        kept = mine.finished(answer["cell_id"])["result"]
+        assert (kept["stdout"], kept["outputs"]) == ("[0, 1]\n", answer["outputs"])
+        assert mine.printed("deaths") == "[0, 1]"
+        assert [cell["state"] for cell in mine.cells()] == ["done"] * 4
+
+
+def test_a_rolling_restart_loses_no_session(start_service: StartService) -> None:
+    """Stopped in good order the service leaves the sessions' containers, and no other; who waits is told."""
+    service = start_service(POOL_SIZE=1)
+    with new_session(service) as idle, new_session(service) as busy, ThreadPoolExecutor() as threads:
+        for one in (idle, busy):
+            one.run("import time\nmarker = 'here'")
+        containers = {container_of(idle), container_of(busy)}
+        cell_id = busy.detach("print('early')\ntime.sleep(4)\nprint('late')\nfinished = 'yes'")
+        command = {"cmd": "sleep 30", "timeout_ms": 60_000}
+        waiting = threads.submit(httpx.post, f"{service.base_url}{idle.url}/bash", json=command, timeout=60)
+        time.sleep(0.5)
+        identity, began = service.instance_id, time.monotonic()
+        service.stop()
+        assert time.monotonic() - began < 20
+        assert service.engine.owned(identity) == containers
+        told = waiting.result()
+        assert (told.status_code, problem(told)["code"]) == (503, "stopping")
+        assert told.headers["x-request-id"] and int(told.headers["retry-after"]) > 0
+        service.restart()
+        execution = service.api.http.get(f"/v1/executions/{told.headers['x-execution-id']}").json()
+        assert (execution["kind"], execution["outcome"]) == ("bash", "cancelled")
+        assert idle.printed("marker") == "'here'"
+        result = busy.finished(cell_id)["result"]
+        assert (result["stdout"], result["exit_code"]) == ("early\nlate\n", 0)
+        assert busy.printed("print(marker, finished)") == "here yes"
+
+
+def test_a_session_without_its_container_is_lost(start_service: StartService) -> None:
+    """Whether the service runs or not when the container goes, the session is 410 `lost`."""
+    service = start_service(POOL_SIZE=1)
+    with ExitStack() as stack:
+        running, busy, away = (stack.enter_context(new_session(service)) for _ in range(3))
+        (file,) = running.run("with open('f.txt', 'w') as f: _ = f.write('kept')")["files"]
+        busy.run("import time")
+        containers = [container_of(one) for one in (running, busy, away)]
+
+        service.engine.remove(containers[0])
+        said = running.wait_until_ended(30)
+        assert said["reason"] == "lost"
+        assert said["ended_at"] == pytest.approx(time.time(), abs=30)
+        assert problem(running.execute("1"))["code"] == "session_ended"
+        assert service.api.download(file["file_id"]) == b"kept"
+
+        answered = threading.Event()
+
+        def call() -> None:
+            response = busy.execute("time.sleep(9)")
+            assert response.status_code in (200, 410, 503), response.text
+            if response.status_code == 200:
+                assert response.json()["state"] == "lost"
+            answered.set()
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        time.sleep(0.7)
+        service.engine.remove(containers[1])
+        assert answered.wait(8), "the running call was not answered"
+        caller.join()
+        assert busy.wait_until_ended(30)["reason"] == "lost"
+
+        service.crash()
+        service.engine.remove(containers[2])
+        service.restart()
+        assert away.wait_until_ended(30)["reason"] == "lost"
+        assert problem(away.delete())["reason"] == "lost"
+        assert live_sessions(service.api) == []
+
+
+def test_two_services_leave_each_others_sessions_alone(start_service: StartService, service: Service) -> None:
+    """On one engine a service that dies and starts again touches nothing of another's."""
+    mine = start_service(POOL_SIZE=1)
+    with new_session(service) as theirs, new_session(mine) as ours:
+        theirs.run("marker = 'theirs'")
+        ours.run("marker = 'ours'")
+        container = container_of(theirs)
+        unknown = Session(service, ours.created)
+        assert unknown.call("GET").status_code == 404
+        mine.crash()
+        mine.restart()
+        time.sleep(2)
+        assert container in service.engine.kernels(service.instance_id)
+        assert (theirs.printed("marker"), ours.printed("marker")) == ("'theirs'", "'ours'")
+        assert ours.delete().status_code == 204
+        assert theirs.printed("marker") == "'theirs'"
+
+
+def test_containers_end_when_the_service_never_returns(abandoned: Future[None]) -> None:
+    """A running service renews leases. Without one the pool's containers wait for `LEASE_SEC`, the
+    sessions' for `SESSION_LEASE_SEC`, and at the next start such a session is lost.
+    """
+    abandoned.result(timeout=100)
+
+
+def test_time_goes_on_while_no_service_runs(start_service: StartService) -> None:
+    """A session whose end came in between is `expired` at the next start, and its container removed."""
+    service = start_service(POOL_SIZE=1)
+    with new_session(service, ttl_seconds=60) as mine:
+        (file,) = mine.run("with open('f.txt', 'w') as f: _ = f.write('kept')")["files"]
+        mine.extend(2)
+        service.crash()
+        time.sleep(3)
+        service.restart()
+        assert mine.wait_until_ended(5)["reason"] == "expired"
+        assert service.api.download(file["file_id"]) == b"kept"
+        settled_with(service, set())
