@@ -24,7 +24,7 @@ from service.settings import Settings
 
 SETTINGS: Final = "/page/settings.json"
 
-_FOLDER: Final = Path(service.__file__).with_name("page")
+_FOLDER: Final = Path(__file__).with_name("static")
 _MEDIA_TYPES: Final = {
     ".css": "text/css",
     ".html": "text/html",

@@ -24,7 +24,7 @@ import os, sys, traceback
 child = os.fork()
 if child == 0:
     try:
-        from kernel_image import probe
+        from kernel_image.confinement import probe
         probe.main()
     except BaseException:
         traceback.print_exc()

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(90)
 
 LOOK = """
 import json
-from kernel_image import probe
+from kernel_image.confinement import probe
 print(json.dumps(probe._system_calls() | {f"socket: {k}": v for k, v in probe._sockets().items()}))
 """
 SPECIAL = ("clone3", "clone of a user namespace", "personality", "socketpair of AF_TIPC")
@@ -86,7 +86,7 @@ def test_a_filter_cannot_be_taken_off(run: Run) -> None:
     result = run(
         dedent("""
             import ctypes, struct
-            from kernel_image import probe
+            from kernel_image.confinement import probe
             allow_all = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)
             class Filter(ctypes.Structure):
                 _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))

@@ -26,10 +26,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from fastapi import APIRouter
 from service.app import create_app
-from service.logs import configure_logging
-from service.serving import bind, serve
-from service.start_errors import RegistryTooNew
-from tests.files_support import file_store, make_settings
+from service.telemetry.logs import configure_logging
+from service.http.serving import bind, serve
+from service.database.errors import RegistryTooNew
+from tests.routes.files_support import file_store, make_settings
 
 folder, port, start = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 slow = APIRouter()

@@ -16,7 +16,7 @@ from service.page.routes import assets
 from tests.routes.files_support import RunningApp, make_settings, serve_app
 from tests.support.process import ROOT
 
-PAGE = ROOT / "service" / "page"
+PAGE = ROOT / "service" / "page" / "static"
 
 
 @pytest.fixture(scope="module")
@@ -128,4 +128,4 @@ def test_an_installed_service_has_the_page(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(source)], check=True, timeout=100)
     (wheel,) = tmp_path.glob("*.whl")
     inside = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"service/page/{file.name}" for file in PAGE.iterdir()} <= inside
+    assert {f"service/page/static/{file.name}" for file in PAGE.iterdir()} <= inside
