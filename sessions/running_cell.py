@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from service.routes.schemas.common import ExecuteResponse, ExecuteResult
+from service.routes.schemas.execute import ExecuteResponse, ExecuteResult
 from sessions.executions.execution import Execution, RunEvent
 from sessions.models import InputRequest, JsonObject, OutputChunk
 

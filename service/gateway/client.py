@@ -14,7 +14,7 @@ from service.gateway import replies
 from service.gateway.outbox import Outbox
 from service.gateway.running import Running
 from service.gateway.wire import pack
-from service.routes.schemas.common import ExecuteResult
+from service.routes.schemas.execute import ExecuteResult
 from sessions.errors import CallFailed, SessionsError, told
 from sessions.models import Cell, InputRequest, JsonObject, KernelMessage, Mark, OutputChunk
 from sessions.running_cell import RunningCell

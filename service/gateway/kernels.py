@@ -9,12 +9,12 @@ from pydantic import BaseModel, Field
 from service.gateway.errors import KernelSpecNotFound
 from service.gateway.hubs import Hubs
 from service.http.errors import ForeignOrigin, RequestTooLarge
+from service.http.values import SessionId, Text
 from service.replicas.errors import ReplicaLost
 from service.routes.dependencies import CallerDep, OwnerDep, SessionsDep
 from service.routes.path_parameters import KernelIdPath, KernelSpecPath
 from service.routes.refusals import KERNEL, refusals
-from service.routes.schemas.common import Text
-from service.routes.schemas.sessions import CreateSessionRequest, SessionId
+from service.routes.schemas.sessions import CreateSessionRequest
 from sessions.errors import (
     EngineUnavailable,
     LaunchFailed,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from service.routes.schemas.common import ExecuteResult
+from service.routes.schemas.execute import ExecuteResult
 from sessions.models import JsonObject, KernelMessage
 
 _PASSED_ON: Final[Mapping[str, type]] = {"user_expressions": dict, "payload": list}

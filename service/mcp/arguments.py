@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 from pydantic.json_schema import SkipJsonSchema
 
 from kernel_image import contract
-from service.routes.schemas.common import Text
+from service.http.values import Text
 
 COMMAND_SEC: Final = 30.0
 """How long a shell command may take that does not say."""

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import mcp_types as types
 
 from service.files.media_types import guess_media_type
-from service.routes.schemas.common import ExecuteResponse, WorkspaceFile
+from service.routes.schemas.execute import ExecuteResponse, WorkspaceFile
 from service.routes.schemas.sessions import BashResponse
 
 MAX_TEXT: Final = 40_000

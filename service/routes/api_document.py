@@ -8,8 +8,7 @@ from pydantic.json_schema import models_json_schema
 
 from service.auth.errors import KeyInvalid, KeyMissing, TooManyRequests
 from service.routes.refusals import add
-from service.routes.schemas.common import ErrorBody
-from service.routes.schemas.sessions import SessionEndedBody
+from service.routes.schemas.errors import ErrorBody, SessionEndedBody
 from service.routes.schemas.stream import COMPONENTS
 
 DESCRIPTION: Final = """\

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from service.routes.images import refer
-from service.routes.schemas.common import ExecuteResult
+from service.routes.schemas.execute import ExecuteResult
 from service.routes.schemas.stream import EVENT_SCHEMA, Asked, Failed, Printed
 from sessions.errors import CallFailed
 from sessions.executions.execution import RunEvent

@@ -16,7 +16,7 @@ from service.http.uploads import FIELD, receive_upload
 from service.routes.dependencies import FilesDep, MetricsDep, OwnerDep
 from service.routes.path_parameters import FileIdPath
 from service.routes.refusals import refusals
-from service.routes.schemas.common import FileList, StoredFileInfo
+from service.routes.schemas.files import FileList, StoredFileInfo
 from sessions.errors import FileNotFound, FileTooLarge, StorageQuotaExceeded
 
 router = APIRouter(prefix="/v1/files", tags=["files"], responses=refusals())

@@ -4,8 +4,7 @@ from typing import Annotated
 
 from fastapi import Path
 
-from service.routes.schemas.common import EXECUTION_ID, FILE_ID
-from service.routes.schemas.sessions import CELL_ID, SESSION_ID
+from service.http.values import CELL_ID, EXECUTION_ID, FILE_ID, SESSION_ID
 
 FileIdPath = Annotated[str, Path(description="Id of a stored file.", examples=[FILE_ID])]
 SessionIdPath = Annotated[str, Path(description="Id of a session.", examples=[SESSION_ID])]

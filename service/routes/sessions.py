@@ -12,7 +12,7 @@ from service.routes.event_stream import EVENT_STREAM, EventStream, answer, refer
 from service.routes.images import Images
 from service.routes.path_parameters import CellIdPath, SessionIdPath
 from service.routes.refusals import CODE, KERNEL, SESSION, TURN, refusals
-from service.routes.schemas.common import ExecuteResponse
+from service.routes.schemas.execute import ExecuteResponse
 from service.routes.schemas.sessions import (
     BashRequest,
     BashResponse,

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Final, Literal
 
 from service.files.store import FileStore
-from service.routes.schemas.common import ExecuteResult, ExecutionError, SkippedFile, WorkspaceFile
+from service.routes.schemas.execute import ExecuteResult, ExecutionError, SkippedFile, WorkspaceFile
 from service.settings import MIB, Settings
 from service.telemetry.execution_log import ExecutionLog, ExecutionRecorder
 from sessions.containers.sandbox import Sandbox

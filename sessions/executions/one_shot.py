@@ -8,7 +8,7 @@ from typing import Final
 
 from service.auth.keyring import Caller
 from service.auth.limits import ConcurrencyLimit
-from service.routes.schemas.common import ExecuteRequest, InputFile
+from service.routes.schemas.execute import ExecuteRequest, InputFile
 from service.settings import MIB
 from service.telemetry.execution_log import ExecutionRecorder
 from sessions import clock

@@ -23,7 +23,9 @@ from code_interpreter_client.cli.source import indent_after, is_complete
 from code_interpreter_client.cli.terminal import TerminalText, one_line
 from code_interpreter_client.event_stream import EventReader
 from code_interpreter_client.places import place_beneath
-from service.routes.schemas import common as schemas
+from service.routes.schemas import execute as execute_schemas
+from service.routes.schemas import files as file_schemas
+from service.routes.schemas import health as health_schemas
 from service.routes.schemas import sessions as session_schemas
 from service.routes.schemas import stream as stream_schemas
 
@@ -96,13 +98,13 @@ def test_a_field_of_another_type_is_no_answer(change: dict[str, object]) -> None
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (models.Result, schemas.ExecuteResponse),
-        (models.ResultFile, schemas.WorkspaceFile),
-        (models.SkippedFile, schemas.SkippedFile),
-        (models.ExecutionError, schemas.ExecutionError),
-        (models.StoredFile, schemas.StoredFileInfo),
-        (models.FileList, schemas.FileList),
-        (models.Health, schemas.Health),
+        (models.Result, execute_schemas.ExecuteResponse),
+        (models.ResultFile, execute_schemas.WorkspaceFile),
+        (models.SkippedFile, execute_schemas.SkippedFile),
+        (models.ExecutionError, execute_schemas.ExecutionError),
+        (models.StoredFile, file_schemas.StoredFileInfo),
+        (models.FileList, file_schemas.FileList),
+        (models.Health, health_schemas.Health),
         (models.Printed, stream_schemas.Printed),
         (models.Shown, stream_schemas.Shown),
         (models.InputRequest, stream_schemas.Asked),

@@ -8,7 +8,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from service.routes.schemas.common import ExecuteResponse, ExecuteResult
+from service.routes.schemas.execute import ExecuteResponse, ExecuteResult
 from tests.hostile.conftest import MEGABYTE, MemoryWatch, soon
 from tests.support.api import Body
 from tests.support.process import Service

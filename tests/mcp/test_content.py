@@ -6,7 +6,7 @@ import pytest
 
 from service.mcp import content
 from service.mcp.content import Links
-from service.routes.schemas.common import ExecuteResponse, ExecutionError, SkippedFile, WorkspaceFile
+from service.routes.schemas.execute import ExecuteResponse, ExecutionError, SkippedFile, WorkspaceFile
 
 LINKS = Links("http://host:8000")
 

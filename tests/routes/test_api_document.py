@@ -11,8 +11,7 @@ import pytest
 
 from service.gateway.errors import TooManyConnections
 from service.http.answers import ANSWERS
-from service.routes.schemas.common import EXECUTION_ID, FILE_ID
-from service.routes.schemas.sessions import CELL_ID, SESSION_ID
+from service.http.values import CELL_ID, EXECUTION_ID, FILE_ID, SESSION_ID
 from tests.fuzz.document import APPLICATION, DOCUMENT
 from tests.support.process import Service
 

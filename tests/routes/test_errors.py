@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 
 from service.errors import StartError
 from service.http.answers import ANSWERS, answer_for
-from service.routes.schemas.common import ExecuteRequest
+from service.routes.schemas.execute import ExecuteRequest
 from sessions.errors import CallFailed, SessionsError, StorageFull
 from tests.routes.files_support import RunningApp, make_settings, serve_app
 

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from service.routes.notebook import to_notebook
-from service.routes.schemas.common import ExecuteResponse
+from service.routes.schemas.execute import ExecuteResponse
 from sessions.records import CellRecord
 
 TRACEBACK = [

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.routes.schemas.common import EXECUTION_ID
+from service.http.values import EXECUTION_ID
 from sessions.records import RUNNING, ExecutionKind, ExecutionRecord
 
 _TIME = 1_767_225_600.25

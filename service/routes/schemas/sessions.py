@@ -4,26 +4,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
 
-from service.routes.schemas.common import (
-    MAX_INPUT_FILES,
-    ErrorBody,
-    ExecuteRequest,
-    ExecuteResponse,
-    InputFile,
-    Integer,
-    Text,
-)
-from sessions.records import CellRecord, CellState, SessionEnd, SessionRecord
+from service.http.values import EXECUTION_ID, FILE_ID, CellId, Integer, SessionId, Text
+from service.routes.schemas.execute import MAX_INPUT_FILES, ExecuteRequest, ExecuteResponse, InputFile
+from sessions.records import CellRecord, CellState, SessionRecord
 
-SESSION_ID = "3f1d2c4b-8a6e-4f07-9b15-7c2d90e1a5f3"
-CELL_ID = "a41c7d0e92b84f6d8f0b5c3e6a7d1928"
-_EXECUTION_ID = "5f0c8a3e7d1b4c52a6e9d3f0b1c2d4e5"
 _TIME = 1_767_225_600.25
 
 MAX_TTL_SEC = 24 * 60 * 60
 
-SessionId = Annotated[str, Field(description="Id of a session.", examples=[SESSION_ID])]
-CellId = Annotated[str, Field(description="Id of a cell.", examples=[CELL_ID])]
 WorkspacePath = Annotated[
     str, Field(description="Where it is, relative to the working folder.", examples=["data/sales.csv"])
 ]
@@ -43,7 +31,7 @@ class CreateSessionRequest(BaseModel):
         default_factory=list,
         max_length=MAX_INPUT_FILES,
         description="Stored files to put into the working folder first.",
-        examples=[[{"path": "data/sales.csv", "file_id": "9b2f6c1e-3d55-4d0b-8a49-0c1f5b7a2e64"}]],
+        examples=[[{"path": "data/sales.csv", "file_id": FILE_ID}]],
     )
 
 
@@ -91,15 +79,6 @@ class SessionList(BaseModel):
     sessions: list[SessionInfo] = Field(description="The open sessions.")
 
 
-class SessionEndedBody(ErrorBody):
-    """Why a session is no more."""
-
-    reason: SessionEnd = Field(
-        description="`lost`: its container is gone, for whatever reason.", examples=["expired"]
-    )
-    ended_at: float = Field(description="When it ended.", examples=[_TIME + 900])
-
-
 # What runs in it
 
 
@@ -131,7 +110,7 @@ class Detached(BaseModel):
     """Code that runs on its own now."""
 
     cell_id: CellId
-    execution_id: str = Field(description="Id of this execution.", examples=[_EXECUTION_ID])
+    execution_id: str = Field(description="Id of this execution.", examples=[EXECUTION_ID])
 
 
 class InputReply(BaseModel):
@@ -164,7 +143,7 @@ class BashResponse(BaseModel):
     )
     timed_out: bool = Field(description="Whether `timeout_ms` ended it.", examples=[False])
     duration_ms: int = Field(description="How long it took, in milliseconds.", examples=[8])
-    execution_id: str = Field(description="Id of this execution.", examples=[_EXECUTION_ID])
+    execution_id: str = Field(description="Id of this execution.", examples=[EXECUTION_ID])
 
 
 # Code that is being written

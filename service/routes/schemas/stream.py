@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, GetJsonSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema
 
-from service.routes.schemas.common import ExecuteResult
+from service.routes.schemas.execute import ExecuteResult
 
 
 class _AsText:
