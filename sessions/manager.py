@@ -27,13 +27,13 @@ from sessions.errors import (
     SessionMoving,
     SessionNotFound,
     SessionsError,
-    SupervisorFailed,
     TooManySessions,
-    told,
+    log_text,
 )
 from sessions.executions.one_shot import OneShotExecutor
 from sessions.executions.timeline import Timeline
 from sessions.kernels.connection import Connection
+from sessions.kernels.errors import SupervisorFailed
 from sessions.models import Container
 from sessions.records import CellRecord, SessionEnd, SessionRecord
 from sessions.session import Session, new_session_id
@@ -320,7 +320,7 @@ class SessionManager:
         try:
             await session.resume()
         except SessionsError as error:
-            log.warning("session %s did not survive: %s", record.session_id, told(error))
+            log.warning("session %s did not survive: %s", record.session_id, log_text(error))
             await self._lose_cells(record)
             await self._end(session, "lost")
         else:
@@ -362,7 +362,7 @@ class SessionManager:
             session.renewed_at = time.monotonic()
         except (SupervisorFailed, TimeoutError) as error:
             slow = "its container is slow to answer"
-            reason = slow if isinstance(error, TimeoutError) else told(error)
+            reason = slow if isinstance(error, TimeoutError) else log_text(error)
             # A machine that is gone says nothing; its engine, or the cluster, may have given it up.
             if await self._is_gone(session):
                 log.warning("session %s: %s, and is gone", session.session_id, reason)

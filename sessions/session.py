@@ -20,17 +20,16 @@ from sessions.cell_writer import CellWriter
 from sessions.containers.sandbox import Sandbox
 from sessions.errors import (
     CallFailed,
-    KernelEnded,
     NoInputRequest,
     RegistryUnavailable,
     SessionBusy,
     SessionEnded,
-    SupervisorFailed,
-    told,
+    log_text,
 )
 from sessions.executions.execution import Conclude, Execution, State
 from sessions.executions.one_shot import Input, OneShotExecutor
 from sessions.kernels.assistance import Question
+from sessions.kernels.errors import KernelEnded, SupervisorFailed
 from sessions.late_results import LateResults
 from sessions.lock import SessionLock
 from sessions.models import Budget, Cell, CellEvent, CellResult, JsonObject, KernelMessage, Mark, OutputChunk
@@ -296,7 +295,7 @@ class Session:
         """
         if self._closed is not None:
             return failure
-        log.warning("session %s: %s", self.session_id, told(failure))
+        log.warning("session %s: %s", self.session_id, log_text(failure))
         try:
             await self.kernel.start()
         except SupervisorFailed:

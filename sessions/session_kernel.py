@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from service.database.registry import Registry
 from sessions.containers.sandbox import Sandbox
-from sessions.errors import SupervisorFailed
+from sessions.kernels.errors import SupervisorFailed
 
 log = logging.getLogger(__name__)
 

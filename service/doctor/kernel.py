@@ -9,9 +9,10 @@ from service.doctor.finding import Finding
 from service.lifespan import pool_settings
 from service.settings import MIB, Settings
 from sessions.containers.engine import Engine
+from sessions.containers.errors import ImageNotFound
 from sessions.containers.pool import Pool
 from sessions.containers.sandbox import Sandbox
-from sessions.errors import ImageNotFound, SessionsError
+from sessions.errors import SessionsError
 from sessions.isolation.limit_checks import try_limits
 from sessions.isolation.self_test import examine
 from sessions.kernels.connection import Connection

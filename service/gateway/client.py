@@ -15,7 +15,7 @@ from service.gateway.outbox import Outbox
 from service.gateway.running import Running
 from service.gateway.wire import pack
 from service.routes.schemas.execute import ExecuteResult
-from sessions.errors import CallFailed, SessionsError, told
+from sessions.errors import CallFailed, SessionsError, log_text
 from sessions.models import Cell, InputRequest, JsonObject, KernelMessage, Mark, OutputChunk
 from sessions.running_cell import RunningCell
 from sessions.tasks import settle
@@ -133,7 +133,7 @@ class Client:
                     await self._hub.session.answer(str(message.content.get("value", "")))
             except (CallFailed, SessionsError) as error:
                 # An answer that comes too late has nobody who waits for it.
-                log.debug("session %s: %s: %s", self._hub.session.session_id, message.kind, told(error))
+                log.debug("session %s: %s: %s", self._hub.session.session_id, message.kind, log_text(error))
 
     async def _serve(self) -> None:
         """In order of arrival, as a kernel does."""

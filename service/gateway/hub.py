@@ -25,7 +25,7 @@ from service.gateway.running import Running
 from service.gateway.wire import Packed, pack
 from service.routes.schemas.sessions import CreateSessionRequest
 from sessions import clock
-from sessions.errors import CallFailed, SessionsError, told
+from sessions.errors import CallFailed, SessionsError, log_text
 from sessions.kernels.channel import ChannelBroken
 from sessions.kernels.client import Pace, Relay, Relayed
 from sessions.manager import SessionManager
@@ -210,7 +210,7 @@ class Hub:
         try:
             await self.session.revive()
         except (CallFailed, SessionsError) as error:
-            log.warning("session %s has no kernel: %s", self.session.session_id, told(error))
+            log.warning("session %s has no kernel: %s", self.session.session_id, log_text(error))
 
     async def _follow(self, relay: Relay) -> None:
         self._relay = relay

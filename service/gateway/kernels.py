@@ -15,16 +15,9 @@ from service.routes.dependencies import CallerDep, OwnerDep, SessionsDep
 from service.routes.path_parameters import KernelIdPath, KernelSpecPath
 from service.routes.refusals import KERNEL, refusals
 from service.routes.schemas.sessions import CreateSessionRequest
-from sessions.errors import (
-    EngineUnavailable,
-    LaunchFailed,
-    SessionBusy,
-    SessionEnded,
-    SessionMoving,
-    SessionNotFound,
-    SupervisorFailed,
-    TooManySessions,
-)
+from sessions.containers.errors import EngineUnavailable, LaunchFailed
+from sessions.errors import SessionBusy, SessionEnded, SessionMoving, SessionNotFound, TooManySessions
+from sessions.kernels.errors import SupervisorFailed
 from sessions.records import SessionRecord
 from sessions.session import Session
 

@@ -23,21 +23,23 @@ from service.files.errors import InvalidFilename
 from service.gateway.errors import KernelSpecNotFound, TooManyConnections
 from service.http.errors import ForeignOrigin, RangeNotSatisfiable, RequestTooLarge
 from service.replicas.errors import ReplicaLost
+from sessions.containers.errors import (
+    EngineUnavailable,
+    ImageNotFound,
+    ImageUnfit,
+    LaunchFailed,
+    NoCapacity,
+    RuntimeNotFound,
+)
 from sessions.errors import (
     CellNotFound,
-    EngineUnavailable,
     ExecutionNotFound,
     FileNotFound,
     FileTooLarge,
-    ImageNotFound,
-    ImageUnfit,
     InputNotFound,
     InvalidPath,
-    LaunchFailed,
-    NoCapacity,
     NoInputRequest,
     RegistryUnavailable,
-    RuntimeNotFound,
     SessionBusy,
     SessionEnded,
     SessionMoving,
@@ -45,13 +47,13 @@ from sessions.errors import (
     StorageFailed,
     StorageFull,
     StorageQuotaExceeded,
-    SupervisorFailed,
     TimeoutTooLong,
     TooManyExecutions,
     TooManySessions,
     WorkspaceFileNotFound,
     WorkspaceFull,
 )
+from sessions.kernels.errors import SupervisorFailed
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 

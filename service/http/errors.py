@@ -3,7 +3,8 @@
 from starlette.exceptions import HTTPException
 
 from service.errors import StartError
-from sessions.errors import CallFailed, InvalidPath, SupervisorFailed, WorkspaceFileNotFound, WorkspaceFull
+from sessions.errors import CallFailed, InvalidPath, WorkspaceFileNotFound, WorkspaceFull
+from sessions.kernels.errors import SupervisorFailed
 
 
 class RangeNotSatisfiable(CallFailed):

@@ -15,7 +15,8 @@ from service.files.media_types import OCTET_STREAM, guess_media_type
 from service.files.store import FileStore
 from service.http.errors import of_workspace_file
 from service.mcp.content import Links
-from sessions.errors import CallFailed, FileNotFound, SessionsError, SupervisorFailed
+from sessions.errors import CallFailed, FileNotFound, SessionsError
+from sessions.kernels.errors import SupervisorFailed
 from sessions.manager import SessionManager
 from sessions.paths import check_path
 from sessions.session import Session

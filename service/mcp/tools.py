@@ -18,8 +18,9 @@ from service.mcp.conversation import Conversation
 from service.mcp.progress import Report, reporting
 from service.routes.schemas.sessions import BashRequest, SessionExecuteRequest
 from service.settings import Settings
-from sessions.errors import FileTooLarge, SupervisorFailed, WorkspaceFileNotFound
+from sessions.errors import FileTooLarge, WorkspaceFileNotFound
 from sessions.executions.one_shot import Input, OneShotExecutor
+from sessions.kernels.errors import SupervisorFailed
 from sessions.models import OutputChunk
 from sessions.paths import check_path
 from sessions.session import Session

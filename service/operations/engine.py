@@ -8,7 +8,7 @@ from service.settings import Settings
 from sessions.containers.deployment import KernelAddress, find_engine
 from sessions.containers.docker import DockerEngine
 from sessions.containers.engine import Engine
-from sessions.errors import EngineUnusable
+from sessions.containers.errors import EngineUnusable
 
 if TYPE_CHECKING:
     from sessions.containers.kubernetes.engine import PodEngine

@@ -9,10 +9,10 @@ from typing import Final
 from service.http.errors import AddressUnavailable
 from service.operations.errors import SelfTestFailed
 from sessions.containers.engine import Engine
+from sessions.containers.errors import EngineUnavailable
 from sessions.containers.image_care import ImageStatus
 from sessions.containers.pool import Pool, PoolStatus
 from sessions.containers.sandbox import Sandbox
-from sessions.errors import EngineUnavailable
 from sessions.isolation.isolation_checks import Check
 from sessions.isolation.self_test import examine
 from sessions.models import ContainerSpec

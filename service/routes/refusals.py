@@ -9,27 +9,29 @@ from fastapi.exceptions import RequestValidationError
 from service.http.answers import ANSWERS, INVALID_REQUEST
 from service.http.errors import RequestTooLarge
 from service.replicas.errors import ReplicaLost
-from sessions.errors import (
+from sessions.containers.errors import (
     EngineUnavailable,
     ImageNotFound,
     ImageUnfit,
-    InputNotFound,
-    InvalidPath,
     LaunchFailed,
     NoCapacity,
-    RegistryUnavailable,
     RuntimeNotFound,
+)
+from sessions.errors import (
+    InputNotFound,
+    InvalidPath,
+    RegistryUnavailable,
     SessionBusy,
     SessionEnded,
     SessionMoving,
     SessionNotFound,
     StorageFailed,
     StorageFull,
-    SupervisorFailed,
     TimeoutTooLong,
     TooManyExecutions,
     WorkspaceFull,
 )
+from sessions.kernels.errors import SupervisorFailed
 
 _ALWAYS: Final = (RequestValidationError, RegistryUnavailable, StorageFailed, StorageFull)
 """The request makes no sense; the registry or the disk does not work; the disk is full."""

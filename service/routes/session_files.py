@@ -19,7 +19,8 @@ from service.routes.path_parameters import FilePath
 from service.routes.refusals import SESSION, refusals
 from service.routes.schemas.sessions import RenameRequest, WorkspaceFileInfo, WorkspaceFileList, WrittenFile
 from service.routes.sessions import SessionDep
-from sessions.errors import FileTooLarge, InvalidPath, SupervisorFailed, WorkspaceFileNotFound, WorkspaceFull
+from sessions.errors import FileTooLarge, InvalidPath, WorkspaceFileNotFound, WorkspaceFull
+from sessions.kernels.errors import SupervisorFailed
 from sessions.paths import check_path
 
 UPLOADS = re.compile(r"/v1/sessions/[^/]+/files/.+", re.DOTALL)

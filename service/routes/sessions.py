@@ -37,10 +37,10 @@ from sessions.errors import (
     SessionEnded,
     SessionMoving,
     SessionNotFound,
-    SupervisorFailed,
     TooManySessions,
 )
 from sessions.kernels.assistance import Completion, Inspection, Question
+from sessions.kernels.errors import SupervisorFailed
 from sessions.session import Session
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], responses=refusals())

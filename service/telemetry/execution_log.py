@@ -16,8 +16,9 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.request_context import current
 from service.telemetry.traces import Traces
 from sessions import clock
-from sessions.errors import CallFailed, ExecutionNotFound, SessionEnded, SessionsError, SupervisorFailed
+from sessions.errors import CallFailed, ExecutionNotFound, SessionEnded, SessionsError
 from sessions.executions.timeline import Timeline
+from sessions.kernels.errors import SupervisorFailed
 from sessions.models import CellResult
 from sessions.records import RUNNING, CellRecord, ExecutionKind, ExecutionRecord, Outcome
 

@@ -17,19 +17,16 @@ from pythonjsonlogger.json import JsonFormatter
 
 from service.errors import StartError
 from service.telemetry.request_context import current
-from sessions.errors import (
+from sessions.containers.errors import (
     EngineUnavailable,
     ImageNotFound,
     ImageUnfit,
     LaunchFailed,
     NoCapacity,
-    RegistryUnavailable,
     RuntimeNotFound,
-    StorageFailed,
-    StorageFull,
-    SupervisorFailed,
-    told,
 )
+from sessions.errors import RegistryUnavailable, StorageFailed, StorageFull, log_text
+from sessions.kernels.errors import SupervisorFailed
 
 Format = Literal["console", "json"]
 
@@ -128,7 +125,7 @@ def _line_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{name}: [Errno {error.errno}] {error.strerror}"
     if isinstance(error, SupervisorFailed):
-        return f"{name}: {told(error)}"
+        return f"{name}: {log_text(error)}"
     return f"{name}: {error}" if isinstance(error, _TELLABLE) else name
 
 

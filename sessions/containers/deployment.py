@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
-from sessions.errors import EngineMissing, EngineUnsupported, NoWayToKernels
+from sessions.containers.errors import EngineMissing, EngineUnsupported, NoWayToKernels
 
 Mode = Literal["local", "rootless", "Docker-in-Docker", "Docker-out-of-Docker", "remote"]
 

@@ -24,14 +24,14 @@ from docker.utils import parse_repository_tag
 from kernel_image import contract
 from sessions.containers.deployment import Deployment, EngineAddress, KernelAddress, find_deployment
 from sessions.containers.engine import Lack
-from sessions.errors import (
+from sessions.containers.errors import (
     EngineForbidden,
     EngineUnavailable,
     ImageNotFound,
     LaunchFailed,
     RuntimeNotFound,
-    SessionsError,
 )
+from sessions.errors import SessionsError
 from sessions.models import Container, ContainerSpec, EngineFacts, Image, Surroundings
 
 _NANOSECONDS: Final = re.compile(r"(\.\d{6})\d+")

@@ -14,10 +14,10 @@ import aiohttp
 
 from kernel_image import contract
 from sessions.containers.engine import Engine
+from sessions.containers.errors import EngineUnavailable, ImageNotFound
 from sessions.containers.image_care import ImageCare, ImageStatus, Pull
 from sessions.containers.observer import PoolObserver, Removal
 from sessions.containers.sandbox import Sandbox
-from sessions.errors import EngineUnavailable, ImageNotFound
 from sessions.kernels.connection import Connection
 from sessions.models import ContainerSpec, Image, Limits
 

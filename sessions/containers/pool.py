@@ -21,12 +21,13 @@ import aiohttp
 
 from sessions.containers.demand import Demand
 from sessions.containers.engine import Engine
+from sessions.containers.errors import ImageNotFound, NoCapacity
 from sessions.containers.image_care import ImageStatus
 from sessions.containers.launcher import ContainerLog, Examine, Launcher, LaunchSettings
 from sessions.containers.observer import NoObserver, PoolObserver, Removal, Scrub
 from sessions.containers.queue import Queue
 from sessions.containers.sandbox import Sandbox
-from sessions.errors import ImageNotFound, NoCapacity, SessionsError, told
+from sessions.errors import SessionsError, log_text
 from sessions.kernels.connection import Connection
 from sessions.models import Image
 
@@ -325,7 +326,7 @@ class Pool:
             result = Scrub.DOUBTFUL if doubtful else Scrub.FAILED
             self._observer.scrubbed(result, time.monotonic() - began)
             name = sandbox.connection.container.name
-            log.warning("container %s is not used again (%s): %s", name, result, told(error))
+            log.warning("container %s is not used again (%s): %s", name, result, log_text(error))
             self._discard(sandbox, Removal.NOT_CLEAN)
         else:
             self._observer.scrubbed(Scrub.CLEAN, time.monotonic() - began)
@@ -411,7 +412,7 @@ class Pool:
             async with asyncio.timeout(_ANSWER_SEC):
                 await sandbox.renew_lease(self._settings.launch.limits.lease_sec)
         except (SessionsError, TimeoutError) as error:
-            log.warning("container %s is lost: %s", sandbox.connection.container.name, told(error))
+            log.warning("container %s is lost: %s", sandbox.connection.container.name, log_text(error))
             return False
         return True
 

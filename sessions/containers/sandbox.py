@@ -13,12 +13,12 @@ from functools import partial
 import aiohttp
 
 from sessions.containers.engine import Engine
-from sessions.errors import SupervisorFailed
 from sessions.kernels.assistance import Question
 from sessions.kernels.certificate_pin import CertificatePin
 from sessions.kernels.channel import ChannelBroken
 from sessions.kernels.client import KernelClient
 from sessions.kernels.connection import Connection
+from sessions.kernels.errors import SupervisorFailed
 from sessions.kernels.event_stream import CellEventStream
 from sessions.kernels.supervisor_client import SupervisorClient
 from sessions.models import (

@@ -18,8 +18,8 @@ from sessions.errors import (
     StorageFailed,
     StorageFull,
     StorageQuotaExceeded,
-    SupervisorFailed,
 )
+from sessions.kernels.errors import SupervisorFailed
 from sessions.models import (
     CellEvent,
     CellResult,

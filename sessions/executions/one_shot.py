@@ -14,15 +14,9 @@ from service.telemetry.execution_log import ExecutionRecorder
 from sessions import clock
 from sessions.containers.pool import Pool
 from sessions.containers.sandbox import Sandbox
-from sessions.errors import (
-    FileNotFound,
-    InputNotFound,
-    InvalidPath,
-    SupervisorFailed,
-    TimeoutTooLong,
-    WorkspaceFull,
-)
+from sessions.errors import FileNotFound, InputNotFound, InvalidPath, TimeoutTooLong, WorkspaceFull
 from sessions.executions.execution import Execution, State, Stores
+from sessions.kernels.errors import SupervisorFailed
 from sessions.models import Budget, Cell, CellEvent, CellResult
 from sessions.paths import check_paths
 from sessions.records import ExecutionRecord

@@ -13,7 +13,7 @@ from typing import Any, Final
 from kernel_image import contract
 from sessions.containers.engine import Lack
 from sessions.containers.sandbox import Sandbox
-from sessions.errors import SupervisorFailed
+from sessions.kernels.errors import SupervisorFailed
 from sessions.models import Budget, Cell, CellResult, Limits, OutputChunk
 
 _BEYOND: Final = 1.25

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sessions.errors import SupervisorFailed
+from sessions.kernels.errors import SupervisorFailed
 from sessions.kernels.plain_json import parse
 from sessions.models import ChangedFile, JsonObject, SkippedFile, Stream
 

@@ -14,7 +14,7 @@ import ssl
 from typing import Final
 
 from kernel_image import contract
-from sessions.errors import SupervisorFailed
+from sessions.kernels.errors import SupervisorFailed
 from sessions.models import Container
 
 _HELLO_SEC: Final = 5.0

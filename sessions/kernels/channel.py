@@ -12,8 +12,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from sessions.errors import SupervisorFailed
 from sessions.kernels.certificate_pin import CONTEXT, CertificatePin, presented
+from sessions.kernels.errors import SupervisorFailed
 
 _MESSAGE_BYTES: Final = 1 << 24
 """Of one message; a larger one is read past."""

@@ -16,10 +16,10 @@ from typing import Final
 from jupyter_client.session import DELIM, Session
 
 from kernel_image import contract
-from sessions.errors import SupervisorFailed
 from sessions.kernels.assistance import Question
 from sessions.kernels.channel import Channel, ChannelBroken, Received, SocketType
 from sessions.kernels.connection import Connection
+from sessions.kernels.errors import SupervisorFailed
 from sessions.kernels.marks import MarkFinder
 from sessions.kernels.plain_json import Plain, TooManyValues, parse
 from sessions.models import Cell, JsonObject, KernelMessage

@@ -18,11 +18,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from kernel_image import contract
-from sessions.errors import SupervisorFailed
 from sessions.kernels import verdict
 from sessions.kernels.cell_end import CellEnd, Death
 from sessions.kernels.channel import ChannelBroken
 from sessions.kernels.client import KernelClient, Message
+from sessions.kernels.errors import SupervisorFailed
 from sessions.kernels.marks import MarkFinder
 from sessions.kernels.outputs import OutputFold, is_shown, whole_number
 from sessions.kernels.plain_json import parse

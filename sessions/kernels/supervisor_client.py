@@ -16,8 +16,9 @@ from urllib.parse import quote
 import aiohttp
 
 from kernel_image import contract
-from sessions.errors import EngineUnavailable, KernelEnded, LaunchFailed, SupervisorFailed
+from sessions.errors import SessionsError
 from sessions.kernels.certificate_pin import CertificatePin
+from sessions.kernels.errors import KernelEnded, SupervisorFailed
 from sessions.kernels.plain_json import parse
 from sessions.models import Budget, Container, JsonObject, WorkspaceEntry
 
@@ -147,8 +148,10 @@ class SupervisorClient:
             try:
                 async with self._unthrottled():
                     await self._call(method, path, body, _UNTHROTTLED_SEC)
-            except (EngineUnavailable, LaunchFailed) as gone:
-                raise error from gone
+            except SupervisorFailed:
+                raise
+            except SessionsError as engine_error:
+                raise error from engine_error
 
     async def wait_until_up(self, timeout_sec: float) -> None:
         """Return once the supervisor answers; docker-proxy accepts connections well before that."""

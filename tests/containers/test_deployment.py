@@ -17,7 +17,7 @@ from sessions.containers.deployment import (
     find_deployment,
     find_engine,
 )
-from sessions.errors import EngineMissing, EngineUnsupported, NoWayToKernels
+from sessions.containers.errors import EngineMissing, EngineUnsupported, NoWayToKernels
 
 Container = dict[str, Any]
 

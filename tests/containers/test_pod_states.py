@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from kernel_image import contract
+from sessions.containers.errors import ImageNotFound, LaunchFailed
 from sessions.containers.kubernetes import manifest, state
-from sessions.errors import ImageNotFound, LaunchFailed
 from sessions.models import ContainerSpec, Limits
 
 MIB = 1 << 20

@@ -16,8 +16,9 @@ import aiohttp
 import pytest
 
 from kernel_image import contract
-from sessions.errors import EngineUnavailable, SupervisorFailed
+from sessions.containers.errors import EngineUnavailable
 from sessions.kernels import event_stream as execution
+from sessions.kernels.errors import SupervisorFailed
 from sessions.kernels.event_stream import CellEventStream
 from sessions.kernels.marks import MarkFinder
 from sessions.kernels.supervisor_client import SupervisorClient

@@ -14,9 +14,10 @@ import pytest
 
 from kernel_image import contract
 from kernel_image.supervisor.certificate import Identity
-from sessions.errors import EngineUnavailable, SupervisorFailed
+from sessions.containers.errors import EngineUnavailable
 from sessions.kernels.certificate_pin import CertificatePin
 from sessions.kernels.channel import Channel, ChannelBroken
+from sessions.kernels.errors import SupervisorFailed
 from sessions.kernels.supervisor_client import SupervisorClient
 from sessions.models import Container
 

@@ -22,7 +22,8 @@ from fastapi import APIRouter
 
 from service.http.access_log import AccessLog
 from service.telemetry.logs import AddRequestContext, JsonLines, _uncaught_in_thread, describe, loop_failed
-from sessions.errors import RegistryUnavailable, SupervisorFailed, told
+from sessions.errors import RegistryUnavailable, log_text
+from sessions.kernels.errors import SupervisorFailed
 from tests.gateway.channels import open_channels
 from tests.mcp.support import ACCEPT, INITIALIZE, message, tool_call
 from tests.routes.files_support import make_settings, serve_app
@@ -260,7 +261,7 @@ def test_a_traceback_tells_where_and_what_but_not_with_which_words() -> None:
         assert shown in text and "Canary" not in text
     failed = SupervisorFailed("PUT /files: 409", 409, "/files/Canary")
     assert "Canary" in str(failed) and "Canary" in failed.reason
-    assert told(failed) == "the kernel container failed: PUT /files: 409"
+    assert log_text(failed) == "the kernel container failed: PUT /files: 409"
 
 
 @pytest.fixture

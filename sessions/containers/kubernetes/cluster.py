@@ -15,7 +15,7 @@ from typing import Any, Final
 import aiohttp
 from kubernetes_asyncio import client, config
 
-from sessions.errors import ClusterUnusable, EngineUnavailable
+from sessions.containers.errors import ClusterUnusable, EngineUnavailable
 from sessions.models import JsonObject
 
 _CALL_SEC: Final = 30.0

@@ -13,19 +13,19 @@ from urllib.parse import urlsplit
 
 from kernel_image import contract
 from sessions.containers.engine import Lack
-from sessions.containers.image_care import Pull
-from sessions.containers.kubernetes import manifest, state
-from sessions.containers.kubernetes.cluster import Cluster, Refused
-from sessions.containers.kubernetes.facts import ClusterFacts, Unseen, node_of, quotas_of
-from sessions.containers.kubernetes.watch import PodWatch
-from sessions.errors import (
+from sessions.containers.errors import (
     ClusterForbids,
     ClusterUnusable,
     EngineUnavailable,
     LaunchFailed,
     RuntimeNotFound,
-    SessionsError,
 )
+from sessions.containers.image_care import Pull
+from sessions.containers.kubernetes import manifest, state
+from sessions.containers.kubernetes.cluster import Cluster, Refused
+from sessions.containers.kubernetes.facts import ClusterFacts, Unseen, node_of, quotas_of
+from sessions.containers.kubernetes.watch import PodWatch
+from sessions.errors import SessionsError
 from sessions.models import Container, ContainerSpec, Image, JsonObject, Surroundings
 
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from sessions.errors import ImageNotFound, LaunchFailed
+from sessions.containers.errors import ImageNotFound, LaunchFailed
 from sessions.models import JsonObject
 
 _NO_IMAGE: Final = frozenset(

@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from sessions.containers.errors import EngineUnavailable
 from sessions.containers.kubernetes.cluster import Cluster, Refused
-from sessions.errors import EngineUnavailable
 from sessions.models import JsonObject
 
 log = logging.getLogger(__name__)
