@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from kernel_image import contract
 from service.auth.keyring import Caller
 from service.database.registry import Registry
-from service.database.session_registry import SeenSession, SessionRegistry
+from service.database.session_registry import SessionRegistry
 from service.replicas.leases import Replicas
 from service.routes.schemas.sessions import CreateSessionRequest
 from service.telemetry.request_context import current
@@ -35,7 +35,7 @@ from sessions.executions.timeline import Timeline
 from sessions.kernels.connection import Connection
 from sessions.kernels.errors import SupervisorFailed
 from sessions.models import Container
-from sessions.records import CellRecord, SessionEnd, SessionRecord
+from sessions.records import CellRecord, OpenSessionRecord, SessionEnd, SessionRecord
 from sessions.session import Session, new_session_id
 
 log = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ class SessionManager:
         await asyncio.gather(*(session.written() for session in found))
         return found
 
-    async def elsewhere(self, owner: str) -> list[SeenSession]:
+    async def elsewhere(self, owner: str) -> list[OpenSessionRecord]:
         """The owner's open sessions that other replicas hold, as far as the registry knows them."""
         if self._replicas is None:
             return []

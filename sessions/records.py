@@ -134,6 +134,17 @@ class SessionRecord:
 
 
 @dataclass(frozen=True)
+class OpenSessionRecord:
+    """An open session as the registry knows it, wherever it is held."""
+
+    record: SessionRecord
+    busy: bool
+    """Whether a cell runs that has run for some milliseconds: shorter ones have no row yet."""
+    cells: int
+    """Number of its last cell."""
+
+
+@dataclass(frozen=True)
 class CellRecord:
     """Code that ran, or runs, in a session."""
 

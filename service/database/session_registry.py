@@ -1,6 +1,6 @@
 """The registry's sessions and cells: what a restarted service needs to take them up again."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from sqlalchemy import ColumnElement, bindparam, func, select, update
 from sqlalchemy.orm import Session
@@ -9,7 +9,14 @@ from service.database.connection import Change, as_record, count
 from service.database.registry import Registry
 from service.database.tables import CellRow, ExecutionRow, SessionRow, table_of
 from sessions.models import JsonObject
-from sessions.records import CellRecord, CellState, ExecutionRecord, SessionEnd, SessionRecord
+from sessions.records import (
+    CellRecord,
+    CellState,
+    ExecutionRecord,
+    OpenSessionRecord,
+    SessionEnd,
+    SessionRecord,
+)
 
 _CELL_DONE = (
     update(table_of(CellRow))
@@ -22,17 +29,6 @@ _USED = (
     .where(SessionRow.session_id == bindparam("id"), SessionRow.ended_at.is_(None))
     .values(last_used_at=bindparam("at"))
 )
-
-
-@dataclass(frozen=True)
-class SeenSession:
-    """An open session, as far as its rows tell."""
-
-    record: SessionRecord
-    busy: bool
-    """Whether a cell runs that has run for a moment."""
-    cells: int
-    """How many it has had."""
 
 
 class SessionRegistry:
@@ -67,7 +63,7 @@ class SessionRegistry:
         rows = await self._run(lambda db: db.scalars(query).all())
         return [as_record(SessionRecord, row) for row in rows]
 
-    async def open_sessions(self, owner: str) -> list[SeenSession]:
+    async def open_sessions(self, owner: str) -> list[OpenSessionRecord]:
         """The owner's sessions that have not ended, oldest first, with what runs in them."""
         of_session = CellRow.session_id == SessionRow.session_id
         runs = select(CellRow.cell_id).where(of_session, CellRow.state == "running").exists()
@@ -78,7 +74,9 @@ class SessionRegistry:
             .order_by(SessionRow.created_at, SessionRow.session_id)
         )
         rows = await self._run(lambda db: db.execute(query).all())
-        return [SeenSession(as_record(SessionRecord, row[0]), bool(row[1]), int(row[2])) for row in rows]
+        return [
+            OpenSessionRecord(as_record(SessionRecord, row[0]), bool(row[1]), int(row[2])) for row in rows
+        ]
 
     async def update_session(
         self, session_id: str, *, expires_at: float | None = None, last_used_at: float | None = None
@@ -162,11 +160,6 @@ class SessionRegistry:
     async def running_cells(self, session_id: str) -> list[CellRecord]:
         """Those of a session's cells that have not ended, by their numbers."""
         return await self._cells(CellRow.session_id == session_id, CellRow.state == "running")
-
-    async def last_cell_number(self, session_id: str) -> int:
-        """The highest number of a session's cells; 0 before the first."""
-        query = select(func.max(CellRow.number)).where(CellRow.session_id == session_id)
-        return await self._run(lambda db: db.scalar(query) or 0)
 
     async def _cells(self, *conditions: ColumnElement[bool]) -> list[CellRecord]:
         query = select(CellRow).where(*conditions).order_by(CellRow.number, CellRow.started_at)

@@ -163,7 +163,6 @@ async def test_cells_come_back_as_they_were(sessions: SessionRegistry, url: str)
     registry, others = await reopened(url)
     assert await others.cells(record.session_id) == cells[::-1]
     assert await others.running_cells(record.session_id) == cells[:1]
-    assert await others.last_cell_number(record.session_id) == 10
     await registry.close()
 
 
@@ -173,7 +172,6 @@ async def test_a_session_without_cells_has_none(sessions: SessionRegistry) -> No
     await sessions.add_session(record)
     assert await sessions.cells(record.session_id) == []
     assert await sessions.running_cells(record.session_id) == []
-    assert await sessions.last_cell_number(record.session_id) == 0
 
 
 async def test_a_cell_is_found_in_its_own_session_only(sessions: SessionRegistry) -> None:
