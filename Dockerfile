@@ -54,7 +54,7 @@ COPY sessions/ /opt/code-interpreter/sessions/
 COPY service/ /opt/code-interpreter/service/
 COPY deploy/*.py /opt/code-interpreter/deploy/
 RUN echo /opt/code-interpreter > /opt/venv/lib/python3.11/site-packages/code-interpreter.pth \
- && for command in api:server keys:auth.command mcp:mcp.stdio; do \
+ && for command in api:server keys:auth.command; do \
       printf '#!/opt/venv/bin/python\nfrom service.%s import main\n\nmain()\n' "${command#*:}" \
         > "/opt/venv/bin/code-interpreter-${command%:*}"; \
     done \

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import (
     BeforeValidator,
     Field,
-    Secret,
     SecretStr,
     ValidationError,
     field_validator,
@@ -473,28 +472,6 @@ class Settings(BaseSettings):
     def registry_url(self) -> str:
         """The registry's SQLAlchemy URL, the default one included."""
         return self.database_url or f"sqlite:///{self.file_storage_dir / 'registry.sqlite3'}"
-
-
-_Key = Annotated[str, Field(pattern=r"^[\x21-\x7e]+$")]
-
-
-class ConnectionSettings(BaseSettings):
-    """Where a running service is, for the commands that are its clients."""
-
-    model_config = SettingsConfigDict(env_prefix="CODE_INTERPRETER_", env_ignore_empty=True, frozen=True)
-
-    url: str = Field("http://127.0.0.1:8000", pattern=r"^https?://[^\s/]+(/\S*)?$")
-    api_key: Secret[_Key] | None = None
-
-
-def load_connection_settings(url: str | None = None) -> ConnectionSettings:
-    """Read where the service is from the environment; ``url`` comes first. Raises ``SettingsInvalid``."""
-    try:
-        return ConnectionSettings() if url is None else ConnectionSettings(url=url)
-    except ValidationError as error:
-        names = (f"CODE_INTERPRETER_{problem['loc'][0]}".upper() for problem in error.errors())
-        wrong = tuple(f"{name} is none that can be used." for name in names)
-        raise SettingsInvalid(wrong) from None
 
 
 class _LogSettings(BaseSettings):

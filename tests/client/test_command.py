@@ -178,7 +178,9 @@ def test_ctrl_c_interrupts_the_code_of_a_session(service: Service, folder: Path)
         ),
         pytest.param(["run", "-c", "1", "--timeout", "-1"], 125, "A timeout is", id="negative"),
         pytest.param(["run", "-c", "1", "--session", "x"], 125, "Session 'x' not found", id="no session"),
-        pytest.param(["--url", "nowhere", "files", "ls"], 1, "no address of a service", id="no address"),
+        pytest.param(
+            ["--url", "nowhere", "files", "ls"], 1, "is not the address of a service", id="no address"
+        ),
         pytest.param(["files", "get", "no-such"], 1, "not found", id="no stored file"),
         pytest.param(
             ["files", "get", "../x", "--session", "x"], 1, "Session 'x' not found", id="no session's"

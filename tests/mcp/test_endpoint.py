@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from service.mcp.endpoint import is_trusted
+from tests.client.command import PROGRAM
 from tests.conftest import LIGHT, serving
 from tests.mcp.support import ACCEPT, INITIALIZE, message, tool_call
-from tests.mcp.test_stdio import COMMAND
 from tests.support.process import ROOT, Service
 from tests.support.sse import strict_json
 
@@ -124,7 +124,7 @@ def test_the_program_sends_the_key_that_it_is_given(strict: Service, key: str, s
     strict.settle()
     requests = [message("initialize", 1, **INITIALIZE), tool_call("run_python", 2, code="'ours'")]
     with subprocess.Popen(
-        [COMMAND],
+        [PROGRAM, "mcp"],
         env={"CODE_INTERPRETER_URL": strict.base_url, "CODE_INTERPRETER_API_KEY": key},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

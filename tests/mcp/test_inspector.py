@@ -5,14 +5,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.mcp.test_stdio import COMMAND
+from tests.client.command import PROGRAM
 from tests.support.process import ROOT, Service
 
 MIN_NODE = 20
@@ -85,7 +84,7 @@ def test_the_program_is_started_and_called(service: Service, tmp_path: Path) -> 
     """Over standard input and output."""
     called = inspect(
         tmp_path,
-        *(sys.executable, COMMAND, "-e", f"CODE_INTERPRETER_URL={service.base_url}"),
+        *(str(PROGRAM), "mcp", "-e", f"CODE_INTERPRETER_URL={service.base_url}"),
         *("--method", "tools/call", "--tool-name", "run_shell", "--tool-arg", "command=echo $((6 * 7))"),
     )
     assert "42" in called["content"][0]["text"]

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from code_interpreter_client.cli import image, listing, problems, run, shell
+from code_interpreter_client.cli import image, listing, mcp, problems, run, shell
 from code_interpreter_client.cli.problems import Problem, tell
 from code_interpreter_client.configuration import DEFAULT_URL
 from code_interpreter_client.version import __version__
@@ -27,6 +27,7 @@ command.add_command(shell.shell)
 command.add_command(listing.sessions)
 command.add_command(listing.files)
 command.add_command(image.image)
+command.add_command(mcp.mcp)
 
 
 def run_command(arguments: list[str] | None = None) -> int:
