@@ -25,7 +25,7 @@ from service.files.open import open_storage
 from service.files.quota import StorageQuota
 from service.files.storage_lock import lock
 from service.files.store import FileStore
-from service.gateway.hubs import Hubs
+from service.gateway.gateway import Gateway
 from service.http.forwarding import Forwarder
 from service.mcp.endpoint import Mcp
 from service.operations.engine import open_engine
@@ -131,8 +131,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         sessions = SessionManager(executor, pool, registry, session_registry, instance_id, replicas)
         app.state.sessions = await stack.enter_async_context(sessions)
         app.state.mcp = await stack.enter_async_context(Mcp(sessions, executor, replicas))
-        app.state.hubs = hubs = Hubs(executor, sessions, app.state.request_rate)
-        stack.callback(hubs.close)
+        app.state.gateway = gateway = Gateway(executor, sessions, app.state.request_rate)
+        stack.callback(gateway.close)
         yield
 
 

@@ -1,4 +1,4 @@
-"""`/api/kernels/{id}/channels`: one socket of a client."""
+"""The WebSocket `/api/kernels/{id}/channels`, which carries all channels of a kernel for one client."""
 
 import asyncio
 import uuid
@@ -8,9 +8,10 @@ import aiohttp
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from service.gateway import wire
+from service.gateway import frames
 from service.gateway.client import Client
-from service.gateway.hubs import Hubs
+from service.gateway.frames import MalformedFrame
+from service.gateway.gateway import Gateway
 from service.http.answers import answer_to
 from service.http.forwarding import Forwarder, is_passed_on
 from service.http.guard import caller_of
@@ -20,25 +21,26 @@ from sessions.models import KernelMessage
 
 router = APIRouter()
 
-_KEY_CHARACTERS: Final = 256
+_MAX_NAME_CHARACTERS: Final = 256
 _LARGE_BYTES: Final = 1 << 18
-"""Frames that are read on a thread, so that others have their turn."""
-_INVALID_DATA: Final = 1007
-_GOING_AWAY: Final = 1001
+"""Larger frames are decoded in a thread, so that they do not block the event loop."""
 _NORMAL: Final = 1000
+_GOING_AWAY: Final = 1001
+_INVALID_DATA: Final = 1007
+"""Close codes of RFC 6455."""
 
 
 @router.websocket("/api/kernels/{kernel_id}/channels")
 async def channels(websocket: WebSocket, kernel_id: str) -> None:
-    """The channels of a kernel, in the form that the client asks for."""
+    """Connect a client to the channels of a kernel, in the frame form that the client asks for."""
     sessions: SessionManager = websocket.app.state.sessions
-    hubs: Hubs = websocket.app.state.hubs
+    gateway: Gateway = websocket.app.state.gateway
     try:
         session = await sessions.get(kernel_id, caller_of(websocket.scope).owner)
         name = websocket.query_params.get("session_id") or uuid.uuid4().hex
-        hub, client = hubs.attach(session, name[:_KEY_CHARACTERS])
+        client = gateway.connect(session, name[:_MAX_NAME_CHARACTERS])
     except SessionElsewhere as error:
-        await _join_elsewhere(websocket, error)
+        await _forward(websocket, error)
         return
     except CallFailed as error:
         refusal = SessionNotFound(kernel_id) if isinstance(error, SessionEnded) else error
@@ -46,16 +48,16 @@ async def channels(websocket: WebSocket, kernel_id: str) -> None:
         return
     replaced = client.replaced
     try:
-        is_v1 = wire.V1 in websocket.scope["subprotocols"]
-        await websocket.accept(wire.V1 if is_v1 else None)
-        await Socket(websocket, client, is_v1=is_v1).serve(replaced)
+        is_v1 = frames.V1 in websocket.scope["subprotocols"]
+        await websocket.accept(frames.V1 if is_v1 else None)
+        await ClientConnection(websocket, client, is_v1=is_v1).serve(replaced)
     finally:
         if client.replaced is replaced:
-            hub.detach(client)
+            client.disconnect()
 
 
-async def _join_elsewhere(websocket: WebSocket, error: SessionElsewhere) -> None:
-    """Have the replica that holds the session serve a socket."""
+async def _forward(websocket: WebSocket, error: SessionElsewhere) -> None:
+    """Connect the WebSocket to the replica that holds the session."""
     forwarder: Forwarder = websocket.app.state.forwarder
     refusal = SessionMoving(error.session_id)
     try:
@@ -68,22 +70,27 @@ async def _join_elsewhere(websocket: WebSocket, error: SessionElsewhere) -> None
     await answer_to(refusal)(websocket.scope, websocket.receive, websocket.send)
 
 
-class Socket:
-    """Takes a client's frames and sends what is in its outbox, until either ends."""
+class ClientConnection:
+    """Passes the frames of one WebSocket to a client, and sends the messages in the client's queue."""
 
     def __init__(self, websocket: WebSocket, client: Client, *, is_v1: bool) -> None:
+        """`is_v1` is the form of the frames, in both directions: see `service.gateway.frames`."""
         self._websocket = websocket
         self._client = client
         self._is_v1 = is_v1
-        self._takes_binary = False
-        """Whether the client of a text protocol has itself sent a binary frame.
+        self._accepts_binary = False
+        """Whether a client that uses the default form has itself sent a binary frame.
 
-        Jupyter's own gateway client takes every frame for text, and stops at one that is none.
+        Jupyter's own gateway client reads every frame as text and stops at a binary one.
         """
 
     async def serve(self, replaced: asyncio.Event) -> None:
-        """Return when the socket is closed, by whomever."""
-        work = (self._read(), self._write(), self._leave_to_the_next(replaced))
+        """Serve until one side closes the WebSocket, or until the client connects with another one.
+
+        Args:
+            replaced: is set when another WebSocket takes the place of this one.
+        """
+        work = (self._read(), self._write(), self._wait_until_replaced(replaced))
         tasks = [asyncio.create_task(task) for task in work]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -95,11 +102,12 @@ class Socket:
         if self._websocket.client_state is WebSocketState.CONNECTED:
             await self._websocket.close(code)
 
-    async def _leave_to_the_next(self, replaced: asyncio.Event) -> int:
+    async def _wait_until_replaced(self, replaced: asyncio.Event) -> int:
         await replaced.wait()
         return _GOING_AWAY
 
     async def _read(self) -> int:
+        """Pass frames to the client until there are no more; return the close code."""
         while True:
             frame = await self._websocket.receive()
             if frame["type"] == "websocket.disconnect":
@@ -107,38 +115,39 @@ class Socket:
             data: str | bytes = frame["text"] if frame.get("text") is not None else frame["bytes"]
             try:
                 channel, message = await self._decode(data)
-            except wire.Malformed:
+            except MalformedFrame:
                 return _INVALID_DATA
             self._client.receive(channel, message, len(data))
 
     async def _decode(self, data: str | bytes) -> tuple[str, KernelMessage]:
-        self._takes_binary = self._takes_binary or isinstance(data, bytes)
+        self._accepts_binary = self._accepts_binary or isinstance(data, bytes)
         if self._is_v1:
             if isinstance(data, str):
-                raise wire.Malformed("text, in a protocol that has none")
+                raise MalformedFrame("a text frame, in a form that has none")
             if len(data) >= _LARGE_BYTES:
-                return await asyncio.to_thread(wire.from_v1, data)
-            return wire.from_v1(data)
+                return await asyncio.to_thread(frames.from_v1, data)
+            return frames.from_v1(data)
         if len(data) >= _LARGE_BYTES:
-            return await asyncio.to_thread(wire.from_default, data)
-        return wire.from_default(data)
+            return await asyncio.to_thread(frames.from_default, data)
+        return frames.from_default(data)
 
     async def _write(self) -> int:
-        outbox = self._client.outbox
-        while (packed := await outbox.get()) is not None:
+        """Send the client's messages until there are no more; return the close code."""
+        queue = self._client.queue
+        while (encoded := await queue.get()) is not None:
             try:
                 if self._is_v1:
-                    await self._websocket.send_bytes(wire.to_v1(packed))
+                    await self._websocket.send_bytes(frames.to_v1(encoded))
                     continue
-                frame = wire.to_default(packed, binary=self._takes_binary)
+                frame = frames.to_default(encoded, binary=self._accepts_binary)
                 if isinstance(frame, str):
                     await self._websocket.send_text(frame)
                 else:
                     await self._websocket.send_bytes(frame)
             except WebSocketDisconnect:
-                outbox.put_back(packed)
+                queue.put_back(encoded)
                 return _NORMAL
             except asyncio.CancelledError:
-                outbox.put_back(packed)
+                queue.put_back(encoded)
                 raise
         return _GOING_AWAY

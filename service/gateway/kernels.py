@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
 from service.gateway.errors import KernelSpecNotFound
-from service.gateway.hubs import Hubs
+from service.gateway.gateway import Gateway
 from service.http.errors import ForeignOrigin, RequestTooLarge
 from service.http.values import SessionId, Text
 from service.replicas.errors import ReplicaLost
@@ -86,9 +86,9 @@ class Kernel(BaseModel):
     connections: int = Field(description="Sockets that are open to it.", examples=[1])
 
 
-async def _hubs(request: Request) -> Hubs:
-    hubs: Hubs = request.app.state.hubs
-    return hubs
+async def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
 
 
 async def _session(kernel_id: KernelIdPath, sessions: SessionsDep, owner: OwnerDep) -> Session:
@@ -101,12 +101,12 @@ async def _session(kernel_id: KernelIdPath, sessions: SessionsDep, owner: OwnerD
     return session
 
 
-HubsDep = Annotated[Hubs, Depends(_hubs)]
+GatewayDep = Annotated[Gateway, Depends(_gateway)]
 SessionDep = Annotated[Session, Depends(_session)]
 
 
-def _kernel(session: Session, hubs: Hubs) -> Kernel:
-    return _described(session.record, busy=session.busy, connections=hubs.sockets(session.session_id))
+def _kernel(session: Session, gateway: Gateway) -> Kernel:
+    return _described(session.record, busy=session.busy, connections=gateway.connections(session.session_id))
 
 
 def _described(record: SessionRecord, *, busy: bool, connections: int = 0) -> Kernel:
@@ -121,10 +121,12 @@ def _described(record: SessionRecord, *, busy: bool, connections: int = 0) -> Ke
 
 
 @router.get("/kernelspecs")
-async def list_kernelspecs(sessions: SessionsDep, owner: OwnerDep, hubs: HubsDep) -> KernelSpecs:
+async def list_kernelspecs(sessions: SessionsDep, owner: OwnerDep, gateway: GatewayDep) -> KernelSpecs:
     """List the kernels to choose from: a new sandbox, and the sessions that are open."""
     specs = [KernelSpec.of(_DEFAULT, _NAME)]
-    here = [session.record for session in sessions.all_of(owner) if not hubs.sockets(session.session_id)]
+    here = [
+        session.record for session in sessions.all_of(owner) if not gateway.connections(session.session_id)
+    ]
     there = [seen.record for seen in await sessions.elsewhere(owner)]
     for record in (*here, *there):
         at = datetime.fromtimestamp(record.created_at, UTC)
@@ -135,10 +137,10 @@ async def list_kernelspecs(sessions: SessionsDep, owner: OwnerDep, hubs: HubsDep
 
 @router.get("/kernelspecs/{name}", responses=refusals(KernelSpecNotFound))
 async def get_kernelspec(
-    name: KernelSpecPath, sessions: SessionsDep, owner: OwnerDep, hubs: HubsDep
+    name: KernelSpecPath, sessions: SessionsDep, owner: OwnerDep, gateway: GatewayDep
 ) -> KernelSpec:
     """Look at one of them."""
-    known = await list_kernelspecs(sessions, owner, hubs)
+    known = await list_kernelspecs(sessions, owner, gateway)
     if name not in known.kernelspecs:
         raise KernelSpecNotFound(name)
     return known.kernelspecs[name]
@@ -148,7 +150,7 @@ async def get_kernelspec(
 async def start_kernel(
     sessions: SessionsDep,
     caller: CallerDep,
-    hubs: HubsDep,
+    gateway: GatewayDep,
     response: Response,
     asked: StartKernel | None = None,
 ) -> Kernel:
@@ -161,21 +163,21 @@ async def start_kernel(
     else:
         raise KernelSpecNotFound(name)
     response.headers["Location"] = f"/api/kernels/{session.session_id}"
-    return _kernel(session, hubs)
+    return _kernel(session, gateway)
 
 
 @router.get("/kernels")
-async def list_kernels(sessions: SessionsDep, owner: OwnerDep, hubs: HubsDep) -> list[Kernel]:
+async def list_kernels(sessions: SessionsDep, owner: OwnerDep, gateway: GatewayDep) -> list[Kernel]:
     """List the open sessions, oldest first."""
-    here = [_kernel(session, hubs) for session in await sessions.settled(owner)]
+    here = [_kernel(session, gateway) for session in await sessions.settled(owner)]
     there = [_described(seen.record, busy=seen.busy) for seen in await sessions.elsewhere(owner)]
     return here + there
 
 
 @router.get("/kernels/{kernel_id}", responses=refusals(*_GONE))
-async def get_kernel(session: SessionDep, hubs: HubsDep) -> Kernel:
+async def get_kernel(session: SessionDep, gateway: GatewayDep) -> Kernel:
     """Look at a session."""
-    return _kernel(session, hubs)
+    return _kernel(session, gateway)
 
 
 @router.delete("/kernels/{kernel_id}", status_code=204, responses=refusals(*_GONE))
@@ -195,7 +197,7 @@ async def interrupt_kernel(session: SessionDep) -> None:
 
 
 @router.post("/kernels/{kernel_id}/restart", responses=refusals(*_REPLACE))
-async def restart_kernel(session: SessionDep, hubs: HubsDep) -> Kernel:
+async def restart_kernel(session: SessionDep, gateway: GatewayDep) -> Kernel:
     """Replace the kernel: variables are gone, files stay."""
-    await hubs.restart(session)
-    return _kernel(session, hubs)
+    await gateway.restart(session)
+    return _kernel(session, gateway)

@@ -14,8 +14,8 @@ from jupyter_server.services.kernels.connection.base import (
     serialize_msg_to_ws_v1,
 )
 
-from service.gateway import wire
-from service.gateway.wire import Malformed
+from service.gateway import frames
+from service.gateway.frames import MalformedFrame
 from sessions.models import KernelMessage
 
 HEADER = {
@@ -46,7 +46,7 @@ def encoded(message: KernelMessage) -> list[bytes]:
 def test_jupyter_reads_our_v1_frames(buffers: tuple[bytes, ...]) -> None:
     """Channel, parts and buffers are those of the message."""
     message = KernelMessage(HEADER, {}, {}, {"text": "ü"}, buffers)
-    channel, parts = deserialize_msg_from_ws_v1(wire.to_v1(wire.pack("iopub", message)))
+    channel, parts = deserialize_msg_from_ws_v1(frames.to_v1(frames.encode("iopub", message)))
     assert channel == "iopub"
     assert [json.loads(part) for part in parts[:4]] == list(fields(message).values())
     assert tuple(parts[4:]) == buffers
@@ -55,18 +55,18 @@ def test_jupyter_reads_our_v1_frames(buffers: tuple[bytes, ...]) -> None:
 def test_we_read_jupyters_v1_frames() -> None:
     """The message is what was put in."""
     frame = serialize_msg_to_ws_v1(encoded(MESSAGE), "shell")
-    assert wire.from_v1(frame) == ("shell", MESSAGE)
+    assert frames.from_v1(frame) == ("shell", MESSAGE)
 
 
 def test_our_v1_frames_are_jupyters_to_the_byte() -> None:
     """Of the same JSON both make the same frame."""
-    packed = wire.pack("shell", MESSAGE)
-    assert wire.to_v1(packed) == serialize_msg_to_ws_v1([*packed.parts, *MESSAGE.buffers], "shell")
+    sent = frames.encode("shell", MESSAGE)
+    assert frames.to_v1(sent) == serialize_msg_to_ws_v1([*sent.parts, *MESSAGE.buffers], "shell")
 
 
 def test_jupyter_reads_our_binary_default_frames() -> None:
     """With buffers the default form is binary."""
-    frame = wire.to_default(wire.pack("iopub", MESSAGE))
+    frame = frames.to_default(frames.encode("iopub", MESSAGE))
     assert isinstance(frame, bytes)
     read = deserialize_binary_message(frame)
     assert (read["channel"], read["content"], read["metadata"]) == (
@@ -83,14 +83,14 @@ def test_we_read_jupyters_binary_default_frames() -> None:
     frame = serialize_binary_message(
         {**fields(MESSAGE), "channel": "shell", "buffers": list(MESSAGE.buffers)}
     )
-    assert wire.from_default(frame) == ("shell", MESSAGE)
+    assert frames.from_default(frame) == ("shell", MESSAGE)
 
 
 @pytest.mark.parametrize("buffers", [(), (b"\xff",)])
 def test_text_frames_are_json_without_buffers(buffers: tuple[bytes, ...]) -> None:
     """Who takes no binary frame gets the message all the same."""
     message = KernelMessage(HEADER, {}, {}, {"text": "ü\u2028"}, buffers)
-    frame = wire.to_default(wire.pack("iopub", message), binary=False)
+    frame = frames.to_default(frames.encode("iopub", message), binary=False)
     assert isinstance(frame, str)
     read = json.loads(frame)
     assert read == {
@@ -100,18 +100,18 @@ def test_text_frames_are_json_without_buffers(buffers: tuple[bytes, ...]) -> Non
         "msg_type": "comm_msg",
         "buffers": [],
     }
-    assert wire.from_default(frame) == ("iopub", KernelMessage(HEADER, {}, {}, message.content))
+    assert frames.from_default(frame) == ("iopub", KernelMessage(HEADER, {}, {}, message.content))
 
 
 def test_a_message_without_channel_is_for_the_shell() -> None:
     """As in Jupyter's own server."""
-    assert wire.from_default(json.dumps(fields(MESSAGE)))[0] == "shell"
+    assert frames.from_default(json.dumps(fields(MESSAGE)))[0] == "shell"
 
 
 def test_a_header_has_what_the_kernel_needs_and_nothing_else() -> None:
     """Dates that are numbers, as some clients send them, are replaced; unknown fields are left out."""
     header = {"msg_id": "7", "msg_type": "execute_request", "date": 1.5, "more": {"x": 1}}
-    _, message = wire.from_default(json.dumps({"header": header}))
+    _, message = frames.from_default(json.dumps({"header": header}))
     assert message.header["msg_id"] == "7"
     assert isinstance(message.header["date"], str)
     assert set(message.header) == set(HEADER)
@@ -138,8 +138,8 @@ BAD_TEXT = [
 @pytest.mark.parametrize("text", BAD_TEXT, ids=range(len(BAD_TEXT)))
 def test_text_that_is_no_message_is_malformed(text: str) -> None:
     """Whatever it is, it is refused in the same way."""
-    with pytest.raises(Malformed):
-        wire.from_default(text)
+    with pytest.raises(MalformedFrame):
+        frames.from_default(text)
 
 
 BAD_V1 = [
@@ -161,15 +161,15 @@ BAD_V1 = [
 @pytest.mark.parametrize("frame", BAD_V1, ids=range(len(BAD_V1)))
 def test_binary_that_is_no_message_is_malformed(frame: bytes) -> None:
     """Offsets that lead elsewhere are refused as well as parts that are no JSON."""
-    with pytest.raises(Malformed):
-        wire.from_v1(frame)
+    with pytest.raises(MalformedFrame):
+        frames.from_v1(frame)
 
 
 @given(st.binary(max_size=200))
 def test_no_frame_does_anything_else_than_be_malformed(frame: bytes) -> None:
     """Random bytes are no message, in neither form."""
-    for read in (wire.from_v1, wire.from_default):
-        with pytest.raises(Malformed):
+    for read in (frames.from_v1, frames.from_default):
+        with pytest.raises(MalformedFrame):
             read(frame)
 
 
@@ -185,8 +185,8 @@ def test_no_frame_does_anything_else_than_be_malformed(frame: bytes) -> None:
     st.lists(st.binary(max_size=20), max_size=3),
 )
 def test_messages_survive_both_forms(value: Any, buffers: list[bytes]) -> None:
-    """What is packed and read again is the same."""
+    """What is sent and read again is the same."""
     message = KernelMessage(HEADER, {"msg_id": "0"}, {}, {"value": value}, tuple(buffers))
-    packed = wire.pack("shell", message)
-    assert wire.from_v1(wire.to_v1(packed)) == ("shell", message)
-    assert wire.from_default(wire.to_default(packed)) == ("shell", message)
+    sent = frames.encode("shell", message)
+    assert frames.from_v1(frames.to_v1(sent)) == ("shell", message)
+    assert frames.from_default(frames.to_default(sent)) == ("shell", message)

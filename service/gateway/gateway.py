@@ -1,0 +1,56 @@
+"""The sessions to which clients of the Jupyter gateway are connected."""
+
+from dataclasses import replace
+
+from service.auth.limits import RequestRate
+from service.gateway.client import Client
+from service.gateway.session_channels import SessionChannels
+from sessions.executions.one_shot import OneShotExecutor
+from sessions.manager import SessionManager
+from sessions.session import CellLimits, Session
+
+
+class Gateway:
+    """Connects clients with sessions. `close` disconnects all clients; the sessions live on."""
+
+    def __init__(self, executor: OneShotExecutor, sessions: SessionManager, rate: RequestRate) -> None:
+        settings = executor.stores.settings
+        budget = replace(
+            executor.budget,
+            cpu_sec=settings.jupyter_cpu_time_limit_sec,
+            cpu_setting="JUPYTER_CPU_TIME_LIMIT_SEC",
+        )
+        self._limits = CellLimits(settings.jupyter_timeout_sec, budget)
+        self._sessions = sessions
+        self._rate = rate
+        self._channels: dict[str, SessionChannels] = {}
+        """By session id, from the first client's connection until the last client is forgotten."""
+
+    def connect(self, session: Session, name: str) -> Client:
+        """Return the client of that name, for a WebSocket that was opened. Raises `TooManyConnections`."""
+        channels = self._channels.get(session.session_id)
+        if channels is None:
+            channels = self._channels[session.session_id] = SessionChannels(
+                session, self._sessions, self._limits, self._rate, lambda: self._remove(session.session_id)
+            )
+        return channels.connect(name)
+
+    async def restart(self, session: Session) -> None:
+        """Restart the kernel of a session for one of its clients. Raises as `Session.restart`."""
+        channels = self._channels.get(session.session_id)
+        await (session if channels is None else channels).restart()
+
+    def connections(self, session_id: str) -> int:
+        """Return the number of WebSockets that are open to a session."""
+        channels = self._channels.get(session_id)
+        return 0 if channels is None else channels.connections
+
+    def _remove(self, session_id: str) -> None:
+        channels = self._channels.pop(session_id, None)
+        if channels is not None:
+            channels.close()
+
+    def close(self) -> None:
+        """Disconnect all clients."""
+        for session_id in list(self._channels):
+            self._remove(session_id)
