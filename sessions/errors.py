@@ -23,9 +23,10 @@ CallFailed                  something that a caller asked for cannot be done
 ├── TooManySessions         too many sessions are open
 ├── TooManyExecutions       too many executions of the key run or wait
 ├── StorageQuotaExceeded    the key's files would take too many bytes
-├── StorageFull             the disk is full
-├── StorageFailed           the disk does not work
-├── RegistryUnavailable     the database does not answer
+├── ServiceFault            the disk or the database failed
+│   ├── StorageFull         the disk is full
+│   ├── StorageFailed       the disk does not work
+│   └── RegistryUnavailable the database does not answer
 └── (service.*.errors: KeyMissing, InvalidCursor, ReplicaLost, …)
 """
 
@@ -37,11 +38,6 @@ class SessionsError(Exception):
     def log_text(self) -> str:
         """The text for a log: without anything that a caller or user code wrote."""
         return str(self)
-
-
-def log_text(error: Exception) -> str:
-    """Return the text of an error for a log: without anything that a caller or user code wrote."""
-    return error.log_text if isinstance(error, SessionsError) else type(error).__name__
 
 
 class InvalidPath(SessionsError):
@@ -66,7 +62,25 @@ class WorkspaceFull(SessionsError):
 
 
 class CallFailed(Exception):
-    """Something that a caller asked for cannot be done. The text is written for the caller."""
+    """Something that a caller asked for cannot be done. The text is for the caller, and may quote it."""
+
+    @property
+    def log_text(self) -> str:
+        """The text for a log: without anything that a caller wrote."""
+        return type(self).__name__
+
+
+class ServiceFault(CallFailed):
+    """A call failed because of the disk or the database. The text quotes no caller."""
+
+    @property
+    def log_text(self) -> str:
+        return str(self)
+
+
+def log_text(error: BaseException) -> str:
+    """Return the text of an error for a log: without anything that a caller or user code wrote."""
+    return error.log_text if isinstance(error, SessionsError | CallFailed) else type(error).__name__
 
 
 class FileNotFound(CallFailed):
@@ -206,7 +220,7 @@ class StorageQuotaExceeded(CallFailed):
         self.limit_bytes = limit_bytes
 
 
-class StorageFull(CallFailed):
+class StorageFull(ServiceFault):
     """The disk of the stored files or of the registry is full; ``reason`` is the system's text."""
 
     def __init__(self, reason: str) -> None:
@@ -214,7 +228,7 @@ class StorageFull(CallFailed):
         self.reason = reason
 
 
-class StorageFailed(CallFailed):
+class StorageFailed(ServiceFault):
     """Reading or writing stored files failed; ``reason`` is the system's text."""
 
     def __init__(self, reason: str) -> None:
@@ -222,7 +236,7 @@ class StorageFailed(CallFailed):
         self.reason = reason
 
 
-class RegistryUnavailable(CallFailed):
+class RegistryUnavailable(ServiceFault):
     """The registry's database does not answer, or failed; ``reason`` is written for the log."""
 
     def __init__(self, reason: str) -> None:

@@ -301,7 +301,8 @@ class Session:
         except SupervisorFailed:
             self._on_lost(self)
             return failure
-        return SupervisorFailed(f"{failure.reason}; a new one is ready, without variables; files are kept")
+        outcome = "a new one is ready, without variables; files are kept"
+        return SupervisorFailed(failure.summary, failure.quoted, outcome)
 
     async def _keep_result(self, live: RunningCell, run: Execution, note: CellWriter) -> None:
         # The caller's turn comes first.

@@ -3,8 +3,7 @@
 from starlette.exceptions import HTTPException
 
 from service.errors import StartError
-from sessions.errors import CallFailed, InvalidPath, WorkspaceFileNotFound, WorkspaceFull
-from sessions.kernels.errors import SupervisorFailed
+from sessions.errors import CallFailed
 
 
 class RangeNotSatisfiable(CallFailed):
@@ -32,18 +31,6 @@ class RequestTooLarge(HTTPException):
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(413, f"Request body exceeds maximum of {limit_bytes} bytes")
         self.limit_bytes = limit_bytes
-
-
-def of_workspace_file(error: SupervisorFailed, path: str) -> Exception:
-    """What a caller did wrong with a file of a session, if that is what the supervisor says."""
-    match error.status:
-        case 404:
-            return WorkspaceFileNotFound(path)
-        case 507:
-            return WorkspaceFull()
-        case int(status) if 400 <= status < 500:
-            return InvalidPath(path, "can't be used: it is taken, or no regular file")
-    return error
 
 
 class AddressUnavailable(StartError):

@@ -13,10 +13,8 @@ from mcp import MCPError
 
 from service.files.media_types import OCTET_STREAM, guess_media_type
 from service.files.store import FileStore
-from service.http.errors import of_workspace_file
 from service.mcp.content import Links
 from sessions.errors import CallFailed, FileNotFound, SessionsError
-from sessions.kernels.errors import SupervisorFailed
 from sessions.manager import SessionManager
 from sessions.paths import check_path
 from sessions.session import Session
@@ -103,11 +101,8 @@ async def _content(
         if found := _IN_SESSION.fullmatch(path):
             session = await sessions.get(found[1], owner)
             name = check_path(found[2])
-            try:
-                chunks = await stack.enter_async_context(session.sandbox.open_file(name))
-                return await _bounded(chunks), guess_media_type(name)
-            except SupervisorFailed as error:
-                raise of_workspace_file(error, name) from error
+            chunks = await stack.enter_async_context(session.sandbox.open_file(name))
+            return await _bounded(chunks), guess_media_type(name)
     raise FileNotFound(path[:200])
 
 

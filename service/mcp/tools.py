@@ -10,7 +10,6 @@ import mcp_types as types
 
 from service.auth.keyring import Caller
 from service.files.media_types import guess_media_type
-from service.http.errors import of_workspace_file
 from service.mcp import content
 from service.mcp.arguments import COMMAND_SEC, ListFiles, ReadFile, Reset, RunPython, RunShell, WriteFile
 from service.mcp.content import Links
@@ -20,7 +19,6 @@ from service.routes.schemas.sessions import BashRequest, SessionExecuteRequest
 from service.settings import Settings
 from sessions.errors import FileTooLarge, WorkspaceFileNotFound
 from sessions.executions.one_shot import Input, OneShotExecutor
-from sessions.kernels.errors import SupervisorFailed
 from sessions.models import OutputChunk
 from sessions.paths import check_path
 from sessions.session import Session
@@ -133,14 +131,11 @@ async def read_file(call: Call, given: ReadFile) -> Result:
 async def _head(session: Session, path: str, most: int) -> tuple[bytes, bool]:
     """The first bytes of a file, and whether that is all of it."""
     head = bytearray()
-    try:
-        async with session.sandbox.open_file(path) as chunks:
-            async for chunk in chunks:
-                head += chunk
-                if len(head) > most:
-                    return bytes(head[:most]), False
-    except SupervisorFailed as error:
-        raise of_workspace_file(error, path) from error
+    async with session.sandbox.open_file(path) as chunks:
+        async for chunk in chunks:
+            head += chunk
+            if len(head) > most:
+                return bytes(head[:most]), False
     return bytes(head), True
 
 
@@ -179,10 +174,7 @@ async def write_file(call: Call, given: WriteFile) -> Result:
         await call.executor.put_inputs(session.sandbox, [Input(path, given.file_id, size)], owner)
     else:
         size = len(data)
-        try:
-            await session.sandbox.put_file(path, _once(data))
-        except SupervisorFailed as error:
-            raise of_workspace_file(error, path) from error
+        await session.sandbox.put_file(path, _once(data))
     call.executor.executions.metrics.uploaded("session", size)
     uri = call.links.workspace_file(session.session_id, path)
     said = f"Wrote {path}, {size} bytes."

@@ -13,7 +13,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from service.files.media_types import OCTET_STREAM
 from service.http.body_limit import declared_length
 from service.http.downloads import content_disposition
-from service.http.errors import RequestTooLarge, of_workspace_file
+from service.http.errors import RequestTooLarge
 from service.routes.dependencies import MetricsDep
 from service.routes.path_parameters import FilePath
 from service.routes.refusals import SESSION, refusals
@@ -64,11 +64,8 @@ async def download_file(path: FilePath, session: SessionDep) -> Response:
     """Download a file as it is now."""
     plain = check_path(path)
     async with AsyncExitStack() as stack:
-        try:
-            content = await stack.enter_async_context(session.sandbox.open_file(plain))
-            first = await anext(content, b"")
-        except SupervisorFailed as error:
-            raise of_workspace_file(error, path) from error
+        content = await stack.enter_async_context(session.sandbox.open_file(plain))
+        first = await anext(content, b"")
         headers = _headers(plain)
         close = stack.pop_all().aclose
         body = _joined(first, content)
@@ -130,10 +127,10 @@ async def upload_file(
         raise FileTooLarge(limit)
     try:
         await session.sandbox.put_file(plain, content())
-    except SupervisorFailed as error:
+    except (SupervisorFailed, InvalidPath, WorkspaceFull, WorkspaceFileNotFound) as error:
         if size > limit:
             raise FileTooLarge(limit) from error
-        raise of_workspace_file(error, path) from error
+        raise
     metrics.uploaded("session", size)
     return WrittenFile(path=plain, size_bytes=size)
 
@@ -141,20 +138,14 @@ async def upload_file(
 @router.delete("/{path:any}", status_code=204)
 async def delete_file(path: FilePath, session: SessionDep) -> None:
     """Delete a file."""
-    try:
-        await session.sandbox.delete_file(check_path(path))
-    except SupervisorFailed as error:
-        raise of_workspace_file(error, path) from error
+    await session.sandbox.delete_file(check_path(path))
 
 
 @router.patch("/{path:any}", responses=refusals(*_FILE, RequestTooLarge, WorkspaceFull))
 async def rename_file(path: FilePath, request: RenameRequest, session: SessionDep) -> WorkspaceFileInfo:
     """Move a file to a path that is free."""
     to = check_path(request.path)
-    try:
-        await session.sandbox.rename_file(check_path(path), to)
-    except SupervisorFailed as error:
-        raise of_workspace_file(error, path) from error
+    await session.sandbox.rename_file(check_path(path), to)
     entries = await session.sandbox.list_files()
     moved = next((entry for entry in entries if entry.path == to), None)
     if moved is None:

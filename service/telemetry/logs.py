@@ -17,34 +17,11 @@ from pythonjsonlogger.json import JsonFormatter
 
 from service.errors import StartError
 from service.telemetry.request_context import current
-from sessions.containers.errors import (
-    EngineUnavailable,
-    ImageNotFound,
-    ImageUnfit,
-    LaunchFailed,
-    NoCapacity,
-    RuntimeNotFound,
-)
-from sessions.errors import RegistryUnavailable, StorageFailed, StorageFull, log_text
-from sessions.kernels.errors import SupervisorFailed
+from sessions.errors import log_text
 
 Format = Literal["console", "json"]
 
 log = logging.getLogger(__name__)
-
-_TELLABLE: Final = (
-    StartError,
-    RegistryUnavailable,
-    StorageFailed,
-    StorageFull,
-    EngineUnavailable,
-    ImageNotFound,
-    ImageUnfit,
-    LaunchFailed,
-    NoCapacity,
-    RuntimeNotFound,
-)
-"""Errors of our own whose text is about this machine alone."""
 
 _LEVELS: Final = {
     # They report each of their steps, or what a client sent, as news.
@@ -124,9 +101,8 @@ def _line_of(error: BaseException) -> str:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     if isinstance(error, OSError) and error.strerror:
         return f"{name}: [Errno {error.errno}] {error.strerror}"
-    if isinstance(error, SupervisorFailed):
-        return f"{name}: {log_text(error)}"
-    return f"{name}: {error}" if isinstance(error, _TELLABLE) else name
+    text = str(error) if isinstance(error, StartError) else log_text(error)
+    return name if text == kind.__name__ else f"{name}: {text}"
 
 
 def configure_logging(level: str, log_format: Format = "console") -> None:

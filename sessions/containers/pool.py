@@ -29,6 +29,7 @@ from sessions.containers.queue import Queue
 from sessions.containers.sandbox import Sandbox
 from sessions.errors import SessionsError, log_text
 from sessions.kernels.connection import Connection
+from sessions.kernels.errors import NotClean
 from sessions.models import Image
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,6 @@ _MIB: Final = 1 << 20
 _REMOVE_SEC: Final = 30.0
 _ANSWER_SEC: Final = 5.0
 _SURPLUS_SEC: Final = 30.0
-_NOT_CLEAN: Final = 409
 """What a supervisor answers that can't make its container as new."""
 _ROUND_SEC: Final = 5.0
 """Between two looks after leases and orphans, and between two after the image."""
@@ -322,8 +322,7 @@ class Pool:
         try:
             await sandbox.scrub()
         except SessionsError as error:
-            doubtful = getattr(error, "status", None) == _NOT_CLEAN
-            result = Scrub.DOUBTFUL if doubtful else Scrub.FAILED
+            result = Scrub.DOUBTFUL if isinstance(error, NotClean) else Scrub.FAILED
             self._observer.scrubbed(result, time.monotonic() - began)
             name = sandbox.connection.container.name
             log.warning("container %s is not used again (%s): %s", name, result, log_text(error))

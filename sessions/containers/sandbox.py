@@ -297,7 +297,7 @@ class Sandbox:
         """As `begin`, for a cell that was begun before this object was: all of its output again.
 
         Raises:
-            SupervisorFailed: on entry, with status 404 if another cell has been begun since.
+            SupervisorFailed: on entry, if another cell has been begun since.
         """
         async with self._supervisor.follow_cell(cell_id) as frames:
             execution = CellEventStream.of_attached_cell(

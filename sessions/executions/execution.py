@@ -14,10 +14,12 @@ from service.telemetry.execution_log import ExecutionLog, ExecutionRecorder
 from sessions.containers.sandbox import Sandbox
 from sessions.errors import (
     FileTooLarge,
+    InvalidPath,
     RegistryUnavailable,
     StorageFailed,
     StorageFull,
     StorageQuotaExceeded,
+    WorkspaceFileNotFound,
 )
 from sessions.kernels.errors import SupervisorFailed
 from sessions.models import (
@@ -189,6 +191,8 @@ class Execution:
                 stored = await self._save(content, file.path, "output", None)
         except SupervisorFailed as error:
             return skip(f"could not be read: {error.reason}")
+        except (WorkspaceFileNotFound, InvalidPath):
+            return skip("could not be read: it is gone, or no regular file any more")
         except _NoRoom:
             return skip(f"with the others over WORKSPACE_SIZE_MB={self._stores.settings.workspace_size_mb}")
         if isinstance(stored, str):

@@ -14,7 +14,13 @@ from service.telemetry.execution_log import ExecutionRecorder
 from sessions import clock
 from sessions.containers.pool import Pool
 from sessions.containers.sandbox import Sandbox
-from sessions.errors import FileNotFound, InputNotFound, InvalidPath, TimeoutTooLong, WorkspaceFull
+from sessions.errors import (
+    FileNotFound,
+    InputNotFound,
+    InvalidPath,
+    TimeoutTooLong,
+    WorkspaceFileNotFound,
+)
 from sessions.executions.execution import Execution, State, Stores
 from sessions.kernels.errors import SupervisorFailed
 from sessions.models import Budget, Cell, CellEvent, CellResult
@@ -152,10 +158,6 @@ class OneShotExecutor:
             try:
                 with file:
                     await sandbox.put_file(given.path, file.chunks())
-            except SupervisorFailed as error:
-                if error.status == 507:
-                    raise WorkspaceFull from error
-                if error.status is not None and 400 <= error.status < 500:
-                    reason = "can't be used: it is taken, or needs a file to be a folder"
-                    raise InvalidPath(given.path, reason) from error
-                raise
+            except (InvalidPath, WorkspaceFileNotFound) as error:
+                reason = "can't be used: it is taken, or needs a file to be a folder"
+                raise InvalidPath(given.path, reason) from error

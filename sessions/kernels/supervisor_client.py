@@ -10,15 +10,16 @@ import math
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
 
 from kernel_image import contract
-from sessions.errors import SessionsError
+from sessions.errors import InvalidPath, SessionsError, WorkspaceFileNotFound, WorkspaceFull
 from sessions.kernels.certificate_pin import CertificatePin
-from sessions.kernels.errors import KernelEnded, SupervisorFailed
+from sessions.kernels.errors import KernelEnded, NotClean, SupervisorFailed
 from sessions.kernels.plain_json import parse
 from sessions.models import Budget, Container, JsonObject, WorkspaceEntry
 
@@ -37,8 +38,18 @@ _FRAME_LIMIT: Final = 1 << 26
 _LISTING_BYTES: Final = 1 << 26
 _HEADER_BYTES: Final = struct.calcsize(contract.FRAME_HEADER)
 _POLL_SEC: Final = 0.02
-_KERNEL_ENDED: Final = 410
 _NOT_FOUND: Final = 404
+_CONFLICT: Final = 409
+_GONE: Final = 410
+_STORAGE_FULL: Final = 507
+
+
+class SupervisorRefused(SupervisorFailed):
+    """The supervisor answered a request with an error. Only this module reads the HTTP status."""
+
+    def __init__(self, call: str, status: int, quoted: str) -> None:
+        super().__init__(f"{call}: {status}", quoted)
+        self.status = status
 
 
 @contextmanager
@@ -60,9 +71,19 @@ def _aiohttp_errors() -> Iterator[None]:
         raise SupervisorFailed(type(error).__name__, quoted=f"{error!s:.200}") from error
 
 
-def _failure(status: int, what: str, quoted: str) -> SupervisorFailed:
-    kind = KernelEnded if status == _KERNEL_ENDED else SupervisorFailed
-    return kind(f"{what}: {status}", status, quoted)
+@contextmanager
+def _file_errors(path: str) -> Iterator[None]:
+    """Turn the supervisor's refusal of a request for a file into an error that names the reason."""
+    try:
+        yield
+    except SupervisorRefused as error:
+        if error.status == _NOT_FOUND:
+            raise WorkspaceFileNotFound(path) from error
+        if error.status == _STORAGE_FULL:
+            raise WorkspaceFull from error
+        if 400 <= error.status < 500:
+            raise InvalidPath(path, "can't be used: it is taken, or no regular file") from error
+        raise
 
 
 class SupervisorClient:
@@ -116,7 +137,7 @@ class SupervisorClient:
                 if response.status >= 300:
                     detail = (await response.content.read(2000)).decode("utf-8", "replace")
                     call = f"{method} /{path.split('/')[1]}"
-                    raise _failure(response.status, call, f"{path}: {detail}")
+                    raise SupervisorRefused(call, response.status, f"{path}: {detail}")
                 yield response
 
     async def _certificate(self) -> aiohttp.Fingerprint | bool:
@@ -142,9 +163,9 @@ class SupervisorClient:
         """
         try:
             await self._call(method, path, body, _STOPPING_SEC)
+        except SupervisorRefused:
+            raise
         except SupervisorFailed as error:
-            if error.status is not None:
-                raise
             try:
                 async with self._unthrottled():
                     await self._call(method, path, body, _UNTHROTTLED_SEC)
@@ -160,8 +181,10 @@ class SupervisorClient:
             try:
                 await self._call("GET", "/status")
                 return
-            except SupervisorFailed as error:
-                if error.status is not None or asyncio.get_running_loop().time() > deadline:
+            except SupervisorRefused:
+                raise
+            except SupervisorFailed:
+                if asyncio.get_running_loop().time() > deadline:
                     raise
                 await asyncio.sleep(_POLL_SEC)
 
@@ -187,8 +210,17 @@ class SupervisorClient:
         await self._call("POST", "/kernel", request, timeout_sec)
 
     async def scrub(self, key: str, timeout_sec: float) -> None:
-        """Make the container as new, and start a kernel as `start_kernel` does."""
-        await self._call("POST", "/scrub", {"key": key}, timeout_sec)
+        """Make the container as new, and start a kernel as `start_kernel` does.
+
+        Raises:
+            NotClean: the container has to be destroyed. So it has after any other `SupervisorFailed`.
+        """
+        try:
+            await self._call("POST", "/scrub", {"key": key}, timeout_sec)
+        except SupervisorRefused as error:
+            if error.status == _CONFLICT:
+                raise NotClean(error.summary, error.quoted) from error
+            raise
 
     async def interrupt(self, *, kill: bool = False) -> None:
         """Send SIGINT, or SIGKILL, to the kernel or to the shell command that is running."""
@@ -254,7 +286,9 @@ class SupervisorClient:
             with _not_as_agreed():
                 status, reason = int(answer["status"]), str(answer["error"])[:2000]
             self._has_unread_frames = False
-            raise _failure(status, "cell", reason)
+            if status == _GONE:
+                raise KernelEnded(f"cell: {status}", reason)
+            raise SupervisorRefused("cell", status, reason)
 
     async def _frames_of_cell(self, channel: aiohttp.ClientWebSocketResponse) -> Frames:
         """The frames of the cell that was begun last."""
@@ -302,7 +336,7 @@ class SupervisorClient:
             async with self._request("GET", "/cell") as response:
                 with _not_as_agreed():
                     return str(_object(await _read(response, _LISTING_BYTES))["note"])
-        except SupervisorFailed as error:
+        except SupervisorRefused as error:
             if error.status != _NOT_FOUND:
                 raise
             return None
@@ -318,26 +352,38 @@ class SupervisorClient:
             ]
 
     async def put_file(self, path: str, content: AsyncIterator[bytes]) -> None:
-        """Write a file; it is an output of a cell only if the code changes it."""
-        async with self._request("PUT", f"/files/{quote(path)}", data=content, timeout_sec=_TRANSFER_SEC):
-            pass
+        """Write a file; it is an output of a cell only if the code changes it.
+
+        Raises:
+            WorkspaceFull, InvalidPath, WorkspaceFileNotFound: the file cannot be there.
+        """
+        address = f"/files/{quote(path)}"
+        with _file_errors(path):
+            async with self._request("PUT", address, data=content, timeout_sec=_TRANSFER_SEC):
+                pass
 
     async def delete_file(self, path: str) -> None:
-        """Delete a file."""
-        await self._call("DELETE", f"/files/{quote(path)}")
+        """Delete a file. Raises `WorkspaceFileNotFound` or `InvalidPath`."""
+        with _file_errors(path):
+            await self._call("DELETE", f"/files/{quote(path)}")
 
     async def rename_file(self, path: str, to: str) -> None:
-        """Move a file to a path that is free."""
-        await self._call("POST", "/rename", {"path": path, "to": to})
+        """Move a file to a path that is free.
+
+        Raises:
+            WorkspaceFileNotFound: there is no file at `path`.
+            InvalidPath, WorkspaceFull: it cannot be moved.
+        """
+        with _file_errors(path):
+            await self._call("POST", "/rename", {"path": path, "to": to})
 
     @asynccontextmanager
     async def open_file(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Read a file of the workspace in chunks."""
-        address = f"/files/{quote(path)}"
-        async with self._request(
-            "GET", address, timeout_sec=_TRANSFER_SEC, silence_sec=_SILENCE_SEC
-        ) as response:
-            yield _chunks(response.content)
+        """Read a file of the workspace in chunks. Raises `WorkspaceFileNotFound` or `InvalidPath`."""
+        call = partial(self._request, timeout_sec=_TRANSFER_SEC, silence_sec=_SILENCE_SEC)
+        with _file_errors(path):
+            async with call("GET", f"/files/{quote(path)}") as response:
+                yield _chunks(response.content)
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:

@@ -255,11 +255,11 @@ def test_a_traceback_tells_where_and_what_but_not_with_which_words() -> None:
     for error, shown in (
         (OSError(28, "No space left on device", "/Canary"), "OSError: [Errno 28] No space left on device"),
         (RegistryUnavailable("locked"), "RegistryUnavailable: The service's registry does not"),
-        (SupervisorFailed("PUT /files: 409", 409, "/files/Canary"), "SupervisorFailed"),
+        (SupervisorFailed("PUT /files: 409", "/files/Canary"), "SupervisorFailed"),
     ):
         text = describe((type(error), error, None))
         assert shown in text and "Canary" not in text
-    failed = SupervisorFailed("PUT /files: 409", 409, "/files/Canary")
+    failed = SupervisorFailed("PUT /files: 409", "/files/Canary")
     assert "Canary" in str(failed) and "Canary" in failed.reason
     assert log_text(failed) == "the kernel container failed: PUT /files: 409"
 
