@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 from fastapi import APIRouter, FastAPI
 from starlette.routing import Route, WebSocketRoute
@@ -10,10 +11,13 @@ from starlette.routing import Route, WebSocketRoute
 import service
 from service.auth.keyring import Keyring
 from service.auth.limits import RequestRate
-from service.http.answers import install_error_handlers
+from service.gateway import answers as gateway
+from service.http.answers import ANSWERS, Answers, install_error_handlers
 from service.http.body_limit import BodyLimit
-from service.http.forwarding import Signer, elsewhere
-from service.http.guard import Guard, open_paths
+from service.http.forwarding import elsewhere
+from service.http.guard import ALWAYS_OPEN, Guard
+from service.http.signatures import Signer
+from service.page import routes as page
 from service.page.routes import install_page
 from service.routes import files, session_files
 from service.routes.api_document import DESCRIPTION, TAGS, Application
@@ -24,6 +28,16 @@ from sessions.errors import SessionElsewhere
 
 _STREAMED = re.compile(f"{files.UPLOADS.pattern}|{session_files.UPLOADS.pattern}")
 """Paths whose bodies are streamed and bounded by their routes."""
+
+PAGES: Final = {
+    "docs": frozenset({"/docs", "/redoc", "/openapi.json"}),
+    "metrics": frozenset({"/metrics"}),
+    "page": page.paths(),
+}
+"""Paths that `OPEN_PAGES` opens to callers without a key, by the words of that setting."""
+
+ALL_ANSWERS: Final[Answers] = {**ANSWERS, **gateway.ANSWERS}
+"""How the errors of all ways in are answered."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -62,16 +76,24 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
         app.include_router(router)
         app.state.served += [route for route in router.routes if isinstance(route, Route | WebSocketRoute)]
     app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes, exempt=_STREAMED)
+    open_paths = frozenset[str]().union(*(PAGES[word] for word in settings.open_pages))
     keyring = None
     if settings.needs_key:
         keyring = Keyring(settings.given_keys, settings.api_keys_file)
-        app.open_paths = open_paths(settings.open_pages)
+        app.open_paths = ALWAYS_OPEN | open_paths
     rate = app.state.request_rate = RequestRate(settings.key_limits.requests_per_minute)
     secret = settings.replica_secret
     signer = app.state.signer = (
         None if secret is None else Signer(secret.get_secret_value(), settings.replica_lease_sec)
     )
-    app.add_middleware(Guard, keyring=keyring, rate=rate, open_pages=settings.open_pages, signer=signer)
-    install_error_handlers(app)
+    app.add_middleware(
+        Guard,
+        keyring=keyring,
+        rate=rate,
+        open_paths=open_paths,
+        closed_paths=frozenset[str]().union(*PAGES.values()) - open_paths,
+        signer=signer,
+    )
+    install_error_handlers(app, ALL_ANSWERS)
     app.add_exception_handler(SessionElsewhere, elsewhere)
     return app

@@ -9,7 +9,7 @@ from service.app import create_app
 from service.auth.keyring import SHORT_KEY
 from service.errors import StartError
 from service.gateway import channels, kernels
-from service.http.serving import bind, serve
+from service.http.server.serving import bind, serve
 from service.lifespan import lifespan
 from service.mcp import endpoint as mcp
 from service.routes import execute, executions, files, health, metrics, session_files, sessions

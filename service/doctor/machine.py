@@ -15,9 +15,9 @@ import aiohttp
 from service.doctor.finding import Finding, Level
 from service.errors import StartError
 from service.files.storage import Storage
-from service.http.errors import AddressUnavailable
-from service.http.serving import bind
+from service.http.server.serving import bind
 from service.operations.banner import base_url
+from service.operations.errors import AddressUnavailable
 
 _MIB: Final = 1 << 20
 _FAIL_BYTES: Final = 100 * _MIB

@@ -14,10 +14,10 @@ from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
+from service.files.download_headers import content_disposition
 from service.files.errors import ObjectStorageMissing, ObjectStorageTaken, ObjectStorageUnavailable
 from service.files.media_types import OCTET_STREAM
 from service.files.storage import FILE_ID
-from service.http.downloads import content_disposition
 from sessions.errors import StorageFailed, StorageFull
 
 log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from service.gateway import frames
+from service.gateway.answers import ANSWERS
 from service.gateway.client import Client
 from service.gateway.frames import MalformedFrame
 from service.gateway.gateway import Gateway
@@ -44,7 +45,7 @@ async def channels(websocket: WebSocket, kernel_id: str) -> None:
         return
     except CallFailed as error:
         refusal = SessionNotFound(kernel_id) if isinstance(error, SessionEnded) else error
-        await answer_to(refusal)(websocket.scope, websocket.receive, websocket.send)
+        await answer_to(refusal, ANSWERS)(websocket.scope, websocket.receive, websocket.send)
         return
     replaced = client.replaced
     try:
@@ -67,7 +68,7 @@ async def _forward(websocket: WebSocket, error: SessionElsewhere) -> None:
     except (aiohttp.ClientError, TimeoutError):
         if websocket.client_state is not WebSocketState.CONNECTING:
             raise
-    await answer_to(refusal)(websocket.scope, websocket.receive, websocket.send)
+    await answer_to(refusal, ANSWERS)(websocket.scope, websocket.receive, websocket.send)
 
 
 class ClientConnection:

@@ -6,14 +6,15 @@ from typing import Annotated, Any, Final, Literal, Self
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
+from service.gateway.answers import ANSWERS
 from service.gateway.errors import KernelSpecNotFound
 from service.gateway.gateway import Gateway
+from service.http.dependencies import CallerDep, OwnerDep, SessionsDep
 from service.http.errors import ForeignOrigin, RequestTooLarge
+from service.http.path_parameters import KernelIdPath, KernelSpecPath
+from service.http.refusals import KERNEL, refusals
 from service.http.values import SessionId, Text
 from service.replicas.errors import ReplicaLost
-from service.routes.dependencies import CallerDep, OwnerDep, SessionsDep
-from service.routes.path_parameters import KernelIdPath, KernelSpecPath
-from service.routes.refusals import KERNEL, refusals
 from service.routes.schemas.sessions import CreateSessionRequest
 from sessions.containers.errors import EngineUnavailable, LaunchFailed
 from sessions.errors import SessionBusy, SessionEnded, SessionMoving, SessionNotFound, TooManySessions
@@ -135,7 +136,7 @@ async def list_kernelspecs(sessions: SessionsDep, owner: OwnerDep, gateway: Gate
     return KernelSpecs(default=_DEFAULT, kernelspecs={spec.name: spec for spec in specs})
 
 
-@router.get("/kernelspecs/{name}", responses=refusals(KernelSpecNotFound))
+@router.get("/kernelspecs/{name}", responses=refusals(KernelSpecNotFound, answers=ANSWERS))
 async def get_kernelspec(
     name: KernelSpecPath, sessions: SessionsDep, owner: OwnerDep, gateway: GatewayDep
 ) -> KernelSpec:
@@ -146,7 +147,7 @@ async def get_kernelspec(
     return known.kernelspecs[name]
 
 
-@router.post("/kernels", status_code=201, responses=refusals(*_START))
+@router.post("/kernels", status_code=201, responses=refusals(*_START, answers=ANSWERS))
 async def start_kernel(
     sessions: SessionsDep,
     caller: CallerDep,

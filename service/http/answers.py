@@ -1,6 +1,7 @@
-"""The one table that turns errors into HTTP answers: ``{"detail": …, "code": "snake_case"}``.
+"""The table that turns errors into HTTP answers: ``{"detail": …, "code": "snake_case"}``.
 
-Errors of other packages (``sessions.errors``) have a line in it too.
+It lists the errors of ``sessions`` and of the folders below this one. A way in that has errors of its own,
+such as the Jupyter gateway, lists them in a table of its own.
 """
 
 import json
@@ -8,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -20,8 +21,7 @@ from starlette.routing import Match
 from service.auth.errors import KeyInvalid, KeyMissing, TooManyRequests
 from service.database.errors import InvalidCursor
 from service.files.errors import InvalidFilename
-from service.gateway.errors import KernelSpecNotFound, TooManyConnections
-from service.http.errors import ForeignOrigin, RangeNotSatisfiable, RequestTooLarge
+from service.http.errors import ForeignOrigin, OriginRefused, RangeNotSatisfiable, RequestTooLarge
 from service.replicas.errors import ReplicaLost
 from sessions.containers.errors import (
     EngineUnavailable,
@@ -97,7 +97,9 @@ def _content_range(error: RangeNotSatisfiable) -> dict[str, str]:
 
 INVALID_REQUEST = "invalid_request"
 
-ANSWERS: dict[type[Exception], Answer] = {
+Answers = Mapping[type[Exception], Answer]
+
+ANSWERS: Final[Answers] = {
     KeyMissing: Answer(401, "key_missing", headers=_ask_for_key),
     KeyInvalid: Answer(401, "key_invalid", headers=_ask_for_key),
     TooManyRequests: Answer(429, "too_many_requests", headers=_retry_after),
@@ -120,9 +122,8 @@ ANSWERS: dict[type[Exception], Answer] = {
     NoInputRequest: Answer(409, "no_input_request"),
     WorkspaceFileNotFound: Answer(404, "workspace_file_not_found"),
     TooManySessions: Answer(429, "too_many_sessions", headers=lambda _: {"Retry-After": "10"}),
-    KernelSpecNotFound: Answer(404, "kernelspec_not_found"),
     ForeignOrigin: Answer(403, "foreign_origin"),
-    TooManyConnections: Answer(429, "too_many_connections", headers=lambda _: {"Retry-After": "10"}),
+    OriginRefused: Answer(403, "origin_refused"),
     TooManyExecutions: Answer(429, "too_many_executions", headers=lambda _: {"Retry-After": "1"}),
     StorageFull: Answer(507, "storage_full"),
     StorageQuotaExceeded: Answer(507, "storage_quota_exceeded"),
@@ -156,34 +157,43 @@ class ErrorResponse(JSONResponse):
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Make every error that leaves a route an answer with ``detail`` and ``code``."""
-    for error_type in ANSWERS:
-        app.add_exception_handler(error_type, _answer)
+def install_error_handlers(app: FastAPI, answers: Answers) -> None:
+    """Make every error that leaves a route an answer with ``detail`` and ``code``.
+
+    Args:
+        app: the application.
+        answers: the tables of all ways in, put together.
+    """
+
+    async def answer(_: Request, error: Exception) -> Response:
+        return answer_to(error, answers)
+
+    for error_type in answers:
+        app.add_exception_handler(error_type, answer)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(Exception, _answer_internal)
 
 
-def answer_for(error: Exception) -> Answer:
-    """The line of ``ANSWERS`` for an error, its base classes' included. ``KeyError`` if none."""
+def answer_for(error: Exception, answers: Answers = ANSWERS) -> Answer:
+    """Return the table's entry for an error or for the nearest of its base classes.
+
+    Raises:
+        KeyError: the table has neither.
+    """
     for error_type in type(error).__mro__:
-        if error_type in ANSWERS:
-            return ANSWERS[error_type]
+        if error_type in answers:
+            return answers[error_type]
     raise KeyError(type(error))
 
 
-def answer_to(error: Exception) -> Response:
-    """The response to an error that ``ANSWERS`` has. ``KeyError`` if it has none."""
-    answer = answer_for(error)
+def answer_to(error: Exception, answers: Answers = ANSWERS) -> Response:
+    """Return the response to an error. Raises ``KeyError`` as ``answer_for`` does."""
+    answer = answer_for(error, answers)
     return ErrorResponse(
         answer.status, answer.code, answer.detail(error), answer.headers(error), answer.facts(error)
     )
-
-
-async def _answer(_: Request, error: Exception) -> Response:
-    return answer_to(error)
 
 
 async def _answer_invalid(_: Request, error: Exception) -> Response:

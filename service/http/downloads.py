@@ -1,7 +1,6 @@
 """Conditional and partial downloads: the parts of HTTP (RFC 9110) that a stored file needs."""
 
 import re
-from urllib.parse import quote
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -37,17 +36,6 @@ def parse_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
     if start >= end:
         raise RangeNotSatisfiable(size_bytes)
     return start, end
-
-
-def content_disposition(filename: str) -> str:
-    """``attachment`` with a name (RFC 6266): plain for old clients, and exact for all others."""
-    plain = "".join(
-        character if 32 <= ord(character) < 127 and character not in '"\\%' else "_" for character in filename
-    )
-    exact = quote(filename, safe="")
-    if plain == filename:
-        return f'attachment; filename="{plain}"'
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{exact}"
 
 
 class FileResponse(StreamingResponse):

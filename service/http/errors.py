@@ -2,7 +2,6 @@
 
 from starlette.exceptions import HTTPException
 
-from service.errors import StartError
 from sessions.errors import CallFailed
 
 
@@ -21,6 +20,13 @@ class ForeignOrigin(CallFailed):
         super().__init__("Pages of other servers may not use kernels: the Origin is not this service's")
 
 
+class OriginRefused(CallFailed):
+    """A web page of another machine asks for what is for local programs."""
+
+    def __init__(self) -> None:
+        super().__init__("Pages of other sites can't use this service")
+
+
 class RequestTooLarge(HTTPException):
     """The body of a request has more than ``limit_bytes`` bytes.
 
@@ -31,15 +37,3 @@ class RequestTooLarge(HTTPException):
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(413, f"Request body exceeds maximum of {limit_bytes} bytes")
         self.limit_bytes = limit_bytes
-
-
-class AddressUnavailable(StartError):
-    """The server cannot listen on ``host`` and ``port``."""
-
-    def __init__(self, host: str, port: int, reason: str) -> None:
-        super().__init__(
-            f"Cannot listen on {host}, port {port}: {reason}. Set HOST and PORT to an address that is free."
-        )
-        self.host = host
-        self.port = port
-        self.reason = reason

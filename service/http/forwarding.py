@@ -5,12 +5,7 @@ call was passed on: nobody passes it on again.
 """
 
 import asyncio
-import base64
-import hashlib
-import hmac
-import json
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Final, Self, TypeVar
@@ -25,8 +20,9 @@ from yarl import URL
 
 from service.auth.keyring import Caller
 from service.http.answers import answer_to
+from service.http.server_sent_events import EVENT_STREAM_TYPE, format_error
+from service.http.signatures import CALLER_HEADER, SIGNATURE_HEADER, Signer, path_of
 from service.replicas.errors import ReplicaLost
-from service.routes.event_stream import EVENT_STREAM_TYPE, failed
 from service.telemetry.request_context import REQUEST_ID_HEADER, current
 from sessions.errors import RegistryUnavailable, SessionElsewhere, SessionMoving
 
@@ -34,14 +30,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_CALLER: Final = "x-replica-caller"
-_SIGNATURE: Final = "x-replica-signature"
 _CONNECT_SEC: Final = 3.0
 _KEEP_SEC: Final = 2.0
 _FRAME_BYTES: Final = 1 << 28
 _OF_THE_CONNECTION: Final = frozenset(
     {"connection", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"}
-    | {"transfer-encoding", "upgrade", _CALLER, _SIGNATURE}
+    | {"transfer-encoding", "upgrade", CALLER_HEADER, SIGNATURE_HEADER}
 )
 _REQUEST_ID: Final = REQUEST_ID_HEADER.decode()
 _EACH_ITS_OWN: Final = frozenset({"date", _REQUEST_ID})
@@ -52,45 +46,6 @@ _NEVER_SENT: Final = (None, 1005, 1006)
 """How a WebSocket is closed that was not closed."""
 _GOING_AWAY: Final = 1001
 _OF_A_SOCKET: Final = "sec-websocket-"
-
-
-class Stale(Exception):
-    """A call that was passed on too long ago: whoever passed it on has given it up."""
-
-
-class Signer:
-    """What replicas tell each other of a caller."""
-
-    def __init__(self, secret: str, valid_sec: float) -> None:
-        """`valid_sec`: for how long, by two machines' clocks, a call may be on its way."""
-        self._secret = secret.encode()
-        self._valid_sec = valid_sec
-
-    def headers(self, caller: Caller, method: str, path: str) -> dict[str, str]:
-        """The headers of a call that is passed on now."""
-        told = json.dumps([caller.owner, caller.tenant, time.time() + self._valid_sec])
-        value = base64.urlsafe_b64encode(told.encode()).decode()
-        return {_CALLER: value, _SIGNATURE: self._signature(value, method, path)}
-
-    def caller(self, headers: Iterable[tuple[bytes, bytes]], method: str, path: str) -> Caller | None:
-        """Who sent a call that another replica has passed on; None if none has. Raises `Stale`."""
-        found = {name: value.decode("latin-1") for name, value in headers if name.startswith(b"x-replica-")}
-        value = found.get(_CALLER.encode(), "")
-        signature = found.get(_SIGNATURE.encode(), "")
-        expected = self._signature(value, method, path)
-        if not value or not hmac.compare_digest(signature.encode(), expected.encode()):
-            return None
-        owner, tenant, until = json.loads(base64.urlsafe_b64decode(value))
-        late_sec = time.time() - until
-        if late_sec > 0:
-            log.warning(
-                "another replica's call comes %.0f s late, or its clock and this one's differ", late_sec
-            )
-            raise Stale
-        return Caller(owner, tenant)
-
-    def _signature(self, value: str, method: str, path: str) -> str:
-        return hmac.new(self._secret, f"{method}\n{path}\n{value}".encode(), hashlib.sha256).hexdigest()
 
 
 def is_passed_on(scope: Scope) -> bool:
@@ -185,7 +140,7 @@ class Forwarder:
             if answer.content_type != EVENT_STREAM_TYPE or not last.endswith(b"\n\n"):
                 raise
             log.warning("the replica at %s broke off a stream: %s", url, failure)
-            yield failed(str(ReplicaLost())).encode()
+            yield format_error(str(ReplicaLost())).encode()
 
     async def join(self, websocket: WebSocket, url: str, caller: Caller) -> None:
         """Join a WebSocket that is not accepted yet to one of another replica.
@@ -228,13 +183,6 @@ async def elsewhere(request: Request, error: Exception) -> Response:
     if forwarder is None or is_passed_on(request.scope):
         return answer_to(SessionMoving(error.session_id))
     return await forwarder.answer_of(error.url, request, error.session_id)
-
-
-def path_of(scope: Scope) -> str:
-    """Path and query as they were sent."""
-    path: str = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
-    query: str = scope["query_string"].decode("latin-1")
-    return f"{path}?{query}" if query else path
 
 
 def _address(url: str, path: str) -> URL:

@@ -5,6 +5,7 @@ Browsers let any page open one, and send it a key that they have: so a page's ha
 and so do its requests to kernels.
 """
 
+from collections.abc import Collection
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -14,20 +15,12 @@ from service.auth.errors import KeyInvalid
 from service.auth.keyring import Caller, Keyring, without_keys
 from service.auth.limits import RequestRate
 from service.http.answers import ErrorResponse, answer_to
-from service.http.errors import ForeignOrigin
-from service.http.forwarding import Signer, Stale, path_of
-from service.page import routes as page
+from service.http.origin import SAME_SERVICE
+from service.http.signatures import Signer, Stale, path_of
 from sessions.errors import CallFailed, SessionMoving
 
 ALWAYS_OPEN: Final = frozenset({"/health", "/ready"})
 """For probes and load balancers, which have no key; they tell counts and no names, ids or content."""
-
-PAGES: Final = {
-    "docs": frozenset({"/docs", "/redoc", "/openapi.json"}),
-    "metrics": frozenset({"/metrics"}),
-    "page": page.paths(),
-}
-"""What a setting opens or closes."""
 
 _CALLER = "caller"
 _JUPYTER: Final = "/api/"
@@ -45,16 +38,26 @@ class Guard:
         app: ASGIApp,
         keyring: Keyring | None,
         rate: RequestRate,
-        open_pages: tuple[str, ...],
+        open_paths: Collection[str],
+        closed_paths: Collection[str],
         signer: Signer | None = None,
     ) -> None:
-        """`signer` knows what other replicas of this service pass on, which they have let in."""
+        """Make the middleware.
+
+        Args:
+            app: what is guarded.
+            keyring: the keys; None if the service needs none.
+            rate: counts the requests of each owner.
+            open_paths: paths that need no key, besides `ALWAYS_OPEN`.
+            closed_paths: paths that the settings close: they need a key, and without keys they answer 404.
+            signer: checks the signatures of other replicas, which have let in the calls that they pass on.
+        """
         self._app = app
         self._keyring = keyring
         self._rate = rate
         self._signer = signer
-        self._open = open_paths(open_pages)
-        self._closed = frozenset[str]().union(*PAGES.values()) - self._open
+        self._open = ALWAYS_OPEN.union(open_paths)
+        self._closed = frozenset(closed_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_socket = scope["type"] == "websocket"
@@ -81,7 +84,7 @@ class Guard:
                 return caller
         headers = [*scope["headers"], *_key_in_query(scope)]
         if scope["type"] == "websocket" or scope["path"].startswith(_JUPYTER):
-            _check_origin(headers)
+            SAME_SERVICE.check(headers)
         if self._keyring is None:
             return without_keys(headers)
         caller = self._keyring.find(headers)
@@ -101,14 +104,6 @@ def _key_in_query(scope: Scope) -> list[tuple[bytes, bytes]]:
     return [(b"x-api-key", token.encode("latin-1")) for token in tokens]
 
 
-def _check_origin(headers: list[tuple[bytes, bytes]]) -> None:
-    """Raises `ForeignOrigin`. Who sends no Origin is no page."""
-    hosts = {value.lower() for name, value in headers if name == b"host"}
-    origins = {value.lower() for name, value in headers if name == b"origin"}
-    if any(origin.partition(b"://")[2] not in hosts for origin in origins):
-        raise ForeignOrigin
-
-
 def caller_of(scope: Scope) -> Caller:
     """Who sent a request that the guard let in by a key. ``KeyError`` on an open path."""
     caller: Caller = scope["state"][_CALLER]
@@ -119,8 +114,3 @@ def key_name(scope: Scope) -> str:
     """The name of a request's key, for the log; ``-`` without one."""
     caller: Caller | None = scope.get("state", {}).get(_CALLER)
     return "-" if caller is None else caller.owner
-
-
-def open_paths(open_pages: tuple[str, ...]) -> frozenset[str]:
-    """The paths that need no key."""
-    return ALWAYS_OPEN.union(*(PAGES[page] for page in open_pages))

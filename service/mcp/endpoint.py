@@ -4,16 +4,15 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Self
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from service.http.answers import ErrorResponse
 from service.http.forwarding import Forwarder, is_passed_on
 from service.http.guard import caller_of
+from service.http.origin import LOCAL_PAGES
 
 if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -28,7 +27,6 @@ _IDLE_SEC: Final = 24 * 60 * 60.0
 """When one ends that nobody uses and nobody has ended. Few clients begin anew of themselves."""
 _SESSION_ID: Final = b"mcp-session-id"
 _OF_REPLICA: Final = "."
-_LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 
 class Mcp:
@@ -193,26 +191,9 @@ class _Endpoint:
     """ASGI application of the path: refuses what is not for the SDK."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        if not is_trusted(headers.get(b"origin")):
-            refusal = ErrorResponse(403, "origin_refused", "Pages of other sites can't use this service")
-            await refusal(scope, receive, send)
-            return
+        LOCAL_PAGES.check(scope["headers"])
         serve: Callable[[Scope, Receive, Send], Awaitable[None]] = scope["app"].state.mcp.serve
         await serve(scope, receive, send)
-
-
-def is_trusted(origin: bytes | None) -> bool:
-    """Whether a request with this ``Origin`` may come in: one of no web page, or of a local one's.
-
-    A page whose name leads to this machine all of a sudden (DNS rebinding) has its own name there.
-    """
-    if origin is None:
-        return True
-    try:
-        return urlsplit(origin.decode("latin-1")).hostname in _LOCAL
-    except ValueError:
-        return False
 
 
 router = APIRouter()

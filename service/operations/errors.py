@@ -15,6 +15,18 @@ class CannotRunKernels(StartError):
         self.reason = reason
 
 
+class AddressUnavailable(StartError):
+    """The server cannot listen on ``host`` and ``port``."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(
+            f"Cannot listen on {host}, port {port}: {reason}. Set HOST and PORT to an address that is free."
+        )
+        self.host = host
+        self.port = port
+        self.reason = reason
+
+
 class BackupFailed(StartError):
     """Registry and files cannot be copied; nothing is left in the folder."""
 

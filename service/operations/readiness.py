@@ -6,8 +6,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-from service.http.errors import AddressUnavailable
-from service.operations.errors import SelfTestFailed
+from service.operations.errors import AddressUnavailable, SelfTestFailed
 from sessions.containers.engine import Engine
 from sessions.containers.errors import EngineUnavailable
 from sessions.containers.image_care import ImageStatus
@@ -54,7 +53,7 @@ class SelfTest:
 
 
 class KernelReadiness:
-    """`service.routes.dependencies.Kernels` of a pool on an engine."""
+    """`service.http.dependencies.Kernels` of a pool on an engine."""
 
     def __init__(self, engine: Engine, pool: Pool, instance_id: str, self_test: SelfTest) -> None:
         self._engine = engine

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from service.auth.errors import KeyInvalid, KeyMissing, TooManyRequests
-from service.routes.refusals import add
+from service.http.refusals import add
 from service.routes.schemas.errors import ErrorBody, SessionEndedBody
 from service.routes.schemas.stream import COMPONENTS
 

@@ -1,7 +1,6 @@
 """Server-sent events of a run."""
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeVar
@@ -10,9 +9,10 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from service.http.server_sent_events import EVENT_STREAM_TYPE, KEEP_ALIVE, format_error, format_event
 from service.routes.images import refer
 from service.routes.schemas.execute import ExecuteResult
-from service.routes.schemas.stream import EVENT_SCHEMA, Asked, Failed, Printed
+from service.routes.schemas.stream import EVENT_SCHEMA, Asked, Printed
 from sessions.errors import CallFailed
 from sessions.executions.execution import RunEvent
 from sessions.models import Display, InputRequest, Mark, OutputChunk
@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_SEC: Final = 15.0
 
-EVENT_STREAM_TYPE: Final = "text/event-stream"
 EVENT_STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "Server-sent events: `output`, `display`, at last `result`; or `error`.",
@@ -58,35 +57,32 @@ class EventStream(StreamingResponse):
             while True:
                 self._following = asyncio.ensure_future(anext(self._events))
                 while not (await asyncio.wait({self._following}, timeout=_KEEP_ALIVE_SEC))[0]:
-                    yield ": keep-alive\n\n"
+                    yield KEEP_ALIVE
                 yield _frame(await self._following, images)
         except StopAsyncIteration:
             return
         except CallFailed as error:
-            yield failed(str(error))
+            yield format_error(str(error))
         except Exception:
             log.exception("a run failed after its stream had begun")
-            yield failed("the kernel's container was lost; nothing of this run is kept")
-
-
-def failed(message: str) -> str:
-    """The event that ends a stream without a result."""
-    return _event("error", Failed(message=message).model_dump())
+            yield format_error("the kernel's container was lost; nothing of this run is kept")
 
 
 def _frame(event: RunEvent, images: str) -> str:
     match event:
         case OutputChunk():
-            return _event("output", Printed(stream=event.stream, data=event.text).model_dump())
+            return format_event("output", Printed(stream=event.stream, data=event.text).model_dump())
         case Mark():
             # Only cells of notebooks have them.
             return ""
         case InputRequest():
-            return _event("input_request", Asked(prompt=event.prompt, password=event.password).model_dump())
+            return format_event(
+                "input_request", Asked(prompt=event.prompt, password=event.password).model_dump()
+            )
         case Display():
-            return _event("display", _shown(event, images))
+            return format_event("display", _shown(event, images))
         case ExecuteResult():
-            return _event("result", referring(event, images).model_dump())
+            return format_event("result", referring(event, images).model_dump())
 
 
 Result = TypeVar("Result", bound=ExecuteResult)
@@ -111,8 +107,3 @@ def _shown(event: Display, images: str) -> dict[str, Any]:
     if event.replaces:
         shown["output_type"] = "update_display_data"
     return shown
-
-
-def _event(kind: str, data: Any) -> str:
-    """ASCII only: some clients take every Unicode line separator for the end of a line."""
-    return f"event: {kind}\ndata: {json.dumps(data, allow_nan=False)}\n\n"

@@ -5,11 +5,11 @@ from contextlib import aclosing
 from fastapi import APIRouter, Request, Response
 
 from service.auth.keyring import Caller
+from service.http.dependencies import CallerDep, ExecutorDep, SessionsDep
 from service.http.disconnect import while_connected
-from service.routes.dependencies import CallerDep, ExecutorDep, SessionsDep
+from service.http.refusals import CODE, KERNEL, TURN, refusals
 from service.routes.event_stream import EVENT_STREAM, EventStream, answer
 from service.routes.images import Images
-from service.routes.refusals import CODE, KERNEL, TURN, refusals
 from service.routes.schemas.execute import ExecuteResponse
 from service.routes.schemas.sessions import ExecuteAnywhereRequest
 from service.routes.sessions import DETACHED, execute_in_session, stream_in_session

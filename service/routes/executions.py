@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from service.database.errors import InvalidCursor
-from service.routes.dependencies import ExecutionsDep, OwnerDep
-from service.routes.path_parameters import ExecutionIdPath
-from service.routes.refusals import refusals
+from service.http.dependencies import ExecutionsDep, OwnerDep
+from service.http.path_parameters import ExecutionIdPath
+from service.http.refusals import refusals
 from service.routes.schemas.executions import ExecutionInfo, ExecutionList
 from sessions.errors import ExecutionNotFound
 

@@ -7,15 +7,16 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from service.database.errors import InvalidCursor
+from service.files.download_headers import download_headers
 from service.files.errors import InvalidFilename
 from service.files.media_types import OCTET_STREAM
 from service.files.store import OpenFile
-from service.http.downloads import FileResponse, content_disposition, matches, parse_range
+from service.http.dependencies import FilesDep, MetricsDep, OwnerDep
+from service.http.downloads import FileResponse, matches, parse_range
 from service.http.errors import RangeNotSatisfiable
+from service.http.path_parameters import FileIdPath
+from service.http.refusals import refusals
 from service.http.uploads import FIELD, receive_upload
-from service.routes.dependencies import FilesDep, MetricsDep, OwnerDep
-from service.routes.path_parameters import FileIdPath
-from service.routes.refusals import refusals
 from service.routes.schemas.files import FileList, StoredFileInfo
 from sessions.errors import FileNotFound, FileTooLarge, StorageQuotaExceeded
 
@@ -123,10 +124,7 @@ def _download(file: OpenFile, request: Request) -> Response:
     headers = {
         "ETag": etag,
         "Accept-Ranges": "bytes",
-        "Content-Disposition": content_disposition(stored.filename),
-        # Whatever is in the file, a browser must save it and not run it.
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "sandbox",
+        **download_headers(stored.filename),
         "Content-Type": OCTET_STREAM,
     }
     if matches(request.headers.get("if-none-match"), etag):

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 import service
 from service.http.answers import ErrorResponse
-from service.routes.dependencies import KernelsDep
+from service.http.dependencies import KernelsDep
 from service.routes.schemas.health import (
     Health,
     KernelImage,

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from service.routes.dependencies import FilesDep, KernelsDep, MetricsDep, SessionsDep
+from service.http.dependencies import FilesDep, KernelsDep, MetricsDep, SessionsDep
 
 router = APIRouter(tags=["health"])
 

@@ -10,13 +10,13 @@ from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.convertors import PathConvertor, register_url_convertor
 
+from service.files.download_headers import download_headers
 from service.files.media_types import OCTET_STREAM
 from service.http.body_limit import declared_length
-from service.http.downloads import content_disposition
+from service.http.dependencies import MetricsDep
 from service.http.errors import RequestTooLarge
-from service.routes.dependencies import MetricsDep
-from service.routes.path_parameters import FilePath
-from service.routes.refusals import SESSION, refusals
+from service.http.path_parameters import FilePath
+from service.http.refusals import SESSION, refusals
 from service.routes.schemas.sessions import RenameRequest, WorkspaceFileInfo, WorkspaceFileList, WrittenFile
 from service.routes.sessions import SessionDep
 from sessions.errors import FileTooLarge, InvalidPath, WorkspaceFileNotFound, WorkspaceFull
@@ -83,16 +83,14 @@ async def describe_file(path: FilePath, session: SessionDep) -> Response:
     size = next((entry.size_bytes for entry in entries if entry.path == plain), None)
     if size is None:
         raise WorkspaceFileNotFound(path)
-    return Response(headers={**_headers(plain), "Content-Length": str(size)}, media_type=OCTET_STREAM)
+    return Response(
+        headers={**_headers(plain), "Content-Length": str(size)},
+        media_type=OCTET_STREAM,
+    )
 
 
 def _headers(path: str) -> dict[str, str]:
-    """Whatever is in the file, a browser must save it and not run it."""
-    return {
-        "Content-Disposition": content_disposition(path.rpartition("/")[2]),
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "sandbox",
-    }
+    return download_headers(path.rpartition("/")[2])
 
 
 async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

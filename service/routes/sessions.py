@@ -5,13 +5,13 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 
+from service.http.dependencies import CallerDep, OwnerDep, SessionsDep, SettingsDep
 from service.http.errors import RequestTooLarge
+from service.http.path_parameters import CellIdPath, SessionIdPath
+from service.http.refusals import CODE, KERNEL, SESSION, TURN, refusals
 from service.routes import notebook
-from service.routes.dependencies import CallerDep, OwnerDep, SessionsDep, SettingsDep
 from service.routes.event_stream import EVENT_STREAM, EventStream, answer, referring
 from service.routes.images import Images
-from service.routes.path_parameters import CellIdPath, SessionIdPath
-from service.routes.refusals import CODE, KERNEL, SESSION, TURN, refusals
 from service.routes.schemas.execute import ExecuteResponse
 from service.routes.schemas.sessions import (
     BashRequest,

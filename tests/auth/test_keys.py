@@ -24,9 +24,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
 
-from service.app import create_app
+from service.app import PAGES, create_app
 from service.auth.keyring import digest
-from service.http.guard import ALWAYS_OPEN, PAGES
+from service.http.guard import ALWAYS_OPEN
 from service.lifespan import lifespan
 from service.mcp import endpoint as mcp
 from service.server import ROUTERS
@@ -566,8 +566,8 @@ def test_no_key_is_in_the_log_or_the_registry(keyed: KeyedService, alices: Thing
     for path in keyed.service.storage.rglob("*"):
         if path.is_file():
             written += path.read_bytes()
-    assert re.search(rb'service.http.access_log \S+ alice "GET /v1/files" 200', written)
-    assert re.search(rb'service.http.access_log \S+ - "GET /v1/files" 401', written)
+    assert re.search(rb'service.http.server.access_log \S+ alice "GET /v1/files" 200', written)
+    assert re.search(rb'service.http.server.access_log \S+ - "GET /v1/files" 401', written)
     assert b"wrong-key" not in written
     for key in (*keyed.every_key(), ENV_KEY):
         assert key.encode() not in written

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from service.routes.event_stream import _event
+from service.http.server_sent_events import format_event
 from tests.fuzz.document import EXAMPLES, looked_for
 from tests.support.api import Api, problem
 from tests.support.process import Service
@@ -103,7 +103,7 @@ def test_a_stream_is_read_the_same_by_every_client(session: Session, said: str, 
 @looked_for(300)
 def test_a_stream_may_be_cut_anywhere(frames: list[str], cuts: list[int]) -> None:
     """The service's frames, in pieces of any size, are the same events."""
-    stream = b"".join(_event("output", {"stream": "stdout", "data": text}).encode() for text in frames)
+    stream = b"".join(format_event("output", {"stream": "stdout", "data": text}).encode() for text in frames)
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     pieces = [stream[start:end] for start, end in pairwise(edges)]
     assert [event.data["data"] for event in events(pieces)] == frames

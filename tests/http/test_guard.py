@@ -18,7 +18,7 @@ async def test_every_websocket_needs_a_key_whatever_its_path() -> None:
     async def receive() -> Message:
         raise AssertionError("the guard reads nothing")
 
-    guard = Guard(app, Keyring({"ada": "k" * 32}, None), RequestRate(0), ("docs", "metrics"))
+    guard = Guard(app, Keyring({"ada": "k" * 32}, None), RequestRate(0), {"/docs"}, ())
     for path in ("/health", "/docs", "/api/kernels/x/channels", "/v1/files"):
         sent: list[Message] = []
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.http.errors import AddressUnavailable
-from service.http.serving import bind
+from service.http.server.serving import bind
 from service.operations.banner import banner, base_url
+from service.operations.errors import AddressUnavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +27,7 @@ from pathlib import Path
 from fastapi import APIRouter
 from service.app import create_app
 from service.telemetry.logs import configure_logging
-from service.http.serving import bind, serve
+from service.http.server.serving import bind, serve
 from service.database.errors import RegistryTooNew
 from tests.routes.files_support import file_store, make_settings
 

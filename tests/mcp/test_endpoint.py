@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from service.mcp.endpoint import is_trusted
 from tests.client.command import PROGRAM
 from tests.conftest import LIGHT, serving
 from tests.mcp.support import ACCEPT, INITIALIZE, message, tool_call
@@ -301,24 +300,6 @@ def test_pages_of_other_sites_are_refused(ann: Caller, origin: str) -> None:
     answer = ann.post(message("ping"), Origin=origin)
     assert answer.status_code == 403
     assert answer.json()["code"] == "origin_refused"
-
-
-@pytest.mark.parametrize(
-    ("origin", "trusted"),
-    [
-        (None, True),
-        (b"http://localhost:6274", True),
-        (b"http://127.0.0.1", True),
-        (b"https://[::1]:8", True),
-        (b"http://localhost.evil.example", False),
-        (b"http://127.0.0.1.evil.example", False),
-        (b"", False),
-        (b"null", False),
-    ],
-)
-def test_only_pages_of_this_machine_are_trusted(origin: bytes | None, trusted: bool) -> None:
-    """Programs send no origin."""
-    assert is_trusted(origin) is trusted
 
 
 def test_a_version_without_sessions_is_answered_with_those_that_have(ann: Caller) -> None:

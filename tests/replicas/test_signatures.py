@@ -3,7 +3,7 @@
 import pytest
 
 from service.auth.keyring import Caller
-from service.http.forwarding import Signer, Stale
+from service.http.signatures import Signer, Stale
 
 ANN = Caller("ann", "tenant of ann")
 PATH = "/v1/sessions/x/execute?images=ref"

@@ -17,7 +17,7 @@ from service.database.registry import Registry
 from service.files.open import open_storage
 from service.files.quota import StorageQuota
 from service.files.store import FileStore
-from service.http.serving import bind, make_server
+from service.http.server.serving import bind, make_server
 from service.operations.housekeeping import repeat
 from service.routes import files
 from service.settings import Settings

@@ -9,8 +9,9 @@ import httpx
 import jsonschema
 import pytest
 
+from service.app import ALL_ANSWERS
 from service.gateway.errors import TooManyConnections
-from service.http.answers import ANSWERS
+from service.http.errors import OriginRefused
 from service.http.values import CELL_ID, EXECUTION_ID, FILE_ID, SESSION_ID
 from tests.fuzz.document import APPLICATION, DOCUMENT
 from tests.support.process import Service
@@ -74,8 +75,9 @@ def test_every_error_is_listed() -> None:
     """What the service can answer with stands at one of its calls, or goes for all where keys are set."""
     listed = json.dumps(DOCUMENT["paths"])
     elsewhere = {"key_missing", "key_invalid", "too_many_requests"}
-    elsewhere |= {ANSWERS[TooManyConnections].code}  # of a WebSocket, which no such document tells of
-    for answer in ANSWERS.values():
+    # WebSockets and MCP are not part of an OpenAPI document.
+    elsewhere |= {ALL_ANSWERS[TooManyConnections].code, ALL_ANSWERS[OriginRefused].code}
+    for answer in ALL_ANSWERS.values():
         assert answer.code in elsewhere or f'"{answer.code}"' in listed, answer.code
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, Request
 
+from service.app import ALL_ANSWERS
 from service.errors import StartError
-from service.http.answers import ANSWERS, answer_for
+from service.http.answers import answer_for
 from service.routes.schemas.execute import ExecuteRequest
 from sessions.errors import CallFailed, SessionsError, StorageFull
 from tests.routes.files_support import RunningApp, make_settings, serve_app
@@ -80,23 +81,23 @@ def subclasses(root: type[Exception]) -> Iterator[type[Exception]]:
 
 @pytest.mark.parametrize("root", [CallFailed, SessionsError])
 def test_every_error_has_an_answer(root: type[Exception]) -> None:
-    """A new error without a line in ANSWERS, or a base class with one, fails here."""
+    """A new error without a line in ALL_ANSWERS, or a base class with one, fails here."""
     missing = [
-        error.__name__ for error in subclasses(root) if not any(base in ANSWERS for base in error.__mro__)
+        error.__name__ for error in subclasses(root) if not any(base in ALL_ANSWERS for base in error.__mro__)
     ]
     assert missing == []
 
 
 def test_errors_of_the_start_have_none() -> None:
     """Their text is for the operator and must not reach a caller."""
-    assert [error for error in subclasses(StartError) if error in ANSWERS] == []
+    assert [error for error in subclasses(StartError) if error in ALL_ANSWERS] == []
     with pytest.raises(KeyError):
         answer_for(StartError())
 
 
 def test_codes_are_for_programs() -> None:
     """Lower-case words, with a status that is an error's."""
-    for answer in ANSWERS.values():
+    for answer in ALL_ANSWERS.values():
         assert answer.code.replace("_", "").isalpha() and answer.code.islower()
         assert 400 <= answer.status < 600
 

@@ -153,7 +153,7 @@ class Service:
         """The end of the log, without the line per request."""
         kept = self.log_path.read_bytes()[self._mark if since_mark else 0 :]
         log = kept.decode(errors="replace").splitlines()
-        return "\n".join([line for line in log if "service.http.access_log" not in line][-lines:])
+        return "\n".join([line for line in log if "service.http.server.access_log" not in line][-lines:])
 
     def pool(self) -> dict[str, int]:
         """Counts of the pool: ready, starting, busy and target."""

@@ -20,7 +20,7 @@ import httpx
 import pytest
 from fastapi import APIRouter
 
-from service.http.access_log import AccessLog
+from service.http.server.access_log import AccessLog
 from service.telemetry.logs import AddRequestContext, JsonLines, _uncaught_in_thread, describe, loop_failed
 from sessions.errors import RegistryUnavailable, log_text
 from sessions.kernels.errors import SupervisorFailed
@@ -49,7 +49,7 @@ def lines_of(service: Service, request_id: str) -> list[dict[str, Any]]:
     deadline = time.monotonic() + 10
     while True:
         found = [line for line in lines(service) if line.get("request_id") == request_id]
-        if any(line["logger"] == "service.http.access_log" for line in found):
+        if any(line["logger"] == "service.http.server.access_log" for line in found):
             return found
         assert time.monotonic() < deadline, found
         time.sleep(0.05)
@@ -62,7 +62,7 @@ def test_a_request_is_found_in_the_log_by_the_ids_of_its_answer(watched: KeyedSe
     """Its line says who asked for what, what came of it and how long that took."""
     response = api.execute("1")
     found = lines_of(watched.service, response.headers["x-request-id"])
-    (line,) = (line for line in found if line["logger"] == "service.http.access_log")
+    (line,) = (line for line in found if line["logger"] == "service.http.server.access_log")
     assert line["execution_id"] == response.json()["execution_id"]
     assert re.fullmatch("[0-9a-f]{32}", line["trace_id"])
     assert (line["key"], line["method"], line["path"]) == ("logged", "POST", "/v1/execute")

@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.access_log import WEBSOCKET, AccessLog
 from service.http.answers import ErrorResponse
+from service.http.server.access_log import WEBSOCKET, AccessLog
 from service.telemetry.metrics import NO_ROUTE, Metrics
 from service.telemetry.request_context import (
     REQUEST_CONTEXT,

@@ -11,11 +11,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import StartError
 from service.http.answers import ANSWERS
-from service.http.connection import patient_for
-from service.http.errors import AddressUnavailable
-from service.http.ingress import Ingress
-from service.http.websocket import patient_socket_for
+from service.http.server.connection import patient_for
+from service.http.server.ingress import Ingress
+from service.http.server.websocket import patient_socket_for
 from service.operations.banner import banner
+from service.operations.errors import AddressUnavailable
 from service.telemetry import logs
 
 # Time that requests under way get to end when the server stops, in seconds.

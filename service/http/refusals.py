@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
 
-from service.http.answers import ANSWERS, INVALID_REQUEST
+from service.http.answers import ANSWERS, INVALID_REQUEST, Answers
 from service.http.errors import RequestTooLarge
 from service.replicas.errors import ReplicaLost
 from sessions.containers.errors import (
@@ -57,11 +57,11 @@ TURN: Final = (*SESSION, SessionBusy, EngineUnavailable, LaunchFailed, Superviso
 """Where something waits for its turn in a session, whose kernel may have to be replaced."""
 
 
-def refusals(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may answer with these, and with what every route may answer."""
+def refusals(*errors: type[Exception], answers: Answers = ANSWERS) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that may answer with these errors, and with those of every route."""
     codes: defaultdict[int, set[str]] = defaultdict(set)
     for error in (*errors, *_ALWAYS):
-        status, code = _told(error)
+        status, code = _status_and_code(error, answers)
         codes[status].add(code)
     return {status: _response(status, found) for status, found in codes.items()}
 
@@ -69,16 +69,16 @@ def refusals(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
 def add(responses: dict[str, Any], *errors: type[Exception]) -> None:
     """Have the responses of a finished document say that these errors, too, may be the answer."""
     for error in errors:
-        status, code = _told(error)
+        status, code = _status_and_code(error, ANSWERS)
         present = responses.get(str(status))
         codes = {code} if present is None else {code, *_codes(present)}
         responses[str(status)] = _response(status, codes)
 
 
-def _told(error: type[Exception]) -> tuple[int, str]:
+def _status_and_code(error: type[Exception], answers: Answers) -> tuple[int, str]:
     if error is RequestValidationError:
         return 422, INVALID_REQUEST
-    answer = ANSWERS[error]
+    answer = answers[error]
     return answer.status, answer.code
 
 

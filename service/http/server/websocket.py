@@ -9,7 +9,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.datastructures import Headers
 from websockets.http11 import Response
 
-from service.http.connection import refusal, refusal_body
+from service.http.server.connection import refusal, refusal_body
 from service.telemetry.request_context import current, request_id_of
 
 _CLOSE_SEC: Final = 2.0

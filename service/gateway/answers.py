@@ -1,0 +1,14 @@
+"""How the gateway's own errors are answered."""
+
+from typing import Final
+
+from service.gateway.errors import KernelSpecNotFound, TooManyConnections
+from service.http import answers
+from service.http.answers import Answer, Answers
+
+ANSWERS: Final[Answers] = {
+    **answers.ANSWERS,
+    KernelSpecNotFound: Answer(404, "kernelspec_not_found"),
+    TooManyConnections: Answer(429, "too_many_connections", headers=lambda _: {"Retry-After": "10"}),
+}
+"""All errors that a call of the gateway may meet."""

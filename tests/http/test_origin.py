@@ -1,0 +1,49 @@
+"""Which web pages may send requests: to kernels those of the service, to MCP those of this machine."""
+
+import pytest
+
+from service.http.errors import ForeignOrigin, OriginRefused
+from service.http.origin import LOCAL_PAGES, SAME_SERVICE
+
+
+@pytest.mark.parametrize(
+    "origin", [None, b"http://localhost:6274", b"http://127.0.0.1", b"https://[::1]:8", b"HTTP://LOCALHOST"]
+)
+def test_mcp_serves_programs_and_pages_of_this_machine(origin: bytes | None) -> None:
+    """Programs that are no browser send no origin."""
+    LOCAL_PAGES.check([] if origin is None else [(b"origin", origin)])
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        b"http://localhost.evil.example",
+        b"http://127.0.0.1.evil.example",
+        b"http://[::1",
+        b"http://\xff",
+        b"",
+        b"null",
+    ],
+)
+def test_mcp_refuses_pages_of_other_machines(origin: bytes) -> None:
+    """An address that only looks local, and an origin that is no address, are refused."""
+    with pytest.raises(OriginRefused):
+        LOCAL_PAGES.check([(b"origin", origin)])
+    with pytest.raises(OriginRefused):
+        LOCAL_PAGES.check([(b"origin", origin), (b"origin", b"http://localhost")])
+
+
+@pytest.mark.parametrize("origin", [None, b"http://code.example:8000", b"https://CODE.example:8000"])
+def test_kernels_serve_programs_and_pages_of_the_service(origin: bytes | None) -> None:
+    """The page's address is the one that the request was sent to; the scheme may be a proxy's."""
+    headers = [(b"host", b"Code.example:8000")]
+    SAME_SERVICE.check(headers if origin is None else [*headers, (b"origin", origin)])
+
+
+@pytest.mark.parametrize(
+    "origin", [b"http://localhost", b"http://code.example", b"null", b"", b"code.example:8000"]
+)
+def test_kernels_refuse_pages_of_other_servers(origin: bytes) -> None:
+    """Another port is another server, and so is this machine itself."""
+    with pytest.raises(ForeignOrigin):
+        SAME_SERVICE.check([(b"host", b"code.example:8000"), (b"origin", origin)])
