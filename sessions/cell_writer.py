@@ -7,7 +7,7 @@ from service.database.session_registry import SessionRegistry
 from sessions import clock
 from sessions.models import JsonObject
 from sessions.records import CellRecord, ExecutionRecord
-from sessions.tasks import settle
+from sessions.tasks import finish
 
 _SHORT_SEC = 0.05
 
@@ -32,7 +32,7 @@ class CellWriter:
 
     async def write(self) -> None:
         """Return when a crash could not make the cell be forgotten."""
-        await settle(self._write())
+        await finish(self._write())
 
     async def _write(self) -> None:
         async with self._writing:

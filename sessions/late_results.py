@@ -9,6 +9,7 @@ from sessions.cell_writer import CellWriter
 from sessions.errors import RegistryUnavailable
 from sessions.executions.execution import Execution
 from sessions.models import JsonObject
+from sessions.tasks import BackgroundTasks
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class LateResults:
     """Those of one session; what still waits at `close` is for a new life of the service to fetch."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
 
     @property
     def are_many(self) -> bool:
@@ -31,9 +32,7 @@ class LateResults:
     def keep(self, result: JsonObject, run: Execution, note: CellWriter) -> None:
         """Try again in the background until the registry takes it."""
         log.warning("the result of cell %s is kept when the registry is back", run.execution_id)
-        task = asyncio.create_task(self._keep(result, run, note))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._keep(result, run, note))
 
     async def _keep(self, result: JsonObject, run: Execution, note: CellWriter) -> None:
         try:
@@ -49,6 +48,4 @@ class LateResults:
 
     async def close(self) -> None:
         """Stop trying."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()

@@ -5,10 +5,10 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from kernel_image import contract
 from service.auth.keyring import Caller
@@ -37,6 +37,7 @@ from sessions.kernels.errors import SupervisorFailed
 from sessions.models import Container
 from sessions.records import CellRecord, OpenSessionRecord, SessionEnd, SessionRecord
 from sessions.session import Session, new_session_id
+from sessions.tasks import BackgroundTasks
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class SessionManager:
         self._to_resume: dict[str, SessionRecord] = {}
         """What this replica holds and could not take up yet."""
         self._creating: Counter[str] = Counter()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
 
     async def __aenter__(self) -> Self:
         if self._replicas is None:
@@ -83,15 +84,14 @@ class SessionManager:
             await asyncio.gather(*(self._resume(record) for record in records))
         else:
             self._replicas.on_lost = self._let_go
-            self._tasks.add(asyncio.create_task(self._take_up(self._replicas)))
+            self._tasks.start(self._take_up(self._replicas))
         for work in (self._watch_clock(), self._renew_leases()):
-            self._tasks.add(asyncio.create_task(work))
+            self._tasks.start(work)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, *self._resuming.values(), return_exceptions=True)
+        await self._tasks.close()
+        await asyncio.gather(*self._resuming.values(), return_exceptions=True)
         stopping = SupervisorFailed("the service is stopping; the session goes on")
         for session in self._open.values():
             await session.close(stopping)
@@ -278,14 +278,14 @@ class SessionManager:
             log.warning(
                 "the end of session %s is kept when the registry is back: %s", session.session_id, error
             )
-            self._apart(self._end_late(session.session_id, reason, now))
+            self._tasks.start(self._end_late(session.session_id, reason, now))
         self._pool.drop(session.sandbox)
         self._executor.executions.metrics.session_ended(reason)
         log.info("session %s ended: %s", session.session_id, reason)
 
     def _lose(self, session: Session) -> None:
         """Its container is gone. The cell that finds out is still running, so this is done apart."""
-        self._apart(self._end(session, "lost"))
+        self._tasks.start(self._end(session, "lost"))
 
     async def _end_late(self, session_id: str, reason: SessionEnd, at: float) -> None:
         """Keep the end of a session that the registry has not taken."""
@@ -294,11 +294,6 @@ class SessionManager:
             with contextlib.suppress(CallFailed):
                 await self.registry.end_session(session_id, reason, at)
                 return
-
-    def _apart(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # --- keeping ----------------------------------------------------------------------------------
 

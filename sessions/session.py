@@ -37,7 +37,7 @@ from sessions.records import CellRecord, ExecutionKind, ExecutionRecord, Session
 from sessions.running_cell import RunningCell
 from sessions.session_kernel import SessionKernel
 from sessions.shell_command import GRACE_SEC, run_command
-from sessions.tasks import settle
+from sessions.tasks import finish
 
 _QUESTION_SEC: Final = 10.0
 """How long a question waits for those before it."""
@@ -178,7 +178,7 @@ class Session:
             work = self._begin_to_follow(cell, inputs, entry, budget, counted.pop_all())
             beginning = asyncio.ensure_future(work)
             try:
-                return await settle(beginning)
+                return await finish(beginning)
             except asyncio.CancelledError:
                 if beginning.exception() is None and limits is None:
                     self.abandon(beginning.result()[0])
@@ -266,7 +266,7 @@ class Session:
                 live.add(event)
             live.end()
             # Also where the session is ended meanwhile.
-            await settle(self._keep_result(live, run, note))
+            await finish(self._keep_result(live, run, note))
         except asyncio.CancelledError:
             await note.write()
             if isinstance(self._closed, SessionEnded):

@@ -10,7 +10,7 @@ from sessions.containers.sandbox import Sandbox
 from sessions.errors import CallFailed
 from sessions.models import Budget, CellEvent, CellResult, Command, OutputChunk
 from sessions.records import ExecutionRecord
-from sessions.tasks import settle
+from sessions.tasks import finish
 
 GRACE_SEC: Final = 2.0
 """How long code may take to heed an interrupt before it is killed."""
@@ -45,7 +45,7 @@ async def _follow(events: AsyncGenerator[CellEvent], entry: ExecutionRecorder, k
             text[event.stream].append(event.text)
         elif isinstance(event, CellResult):
             entry.ran(event)
-            await settle(_kept(entry, entry.ended(event), keep))
+            await finish(_kept(entry, entry.ended(event), keep))
             return BashResponse(
                 stdout="".join(text["stdout"]),
                 stderr="".join(text["stderr"]),

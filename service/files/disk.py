@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final, TypeVar
 from service.files.errors import StorageUnavailable
 from service.files.storage import FILE_ID
 from sessions.errors import StorageFailed, StorageFull
-from sessions.tasks import settle
+from sessions.tasks import finish
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Disk:
 
     async def on_thread(self, work: Callable[[], T]) -> T:
         """Do ``work`` on a thread for the disk. Who is cancelled still waits until it is done."""
-        return await settle(asyncio.get_running_loop().run_in_executor(self._threads, work))
+        return await finish(asyncio.get_running_loop().run_in_executor(self._threads, work))
 
 
 class DiskDraft:

@@ -19,6 +19,7 @@ from service.files.errors import ObjectStorageMissing, ObjectStorageTaken, Objec
 from service.files.media_types import OCTET_STREAM
 from service.files.storage import FILE_ID
 from sessions.errors import StorageFailed, StorageFull
+from sessions.tasks import BackgroundTasks
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class ObjectStorage:
         self._api = obstore
         self._url = url
         self._link_sec = link_sec
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending = BackgroundTasks()
         options: dict[str, Any] = {} if endpoint is None else {"endpoint": endpoint}
         try:
             self._store: S3Store = S3Store.from_url(
@@ -171,7 +172,7 @@ class ObjectStorage:
         return 0
 
     async def close(self) -> None:
-        await asyncio.gather(*self._ending)
+        await self._ending.wait()
 
     # --- for drafts and contents ------------------------------------------------------------------
 
@@ -205,9 +206,7 @@ class ObjectStorage:
                 await asyncio.wait({before})
             await self._delete(key)
 
-        task = asyncio.create_task(remove())
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        self._ending.start(remove())
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ from service.files.storage import FILE_ID, Content, Draft, Storage
 from sessions import clock
 from sessions.errors import FileNotFound, FileTooLarge
 from sessions.records import FileOrigin, StoredFile
-from sessions.tasks import settle
+from sessions.tasks import finish
 
 # A block is stored in one step: most files are a single one.
 _WRITE_BLOCK = 1024 * 1024
@@ -237,9 +237,9 @@ class FileStore:
 
     async def _register(self, stored: StoredFile) -> None:
         try:
-            await settle(self._registry.add_file(stored))
+            await finish(self._registry.add_file(stored))
         except asyncio.CancelledError:
-            await settle(self._registry.delete_file(stored.file_id))
+            await finish(self._registry.delete_file(stored.file_id))
             raise
 
     async def _remove(self, file_id: str) -> bool:

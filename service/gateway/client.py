@@ -14,6 +14,7 @@ from service.gateway.messages import error_reply
 from service.gateway.request_handler import RequestHandler
 from service.gateway.send_queue import SendQueue
 from sessions.models import KernelMessage
+from sessions.tasks import BackgroundTasks
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,9 @@ class Client:
         """Messages about the running cell, which must not wait for its end."""
         self._has_waiting = asyncio.Event()
         self._has_urgent = asyncio.Event()
-        self._tasks = [asyncio.create_task(work) for work in (self._serve(), self._serve_urgent())]
+        self._tasks = BackgroundTasks()
+        self._tasks.start(self._serve())
+        self._tasks.start(self._serve_urgent())
 
     # --- its connection ---------------------------------------------------------------------------
 
@@ -62,8 +65,7 @@ class Client:
 
     def close(self) -> None:
         """Forget the client and its waiting requests; a running cell goes on."""
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         self.queue.close()
         self._handler.forget(self.queue)
 

@@ -16,7 +16,7 @@ from sessions.errors import CallFailed, SessionsError, log_text
 from sessions.models import Cell, InputRequest, JsonObject, KernelMessage, Mark, OutputChunk
 from sessions.running_cell import RunningCell
 from sessions.session import CellLimits, Session
-from sessions.tasks import settle
+from sessions.tasks import finish
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class RequestHandler:
         with self._requests.run(message) as running:
             try:
                 # If the client is forgotten meanwhile, the output of the code must still be read.
-                await settle(self._run_comm(message))
+                await finish(self._run_comm(message))
             except (CallFailed, SessionsError) as error:
                 self._iopub.publish_text("stderr", f"{error}\n", message.header)
             await running.wait_until_published(_PUBLISH_SEC)

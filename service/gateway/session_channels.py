@@ -21,6 +21,7 @@ from service.routes.schemas.sessions import CreateSessionRequest
 from sessions import clock
 from sessions.manager import SessionManager
 from sessions.session import CellLimits, Session
+from sessions.tasks import BackgroundTasks
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,9 @@ class SessionChannels:
         handler = RequestHandler(session, self._iopub, self._requests, self._connection, limits, rate)
         self._clients = Clients(handler, self._iopub, on_empty)
         session.follow(self._on_new_kernel)
-        work = (self._connection.run(), self._keep_alive(), self._wait_for_end())
-        self._tasks = [asyncio.create_task(task) for task in work]
+        self._tasks = BackgroundTasks()
+        for work in (self._connection.run(), self._keep_alive(), self._wait_for_end()):
+            self._tasks.start(work)
 
     @property
     def connections(self) -> int:
@@ -109,6 +111,5 @@ class SessionChannels:
     def close(self) -> None:
         """Disconnect the kernel and all clients."""
         self._session.unfollow()
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         self._clients.forget_all()

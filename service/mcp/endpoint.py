@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from service.http.forwarding import Forwarder, is_passed_on
 from service.http.guard import caller_of
 from service.http.origin import LOCAL_PAGES
+from sessions.tasks import BackgroundTasks
 
 if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -43,7 +44,7 @@ class Mcp:
         self._executor = executor
         self._replicas = replicas
         self._managers: dict[str, asyncio.Future[StreamableHTTPSessionManager]] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = BackgroundTasks()
         self._closing = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -52,7 +53,7 @@ class Mcp:
     async def __aexit__(self, *_: object) -> None:
         """End all of its sessions, and ours with them: nobody could come back to them."""
         self._closing.set()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.wait()
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of the protocol, from whom the guard has let in."""
@@ -81,7 +82,7 @@ class Mcp:
     async def _manager(self, owner: str) -> "StreamableHTTPSessionManager":
         if owner not in self._managers:
             started = self._managers[owner] = asyncio.get_running_loop().create_future()
-            self._tasks.append(asyncio.create_task(self._manage(started)))
+            self._tasks.start(self._manage(started))
         return await asyncio.shield(self._managers[owner])
 
     async def _manage(self, started: "asyncio.Future[StreamableHTTPSessionManager]") -> None:

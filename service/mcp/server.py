@@ -24,6 +24,7 @@ from sessions.errors import CallFailed, SessionsError, TooManySessions
 from sessions.executions.one_shot import OneShotExecutor
 from sessions.manager import SessionManager
 from sessions.session import Session
+from sessions.tasks import BackgroundTasks
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Handlers:
         self._executor = executor
         self._settings = executor.stores.settings
         self._tools = [tool.definition(self._settings) for tool in TOOLS]
-        self._ending: set[asyncio.Task[Any]] = set()
+        self._ending = BackgroundTasks()
 
     def server(self) -> Server[Any]:
         """A server of the SDK with these handlers."""
@@ -90,9 +91,7 @@ class Handlers:
 
     async def _uncancelled(self, work: Coroutine[Any, Any, types.CallToolResult]) -> types.CallToolResult:
         """Cancel `work` once when the request is cancelled; the SDK would again wherever it waits then."""
-        task = asyncio.create_task(work)
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        task = self._ending.start(work)
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:

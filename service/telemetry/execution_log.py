@@ -21,6 +21,7 @@ from sessions.executions.timeline import Timeline
 from sessions.kernels.errors import SupervisorFailed
 from sessions.models import CellResult
 from sessions.records import RUNNING, CellRecord, ExecutionKind, ExecutionRecord, Outcome
+from sessions.tasks import BackgroundTasks
 
 log = logging.getLogger(__name__)
 
@@ -218,7 +219,7 @@ class ExecutionLog:
         self._registry = registry
         self._entries: dict[str, ExecutionRecorder] = {}
         """What runs, and what has ended and is not written yet."""
-        self._writing: set[asyncio.Task[None]] = set()
+        self._writing = BackgroundTasks()
 
     def begin(
         self, kind: ExecutionKind, owner: str, code: str, session_id: str | None = None
@@ -263,9 +264,7 @@ class ExecutionLog:
 
     def write_soon(self, record: ExecutionRecord) -> None:
         """Have the row written while the caller reads the answer."""
-        writing = asyncio.create_task(self._write(record))
-        self._writing.add(writing)
-        writing.add_done_callback(self._writing.discard)
+        self._writing.start(self._write(record))
 
     async def _write(self, record: ExecutionRecord) -> None:
         try:
@@ -277,7 +276,7 @@ class ExecutionLog:
 
     async def close(self) -> None:
         """Return once every row is written."""
-        await asyncio.gather(*self._writing)
+        await self._writing.wait()
 
     async def get(self, execution_id: str, owner: str) -> ExecutionRecord:
         """The owner's execution of this id. Raises `ExecutionNotFound`."""

@@ -11,11 +11,11 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 
@@ -31,6 +31,7 @@ from sessions.errors import SessionsError, log_text
 from sessions.kernels.connection import Connection
 from sessions.kernels.errors import NotClean
 from sessions.models import Image
+from sessions.tasks import BackgroundTasks
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ class Pool:
         self._problem: str | None = None
         self._resting = False
         self._closed = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
 
     async def __aenter__(self) -> "Pool":
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=600)
@@ -129,17 +130,15 @@ class Pool:
             self._ready.append(first)
         else:
             await self._launcher.remove_now(first, Removal.SURPLUS)
-        self._keep(self._renew_leases())
-        self._keep(self._follow_image())
+        self._tasks.start(self._renew_leases())
+        self._tasks.start(self._follow_image())
         self._refill()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._closed = True
         self._queue.refuse_all(NoCapacity("the service is stopping", _RETRY_AFTER_SEC))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         ours = (*self._ready, *self._busy, *self._kept)
         await asyncio.gather(*(sandbox.close() for sandbox in ours), return_exceptions=True)
         with contextlib.suppress(SessionsError):
@@ -152,11 +151,6 @@ class Pool:
         """Whether somebody waits for the very next kernel, which will serve nobody after that."""
         return bool(self._queue) and not self._settings.reuse
 
-    def _keep(self, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
-        task = asyncio.create_task(work, context=context)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     def _refill(self) -> None:
         """Start as many launches as are wanted, possible and sensible at once."""
         while (
@@ -168,7 +162,7 @@ class Pool:
         ):
             self._starting += 1
             # It is made for whoever comes: nothing of the call that happens to be under way belongs to it.
-            self._keep(self._add_one(), Context())
+            self._tasks.start(self._add_one(), Context())
 
     def _wants_more(self) -> bool:
         """Whoever waits, waits because nothing that is ready may serve them."""
@@ -301,7 +295,7 @@ class Pool:
             yield sandbox
         finally:
             if self._may_be_reused(sandbox):
-                self._keep(self._reuse(sandbox))
+                self._tasks.start(self._reuse(sandbox))
             else:
                 self._discard(sandbox, Removal.USED)
 
@@ -421,7 +415,7 @@ class Pool:
             sandbox.disconnect()
         else:
             # Once the answer that it gave has left.
-            self._keep(self._launcher.remove_after(_REFILL_DELAY_SEC, sandbox, why))
+            self._tasks.start(self._launcher.remove_after(_REFILL_DELAY_SEC, sandbox, why))
             self._refill_soon()
 
     async def _renew_leases(self) -> None:

@@ -27,6 +27,7 @@ from sessions.containers.kubernetes.facts import ClusterFacts, Unseen, node_of, 
 from sessions.containers.kubernetes.watch import PodWatch
 from sessions.errors import SessionsError
 from sessions.models import Container, ContainerSpec, Image, JsonObject, Surroundings
+from sessions.tasks import BackgroundTasks
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ class PodEngine:
         self._owner: JsonObject | None = None
         self._is_prepared = False
         self.seals = self._settings.seal
-        self._clearing: set[asyncio.Task[None]] = set()
+        self._clearing = BackgroundTasks()
         self._removed_at = -_COUNTED_SEC
 
     @property
@@ -252,13 +253,11 @@ class PodEngine:
     def _changed(self, pod: JsonObject) -> None:
         """Clear away what has ended by itself; Docker's containers do that on their own."""
         if state.has_ended(pod):
-            clearing = asyncio.create_task(self._remove_quietly(pod["metadata"]["name"]))
-            self._clearing.add(clearing)
-            clearing.add_done_callback(self._clearing.discard)
+            self._clearing.start(self._remove_quietly(pod["metadata"]["name"]))
 
     async def close(self) -> None:
         await self._watch.close()
-        await asyncio.gather(*self._clearing, return_exceptions=True)
+        await self._clearing.wait()
         await self._cluster.close()
 
 
