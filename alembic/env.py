@@ -25,7 +25,7 @@ connection: Connection | None = context.config.attributes.get("connection")
 if connection is not None:
     migrate(connection)
 else:
-    engine = make_engine(load_settings().registry_url)
+    engine = make_engine(load_settings().storage.registry_url)
     with engine.begin() as opened:
         migrate(opened)
     engine.dispose()

@@ -13,7 +13,7 @@ from bench.engine import Engine
 from bench.progress import say
 from bench.report import Results
 from bench.service import Service
-from service.settings import Settings
+from service.settings.containers import ContainerSettings
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true", help="a few repetitions only")
     arguments.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
     given = arguments.parse_args()
-    engine = Engine(Settings().python_executor_docker_image)
+    engine = Engine(ContainerSettings().python_executor_docker_image)
     try:
         results = run(engine, _QUICK if given.quick else _FULL)
     except KeyboardInterrupt:

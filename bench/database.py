@@ -18,7 +18,7 @@ import psycopg
 from bench.engine import Engine
 from bench.report import table
 from bench.service import Service
-from service.settings import Settings
+from service.settings.containers import ContainerSettings
 
 _CALLS: Final = 20
 _IDLE_SEC: Final = 20.0
@@ -119,7 +119,9 @@ def main() -> None:
     parser.add_argument("database", help="an empty one")
     parser.add_argument("storage", help="an empty place of an object storage")
     arguments = parser.parse_args()
-    rows = measure(Engine(Settings().python_executor_docker_image), arguments.database, arguments.storage)
+    rows = measure(
+        Engine(ContainerSettings().python_executor_docker_image), arguments.database, arguments.storage
+    )
     print(table(["", "transactions", "statements"], rows))
 
 

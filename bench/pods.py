@@ -12,7 +12,7 @@ from bench.progress import say
 from bench.report import table
 from bench.service import Service
 from bench.statistics import median, percentile_99
-from service.settings import Settings
+from service.settings.containers import ContainerSettings
 from tests.support.cluster import FOLDER
 
 _TURNS = 8
@@ -63,7 +63,7 @@ def measure(engine: Engine, backend: str) -> list[str]:
 
 def main() -> None:
     """Measure both and print."""
-    engine = Engine(Settings().python_executor_docker_image)
+    engine = Engine(ContainerSettings().python_executor_docker_image)
     names = (
         "start of a container",
         "start of a kernel in it",

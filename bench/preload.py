@@ -16,7 +16,9 @@ import aiohttp
 from bench.engine import Engine
 from bench.progress import say
 from service.operations.engine import open_engine
-from service.settings import MIB, Settings
+from service.settings import load_settings
+from service.settings.containers import ContainerSettings
+from service.settings.values import MIB
 from sessions.containers.sandbox import Sandbox
 from sessions.models import Budget, Cell, CellResult, ContainerSpec, Limits, OutputChunk
 
@@ -28,13 +30,13 @@ LIBRARIES = (
     "sklearn.linear_model",
     "seaborn",
 )
-_DEFAULTS = Settings.model_construct()
+_DEFAULTS = ContainerSettings.model_construct()
 _LIMITS = Limits(
     memory_bytes=2048 * MIB,
     cpus=_DEFAULTS.kernel_cpus,
     pids=_DEFAULTS.pids_limit,
-    workspace_bytes=_DEFAULTS.workspace_size_mb * MIB,
-    tmp_bytes=_DEFAULTS.tmp_size_mb * MIB,
+    workspace_bytes=_DEFAULTS.workspace_bytes,
+    tmp_bytes=_DEFAULTS.tmp_bytes,
     lease_sec=_DEFAULTS.lease_sec,
 )
 _BUDGET = Budget(cpu_sec=60, memory_bytes=1024 * MIB, output_bytes=MIB, display_bytes=MIB)
@@ -76,7 +78,7 @@ class Launcher:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Connections to the engine, for as long as the block lasts."""
-        self._engine = await open_engine(Settings(), "")
+        self._engine = await open_engine(load_settings(), "")
         async with aiohttp.ClientSession() as self._http:
             await self._engine.prepare()
             yield

@@ -15,7 +15,7 @@ from bench.progress import say
 from bench.report import table
 from bench.service import Service, ServiceFailed
 from bench.statistics import median, percentile_99
-from service.settings import Settings
+from service.settings.containers import ContainerSettings
 
 _MIB = 1 << 20
 _ROUNDS_BEFORE = 20
@@ -204,7 +204,7 @@ def transfer(engine: Engine) -> Transfer:
 
 def main() -> None:
     """Measure and print: `python -m bench.sessions`."""
-    engine = Engine(Settings().python_executor_docker_image)
+    engine = Engine(ContainerSettings().python_executor_docker_image)
     try:
         beside = beside_bare_client(engine, rounds=200)
         crowd = many(engine, sessions=50, seconds=60)

@@ -21,7 +21,7 @@ from bench.progress import say
 from bench.report import table
 from bench.service import Service
 from bench.statistics import median, percentile_99
-from service.settings import Settings
+from service.settings.containers import ContainerSettings
 
 _SECONDS = 5.0
 _ROUNDS = 4
@@ -144,7 +144,7 @@ def main() -> None:
         "urls", nargs=4, help="two empty databases, and two empty places of an object storage"
     )
     urls = parser.parse_args().urls
-    rows = measure(Engine(Settings().python_executor_docker_image), urls[:2], urls[2:])
+    rows = measure(Engine(ContainerSettings().python_executor_docker_image), urls[:2], urls[2:])
     head = [
         f"`1+1` in {_CALLERS} sessions",
         "calls a second",

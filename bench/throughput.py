@@ -24,7 +24,8 @@ from bench.progress import say
 from bench.report import table
 from bench.service import Service
 from bench.statistics import median, percentile_99
-from service.settings import MIB, Settings
+from service.settings.containers import ContainerSettings
+from service.settings.values import MIB
 
 _CLIENTS = (1, 4, 16, 64)
 _CORES = os.cpu_count() or 1
@@ -195,7 +196,7 @@ def main() -> None:
     arguments.add_argument("--beside", nargs="*", default=[], metavar="NAME=URL", help="other services")
     given = arguments.parse_args()
     others = dict(item.split("=", 1) for item in given.beside)
-    engine = Engine(Settings().python_executor_docker_image)
+    engine = Engine(ContainerSettings().python_executor_docker_image)
     try:
         rows = measure(engine, 4 if given.quick else 15, 5 if given.quick else 30, others)
         kernels = held.kernels(engine)

@@ -69,22 +69,22 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
     )
     app.state.settings = settings
     app.state.metrics = Metrics()
-    app.state.traces = open_traces(settings, app.state.metrics)
+    app.state.traces = open_traces(settings.telemetry, app.state.metrics)
     install_page(app, settings)
     app.state.served = [route for route in app.routes if isinstance(route, Route | WebSocketRoute)]
     for router in routers:
         app.include_router(router)
         app.state.served += [route for route in router.routes if isinstance(route, Route | WebSocketRoute)]
-    app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes, exempt=_STREAMED)
-    open_paths = frozenset[str]().union(*(PAGES[word] for word in settings.open_pages))
+    app.add_middleware(BodyLimit, max_bytes=settings.server.max_request_bytes, exempt=_STREAMED)
+    open_paths = frozenset[str]().union(*(PAGES[word] for word in settings.keys.open_pages))
     keyring = None
-    if settings.needs_key:
-        keyring = Keyring(settings.given_keys, settings.api_keys_file)
+    if settings.keys.needs_key:
+        keyring = Keyring(settings.keys.given_keys, settings.keys.api_keys_file)
         app.open_paths = ALWAYS_OPEN | open_paths
-    rate = app.state.request_rate = RequestRate(settings.key_limits.requests_per_minute)
-    secret = settings.replica_secret
+    rate = app.state.request_rate = RequestRate(settings.keys.limits.requests_per_minute)
+    secret = settings.replicas.replica_secret
     signer = app.state.signer = (
-        None if secret is None else Signer(secret.get_secret_value(), settings.replica_lease_sec)
+        None if secret is None else Signer(secret.get_secret_value(), settings.replicas.replica_lease_sec)
     )
     app.add_middleware(
         Guard,

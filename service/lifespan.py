@@ -32,7 +32,7 @@ from service.operations.engine import open_engine
 from service.operations.housekeeping import keep_house
 from service.operations.readiness import KernelReadiness, SelfTest
 from service.replicas.leases import Replicas
-from service.settings import MIB, Settings
+from service.settings import Settings
 from service.telemetry.execution_log import ExecutionLog
 from service.telemetry.logs import loop_failed
 from service.telemetry.metrics import Metrics
@@ -55,30 +55,30 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open files, registry, engine and pool for as long as the application serves."""
     settings: Settings = app.state.settings
     async with AsyncExitStack() as stack:
-        registry = Registry(settings.registry_url)
+        registry = Registry(settings.storage.registry_url)
         stack.push_async_callback(registry.close)
-        storage = open_storage(settings)
+        storage = open_storage(settings.storage)
         stack.push_async_callback(storage.close)
         await storage.prepare()
-        quota = StorageQuota(settings.key_limits.storage_bytes)
-        is_replica = settings.replica_url is not None
+        quota = StorageQuota(settings.keys.limits.storage_bytes)
+        is_replica = settings.replicas.replica_url is not None
         files = FileStore(
             storage,
             registry,
-            settings.max_file_bytes,
-            settings.file_ttl_sec,
+            settings.storage.max_file_bytes,
+            settings.storage.file_ttl_sec,
             quota,
             is_shared=is_replica,
         )
-        if settings.file_storage_url is None:
-            folder = settings.file_storage_dir
+        if settings.storage.file_storage_url is None:
+            folder = settings.storage.file_storage_dir
             await stack.enter_async_context(lock(folder / "lock", StorageInUse(folder)))
         if (database := registry.file) is not None:
             in_use = RegistryInUse(database)
             await stack.enter_async_context(lock(database.with_name(f"{database.name}.lock"), in_use))
         else:
             # Replicas hold it together, and any other service alone.
-            in_server = RegistryInUse(settings.registry_place)
+            in_server = RegistryInUse(settings.storage.registry_place)
             held = registry.hold(in_server, shared=is_replica, on_lost=partial(_stop, in_server))
             await stack.enter_async_context(held)
         if await storage.any() and not await registry.exists():
@@ -89,12 +89,14 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await storage.claim(registry_id)
         await files.count_stored()
         # The name that is kept is one for all of them.
-        instance_id = settings.instance_id or (uuid.uuid4().hex if is_replica else registry_id)
+        instance_id = settings.containers.instance_id or (uuid.uuid4().hex if is_replica else registry_id)
         asyncio.get_running_loop().set_exception_handler(loop_failed)
         metrics: Metrics = app.state.metrics
         traces: Traces = app.state.traces
         stack.push_async_callback(traces.close)
-        executions = ExecutionLog(ExecutionRegistry(registry), metrics, traces, keeps_code=settings.keep_code)
+        executions = ExecutionLog(
+            ExecutionRegistry(registry), metrics, traces, keeps_code=settings.execution.keep_code
+        )
         shared = ReplicaRegistry(registry) if is_replica else None
         await stack.enter_async_context(_running(keep_house(files, registry, shared)))
 
@@ -106,10 +108,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             kept = [record.container_id for record in await session_registry.live_sessions(instance_id)]
         else:
             engine_id = await engine.identity()
-            replica = ReplicaRecord(uuid.uuid4().hex, instance_id, engine_id, settings.replica_url or "")
-            replicas = Replicas(shared, replica, settings.replica_lease_sec)
+            replica = ReplicaRecord(
+                uuid.uuid4().hex, instance_id, engine_id, settings.replicas.replica_url or ""
+            )
+            replicas = Replicas(shared, replica, settings.replicas.replica_lease_sec)
             await stack.enter_async_context(replicas)
-            forwarder = Forwarder(app.state.signer, shared.is_there, settings.replica_lease_sec)
+            forwarder = Forwarder(app.state.signer, shared.is_there, settings.replicas.replica_lease_sec)
             app.state.forwarder = await stack.enter_async_context(forwarder)
             kept = await shared.kept_containers()
         self_test = SelfTest(engine, app.state.socket)
@@ -138,33 +142,34 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
     """What the settings say of kernels and of the pool."""
+    containers, pool = settings.containers, settings.pool
     limits = Limits(
-        memory_bytes=settings.memory_limit_mb * MIB,
-        cpus=settings.kernel_cpus,
-        pids=settings.pids_limit,
-        workspace_bytes=settings.workspace_size_mb * MIB,
-        tmp_bytes=settings.tmp_size_mb * MIB,
-        lease_sec=settings.lease_sec,
+        memory_bytes=settings.execution.memory_limit_bytes,
+        cpus=containers.kernel_cpus,
+        pids=containers.pids_limit,
+        workspace_bytes=containers.workspace_bytes,
+        tmp_bytes=containers.tmp_bytes,
+        lease_sec=containers.lease_sec,
     )
     launch = LaunchSettings(
-        image=settings.python_executor_docker_image,
-        image_pull=settings.image_pull,
+        image=containers.python_executor_docker_image,
+        image_pull=containers.image_pull,
         version=service.__version__,
         instance_id=instance_id,
-        preload=settings.kernel_preload,
+        preload=containers.kernel_preload,
         limits=limits,
-        runtime=settings.kernel_runtime,
+        runtime=containers.kernel_runtime,
     )
     return PoolSettings(
         launch,
-        least_ready=settings.least_ready,
-        most_ready=settings.most_ready,
-        max_containers=settings.max_containers,
-        queue_size=settings.queue_size,
-        queue_timeout_sec=settings.queue_timeout_sec,
-        reuse=settings.container_reuse == "tenant",
-        max_uses=settings.container_max_uses,
-        max_age_sec=settings.container_max_age_sec,
+        least_ready=pool.least_ready,
+        most_ready=pool.most_ready,
+        max_containers=pool.max_containers,
+        queue_size=pool.queue_size,
+        queue_timeout_sec=pool.queue_timeout_sec,
+        reuse=pool.container_reuse == "tenant",
+        max_uses=pool.container_max_uses,
+        max_age_sec=pool.container_max_age_sec,
     )
 
 

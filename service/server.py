@@ -13,7 +13,8 @@ from service.http.server.serving import bind, serve
 from service.lifespan import lifespan
 from service.mcp import endpoint as mcp
 from service.routes import execute, executions, files, health, metrics, session_files, sessions
-from service.settings import Settings, load_log_format, load_settings
+from service.settings import Settings, load_settings
+from service.settings.server import load_log_format
 from service.telemetry.logs import configure_logging, say
 
 ROUTERS: Final = (
@@ -44,19 +45,19 @@ def main() -> None:
     except StartError as error:
         configure_logging("INFO", load_log_format())
         sys.exit(_complain(error, 2))
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.server.log_level, settings.server.log_format)
     try:
         app = create_app(settings, lifespan, ROUTERS)
         _warn_of_missing_keys(settings)
-        with bind(settings.host, settings.port) as sock:
+        with bind(settings.server.host, settings.server.port) as sock:
             app.state.socket = sock
             serve(
                 app,
-                settings.host,
+                settings.server.host,
                 sock,
-                settings.client_timeout_sec,
-                settings.max_request_bytes,
-                needs_key=settings.needs_key,
+                settings.server.client_timeout_sec,
+                settings.server.max_request_bytes,
+                needs_key=settings.keys.needs_key,
             )
     except StartError as error:
         sys.exit(_complain(error, 1))
@@ -65,14 +66,14 @@ def main() -> None:
 
 
 def _warn_of_missing_keys(settings: Settings) -> None:
-    if not settings.needs_key:
+    if not settings.keys.needs_key:
         log.warning(
             "No API keys are set: whoever reaches %s, port %d, can run code and read every file. "
             "Set API_KEYS or API_KEYS_FILE, or let only those reach it who may.",
-            settings.host,
-            settings.port,
+            settings.server.host,
+            settings.server.port,
         )
-    for name, key in settings.given_keys.items():
+    for name, key in settings.keys.given_keys.items():
         if len(key) < SHORT_KEY:
             log.warning("The key of %r in API_KEYS has fewer than %d characters.", name, SHORT_KEY)
 

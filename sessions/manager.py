@@ -206,7 +206,7 @@ class SessionManager:
             executions.metrics.waited("open", timeline)
             executions.traces.waited(current(), timeline)
             try:
-                await sandbox.renew_lease(self._settings.session_lease_sec)
+                await sandbox.renew_lease(self._settings.sessions.session_lease_sec)
                 await self._executor.put_inputs(sandbox, inputs, caller.owner)
                 now = clock.now()
                 record = SessionRecord(
@@ -240,19 +240,19 @@ class SessionManager:
         if self._replicas is None:
             await self.registry.add_session(record)
             return
-        of_key = self._settings.key_limits.sessions
+        of_key = self._settings.keys.limits.sessions
         if not await self._replicas.registry.add_session(record, of_key):
             raise TooManySessions(of_key, "KEY_MAX_SESSIONS")
 
     async def _check_room(self, owner: str) -> None:
-        of_key = self._settings.key_limits.sessions
+        of_key = self._settings.keys.limits.sessions
         if of_key:
             here = len(self.all_of(owner))
             there = 0 if self._replicas is None else await self._replicas.registry.count_sessions(owner)
             if max(here, there) + self._creating[owner] >= of_key:
                 raise TooManySessions(of_key, "KEY_MAX_SESSIONS")
-        if len(self._open) + self._creating.total() >= self._settings.max_sessions:
-            raise TooManySessions(self._settings.max_sessions)
+        if len(self._open) + self._creating.total() >= self._settings.sessions.max_sessions:
+            raise TooManySessions(self._settings.sessions.max_sessions)
 
     def _session(self, record: SessionRecord, sandbox: Sandbox) -> Session:
         return Session(record, sandbox, self._executor, self._containers, self.registry, self._lose)
@@ -337,7 +337,7 @@ class SessionManager:
             if not self._may_end:
                 continue
             now = clock.now()
-            idle_sec = self._settings.session_idle_sec
+            idle_sec = self._settings.sessions.session_idle_sec
             for session in list(self._open.values()):
                 if session.record.expires_at <= now:
                     await self._end(session, "expired")
@@ -346,14 +346,14 @@ class SessionManager:
 
     async def _renew_leases(self) -> None:
         while True:
-            await asyncio.sleep(min(_RENEW_SEC, self._settings.session_lease_sec / 4))
+            await asyncio.sleep(min(_RENEW_SEC, self._settings.sessions.session_lease_sec / 4))
             if self._may_end:
                 await asyncio.gather(*(self._renew(session) for session in self._open.values()))
 
     async def _renew(self, session: Session) -> None:
         try:
             async with asyncio.timeout(_ANSWER_SEC):
-                await session.sandbox.renew_lease(self._settings.session_lease_sec)
+                await session.sandbox.renew_lease(self._settings.sessions.session_lease_sec)
             session.renewed_at = time.monotonic()
         except (SupervisorFailed, TimeoutError) as error:
             slow = "its container is slow to answer"
@@ -366,7 +366,7 @@ class SessionManager:
                 log.warning("session %s: %s", session.session_id, reason)
 
     async def _is_gone(self, session: Session) -> bool:
-        if time.monotonic() > session.renewed_at + self._settings.session_lease_sec:
+        if time.monotonic() > session.renewed_at + self._settings.sessions.session_lease_sec:
             # If nothing else has, its lease has ended the container.
             return True
         with contextlib.suppress(SessionsError):
@@ -407,7 +407,7 @@ class SessionManager:
                     again = [r for r in self._to_resume.values() if r.session_id not in self._resuming]
                     self._resume_soon(again)
                 self._resume_soon(await replicas.take())
-                lease_sec = self._settings.session_lease_sec
+                lease_sec = self._settings.sessions.session_lease_sec
                 for reason, session_ids in (await replicas.overdue(lease_sec)).items():
                     for session_id in session_ids:
                         await self.registry.end_session(session_id, reason, clock.now())

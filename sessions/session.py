@@ -76,9 +76,11 @@ class Session:
         self._executor = executor
         self._sessions = sessions
         self._on_lost = on_lost
-        settings = executor.stores.settings
+        settings = executor.stores.settings.sessions
         self._turn = SessionLock(
-            record.session_id, settings.session_queue_size, settings.session_queue_timeout_sec
+            record.session_id,
+            settings.session_queue_size,
+            settings.session_queue_timeout_sec,
         )
         self._questions = asyncio.Lock()
         self._number = 0
@@ -379,7 +381,7 @@ class Session:
     @property
     def max_file_bytes(self) -> int:
         """The largest file it takes."""
-        return self._executor.stores.settings.max_file_bytes
+        return self._executor.stores.settings.storage.max_file_bytes
 
     async def answer(self, value: str) -> None:
         """Answer what the running cell asks. Raises `NoInputRequest`."""
@@ -486,7 +488,7 @@ class Session:
         Raises:
             SupervisorFailed: the container is gone.
         """
-        await self.sandbox.renew_lease(self._executor.stores.settings.session_lease_sec)
+        await self.sandbox.renew_lease(self._executor.stores.settings.sessions.session_lease_sec)
         cells = await self._sessions.cells(self.session_id)
         note = await self.sandbox.last_note()
         if note:

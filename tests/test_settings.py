@@ -1,9 +1,10 @@
-"""The settings: what the environment may say, what is said back, and what the documents promise."""
+"""The settings: how variables are read, how invalid ones are reported, and their documentation."""
 
 import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from service.errors import SettingsInvalid
 from service.settings import Settings, load_settings
+from tests.support.settings import FIELDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,9 +30,9 @@ ORIGINAL = {
 
 
 @pytest.fixture(autouse=True)
-def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of the tests themselves plays no part."""
-    for name in Settings.model_fields:
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the variables of the process that runs the tests."""
+    for name in FIELDS:
         monkeypatch.delenv(name.upper(), raising=False)
         monkeypatch.delenv(name, raising=False)
 
@@ -41,14 +43,20 @@ def environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
         monkeypatch.setenv(name, value)
 
 
+def values(settings: Settings) -> dict[str, Any]:
+    """Return the value of every setting by the name of its variable."""
+    groups = (getattr(settings, group.name) for group in fields(settings))
+    return {name.upper(): getattr(group, name) for group in groups for name in type(group).model_fields}
+
+
 def test_defaults_are_those_of_the_original() -> None:
-    """With nothing set, what the original had is as it was there."""
-    settings = load_settings()
-    assert {name: getattr(settings, name.lower()) for name in ORIGINAL} == ORIGINAL
+    """Without variables, each setting of the original has the original's default."""
+    settings = values(load_settings())
+    assert {name: settings[name] for name in ORIGINAL} == ORIGINAL
 
 
 def test_each_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable is the name in capitals; values become what the field is."""
+    """The variable is the field's name in capitals, and its text is converted to the field's type."""
     environment(
         monkeypatch,
         PORT="9000",
@@ -61,32 +69,40 @@ def test_each_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch)
         DATABASE_URL="postgresql://db/registry",
     )
     settings = load_settings()
-    assert settings.port == 9000
-    assert settings.file_storage_dir == Path.cwd() / "somewhere"
-    assert settings.kernel_preload == ("numpy", "matplotlib.pyplot")
-    assert settings.kernel_cpus == 0.5
-    assert settings.log_level == "DEBUG"
-    assert settings.instance_id == "blue-1"
-    assert settings.pool_size == 0
-    assert settings.registry_url == "postgresql://db/registry"
+    assert settings.server.port == 9000
+    assert settings.storage.file_storage_dir == Path.cwd() / "somewhere"
+    assert settings.containers.kernel_preload == ("numpy", "matplotlib.pyplot")
+    assert settings.containers.kernel_cpus == 0.5
+    assert settings.server.log_level == "DEBUG"
+    assert settings.containers.instance_id == "blue-1"
+    assert settings.pool.pool_size == 0
+    assert settings.storage.registry_url == "postgresql://db/registry"
 
 
-def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in the original: `PORT= code-interpreter-api` is the default port."""
-    environment(monkeypatch, **{name.upper(): "" for name in Settings.model_fields})
-    assert load_settings() == Settings()
+def test_each_variable_is_in_one_group() -> None:
+    """Two groups with the same field would read the same variable."""
+    settings = load_settings()
+    groups = [getattr(settings, group.name) for group in fields(settings)]
+    assert sum(len(type(group).model_fields) for group in groups) == len(FIELDS)
 
 
-def test_preloading_nothing_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty variable is the default, so the empty list has a word."""
+def test_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the original: `PORT= code-interpreter-api` uses the default port."""
+    defaults = load_settings()
+    environment(monkeypatch, **{name.upper(): "" for name in FIELDS})
+    assert load_settings() == defaults
+
+
+def test_none_means_an_empty_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty variable means the default, so the empty list needs a word."""
     environment(monkeypatch, KERNEL_PRELOAD="None")
-    assert load_settings().kernel_preload == ()
+    assert load_settings().containers.kernel_preload == ()
 
 
-def test_the_registry_is_beside_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless DATABASE_URL says otherwise."""
+def test_registry_is_beside_the_files_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only DATABASE_URL places it elsewhere."""
     environment(monkeypatch, FILE_STORAGE_DIR="/data")
-    assert load_settings().registry_url == "sqlite:////data/registry.sqlite3"
+    assert load_settings().storage.registry_url == "sqlite:////data/registry.sqlite3"
 
 
 @pytest.mark.parametrize(
@@ -116,10 +132,10 @@ def test_the_registry_is_beside_the_files(monkeypatch: pytest.MonkeyPatch) -> No
         ("KEY_STORAGE_MB", "1.5"),
     ],
 )
-def test_a_bad_value_is_one_sentence_with_the_variable(
+def test_invalid_value_is_reported_with_its_variable(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
-    """It names the variable, says what is wrong, and shows the value."""
+    """The error is one sentence: the variable, what is wrong, and the value."""
     environment(monkeypatch, **{variable: value})
     with pytest.raises(SettingsInvalid) as caught:
         load_settings()
@@ -140,8 +156,8 @@ def test_a_bad_value_is_one_sentence_with_the_variable(
         ("FILE_STORAGE_URL", "s3://ann:of-ours@bucket/prefix"),
     ],
 )
-def test_what_is_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
-    """Such sentences go into logs."""
+def test_errors_show_no_secret(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    """The sentences go into logs."""
     environment(monkeypatch, **{variable: value})
     with pytest.raises(SettingsInvalid) as caught:
         load_settings()
@@ -149,30 +165,42 @@ def test_what_is_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, variable: 
     assert "of-ours" not in str(caught.value)
 
 
-def test_a_pool_must_fit_into_the_containers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two settings that contradict each other are both named."""
+def test_pool_larger_than_the_container_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence names both settings."""
     environment(monkeypatch, POOL_SIZE="5", MAX_CONTAINERS="4")
     with pytest.raises(SettingsInvalid) as caught:
         load_settings()
     assert caught.value.problems == ("POOL_SIZE (5) must not be larger than MAX_CONTAINERS (4).",)
 
 
-def test_every_bad_variable_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody has to start the service once for each mistake."""
+def test_replica_without_shared_state_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence names every setting that is missing, from whichever group."""
+    environment(monkeypatch, REPLICA_URL="http://10.0.0.1:8000", DATABASE_URL="sqlite:////data/registry")
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings()
+    missing = "DATABASE_URL of a PostgreSQL and FILE_STORAGE_URL and REPLICA_SECRET"
+    assert caught.value.problems == (f"REPLICA_URL needs {missing}, the same for all.",)
+
+
+def test_all_invalid_variables_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator can correct all mistakes after one failed start."""
     environment(monkeypatch, PORT="x", POOL_SIZE="y", LOG_LEVEL="z")
     with pytest.raises(SettingsInvalid) as caught:
         load_settings()
     assert len(caught.value.problems) == 3
 
 
-def test_settings_do_not_change() -> None:
-    """Nothing can turn a limit off once the service runs."""
+def test_settings_cannot_be_changed() -> None:
+    """No code can turn a limit off while the service runs."""
+    settings = load_settings()
     with pytest.raises(ValueError, match="frozen"):
-        load_settings().port = 1  # type: ignore[misc]
+        settings.server.port = 1  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        settings.server = settings.server  # type: ignore[misc]
 
 
-def test_the_command_says_what_is_wrong_and_exits_with_2() -> None:
-    """`code-interpreter-api` with bad settings: sentences, no traceback."""
+def test_command_reports_invalid_settings_and_exits_with_2() -> None:
+    """`code-interpreter-api` prints one sentence for each, and no traceback."""
     result = subprocess.run(
         [sys.executable, "-m", "service.server"],
         cwd=ROOT,
@@ -187,11 +215,11 @@ def test_the_command_says_what_is_wrong_and_exits_with_2() -> None:
     assert [line.split()[0] for line in result.stderr.splitlines()] == ["PORT", "POOL_SIZE"]
 
 
-# The documents ---------------------------------------------------------------------------------
+# The documentation -----------------------------------------------------------------------------
 
 
 def default_text(default: Any) -> str:
-    """A default as one would write it into the environment."""
+    """Return a default as an operator would write it into the environment."""
     if default is None:
         return "unset"
     if isinstance(default, tuple):
@@ -200,14 +228,14 @@ def default_text(default: Any) -> str:
 
 
 def expected_table() -> str:
-    """The table of docs/settings.md, made from the code."""
+    """Return the table of docs/settings.md that fits the code."""
     rows = ["| Variable | Default | Meaning |", "| --- | --- | --- |"]
-    for name, field in Settings.model_fields.items():
+    for name, field in FIELDS.items():
         rows.append(f"| `{name.upper()}` | {default_text(field.default)} | {field.description} |")
     return "\n".join(rows)
 
 
-def test_the_documented_table_is_the_code() -> None:
+def test_documented_table_matches_the_code() -> None:
     """docs/settings.md lists every setting with its default and meaning, and no other."""
     document = (ROOT / "docs" / "settings.md").read_text()
     table = "\n".join(re.findall(r"^\|.*$", document, re.MULTILINE))

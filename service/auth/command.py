@@ -15,9 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from service.auth.keyring import check_name, digest, read_key_file
+from service.auth.keyring import digest, read_key_file
 from service.errors import StartError
 from service.settings import load_settings
+from service.settings.api_keys import check_name
 
 _PREFIX: Final = "ci_"
 """Lets a key be recognised where it should not be, such as in a repository."""
@@ -62,7 +63,7 @@ def _name(text: str) -> str:
 
 
 def _path(given: Path | None) -> Path:
-    path = given or load_settings().api_keys_file
+    path = given or load_settings().keys.api_keys_file
     if path is None:
         raise _Refused("say where the keys are: --file FILE, or set API_KEYS_FILE")
     return path.resolve()

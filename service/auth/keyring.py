@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from service.auth.errors import KeyFileInvalid, KeyInvalid, KeyMissing
+from service.settings.api_keys import KEY_NAME, distinct
 from sessions.records import ONE_TENANT
 
 log = logging.getLogger(__name__)
@@ -23,10 +24,7 @@ log = logging.getLogger(__name__)
 SHORT_KEY: Final = 20
 """Characters; a shorter key may be guessed."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-# What a header can carry without doubt: no space, no comma, nothing that has two encodings.
-_KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
-_LINE = re.compile(rf"({_NAME.pattern}):sha256:([0-9a-f]{{64}})")
+_LINE = re.compile(rf"({KEY_NAME.pattern}):sha256:([0-9a-f]{{64}})")
 
 Keys = dict[str, bytes]
 """Names, and the SHA-256 of the key of each."""
@@ -47,30 +45,6 @@ def digest(key: str | bytes) -> bytes:
     return hashlib.sha256(key.encode() if isinstance(key, str) else key).digest()
 
 
-def check_name(name: str) -> str:
-    """Return a name that a key may have; ``ValueError`` for any other."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name: letters, digits, '.', '_' and '-', at most 64, are")
-    return name
-
-
-def split_keys(text: str) -> list[tuple[str, str]]:
-    """Names and keys of ``name:key,name:key``. ``ValueError`` says what is wrong and shows no key."""
-    pairs: list[tuple[str, str]] = []
-    for number, entry in enumerate(text.split(","), 1):
-        name, colon, key = (part.strip() for part in entry.partition(":"))
-        # Without a colon all of it may be a key.
-        if not colon or not _NAME.fullmatch(name):
-            raise ValueError(f"entry {number} is not NAME:KEY with letters, digits, '.', '_', '-' as NAME")
-        if not key:
-            raise ValueError(f"the key of {name!r} is empty")
-        if not _KEY.fullmatch(key):
-            raise ValueError(f"the key of {name!r} has characters other than visible ASCII ones")
-        pairs.append((name, key))
-    _check_distinct((name, digest(key)) for name, key in pairs)
-    return pairs
-
-
 def read_key_file(path: Path) -> Keys:
     """The keys of a file. Raises ``KeyFileInvalid``."""
     try:
@@ -87,21 +61,9 @@ def read_key_file(path: Path) -> Keys:
             raise KeyFileInvalid(path, f"line {number} is not NAME:sha256:HEX")
         pairs.append((found[1], bytes.fromhex(found[2])))
     try:
-        return _check_distinct(pairs)
+        return distinct(pairs)
     except ValueError as error:
         raise KeyFileInvalid(path, str(error)) from error
-
-
-def _check_distinct(pairs: Iterable[tuple[str, bytes]]) -> Keys:
-    """Two tenants must not become one by a slip, nor by a database that takes ``A`` for ``a``."""
-    keys: Keys = {}
-    for name, hashed in pairs:
-        if name.lower() in (known.lower() for known in keys):
-            raise ValueError(f"{name!r} is there twice")
-        if hashed in keys.values():
-            raise ValueError(f"{name!r} has the key of another name")
-        keys[name] = hashed
-    return keys
 
 
 def presented(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
@@ -178,7 +140,7 @@ class Keyring:
         if self._path is None:
             return self._given
         try:
-            return _check_distinct((*self._given.items(), *read_key_file(self._path).items()))
+            return distinct((*self._given.items(), *read_key_file(self._path).items()))
         except ValueError as error:
             raise KeyFileInvalid(self._path, f"{error} (API_KEYS counts as well)") from error
 

@@ -4,23 +4,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from service.auth.errors import TooManyRequests
 from sessions.errors import TooManyExecutions
 
 _MINUTE: Final = 60.0
-
-
-@dataclass(frozen=True)
-class KeyLimits:
-    """The limits of each key; 0 is none."""
-
-    requests_per_minute: int = 0
-    executions: int = 0
-    sessions: int = 0
-    storage_bytes: int = 0
 
 
 class RequestRate:

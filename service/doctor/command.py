@@ -73,7 +73,7 @@ class Doctor:
         """Look at everything there is; what stands on something that is missing is said to be left out."""
         settings = self._settings
         self._add(Finding("settings", "ok", "all make sense"))
-        self._add(machine.judge_keys(settings.host, needs_key=settings.needs_key))
+        self._add(machine.judge_keys(settings.server.host, needs_key=settings.keys.needs_key))
         await self._step("the port", self._port)
         await self._step("the disk of the stored files", self._storage)
         await self._step("the registry", self._registry)
@@ -92,13 +92,13 @@ class Doctor:
     # --- this machine -----------------------------------------------------------------------------
 
     async def _port(self) -> None:
-        self._add(await machine.look_at_port(self._settings.host, self._settings.port))
+        self._add(await machine.look_at_port(self._settings.server.host, self._settings.server.port))
 
     async def _storage(self) -> None:
-        if self._settings.file_storage_url is not None:
-            self._add(await machine.look_at_storage(open_storage(self._settings)))
+        if self._settings.storage.file_storage_url is not None:
+            self._add(await machine.look_at_storage(open_storage(self._settings.storage)))
             return
-        self._look_at_disk("stored files", self._settings.file_storage_dir, ours=True)
+        self._look_at_disk("stored files", self._settings.storage.file_storage_dir, ours=True)
 
     def _look_at_disk(self, check: str, folder: Path, *, ours: bool) -> None:
         if not (ours or folder.is_dir()):
@@ -112,7 +112,7 @@ class Doctor:
             self._add(machine.judge_disk(check, folder, disk, ours=ours))
 
     async def _registry(self) -> None:
-        url = self._settings.registry_url
+        url = self._settings.storage.registry_url
         try:
             schema = await asyncio.to_thread(migrations.look, database.reading_engine(url))
             server = await asyncio.to_thread(database.look_at_server, url)
@@ -128,7 +128,7 @@ class Doctor:
     # --- the engine -------------------------------------------------------------------------------
 
     async def _engine(self) -> None:
-        is_docker = self._settings.executor_backend == "docker"
+        is_docker = self._settings.engine.executor_backend == "docker"
         try:
             await (self._docker() if is_docker else self._cluster())
         except (CannotRunKernels, SessionsError) as error:
@@ -155,18 +155,18 @@ class Doctor:
         try:
             where = f"Kubernetes; kernels are pods of namespace {engine.namespace} at {engine.address}"
             self._add(Finding("mode", "ok", where))
-            facts = await engine.facts(settings.kernel_runtime)
-            found = cluster_checks.judge_cluster(facts, engine.namespace, settings.kernel_runtime)
+            facts = await engine.facts(settings.containers.kernel_runtime)
+            found = cluster_checks.judge_cluster(facts, engine.namespace, settings.containers.kernel_runtime)
             self._add(*found)
             if failed(found):
                 self._left_out("image, walls, limits", "no pod would start", "mend the above first")
                 return
 
             def room(spec: ContainerSpec) -> list[Finding]:
-                most = settings.max_containers
+                most = settings.pool.max_containers
                 return [
                     Finding("image", "ok", f"{spec.image}: it starts, and answers as this version's does"),
-                    *cluster_checks.judge_room(facts, needs(spec.limits), settings.most_ready, most),
+                    *cluster_checks.judge_room(facts, needs(spec.limits), settings.pool.most_ready, most),
                 ]
 
             await self._kernel(engine, room, _NO_POD)
@@ -188,7 +188,7 @@ class Doctor:
         self._add(engine_checks.judge_clock("clock of the engine", facts.clock_ahead_sec))
         if facts.is_local and not beside:
             self._look_at_disk("engine's disk", Path(facts.folder), ours=False)
-        name = self._settings.python_executor_docker_image
+        name = self._settings.containers.python_executor_docker_image
         image = engine_checks.judge_image(name, await engine.image(name), service.__version__, own_digest())
         self._add(image)
         if image.level == "fail":
@@ -196,7 +196,7 @@ class Doctor:
             return
 
         def room(spec: ContainerSpec) -> list[Finding]:
-            ready, most = self._settings.most_ready, self._settings.max_containers
+            ready, most = self._settings.pool.most_ready, self._settings.pool.max_containers
             return [limits.judge_memory(spec.limits, spec.idle_bytes, ready, most, facts.memory_bytes)]
 
         await self._kernel(engine, room, _NO_CONTAINER)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from service.doctor import limits, machine
 from service.doctor.finding import Finding
 from service.lifespan import pool_settings
-from service.settings import MIB, Settings
+from service.settings import Settings
 from sessions.containers.engine import Engine
 from sessions.containers.errors import ImageNotFound
 from sessions.containers.pool import Pool
@@ -30,7 +30,7 @@ async def look_at_kernel(engine: Engine, settings: Settings, room: Room, help_: 
         with machine.has_own_listener() as listener:
             checks = await examine(engine, sandbox, spec, listener.getsockname()[1])
         found.extend(limits.judge_walls(checks))
-        trials = await try_limits(sandbox, spec.limits, settings.memory_limit_mb * MIB, engine.lacks)
+        trials = await try_limits(sandbox, spec.limits, settings.execution.memory_limit_bytes, engine.lacks)
         found.extend(limits.judge_trials(trials, spec.limits))
         found.extend(room(spec))
 

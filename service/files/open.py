@@ -3,10 +3,10 @@
 from service.files.disk import Disk, make_folder
 from service.files.object_storage import ObjectStorage
 from service.files.storage import Storage
-from service.settings import Settings
+from service.settings.storage import StorageSettings
 
 
-def open_storage(settings: Settings) -> Storage:
+def open_storage(settings: StorageSettings) -> Storage:
     """Where stored files are. Raises a ``StartError`` if that cannot be used."""
     if settings.file_storage_url is None:
         return Disk(settings.file_storage_dir)

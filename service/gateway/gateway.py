@@ -17,10 +17,10 @@ class Gateway:
         settings = executor.stores.settings
         budget = replace(
             executor.budget,
-            cpu_sec=settings.jupyter_cpu_time_limit_sec,
+            cpu_sec=settings.execution.jupyter_cpu_time_limit_sec,
             cpu_setting="JUPYTER_CPU_TIME_LIMIT_SEC",
         )
-        self._limits = CellLimits(settings.jupyter_timeout_sec, budget)
+        self._limits = CellLimits(settings.execution.jupyter_timeout_sec, budget)
         self._sessions = sessions
         self._rate = rate
         self._channels: dict[str, SessionChannels] = {}

@@ -59,17 +59,17 @@ class Tool:
         """The tool as it is listed, with this service's limits."""
         schema = _plain(self.arguments.model_json_schema())
         if self.arguments is arguments.RunPython:
-            longest = settings.max_exec_timeout_ms / 1000
+            longest = settings.execution.max_exec_timeout_ms / 1000
             schema["properties"]["timeout_seconds"] |= {"maximum": longest, "default": longest}
         return types.Tool(
             name=self.name,
             title=self.title,
             description=self.description.format(
-                cpu_sec=settings.cpu_time_limit_sec,
-                memory_mb=settings.memory_limit_mb,
-                most_sec=f"{settings.max_exec_timeout_ms / 1000:g}",
-                file_mb=settings.max_file_size_mb,
-                disk_mb=settings.workspace_size_mb,
+                cpu_sec=settings.execution.cpu_time_limit_sec,
+                memory_mb=settings.execution.memory_limit_mb,
+                most_sec=f"{settings.execution.max_exec_timeout_ms / 1000:g}",
+                file_mb=settings.storage.max_file_size_mb,
+                disk_mb=settings.containers.workspace_size_mb,
                 text=content.MAX_TEXT,
             ),
             input_schema=schema,

@@ -55,7 +55,7 @@ class Handlers:
             "code-interpreter",
             title="Code Interpreter",
             version=service.__version__,
-            instructions=_INSTRUCTIONS.format(minutes=f"{self._settings.mcp_session_sec / 60:g}"),
+            instructions=_INSTRUCTIONS.format(minutes=f"{self._settings.sessions.mcp_session_sec / 60:g}"),
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
             on_list_resources=self._list_resources,
@@ -132,7 +132,7 @@ class Handlers:
         connection: Connection = context.session._connection  # noqa: SLF001
         known: Conversation | None = connection.state.get(_CONVERSATION)
         if known is None:
-            known = Conversation(self._sessions, self._settings.mcp_session_sec)
+            known = Conversation(self._sessions, self._settings.sessions.mcp_session_sec)
             connection.state[_CONVERSATION] = known
             connection.exit_stack.push_async_callback(known.end)
         return known

@@ -46,7 +46,7 @@ class Call:
 
 async def run_python(call: Call, given: RunPython) -> Result:
     """Run a cell, and tell of its output as it comes."""
-    limit_ms = call.settings.max_exec_timeout_ms
+    limit_ms = call.settings.execution.max_exec_timeout_ms
     timeout_ms = limit_ms if given.timeout_seconds is None else max(1, round(given.timeout_seconds * 1000))
     if timeout_ms > limit_ms:
         return content.failure(
@@ -165,8 +165,8 @@ async def write_file(call: Call, given: WriteFile) -> Result:
             data = base64.b64decode("".join(given.base64.split()), validate=True)
         except (binascii.Error, ValueError):
             return content.failure("base64 is not valid base64. Nothing was written.")
-    if len(data) > call.settings.max_file_bytes:
-        raise FileTooLarge(call.settings.max_file_bytes)
+    if len(data) > call.settings.storage.max_file_bytes:
+        raise FileTooLarge(call.settings.storage.max_file_bytes)
     session, note = await call.conversation.session(call.caller)
     if given.file_id is not None:
         owner = call.caller.owner

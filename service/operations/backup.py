@@ -68,14 +68,14 @@ def back_up(settings: Settings, folder: Path) -> Backup:
         BackupFailed: nothing is left in the folder.
         MigrationFailed: the registry's URL makes no sense.
     """
-    registry = file_of(make_engine(settings.registry_url))
+    registry = file_of(make_engine(settings.storage.registry_url))
     if registry is None:
         reason = (
             "the registry is not in SQLite; copy DATABASE_URL with that database's own tool, such as "
             "pg_dump, and then the stored files, which never change"
         )
         raise BackupFailed(folder, reason)
-    if settings.file_storage_url is not None:
+    if settings.storage.file_storage_url is not None:
         reason = (
             "the stored files are in an object storage; copy the registry's file with `sqlite3 FILE "
             ".backup COPY`, and then the objects with that storage's own tool, such as `aws s3 sync`"
@@ -91,7 +91,7 @@ def back_up(settings: Settings, folder: Path) -> Backup:
         (draft / "files").mkdir(mode=0o700, parents=True)
         draft.chmod(0o700)
         _copy_registry(registry, draft / REGISTRY)
-        done = _copy_files(settings.file_storage_dir / "files", draft)
+        done = _copy_files(settings.storage.file_storage_dir / "files", draft)
         _sync(draft)
         draft.rename(folder)
         _sync(folder.parent)

@@ -25,7 +25,7 @@ async def open_engine(settings: Settings, registry_id: str) -> Engine:
         CannotRunKernels: there is none, or none that kernels could be reached on.
         EngineUnavailable: it does not answer.
     """
-    if settings.executor_backend == "docker":
+    if settings.engine.executor_backend == "docker":
         return open_docker(settings, registry_id)
     return await open_cluster(settings, registry_id)
 
@@ -46,15 +46,15 @@ async def open_cluster(settings: Settings, registry_id: str) -> "PodEngine":
             "pip install 'code-interpreter[kubernetes]'"
         ) from error
     try:
-        cluster = await Cluster.connect(settings.kubeconfig, settings.kubernetes_namespace)
+        cluster = await Cluster.connect(settings.engine.kubeconfig, settings.engine.kubernetes_namespace)
     except EngineUnusable as error:
         raise CannotRunKernels(str(error)) from error
     log.info("mode: Kubernetes; kernels are pods of namespace %s at %s", cluster.namespace, cluster.address)
     pods = PodSettings(
-        settings.image_pull,
-        dict(settings.kubernetes_node_selector),
-        settings.kubernetes_start_timeout_sec,
-        seal=settings.kernel_encryption != "never",
+        settings.containers.image_pull,
+        dict(settings.engine.kubernetes_node_selector),
+        settings.engine.kubernetes_start_timeout_sec,
+        seal=settings.engine.kernel_encryption != "never",
     )
     return PodEngine(cluster, registry_id, pods)
 
@@ -67,17 +67,17 @@ def open_docker(settings: Settings, registry_id: str) -> DockerEngine:
         EngineUnavailable: it does not answer.
     """
     given = None
-    if settings.kernel_address is not None:
-        dial = settings.kernel_address
-        given = KernelAddress(settings.kernel_publish_address or dial, dial)
+    if settings.engine.kernel_address is not None:
+        dial = settings.engine.kernel_address
+        given = KernelAddress(settings.engine.kernel_publish_address or dial, dial)
     try:
         address = find_engine(
-            settings.docker_host,
-            settings.docker_tls_verify or "",
-            settings.docker_cert_path or "",
-            settings.xdg_runtime_dir,
+            settings.engine.docker_host,
+            settings.engine.docker_tls_verify or "",
+            settings.engine.docker_cert_path or "",
+            settings.engine.xdg_runtime_dir,
         )
-        engine = DockerEngine(address, registry_id, given, seal=_SEALS[settings.kernel_encryption])
+        engine = DockerEngine(address, registry_id, given, seal=_SEALS[settings.engine.kernel_encryption])
     except EngineUnusable as error:
         raise CannotRunKernels(str(error)) from error
     found = engine.deployment

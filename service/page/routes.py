@@ -104,9 +104,9 @@ def install_page(app: FastAPI, settings: Settings) -> None:
         app.add_route(path, _answering(asset), include_in_schema=False)
     limits = {
         "version": service.__version__,
-        "needs_key": settings.needs_key,
-        "max_exec_timeout_ms": settings.max_exec_timeout_ms,
-        "max_file_bytes": settings.max_file_bytes,
+        "needs_key": settings.keys.needs_key,
+        "max_exec_timeout_ms": settings.execution.max_exec_timeout_ms,
+        "max_file_bytes": settings.storage.max_file_bytes,
     }
 
     async def tell(_: Request) -> Response:

@@ -72,7 +72,7 @@ SessionDep = Annotated[Session, Depends(_session)]
 def _info(session: Session, settings: Settings) -> SessionInfo:
     return SessionInfo.of(
         session.record,
-        idle_sec=settings.session_idle_sec,
+        idle_sec=settings.sessions.session_idle_sec,
         busy=session.busy,
         execution_count=session.kernel.execution_count,
     )
@@ -92,7 +92,10 @@ async def list_sessions(sessions: SessionsDep, owner: OwnerDep, settings: Settin
     here = [_info(session, settings) for session in await sessions.settled(owner)]
     there = [
         SessionInfo.of(
-            seen.record, idle_sec=settings.session_idle_sec, busy=seen.busy, execution_count=seen.cells
+            seen.record,
+            idle_sec=settings.sessions.session_idle_sec,
+            busy=seen.busy,
+            execution_count=seen.cells,
         )
         for seen in await sessions.elsewhere(owner)
     ]

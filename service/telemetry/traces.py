@@ -7,7 +7,7 @@ code runs, and nothing at all where no collector is configured: OpenTelemetry is
 from collections.abc import Iterable
 from typing import Protocol
 
-from service.settings import Settings
+from service.settings.telemetry import TelemetrySettings
 from service.telemetry.metrics import Metrics
 from service.telemetry.request_context import RequestContext
 from sessions.executions.timeline import Timeline
@@ -52,9 +52,9 @@ class NoTraces:
         pass
 
 
-def open_traces(settings: Settings, metrics: Metrics) -> Traces:
+def open_traces(settings: TelemetrySettings, metrics: Metrics) -> Traces:
     """What the settings ask for. Raises ``OtlpMissing``, or ``OtlpUnusable``."""
-    if not settings.traces:
+    if not settings.sends_traces:
         return NoTraces()
     # Fifteen megabytes and a tenth of a second.
     from service.telemetry.otlp import OtlpTraces  # noqa: PLC0415

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from service.files.store import FileStore
 from service.routes.schemas.execute import ExecuteResult, ExecutionError, SkippedFile, WorkspaceFile
-from service.settings import MIB, Settings
+from service.settings import Settings
 from service.telemetry.execution_log import ExecutionLog, ExecutionRecorder
 from sessions.containers.sandbox import Sandbox
 from sessions.errors import (
@@ -124,7 +124,7 @@ class Execution:
                 described.pop("file_id", None)
         for mime, suffix in _IMAGE_SUFFIXES.items():
             data = _image_bytes(mime, output["data"].get(mime))
-            if data is None or self._images >= self._stores.settings.max_output_files:
+            if data is None or self._images >= self._stores.settings.execution.max_output_files:
                 continue
             self._images += 1
             with self.entry.timeline.during("store"):
@@ -137,14 +137,14 @@ class Execution:
     async def _finish(self, result: CellResult) -> ExecuteResult:
         self.entry.ran(result)
         self.reply = result.reply
-        limit = self._stores.settings.max_output_files
+        limit = self._stores.settings.execution.max_output_files
         places = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
 
         async def fetch(file: ChangedFile) -> WorkspaceFile | SkippedFile:
             async with places:
                 return await self._fetch(file)
 
-        self._room = self._stores.settings.workspace_size_mb * MIB
+        self._room = self._stores.settings.containers.workspace_bytes
         with self.entry.timeline.during("store"):
             fetched = await asyncio.gather(*(fetch(file) for file in result.changed[:limit]))
         skipped = [SkippedFile(path=s.path, size_bytes=s.size_bytes, reason=s.reason) for s in result.skipped]
@@ -182,8 +182,8 @@ class Execution:
         def skip(reason: str) -> SkippedFile:
             return SkippedFile(path=file.path, size_bytes=file.size_bytes, reason=reason)
 
-        if file.size_bytes > self._stores.settings.max_file_bytes:
-            return skip(str(FileTooLarge(self._stores.settings.max_file_bytes)))
+        if file.size_bytes > self._stores.settings.storage.max_file_bytes:
+            return skip(str(FileTooLarge(self._stores.settings.storage.max_file_bytes)))
         try:
             self._take_room(file.size_bytes)
             async with self._sandbox.open_file(file.path) as chunks:
@@ -194,7 +194,9 @@ class Execution:
         except (WorkspaceFileNotFound, InvalidPath):
             return skip("could not be read: it is gone, or no regular file any more")
         except _NoRoom:
-            return skip(f"with the others over WORKSPACE_SIZE_MB={self._stores.settings.workspace_size_mb}")
+            return skip(
+                f"with the others over WORKSPACE_SIZE_MB={self._stores.settings.containers.workspace_size_mb}"
+            )
         if isinstance(stored, str):
             return skip(stored)
         return WorkspaceFile(path=file.path, file_id=stored.file_id, size_bytes=stored.size_bytes)

@@ -9,7 +9,6 @@ from typing import Final
 from service.auth.keyring import Caller
 from service.auth.limits import ConcurrencyLimit
 from service.routes.schemas.execute import ExecuteRequest, InputFile
-from service.settings import MIB
 from service.telemetry.execution_log import ExecutionRecorder
 from sessions import clock
 from sessions.containers.pool import Pool
@@ -48,12 +47,12 @@ class OneShotExecutor:
         self._pool = pool
         self.executions = stores.executions
         settings = stores.settings
-        self.running = ConcurrencyLimit(settings.key_limits.executions)
+        self.running = ConcurrencyLimit(settings.keys.limits.executions)
         self.budget = Budget(
-            cpu_sec=settings.cpu_time_limit_sec,
-            memory_bytes=settings.memory_limit_mb * MIB,
-            output_bytes=settings.max_output_bytes,
-            display_bytes=settings.max_display_bytes,
+            cpu_sec=settings.execution.cpu_time_limit_sec,
+            memory_bytes=settings.execution.memory_limit_bytes,
+            output_bytes=settings.execution.max_output_bytes,
+            display_bytes=settings.execution.max_display_bytes,
         )
 
     async def begin(self, request: ExecuteRequest, caller: Caller) -> Execution:
@@ -108,8 +107,8 @@ class OneShotExecutor:
         self, request: ExecuteRequest, entry: ExecutionRecorder, *, final: bool, allow_stdin: bool = False
     ) -> Cell:
         """The cell a request asks for, which has the id of its execution. Raises `TimeoutTooLong`."""
-        if request.timeout_ms > self.stores.settings.max_exec_timeout_ms:
-            raise TimeoutTooLong(self.stores.settings.max_exec_timeout_ms)
+        if request.timeout_ms > self.stores.settings.execution.max_exec_timeout_ms:
+            raise TimeoutTooLong(self.stores.settings.execution.max_exec_timeout_ms)
         return Cell(
             code=request.code,
             stdin=request.stdin,

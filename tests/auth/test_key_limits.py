@@ -15,15 +15,16 @@ import pytest
 from service.auth.errors import TooManyRequests
 from service.auth.limits import ConcurrencyLimit, RequestRate
 from service.files.quota import FILE_OVERHEAD_BYTES, StorageQuota
-from service.settings import MIB
+from service.settings.values import MIB
 from sessions.errors import FileTooLarge, StorageQuotaExceeded, TooManyExecutions
 from tests.conftest import StartService
 from tests.files.test_artifacts import chunks, left_in
-from tests.routes.files_support import file_store, make_settings
+from tests.routes.files_support import file_store
 from tests.support.api import Api, problem
 from tests.support.keys import KeyedService, make_key
 from tests.support.process import Service
 from tests.support.session import Session, new_session, open_session
+from tests.support.settings import make_settings
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from service.auth.errors import KeyFileInvalid, KeyInvalid, KeyMissing
-from service.auth.keyring import Keyring, digest, presented, read_key_file, split_keys, without_keys
+from service.auth.keyring import Keyring, digest, presented, read_key_file, without_keys
 from service.errors import SettingsInvalid
 from service.settings import load_settings
+from service.settings.api_keys import split_keys
 from sessions.records import ONE_TENANT
 
 HEX = digest("key of alice").hex()
@@ -29,10 +30,10 @@ def key_file(folder: Path, text: str) -> Path:
 
 def test_keys_are_split_at_commas_and_the_first_colon() -> None:
     """A key may have colons; space around names and keys does not count."""
-    assert split_keys(" alice:a:b:c , bob.2 : ~!@#$%^&*()=' ") == [
-        ("alice", "a:b:c"),
-        ("bob.2", "~!@#$%^&*()='"),
-    ]
+    assert split_keys(" alice:a:b:c , bob.2 : ~!@#$%^&*()=' ") == {
+        "alice": "a:b:c",
+        "bob.2": "~!@#$%^&*()='",
+    }
 
 
 @pytest.mark.parametrize(
@@ -75,17 +76,17 @@ def test_settings_do_not_show_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither as text nor as JSON; those who ask for the keys get them."""
     monkeypatch.setenv("API_KEYS", "alice:hunter2")
     settings = load_settings()
-    assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
-    assert settings.given_keys == {"alice": "hunter2"}
-    assert settings.needs_key
+    assert "hunter2" not in repr(settings) + str(settings) + settings.keys.model_dump_json()
+    assert settings.keys.given_keys == {"alice": "hunter2"}
+    assert settings.keys.needs_key
 
 
 def test_limits_of_keys_hold_where_there_are_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without keys no client of the original meets a new limit."""
-    assert load_settings().key_limits.requests_per_minute == 0
-    assert load_settings().key_limits.storage_bytes == 0
+    assert load_settings().keys.limits.requests_per_minute == 0
+    assert load_settings().keys.limits.storage_bytes == 0
     monkeypatch.setenv("API_KEYS_FILE", "keys")
-    limits = load_settings().key_limits
+    limits = load_settings().keys.limits
     assert (limits.requests_per_minute, limits.executions, limits.sessions) == (600, 8, 4)
     assert limits.storage_bytes == 2**30
 

@@ -31,11 +31,12 @@ from service.lifespan import lifespan
 from service.mcp import endpoint as mcp
 from service.server import ROUTERS
 from tests.conftest import GENEROUS
-from tests.routes.files_support import make_settings, serve_app
+from tests.routes.files_support import serve_app
 from tests.support.api import Api, Body, problem
 from tests.support.keys import KeyedService, key_command, make_key
 from tests.support.process import ROOT, Service
 from tests.support.session import Session, live_sessions, new_session, open_session
+from tests.support.settings import make_settings
 
 pytestmark = pytest.mark.timeout(120)
 

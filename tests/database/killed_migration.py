@@ -37,7 +37,7 @@ def kill_after(number: int) -> None:
 
 async def migrate() -> None:
     """Bring the registry up to date, and no more."""
-    registry = Registry(load_settings().registry_url)
+    registry = Registry(load_settings().storage.registry_url)
     await registry.migrate()
     await registry.close()
 

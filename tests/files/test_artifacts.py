@@ -16,9 +16,10 @@ from service.files.errors import StorageUnavailable
 from service.files.open import open_storage
 from service.files.store import FileStore
 from service.operations.housekeeping import repeat
-from service.settings import MIB
+from service.settings.values import MIB
 from sessions.errors import FileNotFound, FileTooLarge, RegistryUnavailable, StorageFull
-from tests.routes.files_support import file_store, make_settings
+from tests.routes.files_support import file_store
+from tests.support.settings import make_settings
 
 OWNER = "alice"
 
@@ -102,8 +103,8 @@ async def test_a_save_may_be_cancelled_at_any_moment(tmp_path: Path) -> None:
 async def test_a_save_that_cannot_be_registered_leaves_nothing(tmp_path: Path) -> None:
     """Without a row the bytes would never be found: they are removed again."""
     settings = make_settings(tmp_path)
-    registry = Registry(settings.registry_url)
-    storage = open_storage(settings)
+    registry = Registry(settings.storage.registry_url)
+    storage = open_storage(settings.storage)
     store = FileStore(storage, registry, MIB, None)
     await storage.prepare()
     with pytest.raises(RegistryUnavailable):  # it was never migrated

@@ -14,10 +14,12 @@ import pytest
 
 from service.files.errors import ObjectStorageTaken, ObjectStorageUnavailable
 from service.files.open import open_storage
-from service.settings import MIB, Settings
-from tests.routes.files_support import RunningApp, file_store, make_settings, serve_app
+from service.settings import Settings
+from service.settings.values import MIB
+from tests.routes.files_support import RunningApp, file_store, serve_app
 from tests.support.object_storage import ObjectStorageServer
 from tests.support.process import free_port
+from tests.support.settings import make_settings
 from tests.support.waiting import soon
 
 PART = 5 * MIB
@@ -214,14 +216,16 @@ async def test_a_storage_that_cannot_be_used_is_told_at_the_start(
 ) -> None:
     """No bucket, nobody there, another registry's: one sentence each."""
     settings = stored_in(object_storage, tmp_path, "s3://there-is-none")
-    storage = open_storage(settings)
+    storage = open_storage(settings.storage)
     with pytest.raises(ObjectStorageUnavailable, match="s3://there-is-none"):
         await storage.prepare()
-    nobody = settings.model_copy(update={"aws_endpoint_url": f"http://127.0.0.1:{free_port()}"})
+    unreachable = make_settings(
+        tmp_path, file_storage_url="s3://there-is-none", aws_endpoint_url=f"http://127.0.0.1:{free_port()}"
+    )
     with pytest.raises(ObjectStorageUnavailable) as caught:
-        await open_storage(nobody).prepare()
+        await open_storage(unreachable.storage).prepare()
     assert "\n" not in str(caught.value)
-    storage = open_storage(stored_in(object_storage, tmp_path, object_storage.new()))
+    storage = open_storage(stored_in(object_storage, tmp_path, object_storage.new()).storage)
     for _ in range(2):
         await storage.claim("one")
     with pytest.raises(ObjectStorageTaken, match="another registry's"):

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, Phase, settings
 from service.app import create_app
 from service.lifespan import lifespan
 from service.server import ROUTERS
-from service.settings import Settings
+from service.settings import load_settings
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES") or 0)
 """How many of each kind to take, and new ones each time; 0: few, and always the same."""
 
-APPLICATION = create_app(Settings(), lifespan, ROUTERS)
+APPLICATION = create_app(load_settings(), lifespan, ROUTERS)
 DOCUMENT: dict[str, Any] = APPLICATION.openapi()
 
 _config = schemathesis.Config.from_dict(

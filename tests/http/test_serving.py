@@ -29,7 +29,8 @@ from service.app import create_app
 from service.telemetry.logs import configure_logging
 from service.http.server.serving import bind, serve
 from service.database.errors import RegistryTooNew
-from tests.routes.files_support import file_store, make_settings
+from tests.routes.files_support import file_store
+from tests.support.settings import make_settings
 
 folder, port, start = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 slow = APIRouter()

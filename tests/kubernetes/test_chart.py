@@ -7,10 +7,11 @@ import pytest
 import yaml
 
 import service
-from service.settings import Settings
+from service.settings import load_settings
 from sessions.containers.kubernetes.engine import NEEDED
 from tests.support.chart import CHART, NAME, Chart, Object, of_kind, place_of
 from tests.support.cluster import PodEngine
+from tests.support.settings import FIELDS
 
 MANY: dict[str, Any] = {
     "replicas": 3,
@@ -85,17 +86,24 @@ def test_the_settings_of_the_deployment_are_settings(chart: Chart, monkeypatch: 
         source: Object = next(iter(variable.get("valueFrom", {}).values()), {})
         value = variable.get("value") or given[source.get("fieldPath") or source["key"]]
         values[variable["name"]] = value = value.replace("$(POD_IP)", values.get("POD_IP", ""))
-        assert variable["name"].lower() in (*Settings.model_fields, "pod_ip")
+        assert variable["name"].lower() in (*FIELDS, "pod_ip")
         monkeypatch.setenv(variable["name"], value)
     # From the secret.
     monkeypatch.setenv("DATABASE_URL", "postgresql://database/one")
     monkeypatch.setenv("FILE_STORAGE_URL", "s3://bucket")
-    settings = Settings()
-    assert (settings.instance_id, settings.replica_url) == ("try-7d9c-x2", "http://10.1.2.3:8000")
-    assert settings.executor_backend == "kubernetes"
-    assert settings.kubernetes_namespace == "interpreter"
-    assert dict(settings.kubernetes_node_selector) == {"pool": "kernels", "disk": "ssd"}
-    assert (settings.kernel_runtime, settings.pool_size, settings.kernel_cpus) == ("gvisor", 4, 0.5)
+    settings = load_settings()
+    assert (settings.containers.instance_id, settings.replicas.replica_url) == (
+        "try-7d9c-x2",
+        "http://10.1.2.3:8000",
+    )
+    assert settings.engine.executor_backend == "kubernetes"
+    assert settings.engine.kubernetes_namespace == "interpreter"
+    assert dict(settings.engine.kubernetes_node_selector) == {"pool": "kernels", "disk": "ssd"}
+    assert (settings.containers.kernel_runtime, settings.pool.pool_size, settings.containers.kernel_cpus) == (
+        "gvisor",
+        4,
+        0.5,
+    )
     assert container["envFrom"] == [{"secretRef": {"name": "database"}}]
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from service.page.routes import assets
-from tests.routes.files_support import RunningApp, make_settings, serve_app
+from tests.routes.files_support import RunningApp, serve_app
 from tests.support.process import ROOT
+from tests.support.settings import make_settings
 
 PAGE = ROOT / "service" / "page" / "static"
 

@@ -20,13 +20,13 @@ from service.files.quota import StorageQuota
 from service.files.store import FileStore
 from service.replicas.errors import InstanceInUse
 from service.replicas.leases import Replicas
-from service.settings import MIB
+from service.settings.values import MIB
 from sessions.errors import SessionElsewhere, SessionMoving, StorageQuotaExceeded
 from sessions.records import ContainerRecord, SessionRecord
 from tests.database.test_registry import container
-from tests.routes.files_support import make_settings
 from tests.support.databases import execute
 from tests.support.postgres import Postgres
+from tests.support.settings import make_settings
 
 ENGINE = "the engine"
 
@@ -221,7 +221,7 @@ async def test_a_turn_is_given_to_one(rows: ReplicaRegistry) -> None:
 
 async def test_stored_bytes_are_counted_together(registry: Registry, tmp_path: Path) -> None:
     """What one replica stores counts with the other."""
-    storage = open_storage(make_settings(tmp_path))
+    storage = open_storage(make_settings(tmp_path).storage)
     await storage.prepare()
     stores = [
         FileStore(storage, registry, 2 * MIB, None, StorageQuota(MIB), is_shared=True) for _ in range(2)

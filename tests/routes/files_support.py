@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -39,7 +38,7 @@ class RunningApp:
 
     def on_disk(self, folder: str = "files") -> set[str]:
         """Names in a folder of the storage."""
-        return {path.name for path in (self.settings.file_storage_dir / folder).iterdir()}
+        return {path.name for path in (self.settings.storage.file_storage_dir / folder).iterdir()}
 
     def sweep(self, now: float) -> Any:
         """Sweep as the service does, as if it were ``now``."""
@@ -91,10 +90,12 @@ def serve_app(settings: Settings, *routers: APIRouter, sweep_sec: float = 3600) 
 @asynccontextmanager
 async def file_store(settings: Settings) -> AsyncIterator[FileStore]:
     """The file store of these settings with its registry, migrated and open."""
-    registry = Registry(settings.registry_url)
-    quota = StorageQuota(settings.key_limits.storage_bytes)
-    storage = open_storage(settings)
-    store = FileStore(storage, registry, settings.max_file_bytes, settings.file_ttl_sec, quota)
+    registry = Registry(settings.storage.registry_url)
+    quota = StorageQuota(settings.keys.limits.storage_bytes)
+    storage = open_storage(settings.storage)
+    store = FileStore(
+        storage, registry, settings.storage.max_file_bytes, settings.storage.file_ttl_sec, quota
+    )
     await storage.prepare()
     await registry.migrate()
     await store.count_stored()
@@ -103,8 +104,3 @@ async def file_store(settings: Settings) -> AsyncIterator[FileStore]:
     finally:
         await storage.close()
         await registry.close()
-
-
-def make_settings(folder: Path, **changes: Any) -> Settings:
-    """Settings that store under ``folder``, whatever the environment says."""
-    return Settings(file_storage_dir=folder / "storage", database_url=None, **changes)

@@ -14,7 +14,8 @@ from service.errors import StartError
 from service.http.answers import answer_for
 from service.routes.schemas.execute import ExecuteRequest
 from sessions.errors import CallFailed, SessionsError, StorageFull
-from tests.routes.files_support import RunningApp, make_settings, serve_app
+from tests.routes.files_support import RunningApp, serve_app
+from tests.support.settings import make_settings
 
 JSON = {"Content-Type": "application/json"}
 LIMIT = 100_000

@@ -13,8 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.settings import MIB
-from tests.routes.files_support import RunningApp, make_settings, serve_app
+from service.settings.values import MIB
+from tests.routes.files_support import RunningApp, serve_app
+from tests.support.settings import make_settings
 from tests.support.waiting import soon
 
 BOUNDARY = "boundary-of-the-test"
@@ -135,7 +136,7 @@ def test_media_type_is_the_declared_one_or_that_of_the_name(
 def test_storage_is_private(api: RunningApp) -> None:
     """Only the service's user can read the folder and the files."""
     stored = api.upload(b"secret")
-    root = api.settings.file_storage_dir
+    root = api.settings.storage.file_storage_dir
     file = root / "files" / stored["file_id"]
     modes = [path.stat().st_mode & 0o777 for path in (root, root / "files", file)]
     assert modes == [0o700, 0o700, 0o600]
@@ -431,7 +432,7 @@ def test_downloads_let_go_of_their_files(fresh: RunningApp) -> None:
         next(download.iter_raw(1024))
 
     def still_open() -> list[str]:
-        folder = str(fresh.settings.file_storage_dir / "files")
+        folder = str(fresh.settings.storage.file_storage_dir / "files")
         links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
         return [link for link in links if link.startswith(folder)]
 
@@ -526,7 +527,7 @@ def test_a_restart_keeps_files(tmp_path: Path) -> None:
 
 def test_a_sweep_removes_what_crashes_left(fresh: RunningApp) -> None:
     """Old bytes without a row and old unfinished uploads go; young ones, and strangers, stay."""
-    root = fresh.settings.file_storage_dir
+    root = fresh.settings.storage.file_storage_dir
     kept = fresh.upload(b"1")["file_id"]
     old, young = str(uuid.uuid4()), str(uuid.uuid4())
     for folder in ("files", "incoming"):
@@ -543,7 +544,7 @@ def test_a_sweep_removes_what_crashes_left(fresh: RunningApp) -> None:
 def test_a_sweep_forgets_files_whose_bytes_are_gone(fresh: RunningApp) -> None:
     """A row without bytes is a 404 at once, and no row after the next sweep."""
     file_id = fresh.upload(b"1")["file_id"]
-    (fresh.settings.file_storage_dir / "files" / file_id).unlink()
+    (fresh.settings.storage.file_storage_dir / "files" / file_id).unlink()
     assert fresh.http.get(f"/v1/files/{file_id}").status_code == 404
     assert fresh.sweep(time.time()).lost == 1
     assert fresh.http.get("/v1/files").json()["files"] == []

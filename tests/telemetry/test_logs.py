@@ -26,11 +26,12 @@ from sessions.errors import RegistryUnavailable, log_text
 from sessions.kernels.errors import SupervisorFailed
 from tests.gateway.channels import open_channels
 from tests.mcp.support import ACCEPT, INITIALIZE, message, tool_call
-from tests.routes.files_support import make_settings, serve_app
+from tests.routes.files_support import serve_app
 from tests.support.api import Api
 from tests.support.keys import KeyedService
 from tests.support.process import Service
 from tests.support.session import new_session
+from tests.support.settings import make_settings
 
 
 @pytest.fixture

@@ -14,12 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.routes import metrics
 from service.telemetry.metrics import Metrics
-from tests.routes.files_support import make_settings, serve_app
+from tests.routes.files_support import serve_app
 from tests.support.api import Api
 from tests.support.keys import KeyedService
 from tests.support.metrics import Change, change, families, samples
 from tests.support.process import ROOT
 from tests.support.session import new_session
+from tests.support.settings import make_settings
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
 SECOND_PARTS = re.compile(r"_(bucket|count|sum|created)$")
