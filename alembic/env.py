@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from service.database.registry import make_engine
+from service.database.connection import make_engine
 from service.database.tables import Base
 from service.settings import load_settings
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import uuid
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -12,12 +12,15 @@ from typing import Any
 from fastapi import FastAPI
 
 import service
-from kernel_image import contract
+from service.database.container_registry import ContainerRegistry
+from service.database.database import Database
 from service.database.errors import RegistryInUse, RegistryMissing
 from service.database.execution_registry import ExecutionRegistry
+from service.database.file_registry import FileRegistry
+from service.database.installation import registry_id as read_registry_id
 from service.database.records import ReplicaRecord
-from service.database.registry import Registry
 from service.database.replica_registry import ReplicaRegistry
+from service.database.service_lock import hold_database
 from service.database.session_registry import SessionRegistry
 from service.errors import StartError
 from service.files.errors import StorageInUse
@@ -37,15 +40,12 @@ from service.telemetry.execution_log import ExecutionLog
 from service.telemetry.logs import loop_failed
 from service.telemetry.metrics import Metrics
 from service.telemetry.traces import Traces
-from sessions import clock
 from sessions.containers.launcher import LaunchSettings
 from sessions.containers.pool import Pool, PoolSettings
 from sessions.executions.execution import Stores
 from sessions.executions.one_shot import OneShotExecutor
-from sessions.kernels.connection import Connection
 from sessions.manager import SessionManager
 from sessions.models import Limits
-from sessions.records import ContainerRecord
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +55,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open files, registry, engine and pool for as long as the application serves."""
     settings: Settings = app.state.settings
     async with AsyncExitStack() as stack:
-        registry = Registry(settings.storage.registry_url)
-        stack.push_async_callback(registry.close)
+        database = Database(settings.storage.registry_url)
+        stack.push_async_callback(database.close)
         storage = open_storage(settings.storage)
         stack.push_async_callback(storage.close)
         await storage.prepare()
@@ -64,7 +64,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         is_replica = settings.replicas.replica_url is not None
         files = FileStore(
             storage,
-            registry,
+            FileRegistry(database),
             settings.storage.max_file_bytes,
             settings.storage.file_ttl_sec,
             quota,
@@ -73,19 +73,19 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if settings.storage.file_storage_url is None:
             folder = settings.storage.file_storage_dir
             await stack.enter_async_context(lock(folder / "lock", StorageInUse(folder)))
-        if (database := registry.file) is not None:
-            in_use = RegistryInUse(database)
-            await stack.enter_async_context(lock(database.with_name(f"{database.name}.lock"), in_use))
+        if (file := database.file) is not None:
+            in_use = RegistryInUse(file)
+            await stack.enter_async_context(lock(file.with_name(f"{file.name}.lock"), in_use))
         else:
             # Replicas hold it together, and any other service alone.
             in_server = RegistryInUse(settings.storage.registry_place)
-            held = registry.hold(in_server, shared=is_replica, on_lost=partial(_stop, in_server))
+            held = hold_database(database, in_server, shared=is_replica, on_lost=partial(_stop, in_server))
             await stack.enter_async_context(held)
-        if await storage.any() and not await registry.exists():
+        if await storage.any() and not await database.exists():
             # With a new one they would all be swept away as leftovers.
             raise RegistryMissing(storage.place)
-        await registry.migrate()
-        registry_id = await registry.instance_id()
+        await database.migrate()
+        registry_id = await read_registry_id(database)
         await storage.claim(registry_id)
         await files.count_stored()
         # The name that is kept is one for all of them.
@@ -95,14 +95,14 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         traces: Traces = app.state.traces
         stack.push_async_callback(traces.close)
         executions = ExecutionLog(
-            ExecutionRegistry(registry), metrics, traces, keeps_code=settings.execution.keep_code
+            ExecutionRegistry(database), metrics, traces, keeps_code=settings.execution.keep_code
         )
-        shared = ReplicaRegistry(registry) if is_replica else None
-        await stack.enter_async_context(_running(keep_house(files, registry, shared)))
+        shared = ReplicaRegistry(database) if is_replica else None
+        await stack.enter_async_context(_running(keep_house(files, database, shared)))
 
         engine = await open_engine(settings, registry_id)
         stack.push_async_callback(engine.close)
-        session_registry = SessionRegistry(registry)
+        session_registry = SessionRegistry(database)
         replicas, engine_id = None, None
         if shared is None:
             kept = [record.container_id for record in await session_registry.live_sessions(instance_id)]
@@ -116,11 +116,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             forwarder = Forwarder(app.state.signer, shared.is_there, settings.replicas.replica_lease_sec)
             app.state.forwarder = await stack.enter_async_context(forwarder)
             kept = await shared.kept_containers()
+        containers = ContainerRegistry(database, instance_id, engine_id)
         self_test = SelfTest(engine, app.state.socket)
         pool = Pool(
             engine,
             pool_settings(settings, instance_id),
-            ContainerRegistry(registry, instance_id, engine_id),
+            containers,
             kept,
             self_test,
             metrics,
@@ -132,7 +133,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.executor = executor = OneShotExecutor(Stores(settings, files, executions), pool)
         app.state.executions = executions
         stack.push_async_callback(executions.close)
-        sessions = SessionManager(executor, pool, registry, session_registry, instance_id, replicas)
+        sessions = SessionManager(executor, pool, containers, session_registry, instance_id, replicas)
         app.state.sessions = await stack.enter_async_context(sessions)
         app.state.mcp = await stack.enter_async_context(Mcp(sessions, executor, replicas))
         app.state.gateway = gateway = Gateway(executor, sessions, app.state.request_rate)
@@ -171,47 +172,6 @@ def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
         max_uses=pool.container_max_uses,
         max_age_sec=pool.container_max_age_sec,
     )
-
-
-class ContainerRegistry:
-    """`sessions.containers.launcher.ContainerLog` in the registry."""
-
-    def __init__(self, registry: Registry, instance_id: str, engine_id: str | None = None) -> None:
-        """`engine_id` is for other services that share the registry."""
-        self._registry = registry
-        self._instance_id = instance_id
-        self._engine_id = engine_id
-
-    async def launched(self, connection: Connection) -> None:
-        container = connection.container
-        await self._registry.add_container(
-            ContainerRecord(
-                container_id=container.container_id,
-                name=container.name,
-                instance_id=self._instance_id,
-                state="running",
-                created_at=clock.now(),
-                address=container.host,
-                supervisor_port=container.ports[contract.SUPERVISOR_PORT],
-                shell_port=container.ports[contract.SHELL_PORT],
-                iopub_port=container.ports[contract.IOPUB_PORT],
-                token=connection.token,
-                kernel_key=connection.kernel_key,
-                engine_id=self._engine_id,
-            )
-        )
-
-    async def removed(self, container_id: str) -> None:
-        await self._registry.container_removed(container_id, clock.now())
-
-    async def rekeyed(self, connection: Connection) -> None:
-        container_id = connection.container.container_id
-        await self._registry.update_container_key(container_id, connection.kernel_key)
-
-    async def only(self, container_ids: Collection[str]) -> None:
-        for record in await self._registry.live_containers(self._instance_id):
-            if record.container_id not in container_ids:
-                await self._registry.container_removed(record.container_id, clock.now())
 
 
 def _stop(why: StartError) -> None:

@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from kernel_image import contract
 from service.auth.keyring import Caller
-from service.database.registry import Registry
+from service.database.container_registry import ContainerRegistry
 from service.database.session_registry import SessionRegistry
 from service.replicas.leases import Replicas
 from service.routes.schemas.sessions import CreateSessionRequest
@@ -58,7 +58,7 @@ class SessionManager:
         self,
         executor: OneShotExecutor,
         pool: Pool,
-        registry: Registry,
+        registry: ContainerRegistry,
         sessions: SessionRegistry,
         instance_id: str,
         replicas: Replicas | None = None,

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
-from service.database.registry import Registry
+from service.database.container_registry import ContainerRegistry
 from service.database.session_registry import SessionRegistry
 from service.routes.schemas.sessions import BashRequest, BashResponse, SessionExecuteRequest
 from service.telemetry.execution_log import ExecutionRecorder
@@ -61,7 +61,7 @@ class Session:
         record: SessionRecord,
         sandbox: Sandbox,
         executor: OneShotExecutor,
-        registry: Registry,
+        registry: ContainerRegistry,
         sessions: SessionRegistry,
         on_lost: Callable[["Session"], None],
     ) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from service.database.registry import Registry
+from service.database.container_registry import ContainerRegistry
 from sessions.containers.sandbox import Sandbox
 from sessions.kernels.errors import SupervisorFailed
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 class SessionKernel:
     """Start another one in its place, and say so to whoever follows it."""
 
-    def __init__(self, session_id: str, sandbox: Sandbox, registry: Registry) -> None:
+    def __init__(self, session_id: str, sandbox: Sandbox, registry: ContainerRegistry) -> None:
         self.execution_count = 0
         """Of its last cell."""
         self.is_settled = asyncio.Event()

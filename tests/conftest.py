@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from service.database.registry import Registry
+from service.database.database import Database
 from tests.support.api import Body
 from tests.support.cluster import PodEngine
 from tests.support.collector import Collector
@@ -303,9 +303,9 @@ def run(service: Service) -> Run:
 
 
 @pytest.fixture
-async def registry(url: str) -> AsyncIterator[Registry]:
+async def database(url: str) -> AsyncIterator[Database]:
     """An empty registry, up to date, at the `url` that its module has a fixture for."""
-    opened = Registry(url)
+    opened = Database(url)
     await opened.migrate()
     yield opened
     await opened.close()

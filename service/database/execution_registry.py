@@ -3,20 +3,19 @@
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
-from service.database.connection import as_record
 from service.database.cursor import read_cursor
-from service.database.registry import Registry
+from service.database.database import Database, as_record
 from service.database.tables import CellRow, ExecutionRow, SessionRow, table_of
 from sessions.records import ExecutionRecord, Outcome
 
 
 class ExecutionRegistry:
-    """Executions in the database of a ``Registry``; errors as there."""
+    """Executions in the registry. Each method is one transaction; errors as ``Database.run``."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._adding = registry.database.insert(table_of(ExecutionRow))
-        self._run = registry.database.run
-        self._write = registry.database.write
+    def __init__(self, database: Database) -> None:
+        self._adding = database.insert(table_of(ExecutionRow))
+        self._run = database.run
+        self._write = database.write
 
     async def add(self, execution: ExecutionRecord) -> None:
         """Remember how an execution ended."""

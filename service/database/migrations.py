@@ -17,6 +17,7 @@ from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from service.database.connection import reason_of
 from service.database.errors import MigrationFailed, MigrationsMissing, RegistryTooNew
 from service.database.tables import Base
 
@@ -58,7 +59,7 @@ def upgrade(engine: Engine) -> None:
             return
         except DBAPIError as error:
             if not tries_left:
-                raise MigrationFailed(_reason(error)) from error
+                raise MigrationFailed(reason_of(error)) from error
             time.sleep(_PAUSE_SEC)
         except (SQLAlchemyError, CommandError) as error:
             raise MigrationFailed(str(error)) from error
@@ -90,7 +91,7 @@ def look(engine: Engine) -> Schema | None:
             scripts = ScriptDirectory.from_config(config_for(connection))
             revision = MigrationContext.configure(connection).get_current_revision()
     except DBAPIError as error:
-        raise MigrationFailed(_reason(error)) from error
+        raise MigrationFailed(reason_of(error)) from error
     except (SQLAlchemyError, CommandError) as error:
         raise MigrationFailed(str(error)) from error
     finally:
@@ -116,10 +117,6 @@ def _upgrade(connection: Connection) -> None:
     if before != after:
         log.info("registry schema: %s -> %s", before or "new", after)
     _check_columns(connection)
-
-
-def _reason(error: DBAPIError) -> str:
-    return " ".join(str(error.orig).split())
 
 
 def _check_pages(connection: Connection) -> None:

@@ -14,9 +14,8 @@ from sqlalchemy import ColumnElement, Float, and_, cast, delete, func, insert, o
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
-from service.database.connection import as_record, count
+from service.database.database import Database, as_record, count
 from service.database.records import ReplicaRecord
-from service.database.registry import Registry
 from service.database.tables import ContainerRow, InstanceRow, ReplicaRow, SessionRow, table_of
 from sessions.errors import SessionMoving
 from sessions.records import SessionRecord
@@ -29,10 +28,10 @@ _FREE: Final = and_(_LIVE, SessionRow.holder.is_(None))
 
 
 class ReplicaRegistry:
-    """Replicas in the database of a ``Registry``; errors as there."""
+    """Replicas in the registry. Each method is one transaction; errors as ``Database.run``."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._run = registry.database.run
+    def __init__(self, database: Database) -> None:
+        self._run = database.run
 
     # A replica's life
 

@@ -5,8 +5,7 @@ from dataclasses import asdict
 from sqlalchemy import ColumnElement, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
-from service.database.connection import Change, as_record, count
-from service.database.registry import Registry
+from service.database.database import Change, Database, as_record, count
 from service.database.tables import CellRow, ExecutionRow, SessionRow, table_of
 from sessions.models import JsonObject
 from sessions.records import (
@@ -32,14 +31,14 @@ _USED = (
 
 
 class SessionRegistry:
-    """Sessions and cells in the database of a ``Registry``; errors as there."""
+    """Sessions and cells in the registry. Each method is one transaction; errors as ``Database.run``."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._add_cell = registry.database.insert(table_of(CellRow))
-        self._add_done = registry.database.insert(table_of(CellRow), "state", "finished_at", "result")
-        self._add_execution = registry.database.insert(table_of(ExecutionRow))
-        self._run = registry.database.run
-        self._write = registry.database.write
+    def __init__(self, database: Database) -> None:
+        self._add_cell = database.insert(table_of(CellRow))
+        self._add_done = database.insert(table_of(CellRow), "state", "finished_at", "result")
+        self._add_execution = database.insert(table_of(ExecutionRow))
+        self._run = database.run
+        self._write = database.write
 
     # Sessions
 

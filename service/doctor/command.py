@@ -114,8 +114,8 @@ class Doctor:
     async def _registry(self) -> None:
         url = self._settings.storage.registry_url
         try:
-            schema = await asyncio.to_thread(migrations.look, database.reading_engine(url))
-            server = await asyncio.to_thread(database.look_at_server, url)
+            schema = await asyncio.to_thread(migrations.look, database.make_reading_engine(url))
+            server = await asyncio.to_thread(database.describe_server, url)
         except MigrationFailed as error:
             is_file = database.file_of(database.make_engine(url)) is not None
             help_ = "put a backup in its place" if is_file else "start the database, or see DATABASE_URL"

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Self
 
+from service.database.file_registry import FileRegistry
 from service.database.records import FilePage
-from service.database.registry import Registry
 from service.files.media_types import guess_media_type
 from service.files.quota import StorageQuota
 from service.files.storage import FILE_ID, Content, Draft, Storage
@@ -78,7 +78,7 @@ class FileStore:
     def __init__(
         self,
         storage: Storage,
-        registry: Registry,
+        registry: FileRegistry,
         max_bytes: int,
         ttl_sec: int | None,
         quota: StorageQuota | None = None,
@@ -97,7 +97,7 @@ class FileStore:
 
     async def count_stored(self) -> None:
         """Begin to count from what is there, once before the first file."""
-        stored = await self._registry.stored_bytes()
+        stored = await self._registry.sizes()
         self._quota.load(stored)
         self._stored_files = sum(files for files, _ in stored.values())
         self._stored_bytes = sum(size for _, size in stored.values())
@@ -132,7 +132,7 @@ class FileStore:
         file_id = str(uuid.uuid4())
         draft = self.storage.draft(file_id, filename)
         if self._is_shared and self._quota.is_limited:
-            self._quota.load_one(owner, *await self._registry.stored_by(owner))
+            self._quota.load_one(owner, *await self._registry.size_of(owner))
         self._being_saved.add(file_id)
         try:
             with self._quota.new_file(owner) as count:
@@ -165,14 +165,14 @@ class FileStore:
         """The owner's file of this id. Raises ``FileNotFound``, also once it has expired."""
         if not FILE_ID.fullmatch(file_id):
             raise FileNotFound(file_id)
-        stored = await self._registry.get_file(file_id, owner)
+        stored = await self._registry.get(file_id, owner)
         if stored.expires_at is not None and stored.expires_at <= clock.now():
             raise FileNotFound(file_id)
         return stored
 
     async def list_files(self, owner: str, limit: int | None = None, after: str | None = None) -> FilePage:
-        """The owner's files that have not expired, oldest first; see ``Registry.list_files``."""
-        return await self._registry.list_files(owner, limit, after, now=clock.now())
+        """The owner's files that have not expired, oldest first; see ``FileRegistry.page``."""
+        return await self._registry.page(owner, limit, after, now=clock.now())
 
     async def open(self, file_id: str, owner: str) -> OpenFile:
         """Open a file of the owner's for reading. Raises ``FileNotFound`` or ``StorageFailed``."""
@@ -199,14 +199,14 @@ class FileStore:
 
     async def sweep(self, now: float, *, thorough: bool = True) -> Swept:
         """Remove files that have expired at ``now`` and, for which all are listed, what crashes left."""
-        expired = await self._registry.expired_files(now)
+        expired = await self._registry.expired(now)
         for file_id in expired:
             await self._remove(file_id)
 
         if not thorough:
             return Swept(len(expired), 0, 0, 0)
         # In this order, a file saved or deleted meanwhile looks neither lost nor an orphan.
-        registered = await self._registry.all_file_ids()
+        registered = await self._registry.all_ids()
         present = await self.storage.dates()
         lost = [file_id for file_id in registered - present.keys() if await self._forget(file_id)]
 
@@ -237,9 +237,9 @@ class FileStore:
 
     async def _register(self, stored: StoredFile) -> None:
         try:
-            await finish(self._registry.add_file(stored))
+            await finish(self._registry.add(stored))
         except asyncio.CancelledError:
-            await finish(self._registry.delete_file(stored.file_id))
+            await finish(self._registry.delete(stored.file_id))
             raise
 
     async def _remove(self, file_id: str) -> bool:
@@ -249,7 +249,7 @@ class FileStore:
         return known
 
     async def _forget(self, file_id: str) -> bool:
-        stored = await self._registry.delete_file(file_id)
+        stored = await self._registry.delete(file_id)
         if stored is not None:
             self._quota.forget(stored.owner, stored.size_bytes)
             self._stored_files -= 1

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import astuple
 from typing import Final
 
-from service.database.registry import Registry
+from service.database.database import Database
+from service.database.installation import prune
 from service.database.replica_registry import ReplicaRegistry
 from service.files.store import FileStore
 from sessions import clock
@@ -20,7 +21,7 @@ _PRUNE_SEC: Final = 3600.0
 _HISTORY_SEC: Final = 30 * 24 * 3600
 
 
-async def keep_house(files: FileStore, registry: Registry, replicas: ReplicaRegistry | None = None) -> None:
+async def keep_house(files: FileStore, database: Database, replicas: ReplicaRegistry | None = None) -> None:
     """Remove expired files every minute and old rows every hour, until cancelled; of `replicas`, one does."""
     listed_at = pruned_at = -math.inf
 
@@ -38,7 +39,7 @@ async def keep_house(files: FileStore, registry: Registry, replicas: ReplicaRegi
             log.info("swept files: %s", swept)
         if time.monotonic() >= pruned_at + _PRUNE_SEC:
             pruned_at = time.monotonic()
-            await registry.prune(clock.now() - _HISTORY_SEC)
+            await prune(database, clock.now() - _HISTORY_SEC)
 
     await repeat(tidy, "tidying up files and registry", _INTERVAL_SEC)
 

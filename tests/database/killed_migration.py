@@ -15,7 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from service import server
-from service.database.registry import Registry
+from service.database.database import Database
 from service.settings import load_settings
 
 _CHANGES = ("CREATE", "ALTER", "DROP", "INSERT", "UPDATE", "DELETE")
@@ -37,9 +37,9 @@ def kill_after(number: int) -> None:
 
 async def migrate() -> None:
     """Bring the registry up to date, and no more."""
-    registry = Registry(load_settings().storage.registry_url)
-    await registry.migrate()
-    await registry.close()
+    database = Database(load_settings().storage.registry_url)
+    await database.migrate()
+    await database.close()
 
 
 def migrate_again_and_again() -> None:

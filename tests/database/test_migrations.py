@@ -23,7 +23,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from service.database import migrations
-from service.database.registry import Registry, make_engine
+from service.database.connection import make_engine
+from service.database.database import Database
+from service.database.file_registry import FileRegistry
 from service.database.session_registry import SessionRegistry
 from tests.conftest import LIGHT
 from tests.faults.conftest import refused
@@ -446,22 +448,22 @@ async def test_postgresql_is_upgraded_with_all_it_has(
     url = postgres.new()
     past = make_past(revision, tmp_path / "storage", url)
     before = rows_at(url)
-    registry = Registry(url)
-    await registry.migrate()
+    database = Database(url)
+    await database.migrate()
     after = rows_at(url)
     for table, rows in before.items():
         assert len(after[table]) == len(rows)
         kept = [{name: row[name] for name in rows[0]} for row in after[table]]
         assert all(row in kept for row in rows), table
     for owner, files in past.files.items():
-        found = {file.file_id for file in (await registry.list_files(owner)).files} - {past.expired}
+        found = {file.file_id for file in (await FileRegistry(database).page(owner)).files} - {past.expired}
         assert found == files.keys()
     if past.lost:
-        sessions = SessionRegistry(registry)
+        sessions = SessionRegistry(database)
         assert [live.session_id for live in await sessions.live_sessions(past.instance_id)] == [past.lost]
         done, running = await sessions.cells(past.lost)
         assert done.result is not None and done.result["stdout"] == "1\n" and running.result is None
-    await registry.close()
+    await database.close()
 
 
 def test_a_migration_that_is_killed_anywhere_changes_nothing(database_url: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.database.registry import Registry
+from service.database.database import Database
 from service.errors import StartError
 from tests.conftest import StartService
 from tests.faults.conftest import canary, mounted, refused
@@ -25,9 +25,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("made") / DATABASE
 
     async def make() -> None:
-        registry = Registry(f"sqlite:///{path}")
-        await registry.migrate()
-        await registry.close()
+        database = Database(f"sqlite:///{path}")
+        await database.migrate()
+        await database.close()
 
     asyncio.run(make())
     return path.read_bytes()
@@ -81,10 +81,10 @@ async def test_a_ruined_registry_is_refused_and_left_as_it_is(ruin: str, made: b
     path = tmp_path / DATABASE
     change(made, path)
     before = path.read_bytes() if path.is_file() else None
-    registry = Registry(f"sqlite:///{path}")
+    database = Database(f"sqlite:///{path}")
     with pytest.raises(StartError, match=reason) as caught:
-        await registry.migrate()
-    await registry.close()
+        await database.migrate()
+    await database.close()
     assert "\n" not in str(caught.value) and "DATABASE_URL" in str(caught.value)
     assert (path.read_bytes() if path.is_file() else None) == before
 

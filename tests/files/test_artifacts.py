@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from service.database.registry import Registry
+from service.database.database import Database
+from service.database.file_registry import FileRegistry
 from service.files.errors import StorageUnavailable
 from service.files.open import open_storage
 from service.files.store import FileStore
@@ -103,15 +104,15 @@ async def test_a_save_may_be_cancelled_at_any_moment(tmp_path: Path) -> None:
 async def test_a_save_that_cannot_be_registered_leaves_nothing(tmp_path: Path) -> None:
     """Without a row the bytes would never be found: they are removed again."""
     settings = make_settings(tmp_path)
-    registry = Registry(settings.storage.registry_url)
+    database = Database(settings.storage.registry_url)
     storage = open_storage(settings.storage)
-    store = FileStore(storage, registry, MIB, None)
+    store = FileStore(storage, FileRegistry(database), MIB, None)
     await storage.prepare()
     with pytest.raises(RegistryUnavailable):  # it was never migrated
         await store.save(chunks(b"x"), "a", owner=OWNER)
     assert left_in(tmp_path) == []
     await storage.close()
-    await registry.close()
+    await database.close()
 
 
 @pytest.fixture

@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from service.database.connection import make_engine
+from service.database.container_registry import ContainerRegistry
+from service.database.database import Database
 from service.database.errors import RegistryInUse
+from service.database.file_registry import FileRegistry
 from service.database.records import ReplicaRecord
-from service.database.registry import Registry, make_engine
 from service.database.replica_registry import ReplicaRegistry
+from service.database.service_lock import hold_database
 from service.database.session_registry import SessionRegistry
 from service.files.open import open_storage
 from service.files.quota import StorageQuota
@@ -23,9 +27,9 @@ from service.replicas.leases import Replicas
 from service.settings.values import MIB
 from sessions.errors import SessionElsewhere, SessionMoving, StorageQuotaExceeded
 from sessions.records import ContainerRecord, SessionRecord
-from tests.database.test_registry import container
 from tests.support.databases import execute
 from tests.support.postgres import Postgres
+from tests.support.records import container
 from tests.support.settings import make_settings
 
 ENGINE = "the engine"
@@ -38,9 +42,9 @@ def url(postgres: Postgres) -> str:
 
 
 @pytest.fixture
-def rows(registry: Registry) -> ReplicaRegistry:
+def rows(database: Database) -> ReplicaRegistry:
     """Its replicas."""
-    return ReplicaRegistry(registry)
+    return ReplicaRegistry(database)
 
 
 def replica(engine_id: str = ENGINE, instance_id: str = "") -> ReplicaRecord:
@@ -50,11 +54,11 @@ def replica(engine_id: str = ENGINE, instance_id: str = "") -> ReplicaRecord:
 
 
 async def add_session(
-    registry: Registry, holder: ReplicaRecord | None, engine_id: str = ENGINE, **changes: object
+    database: Database, holder: ReplicaRecord | None, engine_id: str = ENGINE, **changes: object
 ) -> SessionRecord:
     """A live session in a container of its own."""
     box: ContainerRecord = container(engine_id=engine_id)
-    await registry.add_container(box)
+    await ContainerRegistry(database, "one").add(box)
     now = time.time()
     record = SessionRecord(
         session_id=str(uuid.uuid4()),
@@ -66,34 +70,34 @@ async def add_session(
         holder=None if holder is None else holder.replica_id,
     )
     record = replace(record, **changes)  # type: ignore[arg-type]
-    await SessionRegistry(registry).add_session(record)
+    await SessionRegistry(database).add_session(record)
     return record
 
 
-async def test_a_free_session_is_taken_by_one(registry: Registry, rows: ReplicaRegistry, url: str) -> None:
+async def test_a_free_session_is_taken_by_one(database: Database, rows: ReplicaRegistry, url: str) -> None:
     """However many try, of two processes' connections, for one session or for all there are."""
     pair = [replica(), replica()]
     for each in pair:
         assert await rows.join(each, 60)
-    others = Registry(url)
+    others = Database(url)
     both = [rows, ReplicaRegistry(others)]
-    one = await add_session(registry, None)
+    one = await add_session(database, None)
     tries = [both[n % 2].take(pair[n % 2], 4, one.session_id) for n in range(12)]
     taken = [records for records in await asyncio.gather(*tries) if records]
     assert len(taken) == 1 and taken[0][0].session_id == one.session_id
-    many = {(await add_session(registry, None)).session_id for _ in range(20)}
+    many = {(await add_session(database, None)).session_id for _ in range(20)}
     got = await asyncio.gather(*(both[n % 2].take(pair[n % 2], 3) for n in range(20)))
     ids = [record.session_id for records in got for record in records]
     assert sorted(ids) == sorted(many)
     await others.close()
 
 
-async def test_what_the_dead_held_is_free(registry: Registry, rows: ReplicaRegistry) -> None:
+async def test_what_the_dead_held_is_free(database: Database, rows: ReplicaRegistry) -> None:
     """After its lease; not while it renews, and not where its engine is another."""
     dead, alive, far = replica(), replica(), replica(engine_id="another engine")
     for one, lease_sec in ((dead, 0.2), (alive, 60), (far, 60)):
         assert await rows.join(one, lease_sec)
-    session = await add_session(registry, dead)
+    session = await add_session(database, dead)
     assert await rows.bury(60) == 0
     assert await rows.take(alive, 4) == []
     await asyncio.sleep(0.3)
@@ -109,11 +113,11 @@ async def test_what_the_dead_held_is_free(registry: Registry, rows: ReplicaRegis
     assert await rows.holder_of(session.session_id, session.owner) == (None, None)
 
 
-async def test_the_dead_open_no_session(registry: Registry, rows: ReplicaRegistry) -> None:
+async def test_the_dead_open_no_session(database: Database, rows: ReplicaRegistry) -> None:
     """Nobody would take it, and nobody would end it."""
     dead = replica()
     await rows.join(dead, 60)
-    record = replace(await add_session(registry, dead), session_id=str(uuid.uuid4()))
+    record = replace(await add_session(database, dead), session_id=str(uuid.uuid4()))
     await rows.leave(dead.replica_id)
     with pytest.raises(SessionMoving):
         await rows.add_session(record, 0)
@@ -135,18 +139,18 @@ async def test_a_database_that_stood_still_buries_nobody(rows: ReplicaRegistry, 
     engine.dispose()
 
 
-async def test_who_asks_is_told_where_a_session_is(registry: Registry, rows: ReplicaRegistry) -> None:
+async def test_who_asks_is_told_where_a_session_is(database: Database, rows: ReplicaRegistry) -> None:
     """With another, with nobody for now, or nowhere; somebody else's is nowhere."""
     async with Replicas(rows, replica(), 60) as here, Replicas(rows, replica(), 60) as there:
-        theirs = await add_session(registry, there.replica)
+        theirs = await add_session(database, there.replica)
         with pytest.raises(SessionElsewhere) as caught:
             await here.find(theirs.session_id, theirs.owner)
         assert caught.value.url == there.replica.url
         assert await here.find(theirs.session_id, "somebody") is None
-        far = await add_session(registry, None, engine_id="another")
+        far = await add_session(database, None, engine_id="another")
         with pytest.raises(SessionMoving):
             await here.find(far.session_id, far.owner)
-        free = await add_session(registry, None)
+        free = await add_session(database, None)
         found = await here.find(free.session_id, free.owner)
         assert found is not None and found.holder == here.replica.replica_id
 
@@ -178,14 +182,14 @@ async def test_a_lease_that_was_buried_is_begun_anew(rows: ReplicaRegistry, url:
         assert one.is_sure and one.replica.replica_id != before
 
 
-async def test_nobodys_sessions_end(registry: Registry, rows: ReplicaRegistry, url: str) -> None:
+async def test_nobodys_sessions_end(database: Database, rows: ReplicaRegistry, url: str) -> None:
     """Those whose time is over, that nobody reaches any more, and those of a holder that knows them not."""
-    expired = await add_session(registry, None, expires_at=time.time() - 1)
-    lost = await add_session(registry, None, engine_id="another")
+    expired = await add_session(database, None, expires_at=time.time() - 1)
+    lost = await add_session(database, None, engine_id="another")
     holder = replica()
     await rows.join(holder, 60)
-    kept = await add_session(registry, holder, expires_at=time.time() - 1)
-    forgotten = await add_session(registry, holder, expires_at=time.time() - 100)
+    kept = await add_session(database, holder, expires_at=time.time() - 1)
+    forgotten = await add_session(database, holder, expires_at=time.time() - 100)
     execute(
         url,
         "UPDATE sessions SET free_since = :at WHERE session_id = :id",
@@ -197,11 +201,11 @@ async def test_nobodys_sessions_end(registry: Registry, rows: ReplicaRegistry, u
     assert unreached == [lost.session_id]
 
 
-async def test_a_key_has_so_many_sessions_on_all_together(registry: Registry, rows: ReplicaRegistry) -> None:
+async def test_a_key_has_so_many_sessions_on_all_together(database: Database, rows: ReplicaRegistry) -> None:
     """Also when they are made at the same moment; other keys are not held up."""
     holder = replica()
     await rows.join(holder, 60)
-    record = await add_session(registry, holder)
+    record = await add_session(database, holder)
 
     async def add(owner: str) -> bool:
         return await rows.add_session(replace(record, session_id=str(uuid.uuid4()), owner=owner), 3)
@@ -219,12 +223,13 @@ async def test_a_turn_is_given_to_one(rows: ReplicaRegistry) -> None:
         await asyncio.sleep(0.6)
 
 
-async def test_stored_bytes_are_counted_together(registry: Registry, tmp_path: Path) -> None:
+async def test_stored_bytes_are_counted_together(database: Database, tmp_path: Path) -> None:
     """What one replica stores counts with the other."""
     storage = open_storage(make_settings(tmp_path).storage)
     await storage.prepare()
     stores = [
-        FileStore(storage, registry, 2 * MIB, None, StorageQuota(MIB), is_shared=True) for _ in range(2)
+        FileStore(storage, FileRegistry(database), 2 * MIB, None, StorageQuota(MIB), is_shared=True)
+        for _ in range(2)
     ]
 
     async def content() -> AsyncIterator[bytes]:
@@ -239,18 +244,18 @@ async def test_stored_bytes_are_counted_together(registry: Registry, tmp_path: P
 
 
 async def test_a_service_alone_keeps_others_out(
-    registry: Registry, url: str, monkeypatch: pytest.MonkeyPatch
+    database: Database, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Replicas hold a registry together; who is none holds it alone, and waits for them."""
-    monkeypatch.setattr("service.database.connection._HOLD_SEC", 0.5)
-    other, in_use = Registry(url), RegistryInUse("there")
-    async with registry.hold(in_use, shared=True), other.hold(in_use, shared=True):
+    monkeypatch.setattr("service.database.service_lock._WAIT_SEC", 0.5)
+    other, in_use = Database(url), RegistryInUse("there")
+    async with hold_database(database, in_use, shared=True), hold_database(other, in_use, shared=True):
         with pytest.raises(RegistryInUse, match="REPLICA_URL"):
-            async with Registry(url).hold(in_use, shared=False):
+            async with hold_database(Database(url), in_use, shared=False):
                 pass
-    async with registry.hold(in_use, shared=False):
+    async with hold_database(database, in_use, shared=False):
         with pytest.raises(RegistryInUse):
-            async with other.hold(in_use, shared=True):
+            async with hold_database(other, in_use, shared=True):
                 pass
     await other.close()
 
@@ -261,28 +266,28 @@ END_ALL = (
 END_ALL += "pg_backend_pid()"
 
 
-async def test_a_claim_is_taken_again(registry: Registry, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_claim_is_taken_again(database: Database, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends with its connection, as when the server is started anew; then no other service comes in."""
-    monkeypatch.setattr("service.database.connection._HOLD_SEC", 0.5)
-    monkeypatch.setattr("service.database.connection._LOOK_SEC", 0.05)
-    other, in_use = Registry(url), RegistryInUse("there")
-    async with registry.hold(in_use, shared=False):
+    monkeypatch.setattr("service.database.service_lock._WAIT_SEC", 0.5)
+    monkeypatch.setattr("service.database.service_lock._CHECK_SEC", 0.05)
+    other, in_use = Database(url), RegistryInUse("there")
+    async with hold_database(database, in_use, shared=False):
         execute(url, END_ALL)
         await asyncio.sleep(0.5)
         with pytest.raises(RegistryInUse):
-            async with other.hold(in_use, shared=True):
+            async with hold_database(other, in_use, shared=True):
                 pass
     await other.close()
 
 
 async def test_a_claim_that_another_has_taken_is_told(
-    registry: Registry, url: str, monkeypatch: pytest.MonkeyPatch
+    database: Database, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two services that are no replicas the slower one hears of it, and does not work on."""
-    monkeypatch.setattr("service.database.connection._LOOK_SEC", 0.3)
-    other, in_use, lost = Registry(url), RegistryInUse("there"), asyncio.Event()
-    async with registry.hold(in_use, shared=False, on_lost=lost.set):
+    monkeypatch.setattr("service.database.service_lock._CHECK_SEC", 0.3)
+    other, in_use, lost = Database(url), RegistryInUse("there"), asyncio.Event()
+    async with hold_database(database, in_use, shared=False, on_lost=lost.set):
         execute(url, END_ALL)
-        async with other.hold(in_use, shared=False), asyncio.timeout(10):
+        async with hold_database(other, in_use, shared=False), asyncio.timeout(10):
             await lost.wait()
     await other.close()

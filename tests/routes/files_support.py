@@ -12,7 +12,8 @@ import httpx
 from fastapi import APIRouter, FastAPI
 
 from service.app import create_app
-from service.database.registry import Registry
+from service.database.database import Database
+from service.database.file_registry import FileRegistry
 from service.files.open import open_storage
 from service.files.quota import StorageQuota
 from service.files.store import FileStore
@@ -90,17 +91,17 @@ def serve_app(settings: Settings, *routers: APIRouter, sweep_sec: float = 3600) 
 @asynccontextmanager
 async def file_store(settings: Settings) -> AsyncIterator[FileStore]:
     """The file store of these settings with its registry, migrated and open."""
-    registry = Registry(settings.storage.registry_url)
+    database = Database(settings.storage.registry_url)
     quota = StorageQuota(settings.keys.limits.storage_bytes)
     storage = open_storage(settings.storage)
     store = FileStore(
-        storage, registry, settings.storage.max_file_bytes, settings.storage.file_ttl_sec, quota
+        storage, FileRegistry(database), settings.storage.max_file_bytes, settings.storage.file_ttl_sec, quota
     )
     await storage.prepare()
-    await registry.migrate()
+    await database.migrate()
     await store.count_stored()
     try:
         yield store
     finally:
         await storage.close()
-        await registry.close()
+        await database.close()

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from service.database.registry import make_engine
+from service.database.connection import make_engine
 
 KINDS = ("sqlite", "postgresql")
 
