@@ -4,45 +4,58 @@ Standard library only: this is the one module of `kernel_image` that `sessions` 
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Final
 
 CONTRACT: Final = 2
-"""Goes up when a service of before and an image of after, or the reverse, could not work together."""
+"""Version of the contract. Raise it when an older service cannot work with a newer image, or the reverse."""
 CONTRACT_LABEL: Final = "code-interpreter.contract"
+"""Image label: the `CONTRACT` that the image was built with."""
 DIGEST_LABEL: Final = "code-interpreter.digest"
 """Image label: the digest of `kernel_image/` that it was built from, as `scripts/image-digest` prints it."""
 VERSION_LABEL: Final = "org.opencontainers.image.version"
+"""Image label: the project's version that the image was built from."""
 
 USER_ID: Final = 1000
-"""uid and gid that the user's code runs as."""
+"""uid and gid that user code runs as."""
+OPEN_FILES: Final = 4096
+"""Most open files of one process (RLIMIT_NOFILE)."""
 
 WORKSPACE: Final = "/workspace"
+"""Working folder of user code. Files are staged into it and collected from it."""
 HOME: Final = "/home/user"
+WRITABLE_FOLDERS: Final[Mapping[str, int]] = {
+    WORKSPACE: 0o755,
+    HOME: 0o755,
+    "/tmp": 0o1777,
+    "/dev/shm": 0o1777,
+}
+"""Folders that user code can write to, with their modes. Each is a file system of its own, in memory."""
 MATPLOTLIB_CACHE: Final = "/opt/code-interpreter/matplotlib"
-"""Font cache built with the image; copied to a writable place before matplotlib is imported."""
+"""Font cache built with the image. The zygote copies it to a writable folder before it imports matplotlib."""
 
 SUPERVISOR_PORT: Final = 8700
 SHELL_PORT: Final = 8701
 IOPUB_PORT: Final = 8702
 PORTS: Final = (SUPERVISOR_PORT, SHELL_PORT, IOPUB_PORT)
-"""TCP ports a container publishes, and the only ones that accept a connection."""
-INNER_OFFSET: Final = 10
-"""To the kernel's ports where PID 1 has the published ones, and speaks TLS there: for inside alone."""
+"""TCP ports that a container publishes, and the only ones that accept a connection from outside."""
+INTERNAL_PORT_OFFSET: Final = 10
+"""Added to the kernel's ports when PID 1 terminates TLS on the published ones. Reachable from inside only."""
 
 TOKEN_DIGEST_VARIABLE: Final = "CODE_INTERPRETER_TOKEN_SHA256"
 """Environment of PID 1: SHA-256, in hex, of the bearer token of the supervisor's HTTP API."""
 LEASE_VARIABLE: Final = "CODE_INTERPRETER_LEASE_SEC"
-"""Environment of PID 1: seconds it lives on without a renewed lease."""
+"""Environment of PID 1: seconds until it exits unless the lease is renewed."""
 
 TLS_VARIABLE: Final = "CODE_INTERPRETER_TLS"
-"""Environment of PID 1: `1` where the way to it is not the machine's own: all ports speak TLS."""
+"""Environment of PID 1: `1` when the service reaches the container over a network, so all ports use TLS."""
 PROCESSES_VARIABLE: Final = "CODE_INTERPRETER_PROCESSES"
-"""Environment of PID 1 where it is to hold what the engine can't: most processes and threads."""
+"""Environment of PID 1: most processes and threads. Set only when the engine cannot enforce the limit."""
 
 INSTANCE_LABEL: Final = "code-interpreter.instance"
 """Container label: id of the service instance that owns the container."""
 REGISTRY_LABEL: Final = "code-interpreter.registry"
-"""Container label: the registry that knows it. Two instances of one name do not share it."""
+"""Container label: id of the registry that lists it. Two instances of one id may use different ones."""
 ROLE_LABEL: Final = "code-interpreter.role"
 """Container label; its value is `ROLE`."""
 ROLE: Final = "kernel"
@@ -55,32 +68,38 @@ FRAME_HEADER: Final = "!BI"
 FRAME_STDOUT: Final = 1
 FRAME_STDERR: Final = 2
 FRAME_EVENT: Final = 4
-"""What the kernel says of a cell beside its text: a JSON object, see `kernel_image.kernel.journal`."""
+"""A JSON object from the kernel about the running cell, see `kernel_image.kernel.supervisor_pipes`."""
 RECORD_PREFIX: Final = b'{"type": "record"'
-"""How the event begins by which the kernel ends its cell."""
+"""First bytes of the event with which the kernel ends its cell."""
 MARK_BEGIN: Final = b"\x1e"
 MARK_END: Final = b"\x1f"
-"""In a cell's stdout, around `mark_token` and the id of a message that was published there."""
+"""Delimiters of a mark in a cell's stdout: `mark_token`, then the id of the message published there."""
 FRAME_END: Final = 3
-"""Last frame: a JSON object, see `kernel_image.supervisor.cell.Cell.end`."""
+"""Last frame of a cell: a JSON object, see `kernel_image.supervisor.cell_monitor.CellMonitor.end`."""
 
 RESERVED_PATHS: Final = frozenset({"__main__.py"})
-"""Workspace paths a caller may not stage: the original keeps its entry point there."""
+"""Workspace paths that a caller may not stage. The original product keeps its entry point there."""
 TMPFS_INODES: Final = 32768
-"""Files and folders in each of the four writable file systems."""
+"""Most files and folders in each of the writable file systems."""
 INODE_BYTES: Final = 1024
-"""What one takes of the container's memory, empty as it may be; 930 were measured."""
+"""Memory that an empty file takes, in bytes, rounded up (930 were measured)."""
 MAX_PATH_BYTES: Final = 1024
 MAX_NAME_BYTES: Final = 255
 MAX_DEPTH: Final = 64
-"""Folders deeper than this below the workspace are neither staged nor collected."""
+"""Files in folders deeper than this below the workspace are neither staged nor collected."""
 
 
 def disk_bytes(workspace_bytes: int, tmp_bytes: int) -> int:
-    """Memory that the four writable file systems take when they are full, of content and of files."""
-    return workspace_bytes + 3 * tmp_bytes + 4 * TMPFS_INODES * INODE_BYTES
+    """Return the memory, in bytes, that the writable file systems take when all of them are full.
+
+    Args:
+        workspace_bytes: size of the workspace.
+        tmp_bytes: size of each of the other writable folders.
+    """
+    others = len(WRITABLE_FOLDERS) - 1
+    return workspace_bytes + others * tmp_bytes + len(WRITABLE_FOLDERS) * TMPFS_INODES * INODE_BYTES
 
 
 def mark_token(kernel_key: str) -> bytes:
-    """What a kernel's marks have in common, and no text that is not meant to."""
+    """Return the token that begins every mark of the kernel with this key, and no text by accident."""
     return hashlib.sha256(kernel_key.encode()).hexdigest()[:16].encode()

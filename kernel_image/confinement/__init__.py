@@ -1,1 +1,1 @@
-"""What user code may do: network rules, capabilities, system calls, and the probe that tries them."""
+"""Limits on user code: the firewall, privileges, system calls, and the probe that tries to break out."""

@@ -1,8 +1,9 @@
-"""What the user's code could see and do here, found out by doing it: the facts of the start-up self-test.
+"""The probe of the start-up self-test: it finds out what user code can see and do by trying it.
 
-`main` is called in a process forked from a fresh kernel, which so stays as it was. It reads a JSON
-object from standard input, what has to be out of reach, {"tcp": {group: [[host, port]]}, "udp":
-[[host, port]]}, and prints one. `sessions.isolation.isolation_checks` judges that.
+`main` runs in a process forked from a fresh kernel, so that the kernel itself does not change. It
+reads a JSON object from standard input with the addresses that must be unreachable,
+{"tcp": {group: [[host, port]]}, "udp": [[host, port]]}, and prints its facts as a JSON object.
+`sessions.isolation.isolation_checks` judges the facts.
 """
 
 import ctypes
@@ -21,11 +22,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from kernel_image import contract
-from kernel_image.confinement import cgroup, seccomp
+from kernel_image.confinement import seccomp
 
-_PATIENCE_SEC: Final = 1.0
+_TIMEOUT_SEC: Final = 1.0
 _RESOLVER: Final = ("127.0.0.11", 53)
-_QUESTION: Final = b"\0\7\1\0\0\1\0\0\0\0\0\0\4name\7invalid\0\0\1\0\1"
+_DNS_QUERY: Final = b"\0\7\1\0\0\1\0\0\0\0\0\0\4name\7invalid\0\0\1\0\1"
 _ECHO_REQUEST: Final = b"\x08\x00\xf7\xff\x00\x00\x00\x00"
 _ANY_PORT: Final = 9
 _FOLDERS: Final = ("/", "/etc", "/usr", "/var", "/opt", "/root", "/run", "/home", "/dev", "/sys", "/proc")
@@ -46,7 +47,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _outcome(action: Callable[..., object], *arguments: Any) -> str:
-    """How an attempt ends: `done`, or the error's name."""
+    """Try an action; return `done`, or the name of the error."""
     try:
         action(*arguments)
     except OSError as error:
@@ -54,7 +55,7 @@ def _outcome(action: Callable[..., object], *arguments: Any) -> str:
     return "done"
 
 
-# --- what it is -----------------------------------------------------------------------------------
+# --- the process and its container ----------------------------------------------------------------
 
 
 def _status() -> dict[str, str]:
@@ -68,41 +69,41 @@ def _limits() -> dict[str, int]:
 
 
 def _mounts() -> dict[str, dict[str, Any]]:
-    """By place; of several at one place the last, which is what is seen there."""
+    """Return the mounts by mount point. A later mount hides an earlier one at the same point."""
     found = {}
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, place, kind, options = line.split()[:4]
-        found[place] = {"kind": kind, "options": options.split(",")}
+        _, mount_point, kind, options = line.split()[:4]
+        found[mount_point] = {"kind": kind, "options": options.split(",")}
     return found
 
 
 def _spaces() -> dict[str, dict[str, int]]:
     found = {}
-    for folder in cgroup.TMPFS:
+    for folder in contract.WRITABLE_FOLDERS:
         status = os.statvfs(folder)
         found[folder] = {"bytes": status.f_blocks * status.f_frsize, "inodes": status.f_files}
     return found
 
 
 def _writable() -> list[str]:
-    """Folders and mounted files that this user may write to; what is masked with /dev/null left out."""
+    """Return the folders and mounted files that this user may write to, except masks made of /dev/null."""
     null = os.stat("/dev/null").st_rdev
-    places = {*_FOLDERS, *_mounts()}
-    return sorted(place for place in places if os.access(place, os.W_OK) and os.stat(place).st_rdev != null)
+    paths = {*_FOLDERS, *_mounts()}
+    return sorted(path for path in paths if os.access(path, os.W_OK) and os.stat(path).st_rdev != null)
 
 
 def _devices() -> list[str]:
-    places = [f"{folder}/{name}" for folder, _, names in os.walk("/dev") for name in names]
-    modes = {place: os.lstat(place).st_mode for place in places}
-    return sorted(place for place, mode in modes.items() if stat.S_ISCHR(mode) or stat.S_ISBLK(mode))
+    paths = [f"{folder}/{name}" for folder, _, names in os.walk("/dev") for name in names]
+    modes = {path: os.lstat(path).st_mode for path in paths}
+    return sorted(path for path, mode in modes.items() if stat.S_ISCHR(mode) or stat.S_ISBLK(mode))
 
 
 def _engine_sockets() -> list[str]:
     return [path for path in _ENGINE_SOCKETS if os.path.exists(path)]
 
 
-def _first(*paths: str) -> str | None:
-    """Content of the first of the files that is there."""
+def _read_first(*paths: str) -> str | None:
+    """Return the content of the first file that exists."""
     for path in paths:
         if os.path.exists(path):
             return Path(path).read_text().strip()
@@ -110,20 +111,20 @@ def _first(*paths: str) -> str | None:
 
 
 def _cgroup() -> dict[str, str | None]:
-    """Limits in the words of cgroup v2 and v1."""
+    """Return the limits as cgroup v2 or v1 writes them."""
     root = "/sys/fs/cgroup"
-    quota, _, period = (_first(f"{root}/cpu.max") or "").partition(" ")
+    quota, _, period = (_read_first(f"{root}/cpu.max") or "").partition(" ")
     return {
-        "memory": _first(f"{root}/memory.max", f"{root}/memory/memory.limit_in_bytes"),
-        "swap": _first(f"{root}/memory.swap.max"),
-        "memory and swap": _first(f"{root}/memory/memory.memsw.limit_in_bytes"),
-        "pids": _first(f"{root}/pids.max", f"{root}/pids/pids.max"),
-        "quota": quota or _first(f"{root}/cpu/cpu.cfs_quota_us"),
-        "period": period or _first(f"{root}/cpu/cpu.cfs_period_us"),
+        "memory": _read_first(f"{root}/memory.max", f"{root}/memory/memory.limit_in_bytes"),
+        "swap": _read_first(f"{root}/memory.swap.max"),
+        "memory and swap": _read_first(f"{root}/memory/memory.memsw.limit_in_bytes"),
+        "pids": _read_first(f"{root}/pids.max", f"{root}/pids/pids.max"),
+        "quota": quota or _read_first(f"{root}/cpu/cpu.cfs_quota_us"),
+        "period": period or _read_first(f"{root}/cpu/cpu.cfs_period_us"),
     }
 
 
-def _swap_of_machine() -> int:
+def _machine_swap() -> int:
     (line,) = (line for line in Path("/proc/meminfo").read_text().splitlines() if "SwapTotal:" in line)
     return int(line.split()[1]) << 10
 
@@ -143,7 +144,7 @@ def _first_process() -> dict[str, Any]:
     }
 
 
-# --- what the kernel refuses ----------------------------------------------------------------------
+# --- system calls ---------------------------------------------------------------------------------
 
 
 def _call(number: int, *arguments: int) -> int:
@@ -155,7 +156,7 @@ def _call(number: int, *arguments: int) -> int:
 
 
 def _system_calls() -> dict[str, str]:
-    """Try each call that the seccomp filter refuses; the arguments do no harm if a call is let through."""
+    """Try each call that the seccomp filter refuses, with arguments that do no harm if it is allowed."""
     refused = {name: seccomp.number(numbers) for name, numbers in seccomp.REFUSED.items()}
     found = {name: _outcome(_call, number, *[-1] * 6) for name, number in refused.items() if number}
     no_randomised_addresses = 0x0040000
@@ -177,7 +178,7 @@ def _clone_into_user_namespace() -> None:
 
 
 def _memory_policy() -> str:
-    """Docker's default profile refuses to tell it, and ours does not."""
+    """Try a call that Docker's default profile refuses and our filter allows."""
     return _outcome(_call, _GET_MEMPOLICY[platform.machine()], 0, 0, 0, 0, 0)
 
 
@@ -185,15 +186,15 @@ def _sockets() -> dict[str, str]:
     return {name: _outcome(socket.socket, *kind) for name, kind in _SOCKETS.items()}
 
 
-# --- who can be reached ---------------------------------------------------------------------------
+# --- network --------------------------------------------------------------------------------------
 
 
 def _connect(host: str, port: int) -> None:
-    socket.create_connection((host, port), _PATIENCE_SEC).close()
+    socket.create_connection((host, port), _TIMEOUT_SEC).close()
 
 
 def _send(family: int, *address: Any) -> None:
-    """A datagram. A closed network refuses to take it; an open one takes it, whoever hears it."""
+    """Send a datagram. A closed network refuses it; an open one takes it, even if nothing receives it."""
     with socket.socket(family, socket.SOCK_DGRAM) as channel:
         channel.sendto(b"code-interpreter", address)
 
@@ -203,11 +204,11 @@ def _ping(host: str) -> None:
         channel.sendto(_ECHO_REQUEST, (host, 0))
 
 
-def _ask_resolver() -> None:
+def _query_resolver() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
-        channel.settimeout(_PATIENCE_SEC)
+        channel.settimeout(_TIMEOUT_SEC)
         channel.connect(_RESOLVER)
-        channel.send(_QUESTION)
+        channel.send(_DNS_QUERY)
         channel.recv(1500)
 
 
@@ -224,18 +225,18 @@ def _reach(targets: dict[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def _resolver() -> dict[str, str]:
-    return {"tcp": _outcome(_connect, *_RESOLVER), "udp": _outcome(_ask_resolver)}
+    return {"tcp": _outcome(_connect, *_RESOLVER), "udp": _outcome(_query_resolver)}
 
 
 def _supervisor() -> dict[str, str]:
-    """Its port, from inside: on loopback and on this container's own addresses."""
+    """Try to connect to the supervisor's port, on loopback and on this container's own addresses."""
     own = {found[4][0] for found in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
     hosts = sorted({"127.0.0.1", *map(str, own)})
     return {host: _outcome(_connect, host, contract.SUPERVISOR_PORT) for host in hosts}
 
 
 def _ipv6() -> dict[str, str]:
-    """A datagram to all nodes of the network, by each interface that speaks IPv6 but loopback."""
+    """Send a datagram to all IPv6 nodes of the network, through each interface but loopback."""
     table = Path("/proc/net/if_inet6")
     lines = table.read_text().splitlines() if table.exists() else []
     names = sorted({line.split()[5] for line in lines} - {"lo"})
@@ -245,14 +246,14 @@ def _ipv6() -> dict[str, str]:
     }
 
 
-def _give_loopback_an_address() -> None:
-    """127.0.0.2 to `lo`: harmless, and a change to the network all the same."""
+def _add_loopback_address() -> None:
+    """Add the address 127.0.0.2 to `lo`: a harmless change, which the network must refuse nevertheless."""
     new_address, request_ack_create, error_message, local_address = 20, 0x405, 2, 2
     body = struct.pack("=BBBBI", socket.AF_INET, 8, 0, 0, socket.if_nametoindex("lo"))
     body += struct.pack("=HH4s", 8, local_address, socket.inet_aton("127.0.0.2"))
     message = struct.pack("=IHHII", 16 + len(body), new_address, request_ack_create, 1, 0) + body
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
-        netlink.settimeout(_PATIENCE_SEC)
+        netlink.settimeout(_TIMEOUT_SEC)
         netlink.send(message)
         answer = netlink.recv(4096)
     _, kind = struct.unpack_from("=IH", answer)
@@ -261,11 +262,8 @@ def _give_loopback_an_address() -> None:
         raise OSError(-code, os.strerror(-code))
 
 
-# --------------------------------------------------------------------------------------------------
-
-
 def _facts(targets: dict[str, Any]) -> dict[str, Any]:
-    """Everything by name; what can't be found out is missing, and under `unknown` with the reason."""
+    """Return all facts by name. Under `unknown` are facts that could not be found out, with the reason."""
     sources: dict[str, Callable[[], Any]] = {
         "status": _status,
         "limits": _limits,
@@ -275,7 +273,7 @@ def _facts(targets: dict[str, Any]) -> dict[str, Any]:
         "devices": _devices,
         "engine sockets": _engine_sockets,
         "cgroup": _cgroup,
-        "swap of machine": _swap_of_machine,
+        "swap of machine": _machine_swap,
         "first process": _first_process,
         "system calls": _system_calls,
         "memory policy": _memory_policy,
@@ -284,7 +282,7 @@ def _facts(targets: dict[str, Any]) -> dict[str, Any]:
         "resolver": _resolver,
         "supervisor": _supervisor,
         "ipv6": _ipv6,
-        "netlink change": lambda: _outcome(_give_loopback_an_address),
+        "netlink change": lambda: _outcome(_add_loopback_address),
     }
     facts: dict[str, Any] = {"unknown": {}}
     for name, source in sources.items():
@@ -296,5 +294,5 @@ def _facts(targets: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print the facts."""
+    """Read the addresses from standard input and print the facts."""
     print(json.dumps(_facts(json.load(sys.stdin))), flush=True)

@@ -1,8 +1,8 @@
-"""A filter of system calls for the user's code, on top of the container engine's own.
+"""The seccomp filter for user code, in addition to the container engine's own.
 
-Filters stack, and the strictest answer wins: this one holds under any engine, runtime and default
-profile. What it refuses are parts of the kernel that Python programs do without and that exploits
-have come from. The program is classic BPF, see seccomp(2), linux/filter.h and linux/seccomp.h.
+Filters stack, and the strictest one decides. So this filter holds under any engine, runtime and
+default profile. It refuses parts of the Linux kernel that Python programs do not need and that
+exploits have used. The program is classic BPF, see seccomp(2), linux/filter.h and linux/seccomp.h.
 """
 
 import ctypes
@@ -11,12 +11,12 @@ import platform
 import struct
 from typing import Final
 
-from kernel_image.confinement import lockdown
+from kernel_image.confinement import privileges
 
 _MACHINES: Final = ("x86_64", "aarch64")
 
 _Numbers = tuple[int | None, int | None]
-"""Of one system call on each of `_MACHINES`; None where there is no such call."""
+"""Numbers of one system call, one for each of `_MACHINES`; None if that machine lacks the call."""
 
 REFUSED: Final[dict[str, _Numbers]] = {
     "acct": (163, 89),
@@ -84,20 +84,20 @@ _AUDIT_ARCHITECTURES: Final = (0xC000003E, 0xC00000B7)
 _X32_BIT: Final = 0x40000000
 
 NEW_NAMESPACES: Final = 0x7E020000
-"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET; NEWTIME is clone3's alone."""
+"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET. Only clone3 takes NEWTIME."""
 _SAME_PERSONALITY: Final = (0, 0xFFFFFFFF)
-"""Linux as it is, and the question which one it is."""
+"""PER_LINUX, and the value that only queries the present personality."""
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _PROTOCOLS: Final = (0, 1, 6, 17, 58)
-"""Of IPv4 and IPv6: the family's own choice, ICMP, TCP, UDP, ICMPv6."""
+"""Protocols allowed for IPv4 and IPv6 sockets: the default, ICMP, TCP, UDP, ICMPv6."""
 _NETLINK_ROUTE: Final = 0
-"""Which addresses and interfaces there are: the C library asks it for `getaddrinfo` and others."""
+"""Netlink protocol that lists addresses and interfaces. The C library needs it, for `getaddrinfo` too."""
 
 _LOAD, _JUMP_IF_EQUAL, _JUMP_IF_AT_LEAST, _JUMP_IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER_OFFSET, _ARCHITECTURE_OFFSET, _ARGUMENTS_OFFSET = 0, 4, 16
 
 _Program = list[tuple[int, int, int, int]]
-"""Instructions: operation, jump if true, jump if false, operand."""
+"""BPF instructions: operation, jump if true, jump if false, operand."""
 
 _ALLOW: Final[_Program] = [(_RETURN, 0, 0, 0x7FFF0000)]
 
@@ -107,7 +107,7 @@ def _fail(error: int) -> _Program:
 
 
 def _when(value: int, then: _Program, *, jump: int = _JUMP_IF_EQUAL) -> _Program:
-    """`then`, which has to end in a return, if what was loaded equals `value`."""
+    """Return code that runs `then` if the loaded word equals `value`. `then` must end with a return."""
     return [(jump, 0, len(then), value), *then]
 
 
@@ -116,7 +116,7 @@ def _when_any(values: tuple[int, ...], then: _Program) -> _Program:
 
 
 def _argument(index: int) -> _Program:
-    """Load the lower half of an argument: all that the kernel looks at where it is used here."""
+    """Return code that loads the lower half of an argument. The Linux kernel ignores the upper half here."""
     return [(_LOAD, 0, 0, _ARGUMENTS_OFFSET + 8 * index)]
 
 
@@ -138,7 +138,7 @@ def _program(machine: str) -> _Program:
         *refuse,
         (_LOAD, 0, 0, _NUMBER_OFFSET),
         *_when(_X32_BIT, refuse, jump=_JUMP_IF_AT_LEAST),
-        # Its flags are in memory, where no filter sees them. The C library then uses clone.
+        # A filter cannot read clone3's flags, which are in memory. On ENOSYS the C library uses clone.
         *_when(CLONE3[column], _fail(errno.ENOSYS)),
         *_when_any(tuple(number for number in refused if number is not None), refuse),
         *_when(CLONE[column], clone),
@@ -157,18 +157,18 @@ _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 
 
 def install() -> None:
-    """Filter the system calls of this thread and of all it starts from now on, for good.
+    """Filter the system calls of this thread and of everything that it starts later, for good.
 
     Raises:
-        OSError: the kernel took no filter.
-        ValueError: on a machine whose system calls are not known here.
+        OSError: the Linux kernel refused the filter.
+        ValueError: the machine type is not one of `_MACHINES`.
     """
     program = b"".join(struct.pack("=HBBI", *step) for step in _program(platform.machine()))
     header = _Filter(len(program) // 8, program)
-    lockdown.control("no_new_privs", lockdown.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    lockdown.control("system call filter", _PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(header), 0, 0)
+    privileges.prctl("no_new_privs", privileges.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    privileges.prctl("system call filter", _PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(header), 0, 0)
 
 
 def number(numbers: _Numbers) -> int | None:
-    """Of a system call on this machine."""
+    """Return a system call's number on this machine; None if the machine lacks the call."""
     return numbers[_MACHINES.index(platform.machine())]

@@ -1,7 +1,7 @@
 """`asyncio.run(...)` in a cell, although the kernel itself runs on an event loop.
 
-A script may start a loop wherever it likes; in a notebook the same line fails, because the thread's
-loop is running already. Here it is put out of sight while the program's own loop runs.
+A script may start an event loop anywhere. In a notebook the same line fails, because the kernel's
+loop already runs in that thread. The kernel's loop is hidden while the program's own loop runs.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ def _outside_running_loop(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _run_until_complete(loop: base_events.BaseEventLoop, future: Any) -> Any:
-    """`run_until_complete` of a loop that may be the kernel's own: then a new one does the work."""
+    """Run a future as `run_until_complete` does. A new loop runs it if `loop` is the kernel's own."""
     if loop is events._get_running_loop() and asyncio.iscoroutine(future):
         return asyncio.run(future)
     with _running_loop_hidden():
@@ -45,7 +45,7 @@ _original_run_until_complete = base_events.BaseEventLoop.run_until_complete
 
 
 def allow() -> None:
-    """Let programs of this process start event loops inside the kernel's."""
+    """Let user code in this process start event loops inside the kernel's loop."""
     asyncio.run = runners.run = _outside_running_loop(runners.run)
     type.__setattr__(runners.Runner, "run", _outside_running_loop(runners.Runner.run))
     type.__setattr__(base_events.BaseEventLoop, "run_until_complete", _run_until_complete)

@@ -17,15 +17,15 @@ from traitlets import Type
 
 _EXIT_HINT = "To exit: use"
 _MAX_DISPLAY_CHARACTERS = 3 << 22
-"""Of one representation of one output: the service drops a connection that sends larger frames."""
+"""Most characters of one representation of an output. The service drops a connection with larger frames."""
 _TRACEBACK_ENDS = 30
-"""Entries shown of each end of a long traceback."""
+"""Entries shown at each end of a long traceback."""
 _MAX_ERROR_CHARACTERS = 1 << 18
-"""Of an exception's text, and of its traceback, in a message; stderr has all of it."""
+"""Most characters of an exception's text, and of its traceback, in a message. stderr gets all of it."""
 
 
 class Exit(ExitAutocall):
-    """`exit` and `quit` as in a script: they raise SystemExit where they stand."""
+    """`exit` and `quit` as in a script: a call raises SystemExit."""
 
     def __call__(self, code: object = None) -> None:
         raise SystemExit(code)
@@ -38,34 +38,34 @@ class DisplayHook(ZMQShellDisplayHook):
         text = format_dict.get("text/plain")
         if isinstance(text, str) and not (self.shell is not None and self.shell.in_notebook):
             print(text)
-        super().write_format_data(_bounded(format_dict), md_dict)
+        super().write_format_data(_limit_size(format_dict), md_dict)
 
     def update_user_ns(self, result: object) -> None:
-        """`_`, `_1` and `Out` are of cells that count."""
+        """Set `_`, `_1` and `Out`, unless the cell is kept out of the history."""
         if self.shell is not None and self.shell.keeps_results:
             super().update_user_ns(result)
 
 
 class DisplayPublisher(ZMQDisplayPublisher):
-    """Sends displays, within what the service takes as one message."""
+    """Sends displays, reduced to the size that the service accepts in one message."""
 
     def publish(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        super().publish(_bounded(data), *args, **kwargs)
+        super().publish(_limit_size(data), *args, **kwargs)
 
 
 class Shell(ZMQInteractiveShell):
-    """One program's shell."""
+    """The kernel's shell. The kernel sets and reads the attributes of each cell."""
 
     displayhook_class = Type(DisplayHook)
     display_pub_class = Type(DisplayPublisher)
     exit_code: int = 0
-    """Exit status that the last error of the cell means, as a shell would report it."""
+    """Exit status of the cell, as a shell would report it; 0 if it raised no exception."""
     error: BaseException | None = None
-    """The last error that was shown."""
+    """The last exception that was shown."""
     keeps_results: bool = False
-    """Whether the values that are shown are kept for later cells."""
+    """Whether `_` and `Out` keep the shown values for later cells."""
     in_notebook: bool = False
-    """Whether who asked shows messages as a notebook does, and would see as text what is sent besides."""
+    """Whether the client is a notebook, which shows messages and would show their text a second time."""
     exiter = AnyTrait()
 
     def init_environment(self) -> None:
@@ -90,12 +90,12 @@ class Shell(ZMQInteractiveShell):
             super().showtraceback(exc_tuple, *args, **kwargs)
 
     def payloadpage_page(self, strg: str | dict[str, str], *_: Any, **__: Any) -> None:
-        """What would open a pager (`len?`) is printed."""
+        """Print the text instead of opening a pager, for `len?` and the like."""
         print(strg["text/plain"] if isinstance(strg, dict) else strg)
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
         self.exit_code, self.error = self.exit_code or 1, evalue
-        stb = _shortened(stb)
+        stb = _shorten(stb)
         text = "\n".join(stb).rstrip("\n")
         too_long = len(text) > _MAX_ERROR_CHARACTERS
         if too_long or not self.in_notebook:
@@ -103,22 +103,22 @@ class Shell(ZMQInteractiveShell):
         if too_long:
             self._last_traceback = [text[:_MAX_ERROR_CHARACTERS]]
         else:
-            # A notebook puts each entry on a line of its own.
+            # A notebook adds a newline to each entry itself.
             shown = [entry.rstrip("\n") for entry in stb] if self.in_notebook else stb
             super()._showtraceback(etype, evalue, shown)
 
     def system(self, cmd: str) -> None:
-        """`!cmd`: a plain child process on the program's own descriptors, so that output is in order."""
+        """Run `!cmd` as a plain child process on the same descriptors, so that the output is in order."""
         self.system_raw(cmd)
 
 
-def _bounded(bundle: dict[str, Any]) -> dict[str, Any]:
-    """`bundle` with what is too large for one message replaced by a note."""
+def _limit_size(bundle: dict[str, Any]) -> dict[str, Any]:
+    """Return a MIME bundle in which a note replaces each value that is too large for a message."""
     kept, notes = {}, []
     for mime, value in bundle.items():
         size = len(value) if isinstance(value, str | bytes) else 0
         if size <= _MAX_DISPLAY_CHARACTERS:
-            kept[mime] = _finite(value)
+            kept[mime] = _without_nan(value)
         else:
             notes.append(f"[{mime} of {size} characters left out: too large to send]")
     if notes:
@@ -126,19 +126,19 @@ def _bounded(bundle: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinities: they are null, in what is shown."""
+def _without_nan(value: Any) -> Any:
+    """Return the value with null in place of NaN and infinities, which JSON does not have."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: _without_nan(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_without_nan(item) for item in value]
     return value
 
 
-def _shortened(traceback: list[str]) -> list[str]:
-    """A traceback without the middle of an endless recursion."""
+def _shorten(traceback: list[str]) -> list[str]:
+    """Return the traceback without its middle, which is long after an endless recursion."""
     left_out = len(traceback) - 2 * _TRACEBACK_ENDS
     if left_out <= 0:
         return traceback
@@ -146,10 +146,12 @@ def _shortened(traceback: list[str]) -> list[str]:
     return [*ends[0], f"  [{left_out} more frames left out]\n", *ends[1]]
 
 
-def told(reply: dict[str, Any], error: BaseException | None) -> dict[str, Any]:
-    """An execute_reply's content with the exception's name and a text that fits into a message.
+def complete_reply(reply: dict[str, Any], error: BaseException | None) -> dict[str, Any]:
+    """Return an execute_reply's content with the exception's name, and its text cut to a message's size.
 
-    `error` is used where the reply has none: when showing the last value failed.
+    Args:
+        reply: the content. Its exception is missing if showing the last value failed.
+        error: the exception to use then.
     """
     if reply.get("ename") == "NoneType" and error is not None:
         reply |= {"ename": type(error).__name__, "evalue": str(error)}
@@ -159,7 +161,7 @@ def told(reply: dict[str, Any], error: BaseException | None) -> dict[str, Any]:
 
 
 def exit_status(error: SystemExit) -> int:
-    """Status of a program that ends with `error`; a message goes to stderr and means 1."""
+    """Return the exit status of a program that ends with `error`. Print a message, which means status 1."""
     if error.code is None:
         return 0
     if isinstance(error.code, int):
@@ -168,9 +170,9 @@ def exit_status(error: SystemExit) -> int:
     return 1
 
 
-def _warn_but_not_of_exit(message: object, *args: Any, **kwargs: Any) -> None:
+def _warn_except_exit_hint(message: object, *args: Any, **kwargs: Any) -> None:
     if not str(message).startswith(_EXIT_HINT):
         warnings.warn(message, *args, **kwargs)  # type: ignore[call-overload]
 
 
-vars(IPython.core.interactiveshell)["warn"] = _warn_but_not_of_exit
+vars(IPython.core.interactiveshell)["warn"] = _warn_except_exit_hint

@@ -1,7 +1,7 @@
 """The kernel's stdin, stdout and stderr: real descriptors, shared with child processes.
 
-stdout and stderr lead to pipes that the supervisor reads, so `print`, `os.write(1, ...)` and
-subprocesses come out in the order they were written.
+stdout and stderr are pipes that the supervisor reads. So the output of `print`, `os.write(1, ...)` and
+subprocesses arrives in the order in which it was written.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ _NAMES: Final = {1: "stdout", 2: "stderr"}
 
 
 class OutputStream(io.TextIOWrapper):
-    """Text stream onto a descriptor that hands on every write at once and can't be closed.
+    """Text stream onto a descriptor that flushes every write and cannot be closed.
 
-    At once, because a program may die without a word: what it printed before has to be out.
+    Every write is flushed, because a program may die at any moment and its output must not be lost.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -38,7 +38,7 @@ class OutputStream(io.TextIOWrapper):
 
 
 class StandardStreams:
-    """Installs the streams and puts them back where a program has replaced or closed them."""
+    """Installs the kernel's streams, and reinstalls those that a program has replaced or closed."""
 
     def __init__(self) -> None:
         self._copies = {number: os.dup(number) for number in _NAMES}
@@ -51,12 +51,12 @@ class StandardStreams:
         return self._streams[1]
 
     @property
-    def own_stdout(self) -> int:
-        """A descriptor of what stdout was at first."""
+    def original_stdout(self) -> int:
+        """A second descriptor of the stdout pipe, which redirection of descriptor 1 does not change."""
         return self._copies[1]
 
     def restore(self) -> None:
-        """Undo `sys.stdout = …`, `os.close(1)`, `os.dup2(…, 1)`; flush what was put in their place."""
+        """Undo `sys.stdout = …`, `os.close(1)` and `os.dup2(…, 1)`. Flush the program's own streams first."""
         for number, name in _NAMES.items():
             replaced = getattr(sys, name)
             if replaced is not self._streams[number]:
@@ -74,9 +74,9 @@ class StandardStreams:
 
     @contextlib.contextmanager
     def stdin(self, text: str | None) -> Iterator[None]:
-        """Let descriptor 0, `sys.stdin` and `input()` give `text` and then end of file; None is empty.
+        """Let descriptor 0, `sys.stdin` and `input()` read `text` and then end of file; None is empty.
 
-        An anonymous file, so that child processes share the position.
+        The text is in an anonymous file, so that child processes share the read position.
         """
         if text:
             file = os.memfd_create("stdin")

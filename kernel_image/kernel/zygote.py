@@ -1,19 +1,19 @@
-"""A clean process with the libraries imported and a kernel built, that forks kernels on request.
+"""The zygote: a clean process with the libraries imported and a kernel built, that forks kernels on request.
 
-A fork costs milliseconds where importing IPython and pandas costs half a second of CPU. It stays
-single-threaded, holds no secret, and is told what to do over a socket to the
-supervisor, whose descriptor is the first argument:
+A fork costs milliseconds, but importing IPython and pandas costs half a second of CPU. The zygote is
+single-threaded and holds no secret. It takes requests over a socket to the supervisor, whose
+descriptor is the first argument:
 
-    supervisor -> zygote   {"preload": [module, ...]}, once and first; then
+    supervisor -> zygote   {"preload": [module, ...]}, once and first; then any number of
                            {"kernel": key, "port_offset": int} with the descriptors stdout, stderr, ready,
-                           journal, answers
-                           {"command": str} for the shell, with stdout and stderr
+                           events, commands
+                           {"command": str} for the shell, with the descriptors stdout, stderr
     zygote -> supervisor   {"event": "preloaded"}, {"event": "started", "pid": int},
                            {"event": "failed", "error": str} in place of "started",
                            {"event": "exited", "pid": int, "status": int}   (wait status, see waitpid(2))
 
-The forked child drops every privilege before it runs `kernel_image.kernel.kernel`, which writes one byte
-to `ready` once it answers.
+The forked child drops every privilege before it calls `kernel_image.kernel.app.run`, which writes one
+byte to `ready` when the kernel listens.
 """
 
 import contextlib
@@ -34,16 +34,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kernel_image import contract
-from kernel_image.confinement import lockdown, seccomp
+from kernel_image.confinement import privileges, seccomp
 
 if TYPE_CHECKING:
-    from kernel_image.kernel.kernel import KernelApp
+    from kernel_image.kernel.app import KernelApp
 
 _MESSAGE_BYTES = 1 << 20
 _NICE = 19
-"""Within the container only: PID 1 has to get its turn among hundreds of busy processes."""
+"""Lowest priority, so that PID 1 gets CPU time among hundreds of busy processes of the user."""
+_KERNEL_APP = "kernel_image.kernel.app"
 _KERNEL_MODULES = (
-    "kernel_image.kernel.kernel",
+    _KERNEL_APP,
     "IPython.core.completer",
     "IPython.core.magics",
     "IPython.core.pylabtools",
@@ -53,7 +54,7 @@ _KERNEL_MODULES = (
 
 
 def _preload(names: Iterable[str]) -> None:
-    """Import `names`; one that fails is said on stderr and left to the user's own import."""
+    """Import modules. Report one that fails on stderr: user code gets the exception when it imports it."""
     for name in names:
         try:
             importlib.import_module(name)
@@ -62,8 +63,8 @@ def _preload(names: Iterable[str]) -> None:
             traceback.print_exc()
 
 
-def _show_once() -> None:
-    """Show a table and draw a figure: the first of each in a process costs far more than the next."""
+def _warm_up() -> None:
+    """Format a table and draw a figure: the first of each in a process costs far more than later ones."""
     if "pandas" in sys.modules:
         table = sys.modules["pandas"].DataFrame({"a": [1]})
         repr(table)
@@ -75,8 +76,11 @@ def _show_once() -> None:
 
 
 @contextlib.contextmanager
-def _access_as_files_are_opened() -> Iterator[None]:
-    """`os.access` asks for the real user, whose files these are not: libraries would avoid their folders."""
+def _access_with_effective_ids() -> Iterator[None]:
+    """Make `os.access` check the ids that files are opened with.
+
+    By default it checks the real user, root, who has no rights here. Libraries would avoid their folders.
+    """
     access = os.access
     os.access = partial(access, effective_ids=True)
     try:
@@ -86,14 +90,17 @@ def _access_as_files_are_opened() -> Iterator[None]:
 
 
 def _copy_font_cache() -> None:
-    """Matplotlib wants a writable cache folder; the root filesystem is read-only."""
+    """Copy matplotlib's font cache to a writable folder: matplotlib needs one, and the root is read-only."""
     target = Path(os.environ["MPLCONFIGDIR"])
     if Path(contract.MATPLOTLIB_CACHE).is_dir():
         shutil.copytree(contract.MATPLOTLIB_CACHE, target, dirs_exist_ok=True)
 
 
 def _prepare_child(stdout: int, stderr: int, *kept: int) -> None:
-    """Turn a fresh fork into the user's process: own session, own output, no privilege."""
+    """Turn a new fork into a process of the user, with its own session and output and no privilege.
+
+    Closes all other descriptors but `kept`.
+    """
     os.setsid()
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
@@ -102,7 +109,7 @@ def _prepare_child(stdout: int, stderr: int, *kept: int) -> None:
             with contextlib.suppress(OSError):
                 os.close(int(name))
     os.nice(_NICE)
-    lockdown.become(contract.USER_ID)
+    privileges.become_user(contract.USER_ID)
     Path("/proc/self/oom_score_adj").write_text("1000")
     os.chdir(contract.WORKSPACE)
     os.umask(0o022)
@@ -116,8 +123,7 @@ def _run_child(app: "KernelApp", request: dict[str, Any], descriptors: list[int]
             for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
             os.execv("/bin/bash", ["bash", "-c", request["command"]])
-        kernel = sys.modules["kernel_image.kernel.kernel"]
-        kernel.run(app, request["kernel"], request["port_offset"], *descriptors[2:])
+        sys.modules[_KERNEL_APP].run(app, request["kernel"], request["port_offset"], *descriptors[2:])
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -126,7 +132,7 @@ def _run_child(app: "KernelApp", request: dict[str, Any], descriptors: list[int]
 
 
 class Zygote:
-    """Serves fork requests until the supervisor is gone."""
+    """Serves fork requests until the supervisor exits."""
 
     def __init__(self, control: socket.socket, app: "KernelApp") -> None:
         self._control = control
@@ -135,20 +141,20 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wakeup_writer, warn_on_full_buffer=False)
 
-    def _say(self, **message: object) -> None:
+    def _send(self, **message: object) -> None:
         self._control.send(json.dumps(message).encode())
 
     def _fork(self, request: bytes, descriptors: list[int]) -> None:
         try:
             pid = os.fork()
         except OSError as error:
-            self._say(event="failed", error=f"no room for another process: {error.strerror}")
+            self._send(event="failed", error=f"no room for another process: {error.strerror}")
         else:
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 _run_child(self._app, json.loads(request), descriptors)
-            self._say(event="started", pid=pid)
+            self._send(event="started", pid=pid)
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -162,11 +168,11 @@ class Zygote:
                 return
             if pid == 0:
                 return
-            self._say(event="exited", pid=pid, status=status)
+            self._send(event="exited", pid=pid, status=status)
 
     def serve(self) -> None:
-        """Fork and reap until the supervisor closes its end."""
-        self._say(event="preloaded")
+        """Fork and reap children until the supervisor closes its end of the socket."""
+        self._send(event="preloaded")
         while True:
             readable, _, _ = select.select([self._control.fileno(), self._wakeup], [], [])
             if self._wakeup in readable:
@@ -179,21 +185,21 @@ class Zygote:
 
 
 def main() -> None:
-    """Import what every kernel needs, then what the supervisor names; build a kernel, then serve."""
+    """Import what every kernel needs and what the supervisor names, build a kernel, and serve."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    lockdown.empty_bounding_set()
+    privileges.empty_bounding_set()
     seccomp.install()
-    lockdown.use_file_access_of(contract.USER_ID)
+    privileges.use_file_access_of(contract.USER_ID)
     _copy_font_cache()
     gc.disable()
-    with _access_as_files_are_opened():
+    with _access_with_effective_ids():
         _preload(_KERNEL_MODULES)
         request = control.recv(_MESSAGE_BYTES)
         if not request:
             return
         _preload(json.loads(request)["preload"])
-        _show_once()
-        app = sys.modules["kernel_image.kernel.kernel"].build()
+        _warm_up()
+        app = sys.modules[_KERNEL_APP].build()
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -1,4 +1,4 @@
-"""PID 1 of a kernel container: close the network, give up privileges, supervise until the lease ends."""
+"""PID 1 of a kernel container: close the network, give up privileges, serve until the lease ends."""
 
 import asyncio
 import os
@@ -7,73 +7,76 @@ import sys
 from typing import TYPE_CHECKING
 
 from kernel_image import contract
-from kernel_image.confinement import lockdown
-from kernel_image.supervisor import container_setup as place
-from kernel_image.supervisor.api import application
-from kernel_image.supervisor.forks import Forks
-from kernel_image.supervisor.relay import Relay
+from kernel_image.confinement import firewall, privileges
+from kernel_image.supervisor import container_setup
+from kernel_image.supervisor.api.application import application
+from kernel_image.supervisor.relay import TlsRelay
 from kernel_image.supervisor.supervisor import Supervisor
 from kernel_image.supervisor.workspace import Workspace
+from kernel_image.supervisor.zygote_client import ZygoteClient
 
 if TYPE_CHECKING:
-    from kernel_image.supervisor.certificate import Identity
+    from kernel_image.supervisor.certificate import ContainerCertificate
 
 
-def _reap(zygote: int, ended: asyncio.Event) -> None:
-    """Orphans of the user's code become children of PID 1; without the zygote there is no kernel."""
+def _reap(zygote_pid: int, stop: asyncio.Event) -> None:
+    """Reap all children that have ended: user code's orphans are children of PID 1.
+
+    Stop the supervisor if the zygote is among them, because there is no kernel without it.
+    """
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return
-        if pid == zygote:
-            ended.set()
+        if pid == zygote_pid:
+            stop.set()
         if pid == 0:
             return
 
 
-def _speak_tls(token_digest: str) -> "Identity":
-    """Make an identity, and take over the kernel's ports with it."""
-    # Only here: it holds 15 MB.
-    from kernel_image.supervisor.certificate import Identity  # noqa: PLC0415
+def _set_up_tls(token_digest: str) -> "ContainerCertificate":
+    """Make a certificate, and terminate TLS on the kernel's published ports with it."""
+    # Imported only when TLS is used: the module takes 15 MB of memory.
+    from kernel_image.supervisor.certificate import ContainerCertificate  # noqa: PLC0415
 
-    identity = Identity(token_digest)
+    certificate = ContainerCertificate(token_digest)
     for port in (contract.SHELL_PORT, contract.IOPUB_PORT):
-        Relay(port, identity.context)
-    return identity
+        TlsRelay(port, certificate.ssl_context)
+    return certificate
 
 
 async def main() -> None:
-    """Serve until the lease runs out, the engine says stop, or the zygote dies."""
+    """Serve until the lease runs out, the engine sends SIGTERM, or the zygote dies."""
     token_digest = os.environ.pop(contract.TOKEN_DIGEST_VARIABLE)
     lease_sec = float(os.environ.pop(contract.LEASE_VARIABLE))
-    most_processes = int(os.environ.pop(contract.PROCESSES_VARIABLE, 0))
-    is_sealed = os.environ.pop(contract.TLS_VARIABLE, "") == "1"
-    outside_only = contract.PORTS if is_sealed else (contract.SUPERVISOR_PORT,)
-    lockdown.close_network(contract.PORTS, outside_only_ports=outside_only)
-    if most_processes:
-        place.make_the_users()
-        place.limit_resources()
-    lockdown.keep_capabilities(
-        (lockdown.CAP_KILL, lockdown.CAP_SETGID, lockdown.CAP_SETUID, lockdown.CAP_SETPCAP)
+    process_limit = int(os.environ.pop(contract.PROCESSES_VARIABLE, 0))
+    uses_tls = os.environ.pop(contract.TLS_VARIABLE, "") == "1"
+    outside_only = contract.PORTS if uses_tls else (contract.SUPERVISOR_PORT,)
+    firewall.close_network(contract.PORTS, outside_only_ports=outside_only)
+    if process_limit:
+        container_setup.give_folders_to_user()
+        container_setup.set_resource_limits()
+    privileges.keep_capabilities(
+        (privileges.CAP_KILL, privileges.CAP_SETGID, privileges.CAP_SETUID, privileges.CAP_SETPCAP)
     )
-    forks = Forks()
-    lockdown.use_file_access_of(contract.USER_ID)
-    supervisor = Supervisor(forks, Workspace(), lease_sec, behind_relay=is_sealed)
-    if most_processes:
-        supervisor.count(most_processes)
+    zygote = ZygoteClient()
+    privileges.use_file_access_of(contract.USER_ID)
+    supervisor = Supervisor(zygote, Workspace(), lease_sec, behind_relay=uses_tls)
+    if process_limit:
+        supervisor.enforce_count_limits(process_limit)
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGCHLD, _reap, forks.zygote.pid, supervisor.expired)
-    loop.add_signal_handler(signal.SIGTERM, supervisor.expired.set)
-    identity = _speak_tls(token_digest) if is_sealed else None
-    application(supervisor, token_digest, identity.proof if identity else None).listen(
+    loop.add_signal_handler(signal.SIGCHLD, _reap, zygote.pid, supervisor.stop)
+    loop.add_signal_handler(signal.SIGTERM, supervisor.stop.set)
+    certificate = _set_up_tls(token_digest) if uses_tls else None
+    application(supervisor, token_digest, certificate.proof if certificate else None).listen(
         contract.SUPERVISOR_PORT,
         "0.0.0.0",
         max_body_size=1 << 40,
         chunk_size=1 << 17,
-        ssl_options=identity.context if identity else None,
+        ssl_options=certificate.ssl_context if certificate else None,
     )
-    await supervisor.expired.wait()
+    await supervisor.stop.wait()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The container's own certificate, made at its start, and the proof that it is the container's.
+"""The container's TLS certificate, made at its start, and the proof that it belongs to the container.
 
-Whoever listens on the way to the service could offer a certificate as well. Only who knows the digest
-of the supervisor's token, which never goes over the network before, can make the proof for theirs.
+An attacker on the network path could present a certificate of their own. But the proof can be made
+only with the digest of the supervisor's token, and nothing sends that over the network before.
 """
 
 import datetime
@@ -17,10 +17,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 _DAYS = 3650
 
 
-class Identity:
-    """A key of its own that leaves this process in no form, and what goes with it."""
+class ContainerCertificate:
+    """A self-signed certificate, with its key and its proof. The key never leaves this process.
+
+    Attributes:
+        ssl_context: the server side of TLS with this certificate.
+        proof: HMAC-SHA256, in hex, of the certificate's SHA-256 fingerprint under the token's digest.
+    """
 
     def __init__(self, token_digest: str) -> None:
+        """Make a new key and certificate. `token_digest` is the one in PID 1's environment."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kernel")])
         now = datetime.datetime.now(datetime.UTC)
@@ -35,7 +41,7 @@ class Identity:
             .sign(key, hashes.SHA256())
         )
         pem = serialization.Encoding.PEM
-        self.context = _context(
+        self.ssl_context = _ssl_context(
             key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
             + certificate.public_bytes(pem)
         )
@@ -43,10 +49,11 @@ class Identity:
         self.proof = hmac.new(token_digest.encode(), fingerprint, hashlib.sha256).hexdigest()
 
 
-def _context(pem: bytes) -> ssl.SSLContext:
+def _ssl_context(pem: bytes) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    descriptor = os.memfd_create("identity", os.MFD_CLOEXEC)
+    # The ssl module loads a certificate only from a path.
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, pem)
         context.load_cert_chain(f"/proc/self/fd/{descriptor}")

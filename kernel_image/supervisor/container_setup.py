@@ -1,42 +1,40 @@
-"""The container's folders and limits, where its engine has not seen to them: Docker has, Kubernetes can't."""
+"""The container's folders and limits, for engines that cannot set them: Docker can, Kubernetes cannot."""
 
 import os
 import resource
 from typing import Final
 
 from kernel_image import contract
-from kernel_image.confinement import cgroup
 
-_STICKY: Final = ("/tmp", "/dev/shm")
 _ENGINE_FILES: Final = ("/dev/termination-log",)
-"""Files of the machine's disk that are mounted for anybody to write to."""
-_OPEN_FILES: Final = 4096
+"""Files on the machine's disk that the engine mounts with write access for every user."""
 
 
-def make_the_users() -> None:
-    """Let the writable folders belong to the user, and nothing else that is root's be writable.
+def give_folders_to_user() -> None:
+    """Make the user own the writable folders, and close files of the engine to the user.
 
-    Needs CHOWN where a folder is not the user's already.
+    Needs CAP_CHOWN if the user does not own a folder yet.
     """
-    for folder in cgroup.TMPFS:
+    for folder, mode in contract.WRITABLE_FOLDERS.items():
         if os.stat(folder).st_uid != contract.USER_ID:
-            # In this order: who no longer owns it may not change its mode.
-            os.chmod(folder, 0o1777 if folder in _STICKY else 0o755)
+            # The mode comes first, because only the owner may change it.
+            os.chmod(folder, mode)
             os.chown(folder, contract.USER_ID, contract.USER_ID)
     for path in _ENGINE_FILES:
         if os.path.exists(path):
             os.chmod(path, 0o600)
 
 
-def limit_resources() -> None:
-    """Lower this process's limits, and so everybody's here: no core files, so many open files.
+def set_resource_limits() -> None:
+    """Lower the resource limits of this process and of all its later children.
 
-    Files may be larger than any disk holds, so that a full one says so.
+    No process may dump core. A file may be larger than any of the file systems, so that a write to a
+    full one fails with ENOSPC.
     """
-    largest_file = sum(_size(folder) for folder in (contract.WORKSPACE, "/tmp"))
+    largest_file = sum(_size_bytes(folder) for folder in (contract.WORKSPACE, "/tmp"))
     for limit, most in (
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES),
+        (resource.RLIMIT_NOFILE, contract.OPEN_FILES),
         (resource.RLIMIT_FSIZE, largest_file),
     ):
         hard = resource.getrlimit(limit)[1]
@@ -44,6 +42,6 @@ def limit_resources() -> None:
         resource.setrlimit(limit, (lowered, lowered))
 
 
-def _size(folder: str) -> int:
+def _size_bytes(folder: str) -> int:
     status = os.statvfs(folder)
     return status.f_blocks * status.f_frsize

@@ -1,4 +1,4 @@
-"""The kernel and the shell commands of a container, as the supervisor sees them."""
+"""The kernel and the shell commands of a container, as processes that the supervisor starts and ends."""
 
 import asyncio
 import contextlib
@@ -9,58 +9,72 @@ from functools import partial
 
 from kernel_image import contract
 from kernel_image.confinement import cgroup
-from kernel_image.supervisor.cell import OutputPipe
-from kernel_image.supervisor.forks import ForkFailed, Forks
-from kernel_image.supervisor.killer import Killer
+from kernel_image.supervisor.output_pipe import OutputPipe
+from kernel_image.supervisor.process_killer import ProcessKiller
 from kernel_image.supervisor.scrub import NotClean, Scrub
+from kernel_image.supervisor.zygote_client import ForkFailed, ZygoteClient
 
-_START_SEC = 60.0
-_LAST_WORDS_BYTES = 2000
-_LINE_BYTES = 1 << 25
+_START_TIMEOUT_SEC = 60.0
+_LAST_OUTPUT_BYTES = 2000
+_EVENT_LINE_BYTES = 1 << 25
 
 OnOutput = Callable[[int, bytes], None]
 OnExit = Callable[[int], None]
 
 
 class KernelFailed(Exception):
-    """The kernel did not come up; the message says what it last wrote."""
+    """The kernel did not start; the message has the reason or the kernel's last output."""
 
 
 class UserProcess:
-    """A process of the user's whose stdout and stderr are ours.
+    """A process of the user whose stdout and stderr the supervisor reads.
 
-    `on_output(kind, data)` gets its text, `on_exit(status)` its end, negative for a signal.
+    Attributes:
+        pid: its process id; None before its start and after its end.
+        pipes: stdout and stderr, and further pipes that a caller adds before `fork`.
+        gone: set when the process has ended.
     """
 
-    def __init__(self, forks: Forks, on_output: OnOutput, on_exit: OnExit) -> None:
+    def __init__(self, zygote: ZygoteClient, on_output: OnOutput, on_exit: OnExit) -> None:
+        """Open the pipes.
+
+        Args:
+            zygote: forks the process.
+            on_output: called with the frame type and the text, for each piece of output.
+            on_exit: called with the exit status, negative for a signal, after the last output.
+        """
         self.pid: int | None = None
-        self._forks = forks
+        self._zygote = zygote
         self._on_exit = on_exit
         kinds = (contract.FRAME_STDOUT, contract.FRAME_STDERR)
         self.pipes = [OutputPipe(partial(on_output, kind)) for kind in kinds]
         self.gone = asyncio.Event()
 
     async def fork(self, request: dict[str, object], *descriptors: int) -> None:
-        """Start it; `descriptors` follow its stdout and stderr. Raises `ForkFailed`."""
+        """Start the process. The zygote gets its stdout, its stderr and `descriptors`, in this order.
+
+        Raises:
+            ForkFailed: the process was not started.
+        """
         writers = [pipe.writer for pipe in self.pipes[:2]]
         try:
-            self.pid = await self._forks.fork(request, [*writers, *descriptors], self._ended)
+            self.pid = await self._zygote.fork(request, [*writers, *descriptors], self._exited)
         except ForkFailed:
             for pipe in self.pipes:
                 pipe.close()
             raise
         finally:
             for pipe in self.pipes:
-                pipe.handed_over()
+                pipe.close_writer()
         if self.gone.is_set():
             self.pid = None
 
     def drain(self) -> None:
-        """Pass on everything written before this call."""
+        """Pass on everything that the process wrote before this call."""
         for pipe in self.pipes:
             pipe.drain()
 
-    def _ended(self, status: int) -> None:
+    def _exited(self, status: int) -> None:
         self.pid = None
         self.drain()
         for pipe in self.pipes:
@@ -69,161 +83,183 @@ class UserProcess:
         self._on_exit(status)
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process and its group; nothing if it is gone."""
+        """Send a signal to the process and its group. Do nothing if the process has ended."""
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
 
 class KernelProcess:
-    """At most one kernel at a time. `on_event(payload)` gets the lines of its journal."""
+    """The container's kernel process: at most one at a time.
+
+    Attributes:
+        idle_bytes: memory that the kernel held before it ran any user code.
+    """
 
     def __init__(
         self,
-        forks: Forks,
+        zygote: ZygoteClient,
         on_output: OnOutput,
         on_event: Callable[[bytes], None],
         on_exit: OnExit,
         *,
         behind_relay: bool = False,
     ) -> None:
-        """`behind_relay`: the kernel listens on other ports than the contract's, see `relay.py`."""
-        self._port_offset = contract.INNER_OFFSET if behind_relay else 0
+        """Prepare; `start` starts the first kernel.
+
+        Args:
+            zygote: forks the kernels.
+            on_output: called with the frame type and the text, for each piece of output.
+            on_event: called with each event line, see `kernel_image.kernel.supervisor_pipes`.
+            on_exit: called with the exit status, negative for a signal.
+            behind_relay: whether the kernel listens on its internal ports, see `relay.py`.
+        """
+        self._port_offset = contract.INTERNAL_PORT_OFFSET if behind_relay else 0
         self.idle_bytes = self._least_idle_bytes = 0
-        self._forks = forks
-        self._killer = Killer(contract.USER_ID, spared=(os.getpid(), forks.zygote.pid))
+        self._zygote = zygote
+        self._killer = ProcessKiller(contract.USER_ID, spared=(os.getpid(), zygote.pid))
         self._scrub: Scrub | None = None
         self._on_output = on_output
         self._on_event = on_event
         self._on_exit = on_exit
         self._process: UserProcess | None = None
-        self._is_doomed = False
-        self._answers = -1
-        self._line = b""
-        self._last_words = b""
-        self._starting = asyncio.Lock()
+        self._kill_sent = False
+        self._command_writer = -1
+        self._event_line = b""
+        self._last_output = b""
+        self._start_lock = asyncio.Lock()
 
     @property
     def pid(self) -> int | None:
-        """None where there is no kernel, or none that lives on."""
-        return None if self._process is None or self._is_doomed else self._process.pid
+        """The kernel's process id; None if there is no kernel, or it is being killed."""
+        return None if self._process is None or self._kill_sent else self._process.pid
 
     async def start(self, key: str, preload: Sequence[str] = (), idle_bytes: int = 0) -> None:
-        """Fork a kernel signed with `key` and wait until it listens, in place of any other.
+        """End any present kernel, fork a new one, and wait until it listens.
 
-        The first one decides what is preloaded. What a kernel holds up to `idle_bytes`, here and in
-        later ones, is not the user's: one that has preloaded less imports it later.
+        Args:
+            key: signs the kernel's messages.
+            preload: modules that the zygote imports. Only the first call decides.
+            idle_bytes: least memory to count as the idle kernel's, now and later. A kernel that
+                preloaded fewer modules imports them later, and user code must not pay for that.
 
         Raises:
-            KernelFailed: it died or took too long.
+            KernelFailed: the kernel ended, or did not listen within 60 seconds.
         """
-        async with self._starting:
-            await self._forks.prepare(preload)
-            self._scrub = self._scrub or Scrub(self._killer, self._forks.zygote.pid)
+        async with self._start_lock:
+            await self._zygote.prepare(preload)
+            self._scrub = self._scrub or Scrub(self._killer, self._zygote.pid)
             try:
                 await self.kill()
             except TimeoutError as error:
                 raise KernelFailed(str(error)) from error
             try:
-                async with asyncio.timeout(_START_SEC):
-                    answered = await self._start(key)
+                async with asyncio.timeout(_START_TIMEOUT_SEC):
+                    ready = await self._fork_kernel(key)
             except TimeoutError as error:
-                raise KernelFailed(f"no answer within {_START_SEC:.0f} s") from error
+                message = f"the kernel did not listen within {_START_TIMEOUT_SEC:.0f} s"
+                raise KernelFailed(message) from error
             except ForkFailed as error:
                 raise KernelFailed(str(error)) from error
-            if not answered:
-                raise KernelFailed("it ended while starting: " + self._last_words.decode("utf-8", "replace"))
+            if not ready:
+                last_output = self._last_output.decode("utf-8", "replace")
+                raise KernelFailed(f"the kernel ended while it was starting: {last_output}")
             self._least_idle_bytes = max(self._least_idle_bytes, idle_bytes)
             self.idle_bytes = max(self._least_idle_bytes, cgroup.process_bytes())
 
     async def scrub(self) -> None:
-        """End the kernel and make the container as it was before the first one.
+        """End the kernel and bring the container back to its state before the first kernel.
 
         Raises:
-            NotClean: it is not.
+            NotClean: the container differs from that state.
         """
         if self._scrub is None:
-            raise NotClean("there was no kernel yet")
+            raise NotClean("no kernel was started yet")
         try:
             await self.kill()
         except TimeoutError as error:
             raise NotClean(str(error)) from error
         self._scrub.run()
 
-    async def _start(self, key: str) -> bytes:
-        self._last_words = self._line = b""
-        self._process = process = UserProcess(self._forks, self._output, self._exited)
-        self._is_doomed = False
-        journal = OutputPipe(self._journal)
-        process.pipes.append(journal)
+    async def _fork_kernel(self, key: str) -> bytes:
+        """Fork a kernel; return the byte that it writes when it listens, or b"" if it ends before."""
+        self._last_output = self._event_line = b""
+        self._process = process = UserProcess(self._zygote, self._add_output, self._exited)
+        self._kill_sent = False
+        events = OutputPipe(self._add_events)
+        process.pipes.append(events)
         ready, ready_writer = os.pipe2(os.O_CLOEXEC)
-        answers, self._answers = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._answers, False)
+        commands, self._command_writer = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._command_writer, False)
         try:
             request: dict[str, object] = {"kernel": key, "port_offset": self._port_offset}
-            await process.fork(request, ready_writer, journal.writer, answers)
+            await process.fork(request, ready_writer, events.writer, commands)
         except ForkFailed:
             os.close(ready)
-            self._close_answers()
+            self._close_command_writer()
             raise
         finally:
             os.close(ready_writer)
-            os.close(answers)
+            os.close(commands)
         return await _read_byte(ready)
 
-    def _close_answers(self) -> None:
-        os.close(self._answers)
-        self._answers = -1
+    def _close_command_writer(self) -> None:
+        os.close(self._command_writer)
+        self._command_writer = -1
 
-    def _output(self, kind: int, data: bytes) -> None:
-        self._last_words = (self._last_words + data)[-_LAST_WORDS_BYTES:]
+    def _add_output(self, kind: int, data: bytes) -> None:
+        self._last_output = (self._last_output + data)[-_LAST_OUTPUT_BYTES:]
         self._on_output(kind, data)
 
-    def _journal(self, data: bytes) -> None:
-        *lines, self._line = (self._line + data).split(b"\n")
-        self._line = self._line[:_LINE_BYTES]
+    def _add_events(self, data: bytes) -> None:
+        *lines, self._event_line = (self._event_line + data).split(b"\n")
+        self._event_line = self._event_line[:_EVENT_LINE_BYTES]
         for line in lines:
             self._on_event(line)
 
-    def tell(self, entry: dict[str, str]) -> None:
-        """Tell the kernel what it waits for, see `kernel_image.kernel.journal`.
+    def send_command(self, command: dict[str, str]) -> None:
+        """Send the kernel a command, see `kernel_image.kernel.supervisor_pipes`.
 
         Raises:
-            OSError: there is no kernel, or it does not read.
+            OSError: there is no kernel, or its pipe is full.
         """
-        os.write(self._answers, json.dumps(entry).encode() + b"\n")
+        os.write(self._command_writer, json.dumps(command).encode() + b"\n")
 
     def drain(self) -> None:
-        """Pass on everything the kernel wrote before this call."""
+        """Pass on everything that the kernel wrote before this call."""
         if self._process is not None:
             self._process.drain()
 
     def _exited(self, status: int) -> None:
-        """Nothing of the user's outlives the kernel."""
-        self._close_answers()
+        self._close_command_writer()
+        # The user's other processes must not outlive the kernel.
         self._killer.kill_all()
         self._on_exit(status)
 
     def signal(self, number: int) -> None:
-        """Send a signal to the kernel and its process group; nothing if there is none."""
+        """Send a signal to the kernel and its process group. Do nothing if there is no kernel."""
         if self._process is not None:
             self._process.signal(number)
 
     def kill_all(self) -> None:
-        """Kill the kernel and every other process of the user; they end soon."""
-        self._is_doomed = True
+        """Send SIGKILL to the kernel and every other process of the user, without waiting."""
+        self._kill_sent = True
         self._killer.kill_all()
 
     async def kill(self) -> None:
-        """Kill the kernel and every other process of the user, and wait for their end."""
+        """Kill the kernel and every other process of the user, and wait for their end.
+
+        Raises:
+            TimeoutError: some of them did not end.
+        """
         self.kill_all()
         if self._process is not None and self._process.pid is not None:
             await self._process.gone.wait()
-        await self._killer.all_gone()
+        await self._killer.wait_until_gone()
 
 
 async def _read_byte(descriptor: int) -> bytes:
-    """Wait for a byte, or for the end (b"") of a pipe, and close it."""
+    """Wait for a byte from a pipe, or for its end (b""). Close the descriptor afterwards."""
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     loop.add_reader(descriptor, readable.set)

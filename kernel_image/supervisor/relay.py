@@ -1,4 +1,4 @@
-"""The kernel's ports, spoken to in TLS: PID 1 ends that, and passes on what it neither reads nor keeps."""
+"""TLS termination for the kernel's ports: PID 1 decrypts and forwards the bytes without reading them."""
 
 import contextlib
 import ssl
@@ -14,16 +14,16 @@ from kernel_image import contract
 _BUFFER_BYTES: Final = 1 << 16
 
 
-class Relay(TCPServer):
-    """Accepts TLS on a port of the contract, for the kernel's own behind it. See `listen`."""
+class TlsRelay(TCPServer):
+    """Accepts TLS connections on a published port and forwards them to the kernel's internal port."""
 
     def __init__(self, port: int, context: ssl.SSLContext) -> None:
         super().__init__(ssl_options=context, read_chunk_size=_BUFFER_BYTES)
-        self._inner_port = port + contract.INNER_OFFSET
+        self._inner_port = port + contract.INTERNAL_PORT_OFFSET
         self.listen(port, "0.0.0.0")
 
     async def handle_stream(self, stream: IOStream, address: object) -> None:
-        """Until either end hangs up."""
+        """Forward in both directions until either side closes its connection. Called by tornado."""
         try:
             inner = await TCPClient().connect("127.0.0.1", self._inner_port)
         except OSError:
@@ -31,11 +31,11 @@ class Relay(TCPServer):
             return
         stream.set_nodelay(True)
         inner.set_nodelay(True)
-        await gather(_pass_on(stream, inner), _pass_on(inner, stream))
+        await gather(_forward(stream, inner), _forward(inner, stream))
 
 
-async def _pass_on(source: IOStream, target: IOStream) -> None:
-    """Who does not take it stops who sends it."""
+async def _forward(source: IOStream, target: IOStream) -> None:
+    """Copy bytes until the source ends. A slow target blocks the source (back-pressure)."""
     with contextlib.suppress(StreamClosedError):
         while True:
             await target.write(await source.read_bytes(_BUFFER_BYTES, partial=True))

@@ -1,42 +1,34 @@
-"""The workspace as the supervisor sees it: staging inputs, finding what changed, reading it out.
+"""The workspace as the supervisor uses it: stages inputs, finds changed files, opens files to read them out.
 
-Every path here may be under the control of the user's code. So each component is opened relative
-to its folder and without following links, only regular files are touched, and the process does it
-with the file rights of the user (`lockdown.use_file_access_of`).
+User code may control every path. So each component is opened relative to its folder and without
+following links, and only regular files are touched. The process opens files with the rights of the
+user (`privileges.use_file_access_of`).
 """
 
 import errno
 import hashlib
-import itertools
 import os
 import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
 
 from kernel_image import contract
+from kernel_image.supervisor.workspace_scan import FOLDER_FLAGS, FileReport, scan
 
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _PART_PREFIX = ".upload-part-"
-"""Names of files that are still on their way in; the code may have files of such names, too."""
-_SCAN_LIMIT = 100_000
-"""Directory entries looked at in one scan."""
-_LIST_LIMIT = 10_000
-"""Changed and skipped files reported, each; the rest is counted."""
-_LIST_CHARACTERS: Final = 1 << 22
-"""Of all paths in a report together: what is reported has to fit into one frame."""
+"""Name prefix of unfinished uploads. User code may have files with such names, too."""
 
 
 class NotRegular(OSError):
-    """The path names something else than a regular file."""
+    """The path does not name a regular file."""
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What tells one version of a file from another without reading it. User code can't forge ctime."""
+    """Identifies one version of a file without reading it. User code cannot set `changed_ns` (ctime)."""
 
     inode: int
     size: int
@@ -48,67 +40,39 @@ class Stamp:
         return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-@dataclass
-class Changes:
-    """Files that are new or differ since the last snapshot; `skipped` could not be returned."""
-
-    changed: list[dict[str, str | int]] = field(default_factory=list)
-    skipped: list[dict[str, str | int]] = field(default_factory=list)
-    left_out: int = 0
-    _characters: int = 0
-
-    def add(self, path: str, size: int) -> None:
-        self._report(self.changed, {"path": path, "size_bytes": size}, path)
-
-    def skip(self, path: str, reason: str, size: int = 0) -> None:
-        name = path.encode("utf-8", "backslashreplace").decode()
-        if len(name) > contract.MAX_PATH_BYTES:
-            name = name[: contract.MAX_PATH_BYTES] + "…"
-        self._report(self.skipped, {"path": name, "size_bytes": size, "reason": reason}, name)
-
-    def _report(self, listed: list[dict[str, str | int]], item: dict[str, str | int], path: str) -> None:
-        self._characters += len(path)
-        if len(listed) < _LIST_LIMIT and self._characters <= _LIST_CHARACTERS:
-            listed.append(item)
-        else:
-            self.left_out += 1
-
-    def told(self) -> dict[str, object]:
-        """As the last frame of a cell tells it."""
-        return {"changed": self.changed, "skipped": self.skipped, "left_out": self.left_out}
-
-
 @contextmanager
 def _folder(root: str, parts: list[str], *, make: bool = False) -> Iterator[int]:
-    """Descriptor of a folder beneath `root`, made if wanted."""
-    handle = os.open(root, _FOLDER_FLAGS)
+    """Open a folder beneath `root` and give its descriptor. With `make`, create missing folders."""
+    handle = os.open(root, FOLDER_FLAGS)
     try:
         for part in parts:
             if make:
                 with suppress(FileExistsError):
                     os.mkdir(part, 0o755, dir_fd=handle)
-            below = os.open(part, _FOLDER_FLAGS, dir_fd=handle)
+            subfolder = os.open(part, FOLDER_FLAGS, dir_fd=handle)
             os.close(handle)
-            handle = below
+            handle = subfolder
         yield handle
     finally:
         os.close(handle)
 
 
 class Workspace:
-    """The folder that user code works in."""
+    """The folder in which user code works. All paths are relative to it."""
 
     def __init__(self, root: str = contract.WORKSPACE) -> None:
         self._root = root
         self._stamps: dict[str, Stamp] = {}
-        self._digests: dict[str, bytes] = {}
+        """Files at the last snapshot, and inputs staged since."""
+        self._input_digests: dict[str, bytes] = {}
         self._parts: set[str] = set()
-        """Paths of files that are on their way in."""
+        """Paths of unfinished uploads."""
 
-    def create(self, path: str) -> tuple[int, str]:
-        """Open a new file that is to be `path` once it is whole, see `put_in_place`; makes the folders.
+    def create_part(self, path: str) -> tuple[int, str]:
+        """Create a temporary file for an upload to `path`, and any missing folders.
 
-        Returns its descriptor and the path it has until then.
+        Returns:
+            The file's descriptor, and its path until `put_in_place`.
 
         Raises:
             OSError: a component is not a folder, or there is no space left.
@@ -123,10 +87,10 @@ class Workspace:
         return descriptor, part
 
     def put_in_place(self, part: str, path: str) -> None:
-        """Give a whole file its path, in place of a file that is there.
+        """Move a complete upload to its path. An existing file is replaced.
 
         Raises:
-            OSError: the path is a folder, or the user's code has taken the file away.
+            OSError: the path is a folder, or user code has removed the temporary file.
         """
         *folders, name = path.split("/")
         with _folder(self._root, folders) as handle:
@@ -134,10 +98,10 @@ class Workspace:
         self._parts.discard(part)
 
     def delete(self, path: str) -> None:
-        """Delete the file, not folder, at the relative `path`; of a link, the link.
+        """Delete a file. A link is deleted itself, not its target.
 
         Raises:
-            OSError: there is none, or it is a folder.
+            OSError: there is no such file, or it is a folder.
         """
         *folders, name = path.split("/")
         self._parts.discard(path)
@@ -145,12 +109,12 @@ class Workspace:
             os.unlink(name, dir_fd=handle)
 
     def rename(self, path: str, to: str) -> None:
-        """Move a regular file; folders on the way to its new path are made.
+        """Move a regular file. Missing folders of the new path are created.
 
         Raises:
-            NotRegular: the path names something else.
-            FileExistsError: the new path is taken.
-            OSError: there is no such file, or it can't be moved there.
+            NotRegular: the path does not name a regular file.
+            FileExistsError: the new path exists already.
+            OSError: there is no such file, or it cannot be moved there.
         """
         *folders, name = path.split("/")
         *new_folders, new_name = to.split("/")
@@ -158,31 +122,37 @@ class Workspace:
             if not stat.S_ISREG(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
                 raise NotRegular(errno.EINVAL, "not a regular file", path)
             with _folder(self._root, new_folders, make=True) as target:
-                # A link fails where the new name is taken; a rename would replace it.
+                # A link fails if the new name exists. A rename would replace that file.
                 os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
                 os.unlink(name, dir_fd=source)
 
     def listing(self) -> list[dict[str, str | int | float]]:
-        """Regular files with their sizes in bytes and when they were last modified, by path."""
-        found = Changes()
+        """Return path, size in bytes and modification time (Unix seconds) of each file, ordered by path."""
+        report = FileReport()
         modified_at: dict[str, float] = {}
-        for path, status in self._files(Changes()):
-            found.add(path, status.st_size)
+        for path, status in self._scan(FileReport()):
+            report.add(path, status.st_size)
             modified_at[path] = status.st_mtime
-        listed = sorted(found.changed, key=lambda item: item["path"])
+        listed = sorted(report.files, key=lambda item: item["path"])
         return [{**item, "modified_at": modified_at[str(item["path"])]} for item in listed]
 
-    def staged(self, path: str, descriptor: int, digest: bytes) -> None:
-        """Remember an input (sha256 `digest`) so that, left as it is, it does not come back as an output."""
+    def remember_input(self, path: str, descriptor: int, digest: bytes) -> None:
+        """Remember a staged input, so that an unchanged input is not reported as an output.
+
+        Args:
+            path: where the input was staged.
+            descriptor: the open file.
+            digest: SHA-256 of its content.
+        """
         self._stamps[path] = Stamp.of(os.fstat(descriptor))
-        self._digests[path] = digest
+        self._input_digests[path] = digest
 
     def open(self, path: str) -> tuple[int, int]:
-        """Descriptor and size in bytes of the regular file at the relative `path`.
+        """Open a regular file to read it; return its descriptor and its size in bytes.
 
         Raises:
-            NotRegular: it is a link, folder, FIFO, socket or device.
-            OSError: it is gone, or the user has no right to read it.
+            NotRegular: the path names a link, folder, FIFO, socket or device.
+            OSError: there is no such file, or the user may not read it.
         """
         *folders, name = path.split("/")
         with _folder(self._root, folders) as handle:
@@ -199,27 +169,29 @@ class Workspace:
         return descriptor, status.st_size
 
     def snapshot(self) -> None:
-        """Take what is there now as known: only what changes from here on is a change."""
-        stamps = {path: Stamp.of(status) for path, status in self._files(Changes())}
-        self._digests = {
-            path: digest for path, digest in self._digests.items() if stamps.get(path) == self._stamps[path]
+        """Remember all present files: `changes` reports what differs from them."""
+        stamps = {path: Stamp.of(status) for path, status in self._scan(FileReport())}
+        self._input_digests = {
+            path: digest
+            for path, digest in self._input_digests.items()
+            if stamps.get(path) == self._stamps[path]
         }
         self._stamps = stamps
 
-    def changes(self) -> Changes:
-        """Compare with the last snapshot and the staged inputs."""
-        found = Changes()
-        for path, status in self._files(found):
-            if self._stamps.get(path) != Stamp.of(status) and not self._is_untouched_input(
+    def changes(self) -> FileReport:
+        """Report the files that are new, or differ from the last snapshot and the staged inputs."""
+        report = FileReport()
+        for path, status in self._scan(report):
+            if self._stamps.get(path) != Stamp.of(status) and not self._is_unchanged_input(
                 path, status.st_size
             ):
-                found.add(path, status.st_size)
-        found.changed.sort(key=lambda item: item["path"])
-        return found
+                report.add(path, status.st_size)
+        report.files.sort(key=lambda item: item["path"])
+        return report
 
-    def _is_untouched_input(self, path: str, size: int) -> bool:
-        """Whether a staged file was rewritten with the very bytes it had."""
-        digest, stamp = self._digests.get(path), self._stamps.get(path)
+    def _is_unchanged_input(self, path: str, size: int) -> bool:
+        """Return whether a staged file was rewritten with the same bytes."""
+        digest, stamp = self._input_digests.get(path), self._stamps.get(path)
         if digest is None or stamp is None or stamp.size != size:
             return False
         try:
@@ -229,82 +201,5 @@ class Workspace:
         with os.fdopen(descriptor, "rb") as file:
             return hashlib.file_digest(file, "sha256").digest() == digest
 
-    def _files(self, report: Changes) -> Iterator[tuple[str, os.stat_result]]:
-        """Regular files beneath the root, depth first; what can't be returned goes to `report`."""
-        try:
-            root = os.open(self._root, _FOLDER_FLAGS)
-        except OSError as error:
-            report.skip(".", error.strerror or "unreadable")
-            return
-        try:
-            yield from self._files_below(root, "", 1, itertools.count(1), report)
-        except _TooManyEntries as error:
-            report.skip(str(error) or ".", f"more than {_SCAN_LIMIT} entries: the rest was not looked at")
-
-    def _files_below(
-        self, folder: int, prefix: str, depth: int, seen: Iterator[int], report: Changes
-    ) -> Iterator[tuple[str, os.stat_result]]:
-        """Files in a folder, whose descriptor is closed at the end, and then in the folders in it.
-
-        One descriptor is open for each level, however many folders there are.
-        """
-        below: list[str] = []
-        try:
-            for name, status in self._entries(folder, prefix, seen, report):
-                reason = _objection(prefix + name, status, depth)
-                if reason is not None:
-                    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-                    report.skip(prefix + name, reason, size)
-                elif stat.S_ISDIR(status.st_mode):
-                    below.append(name)
-                else:
-                    yield prefix + name, status
-            for name in below:
-                try:
-                    handle = os.open(name, _FOLDER_FLAGS, dir_fd=folder)
-                except OSError as error:
-                    report.skip(prefix + name, error.strerror or "unreadable")
-                else:
-                    yield from self._files_below(handle, f"{prefix}{name}/", depth + 1, seen, report)
-        finally:
-            os.close(folder)
-
-    def _entries(
-        self, folder: int, prefix: str, seen: Iterator[int], report: Changes
-    ) -> Iterator[tuple[str, os.stat_result]]:
-        """What is in a folder. Raises `_TooManyEntries`."""
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if prefix + entry.name in self._parts:
-                        continue
-                    if next(seen) > _SCAN_LIMIT:
-                        raise _TooManyEntries(prefix)
-                    with suppress(FileNotFoundError):
-                        yield entry.name, os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
-        except OSError as error:
-            report.skip(prefix or ".", error.strerror or "unreadable")
-
-
-class _TooManyEntries(Exception):
-    """There is more in the workspace than is looked at."""
-
-
-def _objection(path: str, status: os.stat_result, depth: int) -> str | None:
-    """Why what is there can't be returned; None for files that can, and for folders to look into."""
-    if len(os.fsencode(path)) > contract.MAX_PATH_BYTES:
-        return f"path of more than {contract.MAX_PATH_BYTES} bytes"
-    if stat.S_ISDIR(status.st_mode):
-        too_deep = depth >= contract.MAX_DEPTH
-        return f"deeper than {contract.MAX_DEPTH} folders" if too_deep else None
-    if not stat.S_ISREG(status.st_mode):
-        return "not a regular file"
-    return None if _is_text(path) else "name is not UTF-8"
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    def _scan(self, report: FileReport) -> Iterator[tuple[str, os.stat_result]]:
+        return scan(self._root, report, ignored=self._parts)

@@ -43,7 +43,6 @@ _NETWORK: Final = "code-interpreter"
 """One bridge for all instances of a daemon, which has few to give; containers on it can't see each other."""
 _CAPABILITIES: Final = ["NET_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL"]
 """PID 1 gives up NET_ADMIN once the network is closed; the user's code has none."""
-_OPEN_FILES: Final = 4096
 _CPU_PERIOD_USEC: Final = 100_000
 _NO_QUOTA: Final = -1
 _CONCURRENT_CALLS: Final = 8
@@ -376,9 +375,9 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
     # More than any disk holds, so that a full one says so.
     largest_file = limits.workspace_bytes + limits.tmp_bytes
 
-    def tmpfs(size: int, mode: str) -> str:
+    def tmpfs(size: int, mode: int) -> str:
         owner = f"uid={contract.USER_ID},gid={contract.USER_ID}"
-        return f"rw,nosuid,nodev,exec,size={size},nr_inodes={contract.TMPFS_INODES},mode={mode},{owner}"
+        return f"rw,nosuid,nodev,exec,size={size},nr_inodes={contract.TMPFS_INODES},mode={mode:04o},{owner}"
 
     return {
         "network_mode": _NETWORK,
@@ -388,10 +387,8 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         "cap_add": _CAPABILITIES,
         "security_opt": ["no-new-privileges"],
         "tmpfs": {
-            contract.WORKSPACE: tmpfs(limits.workspace_bytes, "0755"),
-            contract.HOME: tmpfs(limits.tmp_bytes, "0755"),
-            "/tmp": tmpfs(limits.tmp_bytes, "1777"),
-            "/dev/shm": tmpfs(limits.tmp_bytes, "1777"),
+            folder: tmpfs(limits.workspace_bytes if folder == contract.WORKSPACE else limits.tmp_bytes, mode)
+            for folder, mode in contract.WRITABLE_FOLDERS.items()
         },
         "mem_limit": limits.memory_bytes,
         "memswap_limit": limits.memory_bytes,
@@ -399,7 +396,7 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         "cpu_period": _CPU_PERIOD_USEC,
         "cpu_quota": int(limits.cpus * _CPU_PERIOD_USEC),
         "ulimits": [
-            docker.types.Ulimit(name="nofile", soft=_OPEN_FILES, hard=_OPEN_FILES),
+            docker.types.Ulimit(name="nofile", soft=contract.OPEN_FILES, hard=contract.OPEN_FILES),
             docker.types.Ulimit(name="core", soft=0, hard=0),
             docker.types.Ulimit(name="fsize", soft=largest_file, hard=largest_file),
         ],

@@ -4,9 +4,9 @@ Text comes from the supervisor (pipes), rich outputs and the verdict from the ke
 cell is over when the kernel has replied and is idle, or when it is dead; by then the supervisor has
 sent the rest of the text and what changed in the workspace, or is asked for it.
 
-A cell that was begun by an earlier life of the service is followed through the supervisor alone,
-which has kept its text and gets the kernel's own record at the end (`kernel_image.kernel.journal`). A shell
-command has no kernel: it is over when its process is.
+A cell that was begun before the service restarted is followed through the supervisor alone. The
+supervisor has kept its text, and gets the kernel's own record when it ends
+(`kernel_image.kernel.supervisor_pipes`). A shell command has no kernel: it ends with its process.
 """
 
 import asyncio

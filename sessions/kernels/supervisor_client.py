@@ -1,4 +1,4 @@
-"""HTTP to a container's supervisor, see `kernel_image.supervisor.supervisor` for the other end.
+"""HTTP to a container's supervisor, see `kernel_image.supervisor.api.application` for the other end.
 
 What comes back is not taken on trust: the user's code can't reach the supervisor, but a limit costs
 nothing. Whatever is not as agreed is a `SupervisorFailed`, within bounded time and memory.

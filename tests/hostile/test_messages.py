@@ -300,7 +300,7 @@ for number in range(300):
 
 JOURNAL = FORGE + dedent("""
     def write(data):
-        while data: data = data[os.write(kernel.journal._writer, data):]
+        while data: data = data[os.write(kernel.supervisor_pipes._events, data):]
     line = lambda entry: json.dumps(entry).encode() + b"\\n"
 """)
 
@@ -316,7 +316,7 @@ time.sleep(0.2)""",
     write(line({"type": "record", "reply": 7, "outputs": {"a": 1}}))""",
     "the end of another cell and the beginning of the next": """
 write(line({"begin": "0" * 32}) + line({"exit": 0}))
-os.write(kernel.journal._writer, line({"answer": "x", "type": "end", "exit_code": 0}))""",
+os.write(kernel.supervisor_pipes._events, line({"answer": "x", "type": "end", "exit_code": 0}))""",
     "its own pipes, read and filled from the wrong end": """
 for number in os.listdir("/proc/self/fd"):
     try:
@@ -412,7 +412,7 @@ def test_a_call_of_its_own_is_not_fooled_either(target: Service) -> None:
     attacks: dict[str, Any] = {
         "reply": "reply({'status': 'ok'})\ntime.sleep(20)",
         "idle": "publish('status', {'execution_state': 'idle'})\ndisplay('after')",
-        "journal": 'os.write(kernel.journal._writer, b\'{"type": "record"}\\n\')\ntime.sleep(20)',
+        "journal": 'os.write(kernel.supervisor_pipes._events, b\'{"type": "record"}\\n\')\ntime.sleep(20)',
     }
     for name, attack in attacks.items():
         began = time.monotonic()

@@ -41,7 +41,7 @@ WITHOUT_SETTING = {
 WITHOUT_CODE = {
     "the firewall": (
         (
-            "confinement/lockdown.py",
+            "confinement/firewall.py",
             "    requests = _requests(open_ports",
             "    return\n    requests = _requests(open_ports",
         ),
@@ -52,10 +52,10 @@ WITHOUT_CODE = {
         {"system call filters", "system calls", "sockets"},
     ),
     "an empty bounding set": (
-        ("confinement/lockdown.py", "    number = 0\n", "    return\n    number = 0\n"),
+        ("confinement/privileges.py", "    number = 0\n", "    return\n    number = 0\n"),
         {"capabilities"},
     ),
-    "a group of its own": (("confinement/lockdown.py", "    os.setresgid(uid, uid, uid)\n", ""), {"user"}),
+    "a group of its own": (("confinement/privileges.py", "    os.setresgid(uid, uid, uid)\n", ""), {"user"}),
     "a probe that answers": (
         ("confinement/probe.py", "    print(json.dumps(", "    (json.dumps("),
         {"probe"},

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from kernel_image import contract
-from kernel_image.supervisor.certificate import Identity
+from kernel_image.supervisor.certificate import ContainerCertificate
 from sessions.containers.errors import EngineUnavailable
 from sessions.kernels.certificate_pin import CertificatePin
 from sessions.kernels.channel import Channel, ChannelBroken
@@ -57,9 +57,9 @@ async def listening(context: ssl.SSLContext | None, answer: Callable[[], bytes])
         server.close()
 
 
-def proving(identity: Identity) -> Callable[[], bytes]:
-    """Answer as a supervisor of that identity does."""
-    return lambda: json.dumps({"proof": identity.proof}).encode()
+def proving(certificate: ContainerCertificate) -> Callable[[], bytes]:
+    """Answer as a supervisor with that certificate does."""
+    return lambda: json.dumps({"proof": certificate.proof}).encode()
 
 
 def _no_engine() -> AbstractAsyncContextManager[None]:
@@ -77,8 +77,8 @@ async def call(listener: Listener) -> None:
 
 async def test_the_containers_own_certificate_is_taken() -> None:
     """It is asked for once, without the token; calls with the token follow."""
-    identity = Identity(DIGEST)
-    async with listening(identity.context, proving(identity)) as listener:
+    certificate = ContainerCertificate(DIGEST)
+    async with listening(certificate.ssl_context, proving(certificate)) as listener:
         await call(listener)
     question, request = listener.heard
     assert question.startswith(b"GET /identity ") and TOKEN.encode() not in question
@@ -88,8 +88,8 @@ async def test_the_containers_own_certificate_is_taken() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(proving(Identity("guessed")), id="a proof by another digest"),
-        pytest.param(proving(Identity(DIGEST)), id="the proof of the container's own certificate"),
+        pytest.param(proving(ContainerCertificate("guessed")), id="a proof by another digest"),
+        pytest.param(proving(ContainerCertificate(DIGEST)), id="the proof of another certificate"),
         pytest.param(lambda: b'{"proof": null}', id="no proof"),
         pytest.param(lambda: b"[" * 5000, id="no JSON"),
         pytest.param(lambda: b"{}", id="nothing"),
@@ -98,7 +98,7 @@ async def test_the_containers_own_certificate_is_taken() -> None:
 )
 async def test_nobody_elses_certificate_is_taken(answer: Callable[[], bytes]) -> None:
     """Who sits on the way has a certificate, and whatever the container says: the token stays untold."""
-    async with listening(Identity("of somebody else").context, answer) as listener:
+    async with listening(ContainerCertificate("of somebody else").ssl_context, answer) as listener:
         with pytest.raises(SupervisorFailed):
             await call(listener)
     assert not [request for request in listener.heard if TOKEN.encode() in request]
@@ -106,11 +106,11 @@ async def test_nobody_elses_certificate_is_taken(answer: Callable[[], bytes]) ->
 
 async def test_a_certificate_that_changes_is_not_taken() -> None:
     """What was proved is held on to, for the kernel's channels as for the supervisor's calls."""
-    identity = Identity(DIGEST)
-    async with listening(identity.context, proving(identity)) as listener:
+    certificate = ContainerCertificate(DIGEST)
+    async with listening(certificate.ssl_context, proving(certificate)) as listener:
         seal = CertificatePin(listener.container, TOKEN)
         await seal.fingerprint()
-    async with listening(Identity(DIGEST).context, proving(identity)) as impostor:
+    async with listening(ContainerCertificate(DIGEST).ssl_context, proving(certificate)) as impostor:
         where = impostor.container
         channel = Channel(where.host, where.ports[contract.SHELL_PORT], b"DEALER", seal)
         with pytest.raises(ChannelBroken, match="somebody else's"):

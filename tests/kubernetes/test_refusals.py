@@ -13,7 +13,7 @@ CANNOT_START = 3
 WITHOUT: dict[str, tuple[tuple[str, str, str], set[str]]] = {
     "the firewall": (
         (
-            "confinement/lockdown.py",
+            "confinement/firewall.py",
             "    requests = _requests(open_ports",
             "    return\n    requests = _requests(open_ports",
         ),

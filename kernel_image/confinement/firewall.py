@@ -1,99 +1,13 @@
-"""Closing the container's network and giving up privileges.
+"""The container's firewall: an nftables table in its own network namespace, loaded by netlink.
 
-`close_network` loads an nftables table into the container's own network namespace, by netlink, so
-that the image needs no `nft` binary and works on any base. Message layout: linux/netfilter/nf_tables.h
-and nfnetlink.h. `Capabilities` calls are capset(2) and prctl(2).
+Netlink makes the image independent of an `nft` binary, so that it works on any base. The message
+layout is in linux/netfilter/nf_tables.h and nfnetlink.h.
 """
 
-import ctypes
 import os
-import platform
-import signal
 import socket
 import struct
 from collections.abc import Iterable, Sequence
-
-CAP_KILL = 5
-CAP_SETGID = 6
-CAP_SETUID = 7
-CAP_SETPCAP = 8
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-# --- privileges ---------------------------------------------------------------------------------
-
-_PR_SET_DUMPABLE = 4
-_PR_CAPBSET_READ = 23
-_PR_CAPBSET_DROP = 24
-PR_SET_NO_NEW_PRIVS = 38
-_PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
-_CAPABILITY_VERSION_3 = 0x20080522
-_SYS_SETRESUID = {"x86_64": 117, "aarch64": 147}
-
-
-def _check(result: int, what: str) -> None:
-    if result != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")
-
-
-def control(what: str, option: int, *arguments: object) -> None:
-    """Call prctl(2) for this thread. Raises `OSError`, which says `what`, where the kernel refuses."""
-    _check(_libc.prctl(option, *arguments), what)
-
-
-def keep_capabilities(kept: Iterable[int]) -> None:
-    """Reduce this process to the capabilities `kept`, in every set but the bounding one.
-
-    Raises:
-        OSError: the kernel refused, for instance because one of them is not held.
-    """
-    mask = sum(1 << number for number in kept)
-    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    low, high = mask & 0xFFFFFFFF, mask >> 32
-    data = struct.pack("=6I", low, low, 0, high, high, 0)
-    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    _check(_libc.capset(header, data), "capset")
-
-
-def empty_bounding_set() -> None:
-    """Make sure that no process started from here gains a capability by execve. Needs SETPCAP."""
-    number = 0
-    while _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) >= 0:
-        control("drop from the bounding set", _PR_CAPBSET_DROP, number, 0, 0, 0)
-        number += 1
-
-
-def become(uid: int) -> None:
-    """Turn this process, for good, into user and group `uid` without any capability.
-
-    It may read its own /proc/self again afterwards, which a change of user takes away.
-    """
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
-    keep_capabilities(())
-    control("no_new_privs", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    control("dumpable", _PR_SET_DUMPABLE, 1, 0, 0, 0)
-
-
-def become_in_this_thread(uid: int) -> None:
-    """Give this thread alone the user id `uid`, and with that no capability; no signal reaches it.
-
-    By the system call itself: what the C library offers changes all threads of a process.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    _check(_libc.syscall(_SYS_SETRESUID[platform.machine()], uid, uid, uid), "setresuid")
-
-
-def use_file_access_of(uid: int) -> None:
-    """Let this thread open files with the rights of user and group `uid`; all else stays as it is."""
-    _libc.setfsgid(uid)
-    _libc.setfsuid(uid)
-
-
-# --- network ------------------------------------------------------------------------------------
 
 _NETLINK_NETFILTER = 12
 _NFPROTO_INET, _NFPROTO_IPV4 = 1, 2
@@ -146,23 +60,23 @@ def _payload(base: int, offset: int, value: bytes) -> list[bytes]:
     return [_expression("payload", *load), _equals(value)]
 
 
-def _interface(key: int, name: str) -> list[bytes]:
+def _interface_is(key: int, name: str) -> list[bytes]:
     return _meta(key, name.encode().ljust(16, b"\0"))
 
 
-def _to_address(address: str) -> list[bytes]:
+def _destination_is(address: str) -> list[bytes]:
     destination_offset = 16
     return _meta(_META_NFPROTO, bytes([_NFPROTO_IPV4])) + _payload(
         1, destination_offset, socket.inet_aton(address)
     )
 
 
-def _to_tcp_port(port: int) -> list[bytes]:
+def _tcp_port_is(port: int) -> list[bytes]:
     destination_offset = 2
     return _is_tcp() + _payload(2, destination_offset, struct.pack("!H", port))
 
 
-def _of_known_connection() -> list[bytes]:
+def _connection_is_known() -> list[bytes]:
     mask, zero = struct.pack("=I", _ESTABLISHED_OR_RELATED), bytes(4)
     return [
         _expression("ct", _number(1, _REGISTER), _number(2, 0)),
@@ -183,7 +97,7 @@ def _accept() -> list[bytes]:
 
 
 def _reject() -> list[bytes]:
-    """ICMP(v6) "administratively prohibited": who sends fails at once and does not hang."""
+    """Answer with ICMP(v6) "administratively prohibited", so that the sender fails at once."""
     return [_expression("reject", _number(1, 2), _attribute(2, b"\x03"))]
 
 
@@ -191,8 +105,8 @@ def _is_tcp() -> list[bytes]:
     return _meta(_META_L4PROTO, bytes([socket.IPPROTO_TCP]))
 
 
-def _reset() -> list[bytes]:
-    """For TCP, whose connect() misses an ICMP answer that comes too soon, and tries again after 1 s."""
+def _reject_tcp() -> list[bytes]:
+    """Answer TCP with a reset: connect() misses an early ICMP answer and retries after 1 s."""
     return [*_is_tcp(), _expression("reject", _number(1, 1))]
 
 
@@ -218,21 +132,21 @@ def _rule(chain: str, expressions: Iterable[bytes]) -> bytes:
 
 
 def _requests(open_ports: Sequence[int], outside_only_ports: Sequence[int]) -> list[tuple[int, int, bytes]]:
-    to_loopback = _interface(_META_OIFNAME, "lo")
-    to_resolver = [*to_loopback, *_to_address("127.0.0.11")]
+    to_loopback = _interface_is(_META_OIFNAME, "lo")
+    to_resolver = [*to_loopback, *_destination_is("127.0.0.11")]
     outgoing = [
-        [*to_resolver, *_reset()],
+        [*to_resolver, *_reject_tcp()],
         [*to_resolver, *_reject()],
-        *([*to_loopback, *_to_tcp_port(port), *_reset()] for port in outside_only_ports),
+        *([*to_loopback, *_tcp_port_is(port), *_reject_tcp()] for port in outside_only_ports),
         [*to_loopback, *_accept()],
-        [*_of_known_connection(), *_accept()],
-        _reset(),
+        [*_connection_is_known(), *_accept()],
+        _reject_tcp(),
         _reject(),
     ]
     incoming = [
-        [*_interface(_META_IIFNAME, "lo"), *_accept()],
-        [*_of_known_connection(), *_accept()],
-        *([*_to_tcp_port(port), *_accept()] for port in open_ports),
+        [*_interface_is(_META_IIFNAME, "lo"), *_accept()],
+        [*_connection_is_known(), *_accept()],
+        *([*_tcp_port_is(port), *_accept()] for port in open_ports),
     ]
     rules = [_rule("output", rule) for rule in outgoing] + [_rule("input", rule) for rule in incoming]
     return [
@@ -244,13 +158,16 @@ def _requests(open_ports: Sequence[int], outside_only_ports: Sequence[int]) -> l
 
 
 def close_network(open_ports: Sequence[int], outside_only_ports: Sequence[int]) -> None:
-    """Let nothing new out and only `open_ports` in; loopback stays for the user's own servers.
+    """Reject new outgoing connections, and accept incoming ones only at `open_ports`. Needs CAP_NET_ADMIN.
 
-    Docker's embedded DNS (127.0.0.11) is closed as well. `outside_only_ports` refuse connections
-    that come from inside the container. Needs NET_ADMIN.
+    Loopback stays open for the user's own servers, except for Docker's embedded DNS (127.0.0.11).
+
+    Args:
+        open_ports: TCP ports that accept connections from outside.
+        outside_only_ports: TCP ports that reject connections from inside the container.
 
     Raises:
-        OSError: the kernel did not take a rule; none is in force then (a batch is atomic).
+        OSError: the Linux kernel refused a rule. No rule is in force then, because a batch is atomic.
     """
     requests = _requests(open_ports, outside_only_ports)
     batch = [_message(_BATCH_BEGIN, _REQUEST, 0, 0, _SUBSYSTEM, b"")]

@@ -1,4 +1,4 @@
-"""The supervisor's side of the zygote: ask for forks, hear when they end."""
+"""The supervisor's side of the zygote: it starts the zygote, asks for forks, and learns of their exits."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from kernel_image import contract
 
 
 def _environment() -> dict[str, str]:
-    """The environment of the user's code: nothing of PID 1's own is in it."""
+    """Return the environment of user code. Nothing else of PID 1's own environment gets into it."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ", "MATPLOTLIBRC") if name in os.environ}
     return kept | {
         "HOME": contract.HOME,
@@ -29,31 +29,36 @@ def _environment() -> dict[str, str]:
 
 
 class ForkFailed(Exception):
-    """There is no room for another process."""
+    """The zygote could not fork: the container has no room for another process."""
 
 
-class Forks:
-    """Processes of the user, forked from one zygote. One fork at a time."""
+class ZygoteClient:
+    """Starts the zygote and has it fork processes of the user, one at a time.
+
+    Attributes:
+        pid: the zygote's process id.
+    """
 
     def __init__(self) -> None:
-        self._prepared = False
+        self._preload_requested = False
         self._preloaded = asyncio.Event()
         self._on_exit: dict[int, Callable[[int], None]] = {}
         self._started: asyncio.Future[int] | None = None
         self._next_on_exit: Callable[[int], None]
-        self._one_at_a_time = asyncio.Lock()
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._fork_lock = asyncio.Lock()
+        self._control, zygote_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
-        self.zygote = subprocess.Popen(
-            [sys.executable, "-I", "-m", "kernel_image.kernel.zygote", str(theirs.fileno())],
+        self._zygote = subprocess.Popen(
+            [sys.executable, "-I", "-m", "kernel_image.kernel.zygote", str(zygote_end.fileno())],
             env=_environment(),
-            pass_fds=[theirs.fileno()],
+            pass_fds=[zygote_end.fileno()],
             stdin=subprocess.DEVNULL,
         )
-        theirs.close()
-        asyncio.get_running_loop().add_reader(self._control, self._heard)
+        self.pid = self._zygote.pid
+        zygote_end.close()
+        asyncio.get_running_loop().add_reader(self._control, self._receive)
 
-    def _heard(self) -> None:
+    def _receive(self) -> None:
         try:
             data = self._control.recv(65536)
         except BlockingIOError:
@@ -66,7 +71,7 @@ class Forks:
             case "preloaded":
                 self._preloaded.set()
             case "started" if self._started is not None:
-                # Here, so that an end told in the very next message finds its listener.
+                # Registered here and not in `fork`: the very next message may report the exit.
                 self._on_exit[message["pid"]] = self._next_on_exit
                 self._started.set_result(message["pid"])
             case "failed" if self._started is not None:
@@ -77,24 +82,27 @@ class Forks:
                     on_exit(os.waitstatus_to_exitcode(message["status"]))
 
     async def prepare(self, preload: Sequence[str]) -> None:
-        """Have the zygote import those modules and build a kernel, if it has not done so before."""
-        if not self._prepared:
-            self._prepared = True
+        """Have the zygote import the modules `preload` and build a kernel. Only the first call decides."""
+        if not self._preload_requested:
+            self._preload_requested = True
             self._control.send(json.dumps({"preload": list(preload)}).encode())
         await self._preloaded.wait()
 
     async def fork(
         self, request: dict[str, Any], descriptors: Sequence[int], on_exit: Callable[[int], None]
     ) -> int:
-        """Have the zygote fork, see `kernel_image.kernel.zygote` for `request`; returns the process id.
+        """Have the zygote fork a process, and return its process id.
 
-        `on_exit` is called with the status when it ends, negative for a signal.
+        Args:
+            request: the request to the zygote, see `kernel_image.kernel.zygote`.
+            descriptors: file descriptors for the new process, as the request needs them.
+            on_exit: called with the exit status, negative for a signal, when the process ends.
 
         Raises:
-            ForkFailed: no process, so nothing will end.
+            ForkFailed: there is no new process; `on_exit` is not called.
         """
         await self._preloaded.wait()
-        async with self._one_at_a_time:
+        async with self._fork_lock:
             self._started = asyncio.get_running_loop().create_future()
             self._next_on_exit = on_exit
             socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))

@@ -1,7 +1,7 @@
-"""What a Python program does as it ends, for a cell that is a whole program.
+"""What a Python interpreter does at exit, for a cell that is a whole program.
 
-A script's interpreter waits for threads, runs `atexit` handlers and writes out the files that were
-left open. A kernel does none of it after a cell, so output would be missing.
+At the end of a script the interpreter waits for threads, runs `atexit` handlers and flushes open
+files. A kernel does none of this after a cell, so output would be missing.
 """
 
 import asyncio
@@ -17,8 +17,12 @@ from collections.abc import MutableMapping
 from typing import Any
 
 
-class ProgramEnd:
-    """Knows what belonged to the kernel before any user code ran, and ends only what came later."""
+class InterpreterExit:
+    """Does the work of an interpreter's exit for user code, and leaves the kernel's own parts alone.
+
+    Created before any user code runs. It remembers the kernel's threads, and discards the `atexit`
+    handlers that the kernel has registered.
+    """
 
     def __init__(self) -> None:
         self._kernel_threads = frozenset(threading.enumerate())
@@ -30,15 +34,15 @@ class ProgramEnd:
         if multiprocessing is not None:
             atexit.register(multiprocessing._exit_function)
 
-    def begin(self) -> None:
-        """The program begins: what the event loop has to do by now is the kernel's."""
+    def remember_kernel_tasks(self) -> None:
+        """Remember the event loop's present tasks as the kernel's. Called before the program runs."""
         self._kernel_tasks = frozenset(asyncio.all_tasks())
 
     def _user_threads(self) -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread not in self._kernel_threads]
 
-    def finish(self, namespace: MutableMapping[str, Any]) -> None:
-        """Wait for threads, run exit handlers, close what `namespace` holds, flush the rest."""
+    def run(self, namespace: MutableMapping[str, Any]) -> None:
+        """Wait for threads, run exit handlers, clear the program's `namespace`, and flush open files."""
         for shut_down in reversed(threading._threading_atexits):  # type: ignore[attr-defined]
             shut_down()
         for thread in self._user_threads():
@@ -54,7 +58,7 @@ class ProgramEnd:
 
 
 def _flush_open_files() -> None:
-    """Libraries loaded before the fork are frozen out of the collector, so this looks at few objects."""
+    """Flush all open files. The search is short, because objects from before the fork are frozen."""
     for thing in gc.get_objects():
         if isinstance(thing, io.TextIOWrapper | io.BufferedWriter | io.BufferedRandom):
             with contextlib.suppress(Exception):

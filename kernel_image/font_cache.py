@@ -1,11 +1,11 @@
-"""Writes matplotlib's list of fonts when the image is built, so that no kernel has to make it.
+"""Writes matplotlib's font cache while the image is built, so that no kernel has to make it.
 
-Two things are said in it that matplotlib would not find out by itself:
+The cache states two things that matplotlib would not find out by itself:
 
-- The Noto fonts have every weight. Otherwise each font that a text may fall back on, and that has
-  no bold face, would log a warning: a bold title would print twenty lines.
-- The Chinese, Japanese and Korean fonts of other systems are here. Programs name them out of habit
-  (`font.family: SimHei`), and would get boxes; they get the Noto font for that language.
+- The Noto fonts have every weight. Otherwise each fallback font without a bold face would log a
+  warning, and one bold title would print twenty lines.
+- The Chinese, Japanese and Korean fonts of other systems exist. Programs name them out of habit
+  (`font.family: SimHei`) and would get boxes. They get the Noto font for that language instead.
 """
 
 from dataclasses import replace
@@ -34,15 +34,15 @@ STAND_INS = {
         *("NanumGothic", "Noto Sans KR"),
     ),
 }
-"""Names of fonts that are not here, by the one that takes their place."""
+"""Names of fonts that the image lacks, by the font that takes their place."""
 
 
 def main() -> None:
-    """Write the list to matplotlib's cache folder, which MPLCONFIGDIR names."""
+    """Write the cache to the folder that MPLCONFIGDIR names."""
     manager = font_manager.fontManager
     fallbacks = [font for font in manager.ttflist if font.name.startswith("Noto")]
     others = [font for font in manager.ttflist if not font.name.startswith("Noto")]
-    # First in the list and with the weight by name: an exact match, where the search stops.
+    # Weights are names and these fonts come first, so that the search finds an exact match and stops.
     every_weight = [replace(font, weight=weight) for weight in WEIGHTS for font in fallbacks]
     stand_ins = [
         replace(font, name=name)

@@ -1,7 +1,7 @@
-"""Sockets that wait for somebody, asked of the kernel by netlink.
+"""Listening sockets of the container, queried by netlink.
 
-/proc/net/tcp says the same and takes milliseconds: it goes through the connections of the whole
-machine. Message layout: sock_diag(7), linux/inet_diag.h.
+/proc/net/tcp has the same facts but takes milliseconds, because it walks the connections of the whole
+machine. The message layout is in sock_diag(7) and linux/inet_diag.h.
 """
 
 import socket
@@ -16,14 +16,14 @@ _LISTENING: Final = 1 << 10
 _ANY_STATE: Final = 0xFFFFFFFF
 _HEADER: Final = struct.Struct("=IHHII")
 _PORT_OFFSET: Final = 16 + 4
-"""Of the local port in an answer: behind the netlink header and family, state, timer, retransmits."""
+"""Offset of the local port in a reply: after the netlink header, family, state, timer and retransmits."""
 
 
-def listeners() -> list[tuple[str, int]]:
-    """Protocol and local port of each TCP socket that listens and of each UDP socket, sorted.
+def listening_sockets() -> list[tuple[str, int]]:
+    """Return the protocol and local port of each listening TCP socket and of each UDP socket, sorted.
 
     Raises:
-        OSError: the kernel does not tell.
+        OSError: the Linux kernel refused the query.
     """
     found = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:

@@ -1,0 +1,1 @@
+"""The HTTP API of PID 1, which the service calls. See `application` for its routes."""
