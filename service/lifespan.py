@@ -11,7 +11,6 @@ from typing import Any
 
 from fastapi import FastAPI
 
-import service
 from service.database.container_registry import ContainerRegistry
 from service.database.database import Database
 from service.database.errors import RegistryInUse, RegistryMissing
@@ -33,6 +32,7 @@ from service.http.forwarding import Forwarder
 from service.mcp.endpoint import Mcp
 from service.operations.engine import open_engine
 from service.operations.housekeeping import keep_house
+from service.operations.pool_settings import pool_settings
 from service.operations.readiness import KernelReadiness, SelfTest
 from service.replicas.leases import Replicas
 from service.settings import Settings
@@ -40,12 +40,10 @@ from service.telemetry.execution_log import ExecutionLog
 from service.telemetry.logs import loop_failed
 from service.telemetry.metrics import Metrics
 from service.telemetry.traces import Traces
-from sessions.containers.launcher import LaunchSettings
-from sessions.containers.pool import Pool, PoolSettings
+from sessions.containers.pool.pool import Pool
 from sessions.executions.execution import Stores
 from sessions.executions.one_shot import OneShotExecutor
 from sessions.manager import SessionManager
-from sessions.models import Limits
 
 log = logging.getLogger(__name__)
 
@@ -139,39 +137,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.gateway = gateway = Gateway(executor, sessions, app.state.request_rate)
         stack.callback(gateway.close)
         yield
-
-
-def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
-    """What the settings say of kernels and of the pool."""
-    containers, pool = settings.containers, settings.pool
-    limits = Limits(
-        memory_bytes=settings.execution.memory_limit_bytes,
-        cpus=containers.kernel_cpus,
-        pids=containers.pids_limit,
-        workspace_bytes=containers.workspace_bytes,
-        tmp_bytes=containers.tmp_bytes,
-        lease_sec=containers.lease_sec,
-    )
-    launch = LaunchSettings(
-        image=containers.python_executor_docker_image,
-        image_pull=containers.image_pull,
-        version=service.__version__,
-        instance_id=instance_id,
-        preload=containers.kernel_preload,
-        limits=limits,
-        runtime=containers.kernel_runtime,
-    )
-    return PoolSettings(
-        launch,
-        least_ready=pool.least_ready,
-        most_ready=pool.most_ready,
-        max_containers=pool.max_containers,
-        queue_size=pool.queue_size,
-        queue_timeout_sec=pool.queue_timeout_sec,
-        reuse=pool.container_reuse == "tenant",
-        max_uses=pool.container_max_uses,
-        max_age_sec=pool.container_max_age_sec,
-    )
 
 
 def _stop(why: StartError) -> None:

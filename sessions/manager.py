@@ -18,7 +18,7 @@ from service.replicas.leases import Replicas
 from service.routes.schemas.sessions import CreateSessionRequest
 from service.telemetry.request_context import current
 from sessions import clock
-from sessions.containers.pool import Pool
+from sessions.containers.pool.pool import Pool
 from sessions.containers.sandbox import Sandbox
 from sessions.errors import (
     CallFailed,

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from service.doctor import limits, machine
 from service.doctor.finding import Finding
-from service.lifespan import pool_settings
+from service.operations.pool_settings import pool_settings
 from service.settings import Settings
 from sessions.containers.engine import Engine
 from sessions.containers.errors import ImageNotFound
-from sessions.containers.pool import Pool
+from sessions.containers.pool.pool import Pool
 from sessions.containers.sandbox import Sandbox
 from sessions.errors import SessionsError
 from sessions.isolation.limit_checks import try_limits
@@ -47,7 +47,7 @@ async def look_at_kernel(engine: Engine, settings: Settings, room: Room, help_: 
 
 
 class _Nobody:
-    """`sessions.containers.launcher.ContainerLog` of who keeps no registry."""
+    """`sessions.containers.container_log.ContainerLog` of who keeps no registry."""
 
     async def launched(self, connection: Connection) -> None: ...
 

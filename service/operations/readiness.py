@@ -10,7 +10,7 @@ from service.operations.errors import AddressUnavailable, SelfTestFailed
 from sessions.containers.engine import Engine
 from sessions.containers.errors import EngineUnavailable
 from sessions.containers.image_care import ImageStatus
-from sessions.containers.pool import Pool, PoolStatus
+from sessions.containers.pool.pool import Pool, PoolStatus
 from sessions.containers.sandbox import Sandbox
 from sessions.isolation.isolation_checks import Check
 from sessions.isolation.self_test import examine

@@ -34,7 +34,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class KernelCounts(Protocol):
-    """How many kernels there are, by what they do; ``sessions.containers.pool.PoolStatus`` is one."""
+    """How many kernels there are, by what they do; ``sessions.containers.pool.pool.PoolStatus`` is one."""
 
     @property
     def ready(self) -> int: ...

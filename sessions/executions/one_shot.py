@@ -11,7 +11,7 @@ from service.auth.limits import ConcurrencyLimit
 from service.routes.schemas.execute import ExecuteRequest, InputFile
 from service.telemetry.execution_log import ExecutionRecorder
 from sessions import clock
-from sessions.containers.pool import Pool
+from sessions.containers.pool.pool import Pool
 from sessions.containers.sandbox import Sandbox
 from sessions.errors import (
     FileNotFound,

@@ -1,6 +1,6 @@
 """How the pool's target follows what is asked for. Pure, with a clock of the test's own."""
 
-from sessions.containers.demand import Demand
+from sessions.containers.pool.demand import Demand
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""Callers waiting for a kernel: in order of arrival, in turn between tenants."""
+"""Callers that wait for a sandbox: in order of arrival, and in turn between tenants."""
 
 import asyncio
 import itertools
@@ -12,14 +12,14 @@ _TENANTS_REMEMBERED: Final = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Waiter:
-    """A caller in the queue; `sandbox` is done when it has its turn."""
+    """A caller in the queue. `sandbox` is done when the caller gets its sandbox, or is refused."""
 
     tenant: str
     sandbox: asyncio.Future[Sandbox]
 
 
 class Queue:
-    """The callers, and who had a kernel when."""
+    """The waiting callers, and the order in which tenants got their last sandbox."""
 
     def __init__(self) -> None:
         self._waiting: list[Waiter] = []
@@ -30,17 +30,20 @@ class Queue:
         return len(self._waiting)
 
     def join(self, tenant: str) -> Waiter:
-        """Wait from now on, until `leave` or a turn."""
+        """Add a caller."""
         waiter = Waiter(tenant, asyncio.get_running_loop().create_future())
         self._waiting.append(waiter)
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
-        """Wait no longer."""
+        """Remove a caller that gave up."""
         self._waiting.remove(waiter)
 
     def next_for(self, sandbox: Sandbox) -> Waiter | None:
-        """Take out who is to have it: of those it may serve, the first of the tenant longest without."""
+        """Remove and return the caller that gets the sandbox; None if it may serve none of them.
+
+        Of the tenants that it may serve, the one comes first that has waited longest since its last sandbox.
+        """
         fitting = [waiter for waiter in self._waiting if sandbox.serves(waiter.tenant)]
         if not fitting:
             return None
@@ -49,12 +52,12 @@ class Queue:
         return waiter
 
     def had_turn(self, tenant: str) -> None:
-        """That tenant has been given a kernel just now."""
+        """Record that the tenant has got a sandbox now."""
         if len(self._last_turn) > _TENANTS_REMEMBERED:
             self._last_turn.clear()
         self._last_turn[tenant] = next(self._turns)
 
     def refuse_all(self, error: Exception) -> None:
-        """Let nobody wait any longer."""
+        """Raise `error` in every waiting caller."""
         while self._waiting:
             self._waiting.pop().sandbox.set_exception(error)

@@ -1,4 +1,4 @@
-"""How many kernels to keep ready: as many as are likely to be asked for while one is being made."""
+"""How many sandboxes to keep ready: as many as are likely to be asked for while one is launched."""
 
 import math
 import time
@@ -11,7 +11,7 @@ _WEIGHT_OF_LAST: Final = 0.3
 
 
 class Demand:
-    """Recent arrivals and launches. `clock` gives seconds and is for tests."""
+    """Recent arrivals of callers, and how long launches take. `clock` gives seconds; tests pass their own."""
 
     def __init__(self, least: int, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._least = least
@@ -21,12 +21,12 @@ class Demand:
         self._launch_sec = 1.0
 
     def arrived(self) -> None:
-        """Somebody asks for a kernel."""
+        """Count a caller that asks for a sandbox."""
         self._arrivals.append(self._clock())
         self._forget()
 
     def launched(self, seconds: float) -> None:
-        """A kernel was made, in so long."""
+        """Take the duration of a launch into the average."""
         self._launch_sec += _WEIGHT_OF_LAST * (seconds - self._launch_sec)
 
     def _forget(self) -> None:
@@ -35,7 +35,7 @@ class Demand:
 
     @property
     def target(self) -> int:
-        """How many to keep ready now."""
+        """Number of sandboxes to keep ready now."""
         self._forget()
         wanted = math.ceil(len(self._arrivals) / _WINDOW_SEC * self._launch_sec)
         return max(self._least, min(self._most, wanted))

@@ -1,0 +1,40 @@
+"""Turns the service's settings into those of the pool."""
+
+import service
+from service.settings import Settings
+from sessions.containers.launcher import LaunchSettings
+from sessions.containers.pool.pool import PoolSettings
+from sessions.containers.pool.recycler import ReuseLimits
+from sessions.models import Limits
+
+
+def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
+    """Return the pool's settings for the instance of that id."""
+    containers, pool = settings.containers, settings.pool
+    limits = Limits(
+        memory_bytes=settings.execution.memory_limit_bytes,
+        cpus=containers.kernel_cpus,
+        pids=containers.pids_limit,
+        workspace_bytes=containers.workspace_bytes,
+        tmp_bytes=containers.tmp_bytes,
+        lease_sec=containers.lease_sec,
+    )
+    launch = LaunchSettings(
+        image=containers.python_executor_docker_image,
+        image_pull=containers.image_pull,
+        version=service.__version__,
+        instance_id=instance_id,
+        preload=containers.kernel_preload,
+        limits=limits,
+        runtime=containers.kernel_runtime,
+    )
+    reuse = ReuseLimits(pool.container_max_uses, pool.container_max_age_sec)
+    return PoolSettings(
+        launch,
+        least_ready=pool.least_ready,
+        most_ready=pool.most_ready,
+        max_containers=pool.max_containers,
+        queue_size=pool.queue_size,
+        queue_timeout_sec=pool.queue_timeout_sec,
+        reuse=reuse if pool.container_reuse == "tenant" else None,
+    )

@@ -1,0 +1,1 @@
+"""The pool: sandboxes that are kept ready, and handed out one caller at a time."""

@@ -1,0 +1,78 @@
+"""Makes used sandboxes as new, so that they can serve the same tenant again."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from sessions.containers.launcher import Launcher
+from sessions.containers.observer import PoolObserver, Removal, Scrub
+from sessions.containers.pool.stock import Stock
+from sessions.containers.sandbox import Sandbox
+from sessions.errors import SessionsError, log_text
+from sessions.kernels.errors import NotClean
+from sessions.tasks import BackgroundTasks
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReuseLimits:
+    """How long a container may serve."""
+
+    max_uses: int
+    """Number of executions."""
+    max_age_sec: float
+
+
+class Recycler:
+    """Takes back the sandboxes of one-shot executions."""
+
+    def __init__(
+        self, stock: Stock, launcher: Launcher, observer: PoolObserver, limits: ReuseLimits | None
+    ) -> None:
+        """Without `limits`, a container serves one execution only."""
+        self._stock = stock
+        self._launcher = launcher
+        self._observer = observer
+        self._limits = limits
+        self._scrubs = BackgroundTasks()
+        self._is_closed = False
+
+    def take_back(self, sandbox: Sandbox) -> None:
+        """Scrub the sandbox for its tenant, or discard it, in the background."""
+        if self._may_serve_again(sandbox):
+            self._scrubs.start(self._scrub(sandbox))
+        else:
+            self._stock.discard(sandbox, Removal.USED)
+
+    def _may_serve_again(self, sandbox: Sandbox) -> bool:
+        limits = self._limits
+        return (
+            limits is not None
+            and not self._is_closed
+            and sandbox.ended_well
+            and self._launcher.is_current(sandbox)
+            and sandbox.uses < limits.max_uses
+            and sandbox.age_sec < limits.max_age_sec
+        )
+
+    async def _scrub(self, sandbox: Sandbox) -> None:
+        """Make a container as new. Destroy it if the supervisor cannot prove that it is clean."""
+        began = time.monotonic()
+        try:
+            await sandbox.scrub()
+        except SessionsError as error:
+            result = Scrub.DOUBTFUL if isinstance(error, NotClean) else Scrub.FAILED
+            self._observer.scrubbed(result, time.monotonic() - began)
+            name = sandbox.connection.container.name
+            log.warning("container %s is not used again (%s): %s", name, result, log_text(error))
+            self._stock.discard(sandbox, Removal.NOT_CLEAN)
+        else:
+            self._observer.scrubbed(Scrub.CLEAN, time.monotonic() - began)
+            self._stock.offer(sandbox)
+            self._stock.changed()
+
+    async def close(self) -> None:
+        """Cancel the scrubs under way. From now on every sandbox is discarded."""
+        self._is_closed = True
+        await self._scrubs.close()
