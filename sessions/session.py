@@ -113,7 +113,7 @@ class Session:
                 asked for that.
         """
         self.kernel.follow(on_new_kernel)
-        self._turn.have_done_between(self.sandbox.read_past)
+        self._turn.have_done_between(self.sandbox.discard_published)
 
     def unfollow(self) -> None:
         """Nobody does any more."""

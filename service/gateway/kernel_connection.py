@@ -18,7 +18,8 @@ from service.gateway.running_requests import RunningRequests
 from service.gateway.send_queue import SendQueue
 from sessions.errors import CallFailed, SessionsError, log_text
 from sessions.kernels.channel import ChannelBroken
-from sessions.kernels.client import Pace, Relay, Relayed
+from sessions.kernels.pace import Pace
+from sessions.kernels.relay import Relay, Relayed
 from sessions.models import KernelMessage
 from sessions.session import Session
 
@@ -75,7 +76,7 @@ class KernelConnection:
             self._pending.pop(next(iter(self._pending)))
         self._pending[message.message_id] = _PendingRequest(message, channel, queue)
         if self._relay is not None and self._ready.is_set():
-            self._relay.tell(message)
+            self._relay.send(message)
 
     def forget(self, queue: SendQueue) -> None:
         """Drop the pending requests of a client."""
@@ -153,7 +154,7 @@ class KernelConnection:
             await self._wait_for_subscription(relay)
         self._ready.set()
         for pending in self._pending.values():
-            relay.tell(pending.message)
+            relay.send(pending.message)
         while True:
             relayed = await self._paced(await relay.published())
             message = relayed.message and messages.valid_iopub_message(relayed.message)
@@ -167,7 +168,7 @@ class KernelConnection:
         """
         for _ in range(_PROBES):
             probe = self._iopub.message("kernel_info_request", {}, {})
-            relay.tell(probe)
+            relay.send(probe)
             try:
                 async with asyncio.timeout(_PROBE_SEC):
                     while (message := (await relay.published()).message) is not None:

@@ -14,12 +14,12 @@ import aiohttp
 
 from sessions.containers.engine import Engine
 from sessions.kernels.assistance import Question
+from sessions.kernels.cells.event_stream import CellEventStream
 from sessions.kernels.certificate_pin import CertificatePin
 from sessions.kernels.channel import ChannelBroken
 from sessions.kernels.client import KernelClient
 from sessions.kernels.connection import Connection
 from sessions.kernels.errors import SupervisorFailed
-from sessions.kernels.event_stream import CellEventStream
 from sessions.kernels.supervisor_client import SupervisorClient
 from sessions.models import (
     Budget,
@@ -59,7 +59,8 @@ class Sandbox:
         self, engine: Engine, connection: Connection, http: aiohttp.ClientSession, image: str = ""
     ) -> None:
         if engine.seals:
-            connection = replace(connection, seal=CertificatePin(connection.container, connection.token))
+            pin = CertificatePin(connection.container, connection.token)
+            connection = replace(connection, certificate_pin=pin)
         self.connection = connection
         self.image = image
         """Id of the image it was launched from; empty where an earlier life of the service did that."""
@@ -76,7 +77,7 @@ class Sandbox:
         self._made_at = self._idle_since = time.monotonic()
         unthrottled = partial(engine.unthrottled, connection.container.container_id)
         self._supervisor = SupervisorClient(
-            http, connection.container, connection.token, unthrottled, connection.seal
+            http, connection.container, connection.token, unthrottled, connection.certificate_pin
         )
         self._kernel: KernelClient | None = None
 
@@ -254,10 +255,10 @@ class Sandbox:
             await self._channels.wait_until_ready(_AGAIN_SEC)
         return {}
 
-    async def read_past(self) -> None:
+    async def discard_published(self) -> None:
         """Let nothing that the kernel publishes pile up, until cancelled. For while nothing runs."""
         if self._kernel is not None:
-            await self._kernel.read_past()
+            await self._kernel.discard_published()
 
     async def _listen_again(self) -> None:
         if not self._channels.is_connected:

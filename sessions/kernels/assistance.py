@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
-from sessions.kernels.outputs import whole_number
+from sessions.kernels.plain_json import whole_number
 from sessions.models import JsonObject
 
 _MATCHES: Final = 1000

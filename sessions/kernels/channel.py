@@ -1,9 +1,9 @@
 """A connection to one socket of a kernel: ZMTP 3.0 over TCP, with the bounds that libzmq does not have.
 
-libzmq bounds a frame and counts whole messages. Of a message whose frames never end it keeps all, as
-soon as it is sent and whether anybody reads or not: code that owns the kernel's port could so fill the
-memory of the service. Here a message is bounded as a whole, nobody reads ahead of who wants messages,
-and what is too large is read past. The protocol: https://rfc.zeromq.org/spec/23/
+libzmq bounds the size of a frame, and the number of whole messages. It keeps all frames of a message, even if
+the frames never end. User code that owns the kernel's port could fill the service's memory that way. Here the
+size of a message is bounded, nothing is read before a caller wants a message, and messages that are too large
+are skipped. The protocol: https://rfc.zeromq.org/spec/23/
 """
 
 import asyncio
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from sessions.kernels.certificate_pin import CONTEXT, CertificatePin, presented
+from sessions.kernels.connection import Connection
 from sessions.kernels.errors import SupervisorFailed
 
 _MESSAGE_BYTES: Final = 1 << 24
-"""Of one message; a larger one is read past."""
+"""Size limit of a message. A larger one is skipped."""
 _MESSAGE_FRAMES: Final = 1000
-_ENDLESS_BYTES: Final = 1 << 28
-"""A message is not read past beyond this: who sends it does not want to be understood."""
+_SKIPPED_BYTES: Final = 1 << 28
+"""A message that is larger than this is not skipped: the connection is closed."""
 _COMMAND_BYTES: Final = 1 << 12
 _BUFFER_BYTES: Final = 1 << 16
 _MORE: Final = 1
@@ -35,25 +36,25 @@ SocketType = Literal[b"DEALER", b"SUB"]
 
 
 class ChannelBroken(Exception):
-    """The other end has hung up, or does not speak the protocol."""
+    """The connection to the kernel's socket is closed, or the other side does not speak ZMTP."""
 
 
 @dataclass(frozen=True)
 class Received:
-    """A message as it came: its frames, none if it was too large, and its size in bytes."""
+    """A message as it arrived: its frames, none if it was too large, and its size in bytes."""
 
     frames: list[bytes]
     size_bytes: int
 
 
 class Channel:
-    """Opens lazily, and again after it broke: see `open`."""
+    """A connection to a socket. `open` connects it, also after it broke."""
 
     def __init__(
-        self, host: str, port: int, socket_type: SocketType, seal: CertificatePin | None = None
+        self, host: str, port: int, socket_type: SocketType, certificate_pin: CertificatePin | None = None
     ) -> None:
-        """`seal`: it is TLS that carries it."""
-        self._seal = seal
+        """The socket speaks TLS if `certificate_pin` is given."""
+        self._certificate_pin = certificate_pin
         self._host = host
         self._port = port
         self._type = socket_type
@@ -61,24 +62,31 @@ class Channel:
         self._writer: asyncio.StreamWriter | None = None
         self._receiving: asyncio.Task[Received] | None = None
 
+    @classmethod
+    def of(cls, connection: Connection, port: int, socket_type: SocketType) -> "Channel":
+        """Return a channel to a port inside the container. It is not open yet."""
+        container = connection.container
+        return cls(container.host, container.ports[port], socket_type, connection.certificate_pin)
+
     @property
     def is_open(self) -> bool:
-        """Whether it is connected, as far as is known here."""
+        """Whether the channel is connected. A connection that just broke may still count as open."""
         return self._writer is not None and not self._reader.at_eof()
 
     async def open(self) -> None:
         """Connect, in place of an earlier connection.
 
         Raises:
-            ChannelBroken: nobody listens there, or not with this protocol.
+            ChannelBroken: no socket listens there, or it does not speak ZMTP, or its certificate is wrong.
         """
         self.close()
+        pin = self._certificate_pin
         try:
             self._reader, self._writer = await asyncio.open_connection(
-                self._host, self._port, limit=_BUFFER_BYTES, ssl=None if self._seal is None else CONTEXT
+                self._host, self._port, limit=_BUFFER_BYTES, ssl=None if pin is None else CONTEXT
             )
-            if self._seal is not None and presented(self._writer) != await self._seal.fingerprint():
-                raise ChannelBroken("its certificate is somebody else's")
+            if pin is not None and presented(self._writer) != await pin.fingerprint():
+                raise ChannelBroken("the certificate is not the container's")
             await self._shake_hands()
         except (OSError, EOFError, ChannelBroken, SupervisorFailed) as error:
             self.close()
@@ -94,7 +102,7 @@ class Channel:
         greeting = await self._reader.readexactly(len(_GREETING))
         if greeting[_SIGNATURE] != b"\xff\x7f" or greeting[_VERSION_AT] < 3:
             raise ChannelBroken("not a ZMTP 3 peer")
-        flags, size = await self._head()
+        flags, size = await self._read_head()
         if not flags & _COMMAND or size > _COMMAND_BYTES:
             raise ChannelBroken("no READY")
         await self._reader.readexactly(size)
@@ -102,7 +110,7 @@ class Channel:
             self._writer.write(_frame(0, _SUBSCRIBE_TO_ALL))
 
     def send(self, frames: list[bytes]) -> None:
-        """Send a message; into the void where the connection is broken."""
+        """Send a message. It is dropped if the connection is broken."""
         if self._writer is not None:
             last = len(frames) - 1
             self._writer.write(
@@ -110,57 +118,57 @@ class Channel:
             )
 
     async def receive(self) -> Received:
-        """The next message. Who is cancelled here leaves it to the next call.
+        """Return the next message. If the call is cancelled, the next call returns that message.
 
         Raises:
-            ChannelBroken: there will be none.
+            ChannelBroken: there will be no more messages.
         """
         if self._receiving is None:
             self._receiving = asyncio.create_task(self._receive())
-            self._receiving.add_done_callback(_look_at)
+            self._receiving.add_done_callback(_retrieve_error)
         received = await asyncio.shield(self._receiving)
         self._receiving = None
         return received
 
     async def _receive(self) -> Received:
         try:
-            return await self._message()
+            return await self._read_message()
         except (OSError, EOFError) as error:
             raise ChannelBroken(str(error)) from error
 
-    async def _message(self) -> Received:
+    async def _read_message(self) -> Received:
         frames: list[bytes] = []
         total = count = 0
         more = True
         while more:
-            flags, size = await self._head()
+            flags, size = await self._read_head()
             more = bool(flags & (_MORE | _COMMAND))
             total, count = total + size, count + 1
-            if total > _ENDLESS_BYTES or count > _MESSAGE_FRAMES:
+            if total > _SKIPPED_BYTES or count > _MESSAGE_FRAMES:
                 self.close()
-                raise ChannelBroken("a message without end")
+                raise ChannelBroken("a message does not end")
             if flags & _COMMAND or total > _MESSAGE_BYTES:
-                await self._read_past(size)
+                await self._skip(size)
             else:
                 frames.append(await self._reader.readexactly(size))
         return Received(frames if total <= _MESSAGE_BYTES else [], total)
 
-    async def _head(self) -> tuple[int, int]:
-        """Flags and length of the next frame."""
+    async def _read_head(self) -> tuple[int, int]:
+        """Read the flags and the length of the next frame."""
         flags, short = await self._reader.readexactly(2)
         if not flags & _LONG:
             return flags, short
         return flags, int.from_bytes(bytes([short]) + await self._reader.readexactly(7))
 
-    async def _read_past(self, size: int) -> None:
+    async def _skip(self, size: int) -> None:
         while size:
             data = await self._reader.read(min(size, _BUFFER_BYTES))
             if not data:
-                raise EOFError("it ended inside a frame")
+                raise EOFError("the connection was closed inside a frame")
             size -= len(data)
 
     def close(self) -> None:
-        """Hang up; a second call does nothing."""
+        """Close the connection; do nothing if there is none."""
         if self._receiving is not None:
             self._receiving.cancel()
             self._receiving = None
@@ -177,7 +185,7 @@ def _frame(flags: int, content: bytes) -> bytes:
     return bytes([flags, size]) + content
 
 
-def _look_at(receiving: "asyncio.Task[Received]") -> None:
-    """Whoever asks next is told of a failure; nobody asking is no news."""
+def _retrieve_error(receiving: "asyncio.Task[Received]") -> None:
+    """Retrieve the error of a finished task. asyncio would log it if no call of `receive` follows."""
     if not receiving.cancelled():
         receiving.exception()

@@ -1,4 +1,4 @@
-"""How a container's supervisor and kernel are reached."""
+"""What is needed to reach a container's supervisor and kernel."""
 
 from dataclasses import dataclass, field
 
@@ -8,10 +8,10 @@ from sessions.models import Container
 
 @dataclass(frozen=True)
 class Connection:
-    """All that is needed to talk to a container's supervisor and kernel, also after a restart."""
+    """Addresses and secrets of a container's supervisor and kernel. They survive a restart of the service."""
 
     container: Container
     token: str
     kernel_key: str
-    seal: CertificatePin | None = field(default=None, compare=False, repr=False)
-    """What is known of the container's certificate, where it is spoken to in TLS."""
+    certificate_pin: CertificatePin | None = field(default=None, compare=False, repr=False)
+    """Set if the container's ports speak TLS."""

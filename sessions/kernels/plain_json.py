@@ -14,6 +14,7 @@ _MAX_DEPTH: Final = 64
 _MAX_VALUES: Final = 500_000
 """Of one text, as its punctuation tells: about a quarter of a second's work."""
 _SURELY_FEW_BYTES: Final = 1 << 16
+_MAX_COUNT: Final = 1 << 53
 _LARGEST_INTEGER: Final = (1 << 64) - 1
 """Beyond it many readers of JSON fail; a float says about as much."""
 
@@ -42,6 +43,12 @@ def parse(text: bytes, *, max_values: float = _MAX_VALUES) -> Plain:
     cleaner = _Cleaner()
     value = cleaner.clean(json.loads(text.decode("utf-8", "replace")), 0)
     return Plain(value, cleaner.count)
+
+
+def whole_number(value: object) -> int | None:
+    """Return `value` if it is a count: an integer from 0 up to 2**53, which every JSON reader can hold."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_COUNT
+    return value if is_count and isinstance(value, int) else None
 
 
 def clean_text(text: str) -> str:

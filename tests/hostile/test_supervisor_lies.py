@@ -17,9 +17,9 @@ import pytest
 
 from kernel_image import contract
 from sessions.containers.errors import EngineUnavailable
-from sessions.kernels import event_stream as execution
+from sessions.kernels.cells import event_stream
+from sessions.kernels.cells.event_stream import CellEventStream
 from sessions.kernels.errors import SupervisorFailed
-from sessions.kernels.event_stream import CellEventStream
 from sessions.kernels.marks import MarkFinder
 from sessions.kernels.supervisor_client import SupervisorClient
 from sessions.models import Budget, CellEvent, CellResult, Container
@@ -59,8 +59,8 @@ async def lying(talk: Talk) -> AsyncIterator[SupervisorClient]:
                 yield client
             finally:
                 await client.close()
-                if client._closing is not None:
-                    await asyncio.wait_for(client._closing, 5)
+                if client._cells._closing is not None:
+                    await asyncio.wait_for(client._cells._closing, 5)
     finally:
         server.close()
 
@@ -330,7 +330,7 @@ async def test_what_is_only_odd_has_a_result(odd: Talk) -> None:
 
 async def test_a_cell_without_an_end_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who says nothing of a cell any more is asked to stop it, and is then given up."""
-    monkeypatch.setattr(execution, "_SETTLE_SEC", 1.0)
+    monkeypatch.setattr(event_stream, "_TEXT_SEC", 1.0)
     began = time.monotonic()
     with pytest.raises(SupervisorFailed):
         await asyncio.wait_for(_events(cell(TEXT)), 30)

@@ -108,15 +108,15 @@ async def test_a_certificate_that_changes_is_not_taken() -> None:
     """What was proved is held on to, for the kernel's channels as for the supervisor's calls."""
     certificate = ContainerCertificate(DIGEST)
     async with listening(certificate.ssl_context, proving(certificate)) as listener:
-        seal = CertificatePin(listener.container, TOKEN)
-        await seal.fingerprint()
+        pin = CertificatePin(listener.container, TOKEN)
+        await pin.fingerprint()
     async with listening(ContainerCertificate(DIGEST).ssl_context, proving(certificate)) as impostor:
         where = impostor.container
-        channel = Channel(where.host, where.ports[contract.SHELL_PORT], b"DEALER", seal)
+        channel = Channel(where.host, where.ports[contract.SHELL_PORT], b"DEALER", pin)
         with pytest.raises(ChannelBroken, match="somebody else's"):
             await channel.open()
         async with aiohttp.ClientSession() as http:
-            client = SupervisorClient(http, where, TOKEN, _no_engine, seal)
+            client = SupervisorClient(http, where, TOKEN, _no_engine, pin)
             with pytest.raises(SupervisorFailed):
                 await client.renew_lease(1)
     assert impostor.heard == []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from kernel_image import contract
-from sessions.kernels.cell_end import Death
+from sessions.kernels.cells.cell_end import Death
 from sessions.models import Budget, CellError, JsonObject
 
 _LONGEST_SEC: Final = 1e9
