@@ -1,4 +1,4 @@
-"""TLS to a container: its own certificate is taken, and nobody else's; the token is told to no other."""
+"""TLS to a container: only the certificate of the container is accepted, before the token is sent."""
 
 import asyncio
 import hashlib
@@ -27,19 +27,19 @@ DIGEST = hashlib.sha256(TOKEN.encode()).hexdigest()
 
 @dataclass
 class Listener:
-    """Who listens on all of a container's ports, and what it was told."""
+    """A server on all of a container's ports, and the heads of the requests that it received."""
 
     container: Container
-    heard: list[bytes] = field(default_factory=list)
+    received: list[bytes] = field(default_factory=list)
 
 
 @asynccontextmanager
 async def listening(context: ssl.SSLContext | None, answer: Callable[[], bytes]) -> AsyncIterator[Listener]:
-    """Answer each request with a body."""
+    """Serve `answer()` as the body of each response, with TLS if there is a context."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            listener.heard.append(await reader.readuntil(b"\r\n\r\n"))
+            listener.received.append(await reader.readuntil(b"\r\n\r\n"))
             body = answer()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             await writer.drain()
@@ -58,7 +58,7 @@ async def listening(context: ssl.SSLContext | None, answer: Callable[[], bytes])
 
 
 def proving(certificate: ContainerCertificate) -> Callable[[], bytes]:
-    """Answer as a supervisor with that certificate does."""
+    """Return the answer of a supervisor with that certificate."""
     return lambda: json.dumps({"proof": certificate.proof}).encode()
 
 
@@ -67,7 +67,7 @@ def _no_engine() -> AbstractAsyncContextManager[None]:
 
 
 async def call(listener: Listener) -> None:
-    """A call to the supervisor, with the token."""
+    """Make a call with the token to the supervisor."""
     async with aiohttp.ClientSession() as http:
         client = SupervisorClient(
             http, listener.container, TOKEN, _no_engine, CertificatePin(listener.container, TOKEN)
@@ -75,12 +75,12 @@ async def call(listener: Listener) -> None:
         await client.renew_lease(1)
 
 
-async def test_the_containers_own_certificate_is_taken() -> None:
-    """It is asked for once, without the token; calls with the token follow."""
+async def test_own_certificate_of_the_container_is_accepted() -> None:
+    """The client asks for the proof once, without the token. Calls with the token follow."""
     certificate = ContainerCertificate(DIGEST)
     async with listening(certificate.ssl_context, proving(certificate)) as listener:
         await call(listener)
-    question, request = listener.heard
+    question, request = listener.received
     assert question.startswith(b"GET /identity ") and TOKEN.encode() not in question
     assert TOKEN.encode() in request
 
@@ -96,16 +96,16 @@ async def test_the_containers_own_certificate_is_taken() -> None:
         pytest.param(lambda: b"x" * 100_000, id="too much"),
     ],
 )
-async def test_nobody_elses_certificate_is_taken(answer: Callable[[], bytes]) -> None:
-    """Who sits on the way has a certificate, and whatever the container says: the token stays untold."""
-    async with listening(ContainerCertificate("of somebody else").ssl_context, answer) as listener:
+async def test_certificate_of_another_server_is_rejected(answer: Callable[[], bytes]) -> None:
+    """A server in between has its own certificate and can forward any answer: it never gets the token."""
+    async with listening(ContainerCertificate("another digest").ssl_context, answer) as listener:
         with pytest.raises(SupervisorFailed):
             await call(listener)
-    assert not [request for request in listener.heard if TOKEN.encode() in request]
+    assert not [request for request in listener.received if TOKEN.encode() in request]
 
 
-async def test_a_certificate_that_changes_is_not_taken() -> None:
-    """What was proved is held on to, for the kernel's channels as for the supervisor's calls."""
+async def test_certificate_that_changes_is_rejected() -> None:
+    """The fingerprint is kept after the proof, for the kernel's channels and for the supervisor's calls."""
     certificate = ContainerCertificate(DIGEST)
     async with listening(certificate.ssl_context, proving(certificate)) as listener:
         pin = CertificatePin(listener.container, TOKEN)
@@ -113,18 +113,18 @@ async def test_a_certificate_that_changes_is_not_taken() -> None:
     async with listening(ContainerCertificate(DIGEST).ssl_context, proving(certificate)) as impostor:
         where = impostor.container
         channel = Channel(where.host, where.ports[contract.SHELL_PORT], b"DEALER", pin)
-        with pytest.raises(ChannelBroken, match="somebody else's"):
+        with pytest.raises(ChannelBroken, match="not the container's"):
             await channel.open()
         async with aiohttp.ClientSession() as http:
             client = SupervisorClient(http, where, TOKEN, _no_engine, pin)
             with pytest.raises(SupervisorFailed):
                 await client.renew_lease(1)
-    assert impostor.heard == []
+    assert impostor.received == []
 
 
-async def test_a_supervisor_without_tls_is_not_spoken_to() -> None:
-    """Where TLS is wanted, its absence is a failure and not a way round."""
+async def test_supervisor_without_tls_gets_no_token() -> None:
+    """If TLS is expected, a plain connection fails and is not used instead."""
     async with listening(None, lambda: b"{}") as listener:
         with pytest.raises(SupervisorFailed):
             await call(listener)
-    assert listener.heard == []
+    assert listener.received == []
