@@ -147,8 +147,8 @@ class MessageHandling(Source):
 class AttachedCell(Source):
     """A cell that was begun before the service was restarted, and runs or has ended.
 
-    Its messages are lost. The kernel keeps a record of them (`kernel_image.kernel.supervisor_pipes`), which the
-    supervisor sends at the cell's end.
+    Its messages are lost. The kernel keeps a record of them (`kernel_image.kernel.supervisor_pipes`). The
+    supervisor sends the record at the cell's end.
     """
 
     def __init__(self, supervisor: SupervisorClient, budget: Budget, emit: Emit) -> None:
