@@ -6,7 +6,7 @@
         session.run("import pandas as pd; sales = pd.Series([3, 5, 8])")
         print(session.run("int(sales.sum())").stdout)
 
-`AsyncClient` is the same for asyncio. Errors are in `code_interpreter_client.errors`.
+`AsyncClient` has the same calls for asyncio. The docstring of `errors` shows all errors.
 """
 
 from code_interpreter_client.async_client import AsyncClient, AsyncSession, AsyncStream
@@ -14,7 +14,6 @@ from code_interpreter_client.client import Client, Session, Stream
 from code_interpreter_client.errors import (
     BadAnswer,
     CellNotFound,
-    CodeFailed,
     CodeInterpreterError,
     ConnectionFailed,
     ConnectionLost,
@@ -34,28 +33,27 @@ from code_interpreter_client.errors import (
     Unavailable,
     Unreachable,
 )
-from code_interpreter_client.images import Image
-from code_interpreter_client.models import (
+from code_interpreter_client.http.retry import Retry
+from code_interpreter_client.models.events import Event, InputRequest, Printed, Shown
+from code_interpreter_client.models.files import StoredFile, WorkspaceFile
+from code_interpreter_client.models.health import Health
+from code_interpreter_client.models.images import Image
+from code_interpreter_client.models.outputs import Output
+from code_interpreter_client.models.results import (
+    CodeFailed,
+    ExecutionError,
+    Result,
+    ResultFile,
+    SkippedFile,
+)
+from code_interpreter_client.models.sessions import (
     Cell,
     CommandResult,
     Completion,
-    Event,
-    ExecutionError,
-    Health,
-    InputRequest,
     Inspection,
-    Output,
-    Printed,
-    Result,
-    ResultFile,
     SessionInfo,
-    Shown,
-    SkippedFile,
     Started,
-    StoredFile,
-    WorkspaceFile,
 )
-from code_interpreter_client.retry import Retry
 from code_interpreter_client.version import __version__
 
 __all__ = [

@@ -1,19 +1,29 @@
-"""The asynchronous client. What its calls send and mean is in `calls`; here they are carried out."""
+"""The asynchronous client. It performs the flows of `calls`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from contextlib import aclosing
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
+from httpx_sse import EventSource, SSEError
 
-from code_interpreter_client import calls
 from code_interpreter_client.binding import describe
-from code_interpreter_client.errors import CodeInterpreterError, ConnectionLost, NotFound, SessionEnded
-from code_interpreter_client.event_stream import EventReader
-from code_interpreter_client.exchange import Flow, Outcome, Pause, Request, connection_error, steps
-from code_interpreter_client.models import Event, Result
-from code_interpreter_client.retry import Retry
-from code_interpreter_client.transport import Connection, saving
+from code_interpreter_client.calls import executions, files, service, sessions, workspace
+from code_interpreter_client.calls.inputs import Inputs
+from code_interpreter_client.errors import (
+    BadAnswer,
+    CodeInterpreterError,
+    ConnectionLost,
+    NotFound,
+    SessionEnded,
+)
+from code_interpreter_client.http.connection import Connection, saving
+from code_interpreter_client.http.event_stream import EventReader
+from code_interpreter_client.http.exchange import Flow, Outcome, Pause, Request, connection_error, steps
+from code_interpreter_client.http.retry import Retry
+from code_interpreter_client.models.events import Event
+from code_interpreter_client.models.results import Result
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,7 +46,7 @@ def _stream(
 
 
 class AsyncClient:
-    """As `Client`, for asyncio; `http` is an `httpx.AsyncClient`."""
+    """A `Client` for asyncio, with the same arguments and calls. `http` is an `httpx.AsyncClient`."""
 
     def __init__(
         self,
@@ -54,42 +64,43 @@ class AsyncClient:
 
     @property
     def url(self) -> str:
-        """Where the service is."""
+        """The service's address."""
         return self._connection.url
 
-    health = _call(calls.health)
-    run = _call(calls.run)
-    stream = _stream(calls.open_stream)
+    health = _call(service.health)
+    run = _call(executions.run)
+    stream = _stream(executions.open_stream)
 
-    upload = _call(calls.upload)
-    list_files = _call(calls.list_files)
-    read_file = _call(calls.read_file)
-    download_file = _call(calls.download_file)
-    save_files = _call(calls.save_files)
-    delete_file = _call(calls.delete_file)
+    upload = _call(files.upload)
+    list_files = _call(files.list_files)
+    read_file = _call(files.read_file)
+    download_file = _call(files.download_file)
+    save_files = _call(files.save_files)
+    delete_file = _call(files.delete_file)
 
-    list_sessions = _call(calls.list_sessions)
+    list_sessions = _call(sessions.list_sessions)
 
-    def session(self, *, ttl: int = 900, files: calls.Inputs | None = None) -> "Opening":
-        """Open a session: `async with client.session() as session` also ends it; or `await` it."""
-        return Opening(self, calls.open_session(ttl=ttl, files=files))
+    def session(self, *, ttl: int = 900, files: Inputs | None = None) -> "Opening":
+        """Open a session. `async with client.session() as session` also ends it; `await` does not."""
+        return Opening(self, sessions.open_session(ttl=ttl, files=files))
 
     async def attach(self, session_id: str) -> "AsyncSession":
-        """A session that is open already; `async with` does not end it.
+        """Return a session that is open already. An `async with` block does not end it.
 
         Raises:
-            SessionNotFound, SessionEnded: there is none of this id.
+            SessionNotFound: there is no session with this id.
+            SessionEnded: the session has ended.
         """
-        info = await self.perform(calls.describe_session(session_id))
+        info = await self.perform(sessions.describe(session_id))
         return AsyncSession(self, info.session_id, ends_with_block=False)
 
     async def perform(self, flow: Flow[T]) -> T:
-        """Carry out a call of `calls`."""
-        to_do = steps(flow, self.url, self._retry)
+        """Perform a flow of `calls` and return its value."""
+        performed = steps(flow, self.url, self._retry)
         outcome: Outcome = None
         while True:
             try:
-                step = to_do.send(outcome)
+                step = performed.send(outcome)
             except StopIteration as end:
                 value: T = end.value
                 return value
@@ -122,7 +133,7 @@ class AsyncClient:
                 file.write(chunk)
 
     async def close(self) -> None:
-        """Close the connections. Sessions go on."""
+        """Close the connections. Sessions stay open."""
         if self._owns_http:
             await self._http.aclose()
 
@@ -134,7 +145,11 @@ class AsyncClient:
 
 
 class AsyncStream:
-    """As `Stream`. A loop that is left early needs `async with` around it, to end the code at once."""
+    """The events of an execution, as `Stream` has them.
+
+    To leave an `async for` early, put an `async with` around it. Otherwise the code is interrupted only when
+    Python disposes of the iterator.
+    """
 
     def __init__(self, client: AsyncClient, opening: Flow[httpx.Response]) -> None:
         self._client = client
@@ -144,7 +159,7 @@ class AsyncStream:
 
     @property
     def result(self) -> Result | None:
-        """How it ended; None until then."""
+        """How the code ended; None until then."""
         return self._reader.result
 
     async def _open(self) -> httpx.Response:
@@ -155,11 +170,15 @@ class AsyncStream:
     async def __aiter__(self) -> AsyncIterator[Event]:
         response = await self._open()
         try:
-            async for chunk in response.aiter_bytes():
-                for event in self._reader.read(chunk):
-                    yield event
+            async with aclosing(EventSource(response).aiter_sse()) as source:
+                async for received in source:
+                    event = self._reader.read(received)
+                    if event is not None:
+                        yield event
                     if isinstance(event, Result):
                         return
+        except SSEError as error:
+            raise BadAnswer(str(error)) from error
         except httpx.RequestError as error:
             raise connection_error(error, self._client.url) from error
         finally:
@@ -167,7 +186,7 @@ class AsyncStream:
         raise ConnectionLost(self._client.url, "the stream ended without a result")
 
     async def close(self) -> None:
-        """Follow it no more; code that still runs is interrupted."""
+        """Stop following the code. Code that still runs is interrupted."""
         if self._response is not None:
             await self._response.aclose()
 
@@ -198,37 +217,37 @@ def _session_stream(
 
 
 class AsyncSession:
-    """As `Session`."""
+    """A `Session` for asyncio, with the same calls."""
 
     def __init__(self, client: AsyncClient, session_id: str, *, ends_with_block: bool = True) -> None:
         self.client = client
         self.session_id = session_id
         self._ends_with_block = ends_with_block
 
-    run = _session_call(calls.session_run)
-    stream = _session_stream(calls.session_open_stream)
-    start = _session_call(calls.session_start)
-    bash = _session_call(calls.bash)
-    answer = _session_call(calls.answer_input)
-    interrupt = _session_call(calls.interrupt)
-    restart = _session_call(calls.restart)
-    complete = _session_call(calls.complete)
-    inspect = _session_call(calls.inspect)
+    run = _session_call(executions.run_in_session)
+    stream = _session_stream(executions.open_stream_in_session)
+    start = _session_call(executions.start_in_session)
+    bash = _session_call(sessions.bash)
+    answer = _session_call(sessions.answer_input)
+    interrupt = _session_call(sessions.interrupt)
+    restart = _session_call(sessions.restart)
+    complete = _session_call(sessions.complete)
+    inspect = _session_call(sessions.inspect)
 
-    cells = _session_call(calls.cells)
-    cell = _session_call(calls.cell)
-    notebook = _session_call(calls.notebook)
+    cells = _session_call(sessions.cells)
+    cell = _session_call(sessions.cell)
+    notebook = _session_call(sessions.notebook)
 
-    list_files = _session_call(calls.session_files)
-    upload = _session_call(calls.session_upload)
-    read_file = _session_call(calls.session_read)
-    download_file = _session_call(calls.session_download)
-    delete_file = _session_call(calls.session_delete_file)
-    rename_file = _session_call(calls.session_rename)
+    list_files = _session_call(workspace.list_files)
+    upload = _session_call(workspace.upload)
+    read_file = _session_call(workspace.read_file)
+    download_file = _session_call(workspace.download_file)
+    delete_file = _session_call(workspace.delete_file)
+    rename_file = _session_call(workspace.rename_file)
 
-    describe = _session_call(calls.describe_session)
-    extend = _session_call(calls.extend_session)
-    delete = _session_call(calls.delete_session)
+    describe = _session_call(sessions.describe)
+    extend = _session_call(sessions.extend)
+    delete = _session_call(sessions.delete)
 
     async def __aenter__(self) -> Self:
         return self
@@ -237,11 +256,11 @@ class AsyncSession:
         if not self._ends_with_block:
             return
         try:
-            await self.client.perform(calls.delete_session(self.session_id))
+            await self.client.perform(sessions.delete(self.session_id))
         except (NotFound, SessionEnded):
             pass
         except CodeInterpreterError:
-            # What went wrong inside says more.
+            # An error inside the block says more than this one.
             if error is None:
                 raise
 
@@ -250,7 +269,7 @@ class AsyncSession:
 
 
 class Opening:
-    """A session that is about to be opened."""
+    """A session that `await` or `async with` opens."""
 
     def __init__(self, client: AsyncClient, opening: Flow[Any]) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""Makes methods of flows, with their arguments and descriptions."""
+"""Gives the clients' methods the arguments and docstrings of the flows that they perform."""
 
 import inspect
 from collections.abc import Callable
@@ -8,7 +8,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def describe(method: Method, flow: Callable[..., Any], *, leaving_out: int = 0) -> Method:
-    """Give a method the description and the arguments of its flow, but for the first few."""
+    """Give a method the docstring and the arguments of its flow, without the first `leaving_out` of them."""
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
     described = inspect.signature(flow)
     parameters = [own, *list(described.parameters.values())[leaving_out:]]

@@ -1,19 +1,28 @@
-"""The blocking client. What its calls send and mean is in `calls`; here they are carried out."""
+"""The blocking client. It performs the flows of `calls`."""
 
 import time
 from collections.abc import Callable, Iterator
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
+from httpx_sse import EventSource, SSEError
 
-from code_interpreter_client import calls
 from code_interpreter_client.binding import describe
-from code_interpreter_client.errors import CodeInterpreterError, ConnectionLost, NotFound, SessionEnded
-from code_interpreter_client.event_stream import EventReader
-from code_interpreter_client.exchange import Flow, Outcome, Pause, Request, connection_error, steps
-from code_interpreter_client.models import Event, Result
-from code_interpreter_client.retry import Retry
-from code_interpreter_client.transport import Connection, saving
+from code_interpreter_client.calls import executions, files, service, sessions, workspace
+from code_interpreter_client.calls.inputs import Inputs
+from code_interpreter_client.errors import (
+    BadAnswer,
+    CodeInterpreterError,
+    ConnectionLost,
+    NotFound,
+    SessionEnded,
+)
+from code_interpreter_client.http.connection import Connection, saving
+from code_interpreter_client.http.event_stream import EventReader
+from code_interpreter_client.http.exchange import Flow, Outcome, Pause, Request, connection_error, steps
+from code_interpreter_client.http.retry import Retry
+from code_interpreter_client.models.events import Event
+from code_interpreter_client.models.results import Result
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,17 +43,17 @@ def _stream(flow: Callable[P, Flow[httpx.Response]]) -> Callable[Concatenate["Cl
 
 
 class Client:
-    """One service, as whoever has the API key. Threads can share it.
+    """A client of one service. Threads can share it.
 
     Args:
-        url: the service's address; else `CODE_INTERPRETER_URL`, else http://127.0.0.1:8000.
-        api_key: else `CODE_INTERPRETER_API_KEY`; none where the service wants none.
-        timeout: seconds to wait for an answer, on top of what the code itself may take.
-        retry: how often, and for how long, what is safe to repeat is tried again.
-        http: an httpx client of your own, for proxies, certificates and the like; it is not closed here.
+        url: the service's address; by default `CODE_INTERPRETER_URL`, or http://127.0.0.1:8000.
+        api_key: by default `CODE_INTERPRETER_API_KEY`. A service may need no key.
+        timeout: seconds to wait for an answer, in addition to the time that the code itself may take.
+        retry: how often and for how long requests that are safe to repeat are sent again.
+        http: an httpx client of your own, for proxies, certificates and the like. You close it yourself.
 
     Raises:
-        ValueError: the address or the key is none.
+        ValueError: the address or the key is not valid.
     """
 
     def __init__(
@@ -63,42 +72,43 @@ class Client:
 
     @property
     def url(self) -> str:
-        """Where the service is."""
+        """The service's address."""
         return self._connection.url
 
-    health = _call(calls.health)
-    run = _call(calls.run)
-    stream = _stream(calls.open_stream)
+    health = _call(service.health)
+    run = _call(executions.run)
+    stream = _stream(executions.open_stream)
 
-    upload = _call(calls.upload)
-    list_files = _call(calls.list_files)
-    read_file = _call(calls.read_file)
-    download_file = _call(calls.download_file)
-    save_files = _call(calls.save_files)
-    delete_file = _call(calls.delete_file)
+    upload = _call(files.upload)
+    list_files = _call(files.list_files)
+    read_file = _call(files.read_file)
+    download_file = _call(files.download_file)
+    save_files = _call(files.save_files)
+    delete_file = _call(files.delete_file)
 
-    list_sessions = _call(calls.list_sessions)
+    list_sessions = _call(sessions.list_sessions)
 
-    def session(self, *, ttl: int = 900, files: calls.Inputs | None = None) -> "Session":
-        """Open a session: a kernel that is kept between calls, for `ttl` seconds. `with` ends it."""
-        return Session(self, self.perform(calls.open_session(ttl=ttl, files=files)).session_id)
+    def session(self, *, ttl: int = 900, files: Inputs | None = None) -> "Session":
+        """Open a session: a kernel that is kept between calls, for `ttl` seconds. A `with` block ends it."""
+        return Session(self, self.perform(sessions.open_session(ttl=ttl, files=files)).session_id)
 
     def attach(self, session_id: str) -> "Session":
-        """A session that is open already; `with` does not end it.
+        """Return a session that is open already. A `with` block does not end it.
 
         Raises:
-            SessionNotFound, SessionEnded: there is none of this id.
+            SessionNotFound: there is no session with this id.
+            SessionEnded: the session has ended.
         """
-        info = self.perform(calls.describe_session(session_id))
+        info = self.perform(sessions.describe(session_id))
         return Session(self, info.session_id, ends_with_block=False)
 
     def perform(self, flow: Flow[T]) -> T:
-        """Carry out a call of `calls`."""
-        to_do = steps(flow, self.url, self._retry)
+        """Perform a flow of `calls` and return its value."""
+        performed = steps(flow, self.url, self._retry)
         outcome: Outcome = None
         while True:
             try:
-                step = to_do.send(outcome)
+                step = performed.send(outcome)
             except StopIteration as end:
                 value: T = end.value
                 return value
@@ -131,7 +141,7 @@ class Client:
                 file.write(chunk)
 
     def close(self) -> None:
-        """Close the connections. Sessions go on."""
+        """Close the connections. Sessions stay open."""
         if self._owns_http:
             self._http.close()
 
@@ -143,10 +153,10 @@ class Client:
 
 
 class Stream:
-    """An execution that is followed: iterate over its events, the last of which is its `Result`.
+    """The events of an execution, to iterate over. The last one is its `Result`.
 
-    It begins with the iteration, or with `with`, which also ends it: code that is not followed to its end
-    is interrupted.
+    The execution begins with the iteration, or with a `with` block. If the iteration or the block ends
+    before the result, the code is interrupted.
     """
 
     def __init__(self, client: Client, opening: Flow[httpx.Response]) -> None:
@@ -157,7 +167,7 @@ class Stream:
 
     @property
     def result(self) -> Result | None:
-        """How it ended; None until then."""
+        """How the code ended; None until then."""
         return self._reader.result
 
     def _open(self) -> httpx.Response:
@@ -168,11 +178,14 @@ class Stream:
     def __iter__(self) -> Iterator[Event]:
         response = self._open()
         try:
-            for chunk in response.iter_bytes():
-                for event in self._reader.read(chunk):
+            for received in EventSource(response).iter_sse():
+                event = self._reader.read(received)
+                if event is not None:
                     yield event
-                    if isinstance(event, Result):
-                        return
+                if isinstance(event, Result):
+                    return
+        except SSEError as error:
+            raise BadAnswer(str(error)) from error
         except httpx.RequestError as error:
             raise connection_error(error, self._client.url) from error
         finally:
@@ -180,7 +193,7 @@ class Stream:
         raise ConnectionLost(self._client.url, "the stream ended without a result")
 
     def close(self) -> None:
-        """Follow it no more; code that still runs is interrupted."""
+        """Stop following the code. Code that still runs is interrupted."""
         if self._response is not None:
             self._response.close()
 
@@ -211,37 +224,37 @@ def _session_stream(
 
 
 class Session:
-    """A kernel that is kept between calls; what it holds is there until it ends. `with` ends it."""
+    """A kernel that keeps its variables and files between calls. A `with` block ends it."""
 
     def __init__(self, client: Client, session_id: str, *, ends_with_block: bool = True) -> None:
         self.client = client
         self.session_id = session_id
         self._ends_with_block = ends_with_block
 
-    run = _session_call(calls.session_run)
-    stream = _session_stream(calls.session_open_stream)
-    start = _session_call(calls.session_start)
-    bash = _session_call(calls.bash)
-    answer = _session_call(calls.answer_input)
-    interrupt = _session_call(calls.interrupt)
-    restart = _session_call(calls.restart)
-    complete = _session_call(calls.complete)
-    inspect = _session_call(calls.inspect)
+    run = _session_call(executions.run_in_session)
+    stream = _session_stream(executions.open_stream_in_session)
+    start = _session_call(executions.start_in_session)
+    bash = _session_call(sessions.bash)
+    answer = _session_call(sessions.answer_input)
+    interrupt = _session_call(sessions.interrupt)
+    restart = _session_call(sessions.restart)
+    complete = _session_call(sessions.complete)
+    inspect = _session_call(sessions.inspect)
 
-    cells = _session_call(calls.cells)
-    cell = _session_call(calls.cell)
-    notebook = _session_call(calls.notebook)
+    cells = _session_call(sessions.cells)
+    cell = _session_call(sessions.cell)
+    notebook = _session_call(sessions.notebook)
 
-    list_files = _session_call(calls.session_files)
-    upload = _session_call(calls.session_upload)
-    read_file = _session_call(calls.session_read)
-    download_file = _session_call(calls.session_download)
-    delete_file = _session_call(calls.session_delete_file)
-    rename_file = _session_call(calls.session_rename)
+    list_files = _session_call(workspace.list_files)
+    upload = _session_call(workspace.upload)
+    read_file = _session_call(workspace.read_file)
+    download_file = _session_call(workspace.download_file)
+    delete_file = _session_call(workspace.delete_file)
+    rename_file = _session_call(workspace.rename_file)
 
-    describe = _session_call(calls.describe_session)
-    extend = _session_call(calls.extend_session)
-    delete = _session_call(calls.delete_session)
+    describe = _session_call(sessions.describe)
+    extend = _session_call(sessions.extend)
+    delete = _session_call(sessions.delete)
 
     def __enter__(self) -> Self:
         return self
@@ -250,11 +263,11 @@ class Session:
         if not self._ends_with_block:
             return
         try:
-            self.client.perform(calls.delete_session(self.session_id))
+            self.client.perform(sessions.delete(self.session_id))
         except (NotFound, SessionEnded):
             pass
         except CodeInterpreterError:
-            # What went wrong inside says more.
+            # An error inside the block says more than this one.
             if error is None:
                 raise
 

@@ -1,11 +1,11 @@
-"""What can go wrong, as types.
+"""The errors of this package.
 
     CodeInterpreterError
-     ├─ Unreachable                   no answer came
-     │   ├─ ConnectionFailed          nothing was sent: nothing has happened
-     │   └─ ConnectionLost            it was sent; whether it was done is not known
-     ├─ BadAnswer                     an answer that is not as agreed: is a code interpreter there?
-     ├─ Refused                       the service says no: `status`, `code`, `detail`, `retry_after`
+     ├─ Unreachable                   no answer arrived
+     │   ├─ ConnectionFailed          nothing was sent, so nothing happened
+     │   └─ ConnectionLost            the request was sent; whether it was carried out is unknown
+     ├─ BadAnswer                     an invalid answer: is a code interpreter at this address?
+     ├─ Refused                       the service refuses: `status`, `code`, `detail`, `retry_after`
      │   ├─ Unauthorized              key_missing, key_invalid
      │   ├─ NotFound                  not_found
      │   │   ├─ FileNotFound          file_not_found, workspace_file_not_found
@@ -19,24 +19,22 @@
      │   ├─ TooMany                   too_many_requests, too_many_executions, too_many_sessions
      │   ├─ StorageFull               storage_full, storage_quota_exceeded
      │   └─ Unavailable               no_capacity, engine_unavailable, kernel_failed, and other 5xx
-     ├─ ExecutionLost                 the service lost the execution after its stream had begun
-     └─ CodeFailed                    `Result.check`: the code did not end well; has the `result`
+     ├─ ExecutionLost                 the service lost an execution after its stream had begun
+     └─ CodeFailed                    `Result.check`: the code failed; has the `result`
 
-Each carries its facts; its text is a sentence for people.
+Errors carry their facts as attributes, and their text is a sentence. `CodeFailed` is defined beside `Result`,
+in `models.results`.
 """
 
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from code_interpreter_client.models import Result
+from typing import Any, Final
 
 
 class CodeInterpreterError(Exception):
-    """Root of what this package raises."""
+    """Base class of the errors of this package."""
 
 
 class Unreachable(CodeInterpreterError):
-    """No answer came from `url`."""
+    """No answer arrived from `url`."""
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"No code interpreter answers at {url}: {reason}")
@@ -45,29 +43,33 @@ class Unreachable(CodeInterpreterError):
 
 
 class ConnectionFailed(Unreachable):
-    """There was no connection: nothing was sent, and nothing has happened."""
+    """No connection could be made. Nothing was sent, so nothing happened."""
 
 
 class ConnectionLost(Unreachable):
-    """The connection broke, or no answer came in time: the request may have been carried out."""
+    """The connection broke, or no answer came in time. The request may have been carried out."""
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(url, f"the connection was lost ({reason})")
 
 
 class BadAnswer(CodeInterpreterError):
-    """An answer that is not as agreed."""
+    """An answer is not valid."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"What answers is no code interpreter, or one of another version: {reason}")
+        super().__init__(f"The server is not a code interpreter, or is of another version: {reason}")
         self.reason = reason
 
 
 class Refused(CodeInterpreterError):
-    """The service answers with 400 or above.
+    """The service answered with a status of 400 or above.
 
-    `code` is the kind of error, for programs; `detail` says what is wrong; `retry_after` is the number of
-    seconds after which the service asks to try again, if it does.
+    Attributes:
+        status: the HTTP status.
+        code: the kind of error, for programs.
+        detail: what is wrong, as a sentence.
+        retry_after: the seconds after which the service asks to try again, or None.
+        facts: the other fields of the answer.
     """
 
     def __init__(
@@ -84,23 +86,22 @@ class Refused(CodeInterpreterError):
         self.detail = detail
         self.retry_after = retry_after
         self.facts = facts or {}
-        """What else the answer's body says."""
 
 
 class Unauthorized(Refused):
-    """An API key is needed, or the one that was sent is not valid."""
+    """The API key is missing or not valid."""
 
 
 class NotFound(Refused):
-    """There is no such thing, or it is someone else's."""
+    """The object does not exist, or belongs to another API key."""
 
 
 class FileNotFound(NotFound):
-    """There is no such file: it never existed, was deleted or has expired."""
+    """The file does not exist: it never existed, was deleted, or has expired."""
 
 
 class SessionNotFound(NotFound):
-    """There never was such a session."""
+    """The session never existed."""
 
 
 class CellNotFound(NotFound):
@@ -108,7 +109,7 @@ class CellNotFound(NotFound):
 
 
 class SessionEnded(Refused):
-    """The session is no more."""
+    """The session has ended."""
 
     @property
     def reason(self) -> str:
@@ -117,49 +118,41 @@ class SessionEnded(Refused):
 
     @property
     def ended_at(self) -> float | None:
-        """When it ended, in seconds since the epoch."""
+        """When the session ended, in seconds since the epoch."""
         value = self.facts.get("ended_at")
         return float(value) if isinstance(value, int | float) else None
 
 
 class SessionBusy(Refused):
-    """The session runs other code; nothing was done."""
+    """The session is running other code, so the service did nothing."""
 
 
 class NoInputRequest(Refused):
-    """Nothing in the session asks for input."""
+    """No code in the session waits for input."""
 
 
 class TooLarge(Refused):
-    """A file, a request or all files together are over a limit."""
+    """A file, a request, or the workspace exceeds a limit."""
 
 
 class InvalidRequest(Refused):
-    """The request makes no sense."""
+    """The request is not valid."""
 
 
 class TooMany(Refused):
-    """A limit of the key or of the service is reached; `retry_after` says when to try again."""
+    """A limit of the API key or of the service is reached. Try again after `retry_after` seconds."""
 
 
 class StorageFull(Refused):
-    """The service's disk, or the key's share of it, is full."""
+    """The service's disk is full, or the API key's quota is used up."""
 
 
 class Unavailable(Refused):
-    """The service cannot do it now."""
+    """The service cannot carry out the request at the moment."""
 
 
 class ExecutionLost(CodeInterpreterError):
-    """The service lost the execution after its stream had begun; there is no result."""
-
-
-class CodeFailed(CodeInterpreterError):
-    """The code did not end well."""
-
-    def __init__(self, result: "Result") -> None:
-        super().__init__(result.failure or "the code failed")
-        self.result = result
+    """The service lost an execution after its stream had begun. There is no result."""
 
 
 BY_CODE: Final[dict[str, type[Refused]]] = {
@@ -204,7 +197,7 @@ BY_CODE: Final[dict[str, type[Refused]]] = {
     "registry_unavailable": Unavailable,
     "storage_unavailable": Unavailable,
 }
-"""The service's stable codes."""
+"""The error for each code of the service."""
 
 _BY_STATUS: Final[dict[int, type[Refused]]] = {
     401: Unauthorized,
@@ -218,6 +211,6 @@ _BY_STATUS: Final[dict[int, type[Refused]]] = {
 
 
 def refusal_type(status: int, code: str) -> type[Refused]:
-    """The type for a code; for one that is not known here, or a proxy's answer without any, by the status."""
+    """Return the error for a code, or the one for the status if the code is unknown or empty."""
     by_status = _BY_STATUS.get(status, Unavailable if status >= 500 else InvalidRequest)
     return BY_CODE.get(code, by_status)

@@ -131,9 +131,9 @@ def test_what_is_no_image_is_not_taken_for_one() -> None:
 def test_a_failure_and_a_timeout_are_seen(shell: InteractiveShell) -> None:
     """Also where nothing was printed."""
     late = Result(None, True, 500)
-    assert "ran out of its time" in shown(shell, late)["text/plain"]
-    assert "ran out of its time" in shown(shell, late)["text/html"]
-    assert late.summary() == "[the code ran out of its time]"
+    assert "timed out" in shown(shell, late)["text/plain"]
+    assert "timed out" in shown(shell, late)["text/html"]
+    assert late.summary() == "[the code timed out]"
     assert Result(0, False, 1).summary() == "[nothing was printed]"
     long = Result(0, False, 1, stdout="a" * 5000 + "b" * 5000).summary(1000)
     assert long.startswith("aaa")

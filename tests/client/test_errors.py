@@ -1,6 +1,6 @@
 """Errors as types: each code of the service has one, and real refusals come as what they are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -51,11 +51,13 @@ def test_every_code_of_the_service_has_a_type() -> None:
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
     """Each class is told of in the module's description, and exported."""
-    classes = [
-        item
-        for item in vars(errors).values()
-        if isinstance(item, type) and issubclass(item, CodeInterpreterError)
-    ]
+
+    def tree(root: type[Exception]) -> Iterator[type[Exception]]:
+        yield root
+        for subclass in root.__subclasses__():
+            yield from tree(subclass)
+
+    classes = list(tree(CodeInterpreterError))
     assert len(classes) > 15
     for item in classes:
         assert item.__name__ in str(errors.__doc__)

@@ -1,9 +1,10 @@
-"""What comes in, piece by piece: events, answers, paths, text for a terminal. No service."""
+"""How the client reads events, answers, paths, and text for a terminal. No service runs."""
 
 import dataclasses
 import subprocess
 import sys
-from importlib.metadata import requires
+import tomllib
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -11,23 +12,37 @@ from pydantic import BaseModel
 
 from code_interpreter_client import (
     BadAnswer,
+    Cell,
+    CommandResult,
+    Completion,
+    ExecutionError,
     ExecutionLost,
+    Health,
     InputRequest,
+    Inspection,
     Printed,
     Result,
+    ResultFile,
+    SessionInfo,
     Shown,
-    models,
-    wire,
+    SkippedFile,
+    Started,
+    StoredFile,
+    WorkspaceFile,
 )
 from code_interpreter_client.cli.source import indent_after, is_complete
 from code_interpreter_client.cli.terminal import TerminalText, one_line
-from code_interpreter_client.event_stream import EventReader
-from code_interpreter_client.places import place_beneath
+from code_interpreter_client.http import wire
+from code_interpreter_client.local_paths import path_beneath
+from code_interpreter_client.models.files import FileList
 from service.routes.schemas import execute as execute_schemas
 from service.routes.schemas import files as file_schemas
 from service.routes.schemas import health as health_schemas
 from service.routes.schemas import sessions as session_schemas
 from service.routes.schemas import stream as stream_schemas
+from tests.client.conftest import MakeClient
+from tests.client.odd_server import OddServer, Respond
+from tests.support.process import ROOT
 
 STREAM = (
     'event: output\ndata: {"stream": "stdout", "data": "gr\\u00fcn\\n"}\n\n'
@@ -43,28 +58,61 @@ STREAM = (
 # Events -------------------------------------------------------------------------------------------
 
 
+def event_stream(*pieces: bytes, content_type: str = "text/event-stream") -> Respond:
+    """Answer with a stream in these pieces; httpx reads each as a piece of its own."""
+
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", content_type)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for piece in (*pieces, b""):
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+
+    return respond
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
-def test_events_are_read_however_they_are_cut(size: int) -> None:
-    """In pieces of any size, with either line end; comments and unknown events are passed over."""
-    reader = EventReader()
-    pieces = [STREAM[at : at + size] for at in range(0, len(STREAM), size)]
-    events = [event for piece in pieces for event in reader.read(piece)]
+def test_events_are_the_same_however_the_stream_is_cut(
+    make_client: MakeClient, odd_server: OddServer, size: int
+) -> None:
+    """Pieces have any size, lines end in LF or CR LF, and comments and unknown events are ignored."""
+    odd_server.script = [event_stream(*(STREAM[at : at + size] for at in range(0, len(STREAM), size)))]
+    stream = make_client(odd_server.url).stream("1")
+    events = list(stream)
     assert events == [
         Printed("stdout", "grün\n"),
         Shown("display_data", {"text/plain": "é"}, {}),
         InputRequest("? ", password=True),
         Result(0, False, 5, stdout="grün\n"),
     ]
-    assert reader.result is events[-1]
+    assert stream.result is events[-1]
 
 
-def test_the_end_of_a_lost_execution_is_an_error() -> None:
-    """An `error` event is raised, and so is what is no event."""
-    with pytest.raises(ExecutionLost, match="gone"):
-        list(EventReader().read(b'event: error\ndata: {"message": "the container is gone"}\n\n'))
-    for broken in (b"{", b"[]", b'{"stream": "stdout"}', b'{"stream": 1, "data": "x"}'):
-        with pytest.raises(BadAnswer):
-            list(EventReader().read(b"event: output\ndata: " + broken + b"\n\n"))
+def test_error_event_raises_execution_lost(make_client: MakeClient, odd_server: OddServer) -> None:
+    """The message of the service is the text of the error."""
+    odd_server.script = [event_stream(b'event: error\ndata: {"message": "the container is gone"}\n\n')]
+    with pytest.raises(ExecutionLost, match=r"^the container is gone$"):
+        list(make_client(odd_server.url).stream("1"))
+
+
+@pytest.mark.parametrize(
+    "data", [b"{", b"[]", b'{"stream": "stdout"}', b'{"stream": 1, "data": "x"}'], ids=repr
+)
+def test_invalid_event_raises_bad_answer(make_client: MakeClient, odd_server: OddServer, data: bytes) -> None:
+    """Data that is not JSON, not an object, or lacks a field is not passed on."""
+    odd_server.script = [event_stream(b"event: output\ndata: " + data + b"\n\n")]
+    with pytest.raises(BadAnswer):
+        list(make_client(odd_server.url).stream("1"))
+
+
+def test_answer_that_is_not_a_stream_raises_bad_answer(
+    make_client: MakeClient, odd_server: OddServer
+) -> None:
+    """A web page, as a proxy may send it, is not taken for a stream that broke."""
+    odd_server.script = [event_stream(b"<html>", content_type="text/html")]
+    with pytest.raises(BadAnswer, match="text/html"):
+        list(make_client(odd_server.url).stream("1"))
 
 
 # Answers ------------------------------------------------------------------------------------------
@@ -98,23 +146,23 @@ def test_a_field_of_another_type_is_no_answer(change: dict[str, object]) -> None
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (models.Result, execute_schemas.ExecuteResponse),
-        (models.ResultFile, execute_schemas.WorkspaceFile),
-        (models.SkippedFile, execute_schemas.SkippedFile),
-        (models.ExecutionError, execute_schemas.ExecutionError),
-        (models.StoredFile, file_schemas.StoredFileInfo),
-        (models.FileList, file_schemas.FileList),
-        (models.Health, health_schemas.Health),
-        (models.Printed, stream_schemas.Printed),
-        (models.Shown, stream_schemas.Shown),
-        (models.InputRequest, stream_schemas.Asked),
-        (models.SessionInfo, session_schemas.SessionInfo),
-        (models.CommandResult, session_schemas.BashResponse),
-        (models.Started, session_schemas.Detached),
-        (models.Cell, session_schemas.CellInfo),
-        (models.Completion, session_schemas.CompleteResponse),
-        (models.Inspection, session_schemas.InspectResponse),
-        (models.WorkspaceFile, session_schemas.WorkspaceFileInfo),
+        (Result, execute_schemas.ExecuteResponse),
+        (ResultFile, execute_schemas.WorkspaceFile),
+        (SkippedFile, execute_schemas.SkippedFile),
+        (ExecutionError, execute_schemas.ExecutionError),
+        (StoredFile, file_schemas.StoredFileInfo),
+        (FileList, file_schemas.FileList),
+        (Health, health_schemas.Health),
+        (Printed, stream_schemas.Printed),
+        (Shown, stream_schemas.Shown),
+        (InputRequest, stream_schemas.Asked),
+        (SessionInfo, session_schemas.SessionInfo),
+        (CommandResult, session_schemas.BashResponse),
+        (Started, session_schemas.Detached),
+        (Cell, session_schemas.CellInfo),
+        (Completion, session_schemas.CompleteResponse),
+        (Inspection, session_schemas.InspectResponse),
+        (WorkspaceFile, session_schemas.WorkspaceFileInfo),
     ],
     ids=lambda kind: kind.__name__,
 )
@@ -122,22 +170,23 @@ def test_the_client_has_every_field_of_the_service(ours: type, theirs: type[Base
     """By the same name, but for what says nothing."""
     assert dataclasses.is_dataclass(ours)
     names = {field.metadata.get("wire", field.name) for field in dataclasses.fields(ours)}
-    assert names == theirs.model_fields.keys() - ({"kind"} if ours is models.ResultFile else set())
+    assert names == theirs.model_fields.keys() - ({"kind"} if ours is ResultFile else set())
 
 
-def test_the_client_stands_alone() -> None:
-    """It imports nothing of the service, needs httpx only, and says what the command line lacks."""
+def test_client_needs_nothing_of_the_service() -> None:
+    """It imports only what it declares: httpx and httpx-sse, and for the command line those of the extra."""
     program = (
         "import sys, code_interpreter_client, code_interpreter_client.cli.app\n"
         "mine = {name.partition('.')[0] for name in sys.modules}\n"
-        "print(sorted(mine & {'service', 'sessions', 'kernel_image', 'tests', 'PIL', 'pydantic', 'fastapi'}))"
+        "print(sorted(mine & {'service', 'sessions', 'kernel_image', 'tests', 'PIL', 'pydantic', 'aiohttp', "
+        "'fastapi', 'mcp'}))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
     assert ended.stdout == "[]\n"
-    wanted = requires("code-interpreter-client") or []
-    assert [name for name in wanted if "extra ==" not in name] == ["httpx>=0.27"]
+    project = tomllib.loads((ROOT / "client" / "pyproject.toml").read_text())["project"]
+    assert project["dependencies"] == ["httpx>=0.27", "httpx-sse>=0.4"]
 
 
 def test_without_the_extra_the_command_says_what_to_install() -> None:
@@ -167,13 +216,13 @@ def test_files_are_not_put_outside_their_folder(tmp_path: Path, path: str) -> No
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="leads out"):
-        place_beneath(tmp_path / "out", path)
+        path_beneath(tmp_path / "out", path)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_files_are_put_where_they_say(tmp_path: Path) -> None:
     """Folders are made; odd names are names."""
-    assert place_beneath(tmp_path / "new", "a/b/..c") == tmp_path / "new/a/b/..c"
+    assert path_beneath(tmp_path / "new", "a/b/..c") == tmp_path / "new/a/b/..c"
     assert (tmp_path / "new/a/b").is_dir()
 
 

@@ -24,7 +24,7 @@ from code_interpreter_client import (
     TooMany,
     Unavailable,
 )
-from code_interpreter_client.retry import retry_after
+from code_interpreter_client.http.retry import retry_after
 from tests.client.conftest import ALICE, BOB, MakeClient
 from tests.client.odd_server import OddServer, Respond, half, hang_up, reply
 from tests.support.process import Service, free_port

@@ -20,7 +20,7 @@ from code_interpreter_client.cli.terminal import one_line
 from code_interpreter_client.cli.transfers import receiving, sending
 from code_interpreter_client.client import Client
 from code_interpreter_client.errors import NotFound, SessionEnded
-from code_interpreter_client.places import place_beneath
+from code_interpreter_client.local_paths import path_beneath
 
 as_json = click.option("--json", "as_json", is_flag=True, help="All that is known, as JSON.")
 in_session = click.option(
@@ -160,7 +160,7 @@ def get_files(url: str | None, names: tuple[str, ...], session_id: str | None, o
             sizes = {file.file_id: (file.filename, file.size_bytes) for file in client.list_files()}
         for name in names:
             shown, size = sizes.get(name, (name, None))
-            target = place_beneath(out, shown)
+            target = path_beneath(out, shown)
             with receiving(shown, size) as progress:
                 if session is not None:
                     session.download_file(name, target, progress=progress)

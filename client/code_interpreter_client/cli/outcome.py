@@ -6,9 +6,10 @@ from code_interpreter_client.cli.problems import tell
 from code_interpreter_client.cli.terminal import Printer, one_line
 from code_interpreter_client.cli.transfers import receiving
 from code_interpreter_client.client import Client
-from code_interpreter_client.images import Image
-from code_interpreter_client.models import Event, Printed, Result, Shown
-from code_interpreter_client.places import place_beneath
+from code_interpreter_client.local_paths import path_beneath
+from code_interpreter_client.models.events import Event, Printed, Shown
+from code_interpreter_client.models.images import Image
+from code_interpreter_client.models.results import Result
 
 
 class Outcome:
@@ -65,7 +66,7 @@ class Outcome:
         """Save the result's files, and say what was not saved."""
         for file in result.files if self._out is not None else ():
             assert self._out is not None
-            target = place_beneath(self._out, file.path)
+            target = path_beneath(self._out, file.path)
             with receiving(file.path, file.size_bytes) as progress:
                 self._client.download_file(file, target, progress=progress)
             self._note(f"[file: {target}]")

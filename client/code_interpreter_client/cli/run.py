@@ -16,7 +16,8 @@ from code_interpreter_client.cli.problems import OUR_FAILURE, Problem, tell
 from code_interpreter_client.cli.transfers import sending
 from code_interpreter_client.client import Client, Session, Stream
 from code_interpreter_client.errors import CodeInterpreterError
-from code_interpreter_client.models import Result, StoredFile
+from code_interpreter_client.models.files import StoredFile
+from code_interpreter_client.models.results import Result
 
 
 @click.command()

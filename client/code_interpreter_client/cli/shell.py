@@ -16,8 +16,8 @@ from code_interpreter_client.cli.terminal import one_line
 from code_interpreter_client.cli.transfers import receiving, sending
 from code_interpreter_client.client import Client, Session
 from code_interpreter_client.errors import CodeInterpreterError, NoInputRequest, SessionEnded
-from code_interpreter_client.models import InputRequest
-from code_interpreter_client.places import place_beneath
+from code_interpreter_client.local_paths import path_beneath
+from code_interpreter_client.models.events import InputRequest
 
 _HELP: Final = """\
 Enter runs a line, an empty line ends a block, Alt-Enter runs whatever is there. Tab completes, Ctrl-R
@@ -156,7 +156,7 @@ class Shell:
     def _download(self, words: list[str]) -> None:
         match words:
             case [path] | [path, _]:
-                target = Path(words[1]).expanduser() if len(words) > 1 else place_beneath(Path(), path)
+                target = Path(words[1]).expanduser() if len(words) > 1 else path_beneath(Path(), path)
                 sizes = {file.path: file.size_bytes for file in self._session.list_files()}
                 with receiving(path, sizes.get(path)) as progress:
                     self._session.download_file(path, target, progress=progress)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from code_interpreter_client.cli.terminal import one_line
-from code_interpreter_client.exchange import Progress as OnProgress
+from code_interpreter_client.http.exchange import Progress as OnProgress
 
 _SHORT_BYTES = 1 << 20
 """What is smaller is there before a bar is."""

@@ -1,4 +1,4 @@
-"""What is sent as a file: bytes, a file on disk, or one that is open."""
+"""Content to send: bytes, a file on disk, or an open file."""
 
 import io
 import os
@@ -9,23 +9,23 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 Sendable = bytes | str | os.PathLike[str] | BinaryIO
-"""Content, or the path of a file, or a file that is open for reading bytes; sent from where it stands."""
+"""Content, the path of a file, or a file open for reading bytes. An open file is sent from its position."""
 
 _CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
 class Source:
-    """Content with a name, read anew for each attempt to send it."""
+    """Content with a name. It is read anew for each attempt to send it."""
 
     content: bytes | Path | BinaryIO
     name: str
     start: int | None = None
-    """Where an open file stands, if it can be wound back."""
+    """The position of an open file; None if the file is not seekable."""
 
     @classmethod
     def of(cls, given: Sendable, name: str | None = None) -> "Source":
-        """From what a caller gives."""
+        """Make a source of what a caller passes. Without `name` it gets the file's name."""
         if isinstance(given, bytes | bytearray | memoryview):
             return cls(bytes(given), name or "upload.bin")
         if isinstance(given, str | os.PathLike):
@@ -37,12 +37,12 @@ class Source:
 
     @property
     def repeatable(self) -> bool:
-        """Whether it can be read twice."""
+        """Whether it can be read more than once."""
         return isinstance(self.content, bytes | Path) or self.start is not None
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The content, from its beginning. Raises `OSError`: the file cannot be read."""
+        """Open the content at its beginning. Raises `OSError` if the file cannot be read."""
         if isinstance(self.content, bytes):
             yield io.BytesIO(self.content)
         elif isinstance(self.content, Path):
@@ -53,7 +53,7 @@ class Source:
 
 
 class _Rest:
-    """The rest of an open file, as if it began where the file stood: httpx winds back what it sends."""
+    """The rest of an open file, as a file whose position 0 is `start`. httpx seeks to 0 before it sends."""
 
     def __init__(self, file: BinaryIO, start: int | None) -> None:
         self._file = file
@@ -64,7 +64,9 @@ class _Rest:
         return self._file.read(size)
 
     def tell(self) -> int:
-        return self._file.tell() - self._known_start()
+        if self._start is None:
+            raise io.UnsupportedOperation("the file is not seekable, so its length is unknown")
+        return self._file.tell() - self._start
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if self._start is None:
@@ -72,14 +74,9 @@ class _Rest:
         here = self._file.seek(offset + (self._start if whence == io.SEEK_SET else 0), whence)
         return here - self._start
 
-    def _known_start(self) -> int:
-        if self._start is None:
-            raise io.UnsupportedOperation("it cannot be wound back, so nobody knows how long it is")
-        return self._start
-
 
 def size_of(file: BinaryIO) -> int | None:
-    """Bytes in the whole file; None if that is not known."""
+    """Return the size of a file in bytes, or None if it is unknown."""
     try:
         here = file.tell()
         size = file.seek(0, io.SEEK_END)
@@ -90,12 +87,12 @@ def size_of(file: BinaryIO) -> int | None:
 
 
 def chunks(file: BinaryIO) -> Iterator[bytes]:
-    """The rest of a file, piece by piece."""
+    """Read the rest of a file in chunks."""
     while data := file.read(_CHUNK_BYTES):
         yield data
 
 
 async def async_chunks(file: BinaryIO) -> AsyncIterator[bytes]:
-    """As `chunks`, for httpx's asynchronous client. A disk is quick enough to be read in between."""
+    """Do the same for httpx's asynchronous client. A read of one chunk blocks the event loop only briefly."""
     for data in chunks(file):
         yield data

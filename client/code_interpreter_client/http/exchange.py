@@ -1,8 +1,8 @@
-"""From a request to its answer, without doing any I/O: what is sent, what is waited for, what is an error.
+"""From a request to its answer without any I/O: what to send, how long to wait, and which error to raise.
 
-A call is a *flow*: a generator that yields requests and is sent responses. `steps` turns it into what a
-client has to do, one after the other: `Request`s to send and `Pause`s to make. Both clients, the blocking
-and the asynchronous one, are loops around it.
+A call is a *flow*: a generator that yields requests and receives responses. `steps` turns a flow into the
+steps that a client performs one after the other: `Request`s to send and `Pause`s to make. Both clients, the
+blocking and the asynchronous one, are loops around it.
 """
 
 import json
@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import httpx
 
-from code_interpreter_client import wire
 from code_interpreter_client.errors import (
     BadAnswer,
     CodeInterpreterError,
@@ -23,21 +22,26 @@ from code_interpreter_client.errors import (
     Unreachable,
     refusal_type,
 )
-from code_interpreter_client.retry import Retry, retry_after
-from code_interpreter_client.sources import Source
+from code_interpreter_client.http import wire
+from code_interpreter_client.http.retry import Retry, retry_after
+from code_interpreter_client.http.sources import Source
 
 T = TypeVar("T")
 Progress = Callable[[int, int | None], None]
-"""Is told how many bytes have come so far, and of how many; None: that is not known."""
+"""Called with the number of bytes received so far and the total, which is None if it is unknown."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request. `path` is relative to the service's address.
+    """One request.
 
-    `repeatable`: sending it twice does what sending it once does. `seconds`: how long the service may take
-    beyond what is usual. With `into` the answer's body goes to that file, and `progress` is told; with
-    `stream` it is left unread.
+    Attributes:
+        path: relative to the service's address.
+        repeatable: whether sending it twice has the same effect as sending it once.
+        seconds: how much longer than usual the service may take to answer.
+        into: the file that the answer's body is written to.
+        progress: called while the body is written to `into`.
+        stream: whether the answer's body is left unread, for the caller to read.
     """
 
     method: str
@@ -54,13 +58,13 @@ class Request:
 
     @property
     def source(self) -> Source | None:
-        """The file that it sends."""
+        """The file that it sends, if any."""
         return self.form_file or self.body
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Wait for some seconds."""
+    """A step: wait for some seconds."""
 
     seconds: float
 
@@ -73,7 +77,10 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.
 
 
 def steps(flow: Flow[T], url: str, retry: Retry) -> Steps[T]:
-    """What to do for a flow: send a request and tell what came of it, or pause. Returns the flow's value."""
+    """Yield the steps of a flow, and return the flow's value.
+
+    The client sends back the response or the error of each `Request`, and None after each `Pause`.
+    """
     try:
         request = next(flow)
         while True:
@@ -89,7 +96,7 @@ def steps(flow: Flow[T], url: str, retry: Retry) -> Steps[T]:
 
 
 def _attempts(request: Request, url: str, retry: Retry) -> Steps[httpx.Response]:
-    """Send a request as often as is safe and allowed. Raises what came of the last attempt."""
+    """Send a request until it succeeds or may not be sent again. Raises the error of the last attempt."""
     waited = 0.0
     attempt = 1
     is_in_doubt = False
@@ -99,7 +106,7 @@ def _attempts(request: Request, url: str, retry: Retry) -> Steps[httpx.Response]
             return outcome
         error = _refusal(outcome) if isinstance(outcome, httpx.Response) else connection_error(outcome, url)
         if is_in_doubt and request.method == "DELETE" and getattr(error, "status", 0) in (404, 410):
-            # The attempt whose answer was lost has done it.
+            # An earlier attempt deleted it, but its answer was lost.
             assert isinstance(outcome, httpx.Response)
             return outcome
         is_in_doubt = is_in_doubt or isinstance(error, ConnectionLost)
@@ -112,10 +119,10 @@ def _attempts(request: Request, url: str, retry: Retry) -> Steps[httpx.Response]
 
 
 def may_repeat(request: Request, error: CodeInterpreterError) -> bool:
-    """Whether the request can be sent again, because it has not been carried out or does no harm twice.
+    """Return whether the request can be sent again: it was not carried out, or is repeatable.
 
-    Refusals come before anything is done if they are a 429, or a 503 that says when to come again. Other
-    5xx can be told of something that began: only what is repeatable in any case is sent again.
+    The service answers 429, and 503 with `Retry-After`, before it does anything. After any other 5xx the
+    request may have been carried out in part.
     """
     if request.source is not None and not request.source.repeatable:
         return False
@@ -138,15 +145,16 @@ def _hint(error: CodeInterpreterError) -> float | None:
 
 
 def connection_error(error: httpx.RequestError | None, url: str) -> Unreachable:
-    """The error of a request that got no answer."""
+    """Return the error to raise for a request that got no answer."""
     reason = str(error) or type(error).__name__
     return ConnectionFailed(url, reason) if isinstance(error, _NOT_SENT) else ConnectionLost(url, reason)
 
 
 def _refusal(response: httpx.Response) -> Refused | BadAnswer:
     if response.has_redirect_location:
-        # A body, and a key, are not for whom a proxy names.
-        return BadAnswer(f"it leads to {response.headers['Location']}; is that the address?")
+        # Redirects are not followed: the body and the key must not go to an address that a proxy names.
+        location = response.headers["Location"]
+        return BadAnswer(f"it redirects to {location}; use that address if it is the service's")
     try:
         body = response.json()
     except (ValueError, httpx.ResponseNotRead):
@@ -155,14 +163,14 @@ def _refusal(response: httpx.Response) -> Refused | BadAnswer:
         body = {}
     code = body.pop("code", "")
     code = code if isinstance(code, str) else ""
-    without = f"{response.status_code} {response.reason_phrase or 'refused without a word'}"
-    detail = _sentence(body.pop("detail", "")) or without
+    without_detail = f"{response.status_code} {response.reason_phrase or 'without a reason'}"
+    detail = _sentence(body.pop("detail", "")) or without_detail
     kind = refusal_type(response.status_code, code)
     return kind(response.status_code, code, detail, retry_after(response.headers), body)
 
 
 def _sentence(detail: object) -> str:
-    """The detail as text; of an invalid request what is wrong with each field."""
+    """Return an error's detail as text; for an invalid request, the problem of each field."""
     if not isinstance(detail, list):
         return str(detail)
     problems = []
@@ -174,19 +182,19 @@ def _sentence(detail: object) -> str:
 
 
 def answer(kind: type[T], request: Request) -> Flow[T]:
-    """The flow of one request whose answer is a `kind`."""
+    """Make the flow of one request whose answer is a `kind`."""
     response = yield request
     return read_as(kind, response)
 
 
 def read_as(kind: type[T], response: httpx.Response) -> T:
-    """The answer as a `kind`. Raises `BadAnswer`."""
+    """Return the answer as a `kind`. Raises `BadAnswer`."""
     return wire.read(kind, json_of(response))
 
 
 def json_of(response: httpx.Response) -> Any:
-    """The answer's JSON. Raises `BadAnswer`: it is none."""
+    """Return the answer's JSON. Raises `BadAnswer` if it is not JSON."""
     try:
         return response.json()
     except ValueError as error:
-        raise BadAnswer(f"{response.request.url} gave no JSON") from error
+        raise BadAnswer(f"{response.request.url} did not answer with JSON") from error

@@ -1,14 +1,14 @@
-"""Where files that code has named go on this machine: the code may name them to its liking."""
+"""Paths on this machine for files whose names come from untrusted code."""
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 
-def place_beneath(folder: Path, path: str) -> Path:
-    """The file of that path beneath `folder`; the folders on its way are made.
+def path_beneath(folder: Path, path: str) -> Path:
+    """Return the path `path` beneath `folder`, and create the folders that lead to it.
 
     Raises:
-        ValueError: the path leads out of the folder, by itself or by a link that is there.
-        OSError: a folder cannot be made.
+        ValueError: the path leads out of the folder, by itself or through a link.
+        OSError: a folder cannot be created.
     """
     windows = PureWindowsPath(path)
     parts = PurePosixPath(path).parts
@@ -17,5 +17,5 @@ def place_beneath(folder: Path, path: str) -> Path:
     target = folder.joinpath(*parts)
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.parent.resolve().is_relative_to(folder.resolve()) or target.is_symlink():
-        raise ValueError(f"The path {path!r} leads out of {folder}, by a link")
+        raise ValueError(f"The path {path!r} leads out of {folder} through a link")
     return target

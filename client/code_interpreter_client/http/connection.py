@@ -10,15 +10,15 @@ from typing import Any, BinaryIO, Final
 import httpx
 
 from code_interpreter_client import configuration
-from code_interpreter_client.exchange import Progress, Request
-from code_interpreter_client.sources import async_chunks, chunks, size_of
+from code_interpreter_client.http.exchange import Progress, Request
+from code_interpreter_client.http.sources import async_chunks, chunks, size_of
 from code_interpreter_client.version import __version__
 
 _CONNECT_SEC: Final = 10.0
 
 
 class Connection:
-    """Where requests go, and how."""
+    """The service's address, and the headers and timeouts of requests to it."""
 
     def __init__(self, url: str | None, api_key: str | None, timeout: float) -> None:
         self.url = str(configuration.service_url(url)).rstrip("/")
@@ -28,7 +28,7 @@ class Connection:
 
     @contextmanager
     def built(self, http: httpx.Client | httpx.AsyncClient, request: Request) -> Iterator[httpx.Request]:
-        """httpx's request; the file it sends is open as long as the block."""
+        """Build httpx's request. The file that it sends is open until the block ends."""
         if request.source is None:
             yield http.build_request(request.method, self._at(request), **self._options(request))
             return
@@ -45,12 +45,12 @@ class Connection:
     def _options(
         self, request: Request, headers: Mapping[str, str] | None = None, **content: Any
     ) -> dict[str, Any]:
-        silence_sec = self._timeout_sec + request.seconds
+        read_sec = self._timeout_sec + request.seconds
         return content | {
             "headers": {**self._headers, **(headers or {})},
             "params": dict(request.params) or None,
             "json": request.json,
-            "timeout": httpx.Timeout(self._timeout_sec, connect=_CONNECT_SEC, read=silence_sec),
+            "timeout": httpx.Timeout(self._timeout_sec, connect=_CONNECT_SEC, read=read_sec),
         }
 
 
@@ -64,7 +64,7 @@ def _body(file: BinaryIO, *, is_async: bool) -> dict[str, Any]:
 
 @contextmanager
 def saving(response: httpx.Response, target: Path, progress: Progress | None) -> Iterator[BinaryIO]:
-    """A file for the answer's body, which is `target` when all of it has come."""
+    """Open a file for the response's body. It becomes `target` when the whole body has been written."""
     length = response.headers.get("Content-Length", "")
     total = int(length) if length.isdecimal() else None
     with _new_file(target) as file:
@@ -72,7 +72,7 @@ def saving(response: httpx.Response, target: Path, progress: Progress | None) ->
 
 
 class _Counted:
-    """A file that tells how much has been written."""
+    """A file that reports how much has been written to it."""
 
     def __init__(self, file: BinaryIO, total: int | None, progress: Progress) -> None:
         self._file = file
@@ -88,7 +88,7 @@ class _Counted:
 
 @contextmanager
 def _new_file(target: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `target` when the block ends well, and else leaves nothing."""
+    """Open a temporary file that replaces `target` if the block succeeds and is deleted if it fails."""
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".part")
     part = Path(name)
     try:

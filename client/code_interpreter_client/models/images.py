@@ -1,13 +1,14 @@
-"""Images that code has shown: as bytes, as PIL images, in a notebook, on disk."""
+"""Images that code displayed: as bytes, as PIL images, in a notebook, on disk."""
 
 import base64
 import binascii
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from code_interpreter_client import bundles
+from code_interpreter_client.models.untrusted_html import Bundle, image_bundle
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -19,12 +20,12 @@ EXTENSIONS: Final = {
     "image/gif": "gif",
     "image/svg+xml": "svg",
 }
-"""Media types of images, the sharpest first of those a PIL image can be made of."""
+"""File extensions of the media types of images; the type that a PIL image is best made of comes first."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image; `file_id` is its file in the service, if it has been stored."""
+    """An image. `file_id` is the id of its file in the service, or None if it is not stored."""
 
     media_type: str
     data: bytes
@@ -32,15 +33,15 @@ class Image:
 
     @property
     def extension(self) -> str:
-        """Of a file's name, without the dot."""
+        """The extension for a file name, without the dot."""
         return EXTENSIONS.get(self.media_type, "bin")
 
     def pil(self) -> "PIL.Image.Image":
-        """As a PIL image. It needs Pillow: `pip install 'code-interpreter-client[images]'`.
+        """Return it as a PIL image. This needs Pillow: `pip install 'code-interpreter-client[images]'`.
 
         Raises:
-            ImportError: there is no Pillow.
-            ValueError: it is no image, or one that Pillow does not read, such as an SVG.
+            ImportError: Pillow is not installed.
+            ValueError: the data is not an image, or of a type that Pillow cannot read, such as SVG.
         """
         try:
             import PIL.Image  # noqa: PLC0415
@@ -51,23 +52,23 @@ class Image:
         try:
             return PIL.Image.open(io.BytesIO(self.data))
         except PIL.UnidentifiedImageError as error:
-            raise ValueError(f"Pillow does not read this {self.media_type}") from error
+            raise ValueError(f"Pillow cannot read this {self.media_type}") from error
 
     def save(self, path: str | Path) -> Path:
-        """Write it to a file; gives the file's path."""
+        """Write it to a file and return the file's path."""
         target = Path(path)
         target.write_bytes(self.data)
         return target
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> bundles.Bundle:
-        return bundles.of_image(self.media_type, self.data)
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        return image_bundle(self.media_type, self.data)
 
     def __repr__(self) -> str:
         return f"Image({self.media_type}, {len(self.data)} bytes)"
 
 
-def images_in(data: dict[str, Any], metadata: dict[str, Any]) -> list[Image]:
-    """The images of a MIME bundle. What is no base64 is none."""
+def images_in(data: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[Image]:
+    """Return the images of a MIME bundle. A value that is not base64 is left out."""
     found = []
     for media_type in EXTENSIONS:
         value = data.get(media_type)

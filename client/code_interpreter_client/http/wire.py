@@ -1,4 +1,4 @@
-"""From JSON to the dataclasses of `models`: unknown fields are passed over, missing ones have defaults."""
+"""From JSON to the dataclasses of `models`. Unknown fields are ignored; missing ones get their defaults."""
 
 import dataclasses
 import types
@@ -16,13 +16,13 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def read(kind: type[T], body: object) -> T:
-    """`body` as a `kind`, a dataclass.
+    """Return `body` as a `kind`, which is a dataclass.
 
     Raises:
-        BadAnswer: a field without a default is missing, or of another type.
+        BadAnswer: a field has the wrong type, or one without a default is missing.
     """
     if not isinstance(body, dict):
-        raise BadAnswer(f"a {kind.__name__} is no JSON object")
+        raise BadAnswer(f"{kind.__name__} is not a JSON object")
     values = {}
     hints: dict[str, Any] = _hints(kind)  # type: ignore[arg-type]
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
@@ -46,7 +46,7 @@ def _value(hint: Any, value: object, where: str) -> Any:
     if origin is dict and isinstance(value, dict):
         return value
     if origin is Literal:
-        # A newer service may have words that are not known here.
+        # A newer service may send a value that this version does not know.
         origin, hint = None, str
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return read(hint, value)
@@ -54,4 +54,4 @@ def _value(hint: Any, value: object, where: str) -> Any:
         return float(value)
     if origin is None and type(value) is hint:
         return value
-    raise BadAnswer(f"{where} is {value!r:.80}")
+    raise BadAnswer(f"{where} has the value {value!r:.80}")
