@@ -176,7 +176,7 @@ def test_ctrl_c_interrupts_the_code_of_a_session(service: Service, folder: Path)
         pytest.param(
             ["run", "-c", "1", "--timeout", "9999"], 125, "timeout_ms exceeds maximum", id="too long"
         ),
-        pytest.param(["run", "-c", "1", "--timeout", "-1"], 125, "A timeout is", id="negative"),
+        pytest.param(["run", "-c", "1", "--timeout", "-1"], 125, "A timeout must be", id="negative"),
         pytest.param(["run", "-c", "1", "--session", "x"], 125, "Session 'x' not found", id="no session"),
         pytest.param(
             ["--url", "nowhere", "files", "ls"], 1, "is not the address of a service", id="no address"
