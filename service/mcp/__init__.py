@@ -1,5 +1,5 @@
-"""The Model Context Protocol at ``/mcp``: the service's sessions as tools of a language model.
+"""The Model Context Protocol at ``/mcp``: sessions of the service as tools of a language model.
 
-``endpoint`` is all that the service imports at its start; the rest, and the protocol's SDK with it,
-is imported by the first request.
+At its start the service imports only ``endpoint``. The first request imports the other modules and the
+protocol's SDK, which take half a second.
 """

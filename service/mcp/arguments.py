@@ -1,4 +1,4 @@
-"""What the tools take."""
+"""The arguments of the tools: their names, types and descriptions, from which the schemas are made."""
 
 from typing import Annotated, Final
 
@@ -9,11 +9,11 @@ from kernel_image import contract
 from service.http.values import Text
 
 COMMAND_SEC: Final = 30.0
-"""How long a shell command may take that does not say."""
+"""Time limit of a shell command, in seconds, if the call gives none."""
 
 
 class Arguments(BaseModel):
-    """What a tool takes; a name that it does not know is a mistake to be told."""
+    """The arguments of one tool; an unknown argument is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -22,7 +22,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | SkipJs
 
 
 def _relative(path: str) -> str:
-    """A path as code sees it, which is what models often give, is as good."""
+    """Return a path relative to the workspace. Models often give absolute paths, as code sees them."""
     return path.removeprefix(f"{contract.WORKSPACE}/")
 
 
@@ -37,8 +37,8 @@ class RunPython(Arguments):
     """Arguments of run_python."""
 
     code: Text = Field(
-        description="Python source. The value of the last line is shown, as in a notebook; figures are shown "
-        "by plt.show() or when left open; top-level await, %magics and !commands work."
+        description="Python source. The value of the last line is shown, as in a notebook. Figures are shown "
+        "by plt.show(), or at the end if they are still open. Top-level await, %magics and !commands work."
     )
     timeout_seconds: Seconds = Field(None, description="The code is interrupted after this time.")
 
@@ -46,12 +46,14 @@ class RunPython(Arguments):
 class RunShell(Arguments):
     """Arguments of run_shell."""
 
-    command: Text = Field(description="What `bash -c` gets.", examples=["ls -l && head -3 data.csv"])
+    command: Text = Field(
+        description="The command, which is run by `bash -c`.", examples=["ls -l && head -3 data.csv"]
+    )
     timeout_seconds: Seconds = Field(COMMAND_SEC, description="The command is ended after this time.")
 
 
 class ListFiles(Arguments):
-    """Arguments of list_files."""
+    """Arguments of list_files: none."""
 
 
 class ReadFile(Arguments):
@@ -61,17 +63,19 @@ class ReadFile(Arguments):
 
 
 class WriteFile(Arguments):
-    """Arguments of write_file: exactly one of the three contents."""
+    """Arguments of write_file: the path, and exactly one of the three contents."""
 
     path: Path
     text: Text | SkipJsonSchema[None] = Field(None, description="The content, if it is text.")
-    base64: Text | SkipJsonSchema[None] = Field(None, description="The content in base64, if it is not text.")
+    base64: Text | SkipJsonSchema[None] = Field(
+        None, description="The content, encoded in base64, if it is not text."
+    )
     file_id: Text | SkipJsonSchema[None] = Field(
-        None, description="The id of a file that was uploaded to the service: its content."
+        None, description="The id of a file that was uploaded to the service. Its content is copied."
     )
 
 
 class Reset(Arguments):
     """Arguments of reset."""
 
-    delete_files: StrictBool = Field(False, description="Empty the working folder, too.")
+    delete_files: StrictBool = Field(False, description="Also delete all files in the working folder.")

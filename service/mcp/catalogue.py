@@ -1,4 +1,4 @@
-"""The tools as a model sees them: names, descriptions, what they take and give."""
+"""The tools as a model sees them: names, descriptions, arguments and annotations."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -12,40 +12,42 @@ from service.mcp.tools import Call, Result
 from service.settings import Settings
 
 _RUN_PYTHON: Final = """\
-Run Python code in this conversation's own IPython kernel and get back what it printed, the value of its \
-last line, images it drew, tracebacks, and links to files it made or changed.
-State is kept: variables, imports and files of earlier calls are there; take small steps rather than \
-repeating yourself. The working folder is the current directory: files that the user or write_file put \
-there are opened by their plain name, and what the code saves there comes back as a link.
+Run Python code in this conversation's own IPython kernel. The result has the printed output, the value of \
+the last line, images, tracebacks, and links to files that the code created or changed.
+State is kept: variables, imports and files of earlier calls are still there. Take small steps and do not \
+repeat earlier code. The working folder is the current directory. Open files that the user or write_file put \
+there by their plain names. Files that the code saves there are returned as links.
 Installed: numpy, pandas, scipy, sympy, statsmodels, scikit-learn, xgboost, networkx, matplotlib, seaborn, \
 scikit-image, OpenCV, Pillow, openpyxl, XlsxWriter, python-docx, python-pptx, pdfplumber, pypdf, \
 reportlab, lxml, BeautifulSoup. There is no network: nothing can be downloaded or installed.
-Limits of a call: {most_sec} s, {cpu_sec} s of CPU time, {memory_mb} MiB of memory; files have {disk_mb} \
-MiB in all. Output over {text} characters is cut in the middle. input() reads end of file."""
+Limits of a call: {max_sec} s, {cpu_sec} s of CPU time, {memory_mb} MiB of memory. All files together have \
+at most {disk_mb} MiB. Output over {max_text} characters is cut in the middle. input() reads end of file."""
 
 _RUN_SHELL: Final = """\
-Run a bash command in the working folder that run_python uses too, and get back its output and exit code. \
-Files are shared with Python; variables, directory changes and environment of one command do not reach the \
-next. There is no network. To run Python, use run_python, which keeps its state."""
+Run a bash command in the working folder of run_python. The result has the output and the exit code. Files \
+are shared with Python. Each command runs in a new shell: variables, directory changes and the environment \
+of earlier commands are gone. There is no network. To run Python, use run_python, which keeps its state."""
 
-_LIST_FILES: Final = "List all files in the working folder, those in subfolders included, with their sizes."
+_LIST_FILES: Final = "List all files in the working folder and its subfolders, with their sizes."
 
 _READ_FILE: Final = """\
-Look at a file in the working folder: text, cut in the middle over {text} characters, or an image. \
-Anything else is a link that the user can download; open it with Python to see what is in it."""
+Read a file in the working folder. Text is returned as text, cut in the middle over {max_text} characters, \
+and an image as an image. For any other file the result is a link, which the user can download. Open such a \
+file with Python to see its content."""
 
 _WRITE_FILE: Final = """\
-Put a file into the working folder, in place of one of that name; folders are made. Give its content as \
-text, as base64, or as the file_id of a file that was uploaded to the service. At most {file_mb} MiB."""
+Write a file into the working folder, and replace a file of that name. Missing folders are created. Give \
+the content as text, as base64, or as the file_id of a file that was uploaded to the service. A file has at \
+most {file_mb} MiB."""
 
 _RESET: Final = """\
-Forget all variables and start a new kernel, also when code hangs; files are kept, unless delete_files is \
-true."""
+Start a new kernel, so that all variables are gone. This also helps if code hangs. Files are kept, unless \
+delete_files is true."""
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool: ``run`` gets what ``arguments`` made of the caller's."""
+    """A tool: ``run`` is called with the arguments, validated by ``arguments``."""
 
     name: str
     title: str
@@ -56,7 +58,7 @@ class Tool:
     output_schema: dict[str, Any] | None = None
 
     def definition(self, settings: Settings) -> types.Tool:
-        """The tool as it is listed, with this service's limits."""
+        """Return the tool as clients list it, with the limits of this service."""
         schema = _plain(self.arguments.model_json_schema())
         if self.arguments is arguments.RunPython:
             longest = settings.execution.max_exec_timeout_ms / 1000
@@ -67,10 +69,10 @@ class Tool:
             description=self.description.format(
                 cpu_sec=settings.execution.cpu_time_limit_sec,
                 memory_mb=settings.execution.memory_limit_mb,
-                most_sec=f"{settings.execution.max_exec_timeout_ms / 1000:g}",
+                max_sec=f"{settings.execution.max_exec_timeout_ms / 1000:g}",
                 file_mb=settings.storage.max_file_size_mb,
                 disk_mb=settings.containers.workspace_size_mb,
-                text=content.MAX_TEXT,
+                max_text=content.MAX_TEXT_CHARACTERS,
             ),
             input_schema=schema,
             output_schema=self.output_schema,
@@ -79,7 +81,7 @@ class Tool:
 
 
 def _plain(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema without what tells a model nothing: titles, and defaults that are null."""
+    """Return a schema without titles and without defaults of null, which are of no use to a model."""
     schema.pop("title", None)
     schema.pop("description", None)
     schema.setdefault("properties", {})
@@ -97,14 +99,14 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
 _FILE: Final = _object(
     path={"type": "string", "description": "Relative to the working folder."},
     size_bytes={"type": "integer"},
-    url={"type": "string", "description": "For resources/read, or a GET with the API key."},
+    url={"type": "string", "description": "Read it with resources/read, or by GET with the API key."},
 )
 
-_LOOKS: Final = types.ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
+_READ_ONLY: Final = types.ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 
 
-def _changes(*, destructive: bool, idempotent: bool) -> types.ToolAnnotations:
-    """Of a tool that changes the sandbox; nothing of it reaches the world outside."""
+def _changing(*, destructive: bool, idempotent: bool) -> types.ToolAnnotations:
+    """Return the annotations of a tool that changes the sandbox, and nothing outside of it."""
     return types.ToolAnnotations(
         read_only_hint=False,
         destructive_hint=destructive,
@@ -115,7 +117,7 @@ def _changes(*, destructive: bool, idempotent: bool) -> types.ToolAnnotations:
 
 _LISTING: Final = _object(
     files={"type": "array", "items": _FILE},
-    left_out={"type": "integer", "description": "Files that are there but not listed."},
+    left_out={"type": "integer", "description": "Number of files that are not listed."},
 )
 
 TOOLS: Final[Sequence[Tool]] = (
@@ -125,7 +127,7 @@ TOOLS: Final[Sequence[Tool]] = (
         arguments.RunPython,
         tools.run_python,
         _RUN_PYTHON,
-        _changes(destructive=False, idempotent=False),
+        _changing(destructive=False, idempotent=False),
     ),
     Tool(
         "run_shell",
@@ -133,17 +135,19 @@ TOOLS: Final[Sequence[Tool]] = (
         arguments.RunShell,
         tools.run_shell,
         _RUN_SHELL,
-        _changes(destructive=True, idempotent=False),
+        _changing(destructive=True, idempotent=False),
     ),
-    Tool("list_files", "List files", arguments.ListFiles, tools.list_files, _LIST_FILES, _LOOKS, _LISTING),
-    Tool("read_file", "Read a file", arguments.ReadFile, tools.read_file, _READ_FILE, _LOOKS),
+    Tool(
+        "list_files", "List files", arguments.ListFiles, tools.list_files, _LIST_FILES, _READ_ONLY, _LISTING
+    ),
+    Tool("read_file", "Read a file", arguments.ReadFile, tools.read_file, _READ_FILE, _READ_ONLY),
     Tool(
         "write_file",
         "Write a file",
         arguments.WriteFile,
         tools.write_file,
         _WRITE_FILE,
-        _changes(destructive=True, idempotent=True),
+        _changing(destructive=True, idempotent=True),
         _FILE,
     ),
     Tool(
@@ -152,7 +156,7 @@ TOOLS: Final[Sequence[Tool]] = (
         arguments.Reset,
         tools.reset,
         _RESET,
-        _changes(destructive=True, idempotent=True),
+        _changing(destructive=True, idempotent=True),
     ),
 )
 BY_NAME: Final = {tool.name: tool for tool in TOOLS}

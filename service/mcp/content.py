@@ -15,7 +15,7 @@ from service.files.media_types import guess_media_type
 from service.routes.schemas.execute import ExecuteResponse, WorkspaceFile
 from service.routes.schemas.sessions import BashResponse
 
-MAX_TEXT: Final = 40_000
+MAX_TEXT_CHARACTERS: Final = 40_000
 """Characters of one text: some ten thousand tokens."""
 MAX_IMAGES_BYTES: Final = 512 * 1024
 """Base64 of all images of a result."""
@@ -47,11 +47,11 @@ class Links:
 
 
 def text(value: str) -> types.TextContent:
-    """A text, cut to `MAX_TEXT`."""
+    """A text, cut to `MAX_TEXT_CHARACTERS`."""
     return types.TextContent(text=cut(value))
 
 
-def cut(value: str, limit: int = MAX_TEXT) -> str:
+def cut(value: str, limit: int = MAX_TEXT_CHARACTERS) -> str:
     """The beginning and the end of what is longer than ``limit`` characters, with a mark between."""
     if len(value) <= limit:
         return value

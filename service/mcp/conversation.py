@@ -1,4 +1,4 @@
-"""A conversation of a client: one session of ours, opened by the first call that needs it."""
+"""A conversation: one session of the protocol, with one session of the service."""
 
 import asyncio
 import math
@@ -12,34 +12,38 @@ from sessions.errors import SessionEnded, SessionMoving, SessionNotFound
 from sessions.manager import SessionManager
 from sessions.session import Session
 
-_NEW: Final = "[This is a new session: it has no variables yet, and no files.]"
-_GONE: Final = "[The session before this one {}. This is a new one: variables and files are gone.]"
+_NEW: Final = "[This is a new session: it has no variables and no files yet.]"
+_REPLACED: Final = "[The previous session {}. This is a new session: variables and files are gone.]"
 _REASONS: Final = {
-    "expired": "has expired, as nothing ran in it for a while",
-    "idle": "has expired, as nothing ran in it for a while",
+    "expired": "expired, because nothing ran in it for a while",
+    "idle": "expired, because nothing ran in it for a while",
     "deleted": "was deleted",
     "lost": "was lost with its container",
 }
-_SLACK: Final = 0.1
-"""A session's life is not lengthened by less than this part of it."""
+"""How a session ended, by `SessionEnd`."""
+_MIN_EXTENSION: Final = 0.1
+"""A session is extended only if that adds at least this part of its life, so not at every call."""
 
 
 class Conversation:
-    """What belongs to one session of the protocol; ``ttl_sec`` is how long ours lives after a call."""
+    """One session of the protocol. The first call that needs a session of the service opens it."""
 
     def __init__(self, sessions: SessionManager, ttl_sec: int) -> None:
+        """`ttl_sec`: after each call, the session of the service lives for so many seconds."""
         self._sessions = sessions
         self._ttl_sec = ttl_sec
         self._session: Session | None = None
         self._opening = asyncio.Lock()
 
     async def session(self, caller: Caller, busy_sec: float = 0) -> tuple[Session, str]:
-        """The session to work in, and what to tell of it: nothing, unless it is a new one.
+        """Return the session to use, and a note for the model, which is empty unless the session is new.
 
-        It lives as long as work that takes ``busy_sec``, and then as long as ever.
+        Args:
+            caller: the owner of the session.
+            busy_sec: the longest time that the work may take, in seconds; the session lives longer.
 
         Raises:
-            TooManySessions, NoCapacity, SupervisorFailed: there is none, and none can be made now.
+            TooManySessions, NoCapacity, SupervisorFailed: there is no session and none can be opened now.
         """
         async with self._opening:
             note = _NEW
@@ -47,17 +51,17 @@ class Conversation:
                 try:
                     return await self._alive(self._session, caller.owner, busy_sec), ""
                 except SessionEnded as error:
-                    note = _GONE.format(_REASONS[error.reason])
+                    note = _REPLACED.format(_REASONS[error.reason])
                 except SessionMoving:
-                    note = _GONE.format("has moved to another replica of the service")
+                    note = _REPLACED.format("moved to another replica of the service")
                 except SessionNotFound:
-                    note = _GONE.format("is gone")
+                    note = _REPLACED.format("is gone")
             request = CreateSessionRequest(ttl_seconds=self._life_sec(busy_sec))
             self._session = await self._sessions.create(request, caller)
             return self._session, note
 
     async def open_session(self, caller: Caller) -> Session | None:
-        """The session if there is one already, that lives."""
+        """Return the session if there is one and it is alive."""
         if self._session is None:
             return None
         with suppress(SessionEnded, SessionMoving, SessionNotFound):
@@ -65,9 +69,10 @@ class Conversation:
         return None
 
     async def _alive(self, known: Session, owner: str, busy_sec: float = 0) -> Session:
+        """Return a session that is still alive, and extend its life. Raises `SessionEnded` and others."""
         session = await self._sessions.get(known.session_id, owner)
         life_sec = self._life_sec(busy_sec)
-        if session.record.expires_at < clock.now() + life_sec * (1 - _SLACK):
+        if session.record.expires_at < clock.now() + life_sec * (1 - _MIN_EXTENSION):
             await self._sessions.extend(session, life_sec)
         return session
 
@@ -75,7 +80,7 @@ class Conversation:
         return min(self._ttl_sec + math.ceil(busy_sec), MAX_TTL_SEC)
 
     async def end(self) -> None:
-        """End the session, with what runs in it."""
+        """End the session and stop the code that runs in it."""
         session, self._session = self._session, None
         if session is not None:
             with suppress(SessionEnded, SessionMoving, SessionNotFound):

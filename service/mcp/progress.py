@@ -1,4 +1,4 @@
-"""Tells a waiting client what long work does: what it prints, or that it still runs."""
+"""Progress notifications: a waiting client gets the output of long work, or a sign that it still runs."""
 
 import asyncio
 import time
@@ -7,35 +7,40 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 Report = Callable[[float, float, str], Awaitable[None]]
-"""Takes seconds that have passed, seconds that there are, and a message."""
+"""Sends a notification: seconds that have passed, seconds that the work may take, and a message."""
 
-_EVERY_SEC: Final = 0.5
-_SILENT_SEC: Final = 5.0
-"""So often at least, so that a client's own timeout is put off."""
+_INTERVAL_SEC: Final = 0.5
+_MAX_SILENCE_SEC: Final = 5.0
+"""A notification is sent at least this often, because it resets the timeout of many clients."""
 _MAX_CHARACTERS: Final = 2000
 
 
 class Progress:
-    """What was printed since the last report; only its end is kept."""
+    """The output since the last notification; only its end is kept."""
 
     def __init__(self) -> None:
         self._text = ""
 
-    def printed(self, text: str) -> None:
-        """Take note of output."""
+    def add(self, text: str) -> None:
+        """Add output."""
         self._text = (self._text + text)[-_MAX_CHARACTERS:]
 
     def take(self) -> str:
-        """The output that is to be reported now."""
+        """Return the output and forget it."""
         text, self._text = self._text, ""
         return text
 
 
 @asynccontextmanager
 async def reporting(report: Report | None, total_sec: float) -> AsyncIterator[Progress]:
-    """Report while the block runs. With no ``report``, nobody wants to know."""
+    """Send notifications during the block.
+
+    Args:
+        report: sends a notification; None if the client wants none.
+        total_sec: the time that the work may take.
+    """
     progress = Progress()
-    task = None if report is None else asyncio.create_task(_tell(report, progress, total_sec))
+    task = None if report is None else asyncio.create_task(_report(report, progress, total_sec))
     try:
         yield progress
     finally:
@@ -44,13 +49,13 @@ async def reporting(report: Report | None, total_sec: float) -> AsyncIterator[Pr
             await asyncio.wait({task})
 
 
-async def _tell(report: Report, progress: Progress, total_sec: float) -> None:
-    started = told_at = time.monotonic()
+async def _report(report: Report, progress: Progress, total_sec: float) -> None:
+    started = reported_at = time.monotonic()
     while True:
-        await asyncio.sleep(_EVERY_SEC)
+        await asyncio.sleep(_INTERVAL_SEC)
         now = time.monotonic()
         text = progress.take()
-        if text or now - told_at >= _SILENT_SEC:
-            told_at = now
+        if text or now - reported_at >= _MAX_SILENCE_SEC:
+            reported_at = now
             passed = round(now - started, 1)
             await report(passed, max(total_sec, passed), text or f"running for {passed:.0f} s")

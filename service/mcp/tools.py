@@ -60,7 +60,7 @@ async def run_python(call: Call, given: RunPython) -> Result:
         async with reporting(call.report, timeout_ms / 1000) as progress:
             async for event in cell.follow():
                 if isinstance(event, OutputChunk):
-                    progress.printed(event.text)
+                    progress.add(event.text)
     finally:
         if not cell.over:
             session.abandon(cell)
@@ -110,7 +110,11 @@ async def read_file(call: Call, given: ReadFile) -> Result:
         raise WorkspaceFileNotFound(given.path)
     uri = call.links.workspace_file(session.session_id, path)
     media_type = guess_media_type(path)
-    most = content.MAX_IMAGES_BYTES * 3 // 4 if media_type.startswith("image/") else 4 * content.MAX_TEXT
+    most = (
+        content.MAX_IMAGES_BYTES * 3 // 4
+        if media_type.startswith("image/")
+        else 4 * content.MAX_TEXT_CHARACTERS
+    )
     head, whole = await _head(session, path, most)
     shown: list[types.ContentBlock] = [content.text(note)] if note else []
     picture = content.image(base64.b64encode(head).decode(), media_type) if whole else None
