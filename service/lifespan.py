@@ -30,6 +30,7 @@ from service.files.store import FileStore
 from service.gateway.gateway import Gateway
 from service.http.forwarding import Forwarder
 from service.mcp.endpoint import Mcp
+from service.mcp.replica_routing import ReplicaRouting
 from service.operations.engine import open_engine
 from service.operations.housekeeping import keep_house
 from service.operations.pool_settings import pool_settings
@@ -133,7 +134,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(executions.close)
         sessions = SessionManager(executor, pool, containers, session_registry, instance_id, replicas)
         app.state.sessions = await stack.enter_async_context(sessions)
-        app.state.mcp = await stack.enter_async_context(Mcp(sessions, executor, replicas))
+        mcp = await stack.enter_async_context(Mcp(sessions, executor))
+        app.state.mcp = mcp if replicas is None else ReplicaRouting(mcp, replicas)
         app.state.gateway = gateway = Gateway(executor, sessions, app.state.request_rate)
         stack.callback(gateway.close)
         yield

@@ -1,7 +1,7 @@
-"""What a call gave, as the protocol's content: for a model to read. Pure: no I/O.
+"""Results of calls as content of the protocol, for a model to read. Pure: no I/O.
 
-A result travels as one event of a stream, which clients of the official SDK take up to 1 MiB. So text
-is cut, images have a share, and whatever is larger is a link.
+A result is one event of a stream, and clients of the official SDK accept at most 1 MiB in an event. So long
+text is cut, images are limited together, and further images and files are links.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,43 +16,44 @@ from service.routes.schemas.execute import ExecuteResponse, WorkspaceFile
 from service.routes.schemas.sessions import BashResponse
 
 MAX_TEXT_CHARACTERS: Final = 40_000
-"""Characters of one text: some ten thousand tokens."""
+"""Longest text of a result: about ten thousand tokens."""
 MAX_IMAGES_BYTES: Final = 512 * 1024
-"""Base64 of all images of a result."""
+"""Largest size of all images of a result together, in base64."""
 MAX_LINKS: Final = 32
-_MAX_PATH: Final = 512
-"""Characters of a path that is linked to."""
+_MAX_PATH_CHARACTERS: Final = 512
+"""A file with a longer path gets no link."""
 
 _IMAGES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif")
-"""What models can look at, the best first."""
+"""Media types of images that models can see, in order of preference."""
 _TEXTS: Final = ("text/markdown", "text/plain", "text/latex")
+"""Media types of text that is shown, in order of preference."""
 
 Content = types.TextContent | types.ImageContent | types.ResourceLink
 
 
 @dataclass(frozen=True)
 class Links:
-    """Where the service is as the caller sees it; ``known``: whether the client knows links as content."""
+    """Addresses of files. ``base_url`` is the service as the client sees it; ``known``: it supports links."""
 
     base_url: str
     known: bool = True
 
     def stored_file(self, file_id: str) -> str:
-        """The address of a stored file."""
+        """Return the address of a stored file."""
         return f"{self.base_url}/v1/files/{file_id}"
 
     def workspace_file(self, session_id: str, path: str) -> str:
-        """The address of a file in a session's working folder."""
+        """Return the address of a file in a session's workspace."""
         return f"{self.base_url}/v1/sessions/{session_id}/files/{quote(path)}"
 
 
 def text(value: str) -> types.TextContent:
-    """A text, cut to `MAX_TEXT_CHARACTERS`."""
+    """Return a text, cut to `MAX_TEXT_CHARACTERS`."""
     return types.TextContent(text=cut(value))
 
 
 def cut(value: str, limit: int = MAX_TEXT_CHARACTERS) -> str:
-    """The beginning and the end of what is longer than ``limit`` characters, with a mark between."""
+    """Return a text, with its middle replaced by a note if it has more than ``limit`` characters."""
     if len(value) <= limit:
         return value
     tail = limit // 4
@@ -61,15 +62,15 @@ def cut(value: str, limit: int = MAX_TEXT_CHARACTERS) -> str:
 
 
 def failure(message: str) -> types.CallToolResult:
-    """A call that did not do what it was to do, in words."""
+    """Return the result of a call that failed; the model reads the message."""
     return types.CallToolResult(content=[text(message)], is_error=True)
 
 
 def of_execution(result: ExecuteResponse, links: Links, note: str = "") -> types.CallToolResult:
-    """What code printed, showed and wrote. ``note`` is said first."""
+    """Return what code printed, displayed and wrote, after the ``note``."""
     images, image_remarks = _images(result.outputs, links)
     files, file_remarks = _file_links(result.files, links)
-    printed = [note, result.stdout, *_shown(result.outputs), _stderr(result.stderr)]
+    printed = [note, result.stdout, *_displayed_texts(result.outputs), _stderr(result.stderr)]
     remarks = [*image_remarks, *file_remarks, *_skipped(result), *_ending(result)]
     content = [types.TextContent(text=_joined(cut(_joined(printed)), *remarks) or "[no output]")]
     failed = result.timed_out or result.error is not None or result.exit_code != 0
@@ -77,11 +78,11 @@ def of_execution(result: ExecuteResponse, links: Links, note: str = "") -> types
 
 
 def of_command(result: BashResponse, note: str = "") -> types.CallToolResult:
-    """What a shell command printed, and how it ended."""
+    """Return what a shell command printed and how it ended, after the ``note``."""
     printed = cut(_joined(note, result.stdout, _stderr(result.stderr)))
     remark = ""
     if result.timed_out:
-        remark = f"[stopped after {result.duration_ms / 1000:.1f} s: its time was over]"
+        remark = f"[stopped after {result.duration_ms / 1000:.1f} s: the time limit was reached]"
     elif result.exit_code != 0:
         remark = f"[exit code {result.exit_code}]"
     content = types.TextContent(text=_joined(printed, remark) or "[no output]")
@@ -89,19 +90,24 @@ def of_command(result: BashResponse, note: str = "") -> types.CallToolResult:
 
 
 def image(data: str, media_type: str) -> types.ImageContent | None:
-    """An image of base64 ``data``; None if it is none that models take, or too large."""
+    """Return an image; None if models cannot see this media type, or if it is too large.
+
+    Args:
+        data: the image in base64.
+        media_type: such as `image/png`.
+    """
     if media_type not in _IMAGES or len(data) > MAX_IMAGES_BYTES:
         return None
     return types.ImageContent(data=data, mime_type=media_type)
 
 
 def link(uri: str, path: str, size_bytes: int) -> types.ResourceLink:
-    """A link to a file."""
+    """Return a link to a file."""
     return types.ResourceLink(uri=uri, name=path, mime_type=guess_media_type(path), size=size_bytes)
 
 
 def _joined(*parts: str | Iterable[str]) -> str:
-    """The parts that say anything, each on lines of its own."""
+    """Return the parts that are not empty, each on lines of its own."""
     flat = [part for given in parts for part in ([given] if isinstance(given, str) else given)]
     return "\n".join(part.removesuffix("\n") for part in flat if part)
 
@@ -110,8 +116,8 @@ def _stderr(printed: str) -> str:
     return f"[stderr]\n{printed}" if printed.strip() else ""
 
 
-def _shown(outputs: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    """Texts that were shown and not printed: the value of the last line is printed as well."""
+def _displayed_texts(outputs: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """Yield the texts of displays. The value of the last line is left out, as it is printed, too."""
     for output in outputs:
         data = output["data"]
         if output["output_type"] == "display_data" and not any(mime in data for mime in _IMAGES):
@@ -121,7 +127,7 @@ def _shown(outputs: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 def _images(
     outputs: Iterable[Mapping[str, Any]], links: Links
 ) -> tuple[list[types.ImageContent], Iterable[str]]:
-    """The images as long as there is room, and where the others are."""
+    """Return the images that fit, and remarks on the others with their addresses."""
     room = MAX_IMAGES_BYTES
     images, remarks = [], []
     for output in outputs:
@@ -145,30 +151,30 @@ def _stored_image(facts: object, links: Links) -> str:
 
 
 def _file_links(files: list[WorkspaceFile], links: Links) -> tuple[list[types.ResourceLink], list[str]]:
-    """Links to what was made or changed, and a line about each for who does not see links."""
-    told = [file for file in files if len(file.path) <= _MAX_PATH][:MAX_LINKS]
+    """Return links to files, and a line about each for clients that do not show links."""
+    linked = [file for file in files if len(file.path) <= _MAX_PATH_CHARACTERS][:MAX_LINKS]
     lines = [
-        f"[file {file.path}, {file.size_bytes} bytes: {links.stored_file(file.file_id)}]" for file in told
+        f"[file {file.path}, {file.size_bytes} bytes: {links.stored_file(file.file_id)}]" for file in linked
     ]
-    if len(told) < len(files):
-        lines.append(f"[and {len(files) - len(told)} files more: list_files names them]")
+    if len(linked) < len(files):
+        lines.append(f"[and {len(files) - len(linked)} more files: list_files lists them]")
     if not links.known:
         return [], lines
-    return [link(links.stored_file(file.file_id), file.path, file.size_bytes) for file in told], lines
+    return [link(links.stored_file(file.file_id), file.path, file.size_bytes) for file in linked], lines
 
 
 def _skipped(result: ExecuteResponse) -> Iterable[str]:
     for file in result.skipped_files[:MAX_LINKS]:
-        yield f"[file {file.path[:_MAX_PATH]} has no link: {file.reason}]"
+        yield f"[file {file.path[:_MAX_PATH_CHARACTERS]} has no link: {file.reason}]"
     for stream in result.truncated:
         yield f"[{stream}: cut, over the limit]"
 
 
 def _ending(result: ExecuteResponse) -> Iterable[str]:
-    """How it ended, if not well, and what became of the variables, if they are gone."""
+    """Yield remarks on how an execution failed, and on the variables if they are gone."""
     if result.timed_out:
         kept = "; variables are kept" if result.state == "kept" else ""
-        yield f"[stopped after {result.duration_ms / 1000:.1f} s: its time was over{kept}]"
+        yield f"[stopped after {result.duration_ms / 1000:.1f} s: the time limit was reached{kept}]"
     elif result.error is not None and not result.error.traceback:
         yield f"[{result.error.name}: {cut(result.error.value, 1000)}]"
     if not result.timed_out and result.exit_code not in (0, 1):

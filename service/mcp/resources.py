@@ -1,4 +1,4 @@
-"""Files as the protocol's resources. Their addresses are those of the HTTP API: a GET gets them as well."""
+"""Files as resources of the protocol. Their URIs are the addresses at which the HTTP API serves them."""
 
 import base64
 import json
@@ -20,38 +20,49 @@ from sessions.paths import check_path
 from sessions.session import Session
 
 MAX_BYTES: Final = 512 * 1024
-"""Of one resource: as base64 it fits into one event of a stream."""
-_PAGE: Final = 500
+"""Largest resource that can be read: encoded in base64 it fits into one event of a stream."""
+_MAX_JSON_CHARACTERS: Final = 2 * MAX_BYTES - 100_000
+"""Longest text as JSON; control characters take six characters each."""
+_PAGE_SIZE: Final = 500
 _NOT_FOUND: Final = -32002
-"""The protocol's code for an unknown resource."""
+"""The protocol's error code for an unknown resource."""
 
 _STORED: Final = re.compile(r"/v1/files/([^/]+)")
 _IN_SESSION: Final = re.compile(r"/v1/sessions/([^/]+)/files/(.+)", re.DOTALL)
 
 
 def templates(links: Links) -> list[types.ResourceTemplate]:
-    """What addresses look like."""
+    """Return the templates of the resources' URIs."""
     return [
         types.ResourceTemplate(
             name="stored file",
             uri_template=f"{links.base_url}/v1/files/{{file_id}}",
-            description="A file that was uploaded, or that code made.",
+            description="A file that was uploaded or that code created.",
         ),
         types.ResourceTemplate(
             name="file of a session",
             uri_template=f"{links.base_url}/v1/sessions/{{session_id}}/files/{{+path}}",
-            description="A file in the working folder, as it is now.",
+            description="A file in the working folder of a session, as it is now.",
         ),
     ]
 
 
 async def page(session: Session | None, links: Links, cursor: str | None) -> types.ListResourcesResult:
-    """The files in a session's working folder; of no session, none. Raises ``MCPError``."""
+    """Return a page of the files in a session's workspace.
+
+    Args:
+        session: None if the conversation has no session yet; the page is then empty.
+        links: makes the URIs.
+        cursor: the `next_cursor` of the page before; None for the first page.
+
+    Raises:
+        MCPError: the cursor is invalid.
+    """
     if cursor is not None and not re.fullmatch(r"[0-9]{1,9}", cursor):
-        raise MCPError(types.INVALID_PARAMS, "the cursor is not one of this list")
+        raise MCPError(types.INVALID_PARAMS, "The cursor is not valid: use the next_cursor of the last page.")
     start = int(cursor or "0")
     entries = [] if session is None else await session.sandbox.list_files()
-    shown = entries[start : start + _PAGE]
+    shown = entries[start : start + _PAGE_SIZE]
     return types.ListResourcesResult(
         resources=[
             types.Resource(
@@ -63,12 +74,12 @@ async def page(session: Session | None, links: Links, cursor: str | None) -> typ
             for entry in shown
             if session is not None
         ],
-        next_cursor=str(start + _PAGE) if start + _PAGE < len(entries) else None,
+        next_cursor=str(start + _PAGE_SIZE) if start + _PAGE_SIZE < len(entries) else None,
     )
 
 
 async def read(uri: str, owner: str, files: FileStore, sessions: SessionManager) -> types.ReadResourceResult:
-    """The content of an owner's file. Raises ``MCPError``, also where it is too large."""
+    """Return the content of an owner's file. Raises ``MCPError`` if there is none or it is too large."""
     try:
         data, media_type = await _content(_path(uri), owner, files, sessions)
     except (CallFailed, SessionsError) as error:
@@ -76,7 +87,7 @@ async def read(uri: str, owner: str, files: FileStore, sessions: SessionManager)
     if data is None:
         raise MCPError(
             types.INVALID_PARAMS,
-            f"It has more than the {MAX_BYTES} bytes that can be read this way: get it by HTTP, with the "
+            f"The file has more than {MAX_BYTES} bytes and cannot be read this way: get it by HTTP, with the "
             "same API key.",
             {"uri": uri[:500]},
         )
@@ -84,7 +95,7 @@ async def read(uri: str, owner: str, files: FileStore, sessions: SessionManager)
 
 
 def _path(uri: str) -> str:
-    """The path of an address; whose host it names does not matter, as the service has many."""
+    """Return the path of a URI. The host is ignored, as a service may have several names."""
     try:
         return unquote(urlsplit(uri).path)
     except ValueError:
@@ -94,6 +105,7 @@ def _path(uri: str) -> str:
 async def _content(
     path: str, owner: str, files: FileStore, sessions: SessionManager
 ) -> tuple[bytes | None, str]:
+    """Return the bytes of a file, or None if they are over `MAX_BYTES`, and its media type."""
     async with AsyncExitStack() as stack:
         if found := _STORED.fullmatch(path):
             file = stack.enter_context(await files.open(found[1], owner))
@@ -123,7 +135,7 @@ def _contents(
             text = data.decode()
         except UnicodeDecodeError:
             text = "\0"
-        # Text may be longer as JSON than as base64.
-        if "\0" not in text and len(json.dumps(text, ensure_ascii=False)) <= 2 * MAX_BYTES - 100_000:
+        # Some text is longer as JSON than as base64.
+        if "\0" not in text and len(json.dumps(text, ensure_ascii=False)) <= _MAX_JSON_CHARACTERS:
             return types.TextResourceContents(uri=uri, mime_type=media_type, text=text)
     return types.BlobResourceContents(uri=uri, mime_type=media_type, blob=base64.b64encode(data).decode())

@@ -1,4 +1,4 @@
-"""The protocol's server: each of its requests, handed to what does it."""
+"""The protocol's server: handlers for the requests of the protocol."""
 
 import asyncio
 import logging
@@ -32,25 +32,27 @@ Context = ServerRequestContext[Any, Any]
 
 _INSTRUCTIONS: Final = """\
 A sandbox with Python, a shell and a working folder, without a network. All calls of a conversation share \
-one session: variables and files stay until it has not been used for {minutes} minutes; the answer to the \
-next call says so then. Links in results are downloaded with the API key of this connection."""
+one session. Variables and files are kept until the session has not been used for {minutes} minutes. The \
+result of the next call then says that they are gone. To download the links in results, use the API key of \
+this connection."""
 _LINKS_SINCE: Final = "2025-06-18"
-"""The version of the protocol that has links as content."""
+"""The first version of the protocol that has links as content."""
 _CONVERSATION: Final = "conversation"
+"""Key of the `Conversation` in the state of the SDK's connection."""
 
 
 class Handlers:
-    """The protocol's requests. Each of its sessions is a `Conversation`, which ends with it."""
+    """Handles the requests of one owner's clients. Each session of the protocol has a `Conversation`."""
 
     def __init__(self, sessions: SessionManager, executor: OneShotExecutor) -> None:
         self._sessions = sessions
         self._executor = executor
         self._settings = executor.stores.settings
         self._tools = [tool.definition(self._settings) for tool in TOOLS]
-        self._ending = BackgroundTasks()
+        self._running = BackgroundTasks()
 
     def server(self) -> Server[Any]:
-        """A server of the SDK with these handlers."""
+        """Return a server of the SDK with these handlers."""
         return Server(
             "code-interpreter",
             title="Code Interpreter",
@@ -70,28 +72,31 @@ class Handlers:
         tool = BY_NAME.get(params.name)
         if tool is None:
             raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name[:100]}")
-        return await self._uncancelled(self._run(tool, self._call(context), params.arguments or {}))
+        return await self._cancelling_once(self._run(tool, self._call(context), params.arguments or {}))
 
     async def _run(self, tool: Tool, call: Call, arguments: dict[str, Any]) -> types.CallToolResult:
-        """Whatever goes wrong is said in words that a model can act on."""
+        """Call a tool. Every error becomes a result with a text that a model can act on."""
         try:
             return await tool.run(call, tool.arguments.model_validate(arguments))
         except ValidationError as error:
-            return content.failure(f"The arguments of {tool.name} are not right: {_problems(error)}")
+            return content.failure(f"The arguments of {tool.name} are not valid: {_problems(error)}")
         except TooManySessions as error:
             return content.failure(
-                f"No session can be opened now: {error.setting}={error.limit} are open already. "
+                f"No session can be opened now: {error.setting}={error.limit} sessions are already open. "
                 "Try again in a minute, or tell the user."
             )
         except (CallFailed, SessionsError) as error:
             return content.failure(str(error))
         except Exception:
             log.exception("the tool %s failed", tool.name)
-            return content.failure("The service failed; its log says more. Trying again may help.")
+            return content.failure("The service failed; its log has the details. Trying again may help.")
 
-    async def _uncancelled(self, work: Coroutine[Any, Any, types.CallToolResult]) -> types.CallToolResult:
-        """Cancel `work` once when the request is cancelled; the SDK would again wherever it waits then."""
-        task = self._ending.start(work)
+    async def _cancelling_once(self, work: Coroutine[Any, Any, types.CallToolResult]) -> types.CallToolResult:
+        """Await `work`, and cancel it once if the request is cancelled.
+
+        The SDK would cancel it again wherever it waits while it ends.
+        """
+        task = self._running.start(work)
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:
@@ -128,7 +133,7 @@ class Handlers:
         )
 
     def _conversation(self, context: Context) -> Conversation:
-        # The SDK hands out the connection's state and its end in no other way yet.
+        # The SDK has no public access to the state of a connection and to its end yet.
         connection: Connection = context.session._connection  # noqa: SLF001
         known: Conversation | None = connection.state.get(_CONVERSATION)
         if known is None:
@@ -139,7 +144,7 @@ class Handlers:
 
 
 def _request(context: Context) -> Request:
-    """The HTTP request that a message came with."""
+    """Return the HTTP request of a message."""
     request: Request | None = context.request
     assert request is not None
     return request
@@ -151,12 +156,12 @@ def _links(context: Context) -> Links:
 
 
 def _problems(error: ValidationError) -> str:
-    """What is wrong with which argument; not what was given, which may be anything."""
-    told = []
+    """Return what is wrong with each argument. The given values are left out, as they may be large."""
+    problems = []
     for problem in error.errors(include_url=False, include_input=False)[:10]:
-        # The second of two kinds that an argument may be of is null, of which nobody is told.
+        # Optional arguments may be null, but the schema does not mention that.
         if problem["type"] != "none_required":
             where = f"{problem['loc'][0]}: "[:100] if problem["loc"] else ""
             is_unknown = problem["type"] == "extra_forbidden"
-            told.append(where + ("there is no such argument" if is_unknown else problem["msg"]))
-    return "; ".join(told)
+            problems.append(where + ("there is no such argument" if is_unknown else problem["msg"]))
+    return "; ".join(problems)

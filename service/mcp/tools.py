@@ -1,4 +1,4 @@
-"""What the tools do."""
+"""The tools: each function carries out one call and returns its result."""
 
 import base64
 import binascii
@@ -26,11 +26,12 @@ from sessions.session import Session
 Result = types.CallToolResult
 
 _MAX_LISTED: Final = 1000
+"""Files in the result of list_files."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a tool: by whom, in which conversation, and who hears of its progress."""
+    """The context of one call of a tool; `report` sends progress, and is None if the client wants none."""
 
     conversation: Conversation
     caller: Caller
@@ -40,18 +41,18 @@ class Call:
 
     @property
     def settings(self) -> Settings:
-        """What the operator set."""
+        """The settings of the service."""
         return self.executor.stores.settings
 
 
 async def run_python(call: Call, given: RunPython) -> Result:
-    """Run a cell, and tell of its output as it comes."""
+    """Run a cell, and report its output while it runs."""
     limit_ms = call.settings.execution.max_exec_timeout_ms
     timeout_ms = limit_ms if given.timeout_seconds is None else max(1, round(given.timeout_seconds * 1000))
     if timeout_ms > limit_ms:
         return content.failure(
             f"timeout_seconds is at most {limit_ms / 1000:g}. Nothing has run. Divide longer work into "
-            "several calls: variables are kept."
+            "several calls, as variables are kept."
         )
     request = SessionExecuteRequest(code=given.code, timeout_ms=timeout_ms)
     session, note = await call.conversation.session(call.caller, timeout_ms / 1000)
@@ -68,7 +69,7 @@ async def run_python(call: Call, given: RunPython) -> Result:
 
 
 async def run_shell(call: Call, given: RunShell) -> Result:
-    """Run a command."""
+    """Run a shell command."""
     seconds = COMMAND_SEC if given.timeout_seconds is None else given.timeout_seconds
     request = BashRequest(cmd=given.command, timeout_ms=max(1, round(seconds * 1000)))
     session, note = await call.conversation.session(call.caller, seconds)
@@ -77,7 +78,7 @@ async def run_shell(call: Call, given: RunShell) -> Result:
 
 
 async def list_files(call: Call, _: ListFiles) -> Result:
-    """All files of the working folder."""
+    """List the files in the workspace."""
     session, note = await call.conversation.session(call.caller)
     entries = await session.sandbox.list_files()
     files = [
@@ -91,7 +92,7 @@ async def list_files(call: Call, _: ListFiles) -> Result:
     lines = [note] if note else []
     lines += [f"{entry.path} ({entry.size_bytes} bytes)" for entry in entries[:_MAX_LISTED]]
     if len(entries) > _MAX_LISTED:
-        lines.append(f"[and {len(entries) - _MAX_LISTED} files more]")
+        lines.append(f"[and {len(entries) - _MAX_LISTED} more files]")
     if not entries:
         lines.append("The working folder is empty.")
     return Result(
@@ -101,7 +102,7 @@ async def list_files(call: Call, _: ListFiles) -> Result:
 
 
 async def read_file(call: Call, given: ReadFile) -> Result:
-    """A file of the working folder: text, an image, or a link to what is neither."""
+    """Read a file in the workspace: return text, an image, or a link to any other file."""
     session, note = await call.conversation.session(call.caller)
     path = check_path(given.path)
     entries = await session.sandbox.list_files()
@@ -110,41 +111,48 @@ async def read_file(call: Call, given: ReadFile) -> Result:
         raise WorkspaceFileNotFound(given.path)
     uri = call.links.workspace_file(session.session_id, path)
     media_type = guess_media_type(path)
-    most = (
+    max_bytes = (
         content.MAX_IMAGES_BYTES * 3 // 4
         if media_type.startswith("image/")
         else 4 * content.MAX_TEXT_CHARACTERS
     )
-    head, whole = await _head(session, path, most)
-    shown: list[types.ContentBlock] = [content.text(note)] if note else []
+    head, whole = await _head(session, path, max_bytes)
+    blocks: list[types.ContentBlock] = [content.text(note)] if note else []
     picture = content.image(base64.b64encode(head).decode(), media_type) if whole else None
     printed = None if picture else _as_text(head, whole)
     if picture is not None:
-        shown.append(picture)
+        blocks.append(picture)
     elif printed is not None:
-        shown.append(content.text(printed))
+        blocks.append(content.text(printed))
         if not whole:
-            shown.append(content.text(f"[the file goes on: it has {size} bytes; read parts of it with code]"))
+            blocks.append(
+                content.text(f"[only the beginning: the file has {size} bytes; read other parts with code]")
+            )
     else:
-        shown.append(content.text(f"[{path} has {size} bytes that can't be shown here: {uri}]"))
+        blocks.append(content.text(f"[{path} has {size} bytes that cannot be shown here: {uri}]"))
     if call.links.known:
-        shown.append(content.link(uri, path, size))
-    return Result(content=shown)
+        blocks.append(content.link(uri, path, size))
+    return Result(content=blocks)
 
 
-async def _head(session: Session, path: str, most: int) -> tuple[bytes, bool]:
-    """The first bytes of a file, and whether that is all of it."""
+async def _head(session: Session, path: str, max_bytes: int) -> tuple[bytes, bool]:
+    """Return the first bytes of a file, and whether they are the whole file."""
     head = bytearray()
     async with session.sandbox.open_file(path) as chunks:
         async for chunk in chunks:
             head += chunk
-            if len(head) > most:
-                return bytes(head[:most]), False
+            if len(head) > max_bytes:
+                return bytes(head[:max_bytes]), False
     return bytes(head), True
 
 
 def _as_text(head: bytes, whole: bool) -> str | None:
-    """The text that the bytes are, if they are any; of a beginning, the last character may be broken."""
+    """Return the bytes as text, or None if they are not UTF-8.
+
+    Args:
+        head: the first bytes of a file.
+        whole: whether they are the whole file. If not, the last character may be incomplete, and is left out.
+    """
     if b"\0" in head:
         return None
     try:
@@ -156,7 +164,7 @@ def _as_text(head: bytes, whole: bool) -> str | None:
 
 
 async def write_file(call: Call, given: WriteFile) -> Result:
-    """Put a file into the working folder."""
+    """Write a file into the workspace."""
     sources = [source for source in (given.text, given.base64, given.file_id) if source is not None]
     if len(sources) != 1:
         return content.failure("Give exactly one of text, base64 and file_id. Nothing was written.")
@@ -168,7 +176,7 @@ async def write_file(call: Call, given: WriteFile) -> Result:
         try:
             data = base64.b64decode("".join(given.base64.split()), validate=True)
         except (binascii.Error, ValueError):
-            return content.failure("base64 is not valid base64. Nothing was written.")
+            return content.failure("The argument base64 is not valid base64. Nothing was written.")
     if len(data) > call.settings.storage.max_file_bytes:
         raise FileTooLarge(call.settings.storage.max_file_bytes)
     session, note = await call.conversation.session(call.caller)
@@ -181,9 +189,9 @@ async def write_file(call: Call, given: WriteFile) -> Result:
         await session.sandbox.put_file(path, _once(data))
     call.executor.executions.metrics.uploaded("session", size)
     uri = call.links.workspace_file(session.session_id, path)
-    said = f"Wrote {path}, {size} bytes."
+    message = f"Wrote {path}, {size} bytes."
     return Result(
-        content=[content.text(f"{note}\n{said}" if note else said)],
+        content=[content.text(f"{note}\n{message}" if note else message)],
         structured_content={"path": path, "size_bytes": size, "url": uri},
     )
 
@@ -193,12 +201,16 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
 
 
 async def reset(call: Call, given: Reset) -> Result:
-    """A kernel without variables; without files, too, if that is asked for."""
+    """Start a new kernel, or delete the session if files are to be deleted, too."""
     if given.delete_files:
         await call.conversation.end()
-        return Result(content=[content.text("Variables and files are gone; the next call starts anew.")])
+        return Result(
+            content=[content.text("Variables and files are gone. The next call starts a new session.")]
+        )
     session = await call.conversation.open_session(call.caller)
     if session is None:
-        return Result(content=[content.text("There is nothing to reset: the next call starts anew.")])
+        return Result(
+            content=[content.text("There is nothing to reset: the next call starts a new session.")]
+        )
     await session.restart()
-    return Result(content=[content.text("A new kernel is ready: variables are gone, files are kept.")])
+    return Result(content=[content.text("A new kernel is ready. Variables are gone, files are kept.")])

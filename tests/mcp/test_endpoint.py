@@ -176,7 +176,7 @@ def test_a_session_that_has_expired_is_replaced_and_that_is_said(ann: Caller, st
         assert time.monotonic() < deadline, said
         failed, said = ann.call("run_python", code="x")
     assert failed
-    assert said.startswith("[The session before this one has expired")
+    assert said.startswith("[The previous session expired")
     assert "NameError" in said
 
 
@@ -196,7 +196,7 @@ def test_limits_are_told_in_words(ann: Caller, bob: Caller, strict: Service) -> 
             time.sleep(0.05)
         failed, said = second.call("run_python", code="1")
         assert failed
-        assert "KEY_MAX_SESSIONS=1 are open already" in said
+        assert "KEY_MAX_SESSIONS=1 sessions are already open" in said
         failed, said = bob.call("run_python", code="1")
         assert failed
         assert "no kernel is free" in said

@@ -62,7 +62,7 @@ async def conversation(service: Service) -> AsyncIterator[Client]:
 async def test_a_conversation_keeps_its_state_and_is_told_once_that_it_is_new(client: Client) -> None:
     """Variables of one call are there in the next; only the first answer says that the session is new."""
     assert await printed(client, "x = 20; print('hello')\nx + 1") == (
-        "[This is a new session: it has no variables yet, and no files.]\nhello\n21"
+        "[This is a new session: it has no variables and no files yet.]\nhello\n21"
     )
     assert await printed(client, "x * 2") == "40"
     assert await printed(client, "y = 1") == "[no output]"
@@ -126,7 +126,7 @@ async def test_code_past_its_time_is_told_of_and_keeps_its_variables(client: Cli
     result = await python(client, "import time; z = 3; print('go'); time.sleep(20)", timeout_seconds=0.5)
     assert result.is_error
     assert "go" in text(result)
-    assert "its time was over; variables are kept" in text(result)
+    assert "the time limit was reached; variables are kept" in text(result)
     assert await printed(client, "z") == "3"
 
 
@@ -235,7 +235,7 @@ async def test_what_is_neither_text_nor_image_is_a_link(client: Client) -> None:
         client, "open('b.bin', 'wb').write(bytes(5000)); open('long.txt', 'w').write('ab' * 50_000)"
     )
     binary = await client.call_tool("read_file", {"path": "b.bin"})
-    assert "5000 bytes that can't be shown here" in text(binary)
+    assert "5000 bytes that cannot be shown here" in text(binary)
     assert (await get(links(binary)["b.bin"])).content == bytes(5000)
     long = text(await client.call_tool("read_file", {"path": "long.txt"}))
     assert "[… 60000 characters left out …]" in long
@@ -254,7 +254,7 @@ async def test_what_is_too_much_is_cut_and_still_arrives(client: Client) -> None
     assert 1 <= len(images(result)) < 8
     assert "too large to be shown here; it is at http" in text(result)
     assert len(links(result)) == 32
-    assert "files more: list_files names them" in text(result)
+    assert "more files: list_files lists them" in text(result)
 
 
 async def test_reset_forgets_variables_and_files_if_asked_to(client: Client) -> None:
