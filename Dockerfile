@@ -54,11 +54,9 @@ COPY sessions/ /opt/code-interpreter/sessions/
 COPY service/ /opt/code-interpreter/service/
 COPY deploy/*.py /opt/code-interpreter/deploy/
 RUN echo /opt/code-interpreter > /opt/venv/lib/python3.11/site-packages/code-interpreter.pth \
- && for command in api:server keys:auth.command; do \
-      printf '#!/opt/venv/bin/python\nfrom service.%s import main\n\nmain()\n' "${command#*:}" \
-        > "/opt/venv/bin/code-interpreter-${command%:*}"; \
-    done \
- && chmod 755 /opt/venv/bin/code-interpreter-* \
+ && printf '#!/opt/venv/bin/python\nfrom service.__main__ import main\n\nmain()\n' \
+      > /opt/venv/bin/code-interpreter-api \
+ && chmod 755 /opt/venv/bin/code-interpreter-api \
  && chmod -R u=rwX,go=rX /opt/code-interpreter \
  && python -m compileall -q /opt/code-interpreter
 

@@ -67,7 +67,7 @@ class Service:
         self.started = time.perf_counter()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "service.server"],
+                [sys.executable, "-m", "service"],
                 cwd=_ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,

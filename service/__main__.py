@@ -1,26 +1,46 @@
-"""`python -m service`: serves; with a command, does that instead."""
+"""The command ``code-interpreter-api``: serves, or does what its subcommand says."""
 
-import argparse
 import sys
+from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
+from importlib import import_module
+from typing import Final
 
-from service import server
-from service.doctor import command as doctor
-from service.operations import backup
+PROGRAM: Final = "code-interpreter-api"
+
+COMMANDS: Final = {
+    "serve": ("service.server", "run the service; the default"),
+    "doctor": ("service.doctor.command", "check everything that the service needs"),
+    "backup": ("service.operations.backup", "copy the registry and the files while the service runs"),
+    "restore": ("service.operations.restore", "put a backup back"),
+    "keys": ("service.auth.command", "make, replace, remove and list API keys"),
+}
+"""The module and the help of each command.
+
+Only the module of the chosen command is imported: most of them take seconds, and `keys` does not need the
+others.
+"""
 
 
 def main() -> None:
-    """Do what the arguments say; without any, serve."""
-    parser = argparse.ArgumentParser("python -m service", description="The code interpreter.")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("serve", help="serve; what happens without a command, too")
-    doctor.add_arguments(commands.add_parser("doctor", help="look at all that the service stands on"))
-    backup.add_arguments(commands.add_parser("backup", help="copy registry and files while it serves"))
-    arguments = parser.parse_args()
-    if arguments.command == "doctor":
-        sys.exit(doctor.main(arguments))
-    if arguments.command == "backup":
-        sys.exit(backup.main(arguments))
-    server.main()
+    """Do what the arguments say, and exit with the command's status."""
+    lines = [f"  {name:9}{text}" for name, (_, text) in COMMANDS.items()]
+    parser = ArgumentParser(
+        PROGRAM,
+        usage=f"{PROGRAM} [-h] [COMMAND ...]",
+        description="A service that runs untrusted Python in locked-down containers.",
+        epilog="\n".join(["commands:", *lines, "", f"`{PROGRAM} COMMAND -h` shows its arguments."]),
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "command", nargs="?", choices=COMMANDS, default="serve", metavar="COMMAND", help="one of those below"
+    )
+    parser.add_argument("arguments", nargs=REMAINDER, help="the arguments of the command")
+    chosen = parser.parse_args()
+    module_name, text = COMMANDS[chosen.command]
+    module = import_module(module_name)
+    own_parser = ArgumentParser(f"{PROGRAM} {chosen.command}", description=f"{text[0].upper()}{text[1:]}.")
+    module.add_arguments(own_parser)
+    sys.exit(module.main(own_parser.parse_args(chosen.arguments)))
 
 
 if __name__ == "__main__":

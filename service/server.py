@@ -1,8 +1,9 @@
-"""The command ``code-interpreter-api``."""
+"""The command ``serve``: runs the service."""
 
 import logging
 import signal
 import sys
+from argparse import ArgumentParser, Namespace
 from typing import Final
 
 from service.app import create_app
@@ -33,18 +34,23 @@ ROUTERS: Final = (
 log = logging.getLogger(__name__)
 
 
-def main() -> None:
-    """Serve until SIGTERM or Ctrl-C, then stop in order and exit with 0.
+def add_arguments(_: ArgumentParser) -> None:
+    """Declare no arguments: the environment has the settings."""
 
-    Exits with 2 on bad settings, and with 1 or 3 when the service cannot start.
+
+def main(_: Namespace) -> int:
+    """Serve until SIGTERM or Ctrl-C, then stop in order.
+
+    Returns the exit status: 0; 2 on bad settings; 1 if the service cannot start. When opening the engine or
+    the registry fails, the server itself exits with 3.
     """
-    # Once it has stopped in order, the server sends itself the signal again.
+    # When the server has stopped in order, it sends itself the signal again.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         settings = load_settings()
     except StartError as error:
         configure_logging("INFO", load_log_format())
-        sys.exit(_complain(error, 2))
+        return _complain(error, 2)
     configure_logging(settings.server.log_level, settings.server.log_format)
     try:
         app = create_app(settings, lifespan, ROUTERS)
@@ -60,9 +66,10 @@ def main() -> None:
                 needs_key=settings.keys.needs_key,
             )
     except StartError as error:
-        sys.exit(_complain(error, 1))
+        return _complain(error, 1)
     except KeyboardInterrupt:
-        sys.exit(0)
+        pass
+    return 0
 
 
 def _warn_of_missing_keys(settings: Settings) -> None:
@@ -81,7 +88,3 @@ def _warn_of_missing_keys(settings: Settings) -> None:
 def _complain(error: StartError, exit_code: int) -> int:
     say(str(error), fatal=True)
     return exit_code
-
-
-if __name__ == "__main__":
-    main()

@@ -117,7 +117,7 @@ def open_on(
     # Threads that ask for it at the same moment would each make it.
     tmp_path_factory.getbasetemp()
 
-    def start(engine: Engine, program: Sequence[str] = ("service.server",), **settings: Any) -> Service:
+    def start(engine: Engine, program: Sequence[str] = ("service",), **settings: Any) -> Service:
         folder = tmp_path_factory.mktemp("service")
         environment = {name: str(value) for name, value in settings.items()}
         service = Service(engine, folder, program, **environment)

@@ -202,7 +202,7 @@ def test_settings_cannot_be_changed() -> None:
 def test_command_reports_invalid_settings_and_exits_with_2() -> None:
     """`code-interpreter-api` prints one sentence for each, and no traceback."""
     result = subprocess.run(
-        [sys.executable, "-m", "service.server"],
+        [sys.executable, "-m", "service"],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "PORT": "http", "POOL_SIZE": "-1"},
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The command ``code-interpreter-keys``: makes, replaces, removes and lists the keys of a file.
+"""The command ``keys``: makes, replaces, removes and lists the keys of a file.
 
 A key is printed once, when it is made; the file has its hash. A running service takes note of a
 change by itself.
@@ -29,20 +29,8 @@ class _Refused(Exception):
     """What was asked for makes no sense; the text says why."""
 
 
-def main() -> None:
-    """Do what the arguments say. Exits with 1 where that is not possible, with 2 where it is not clear."""
-    arguments = _parser().parse_args()
-    try:
-        path = _path(arguments.file)
-        _COMMANDS[arguments.command](path, getattr(arguments, "name", ""))
-    except (StartError, _Refused) as error:
-        sys.exit(f"code-interpreter-keys: {error}")
-    except OSError as error:
-        sys.exit(f"code-interpreter-keys: {error.filename or path}: {error.strerror or error}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("code-interpreter-keys", description="API keys of the code interpreter.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     parser.add_argument("--file", type=Path, help="the file with the keys; API_KEYS_FILE if left out")
     commands = parser.add_subparsers(dest="command", required=True)
     for command, text in (
@@ -52,7 +40,23 @@ def _parser() -> argparse.ArgumentParser:
     ):
         commands.add_parser(command, help=text).add_argument("name", type=_name, metavar="NAME")
     commands.add_parser("list", help="print the names")
-    return parser
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Do what the arguments say. Returns the exit status: 0, or 1 if that is not possible."""
+    try:
+        path = _path(arguments.file)
+        _COMMANDS[arguments.command](path, getattr(arguments, "name", ""))
+    except (StartError, _Refused) as error:
+        return _complain(str(error))
+    except OSError as error:
+        return _complain(f"{error.filename or path}: {error.strerror or error}")
+    return 0
+
+
+def _complain(text: str) -> int:
+    sys.stderr.write(f"code-interpreter-api keys: {text}\n")
+    return 1
 
 
 def _name(text: str) -> str:
@@ -104,7 +108,7 @@ def _line(name: str, key: str) -> str:
 
 
 def _tell(key: str, message: str) -> None:
-    """Only the key goes to standard output: ``KEY=$(code-interpreter-keys add NAME)``."""
+    """Only the key goes to standard output: ``KEY=$(code-interpreter-api keys add NAME)``."""
     sys.stderr.write(f"{message}\n")
     sys.stdout.write(f"{key}\n")
 
@@ -159,7 +163,3 @@ def _write(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-if __name__ == "__main__":
-    main()

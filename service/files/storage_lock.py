@@ -17,14 +17,14 @@ _POLL_SEC: Final = 0.2
 
 
 @asynccontextmanager
-async def lock(path: Path, in_use: StartError) -> AsyncIterator[None]:
-    """Hold a lock file until the block ends. Raises ``in_use`` if another service goes on holding it."""
+async def lock(path: Path, in_use: StartError, wait_sec: float = _WAIT_SEC) -> AsyncIterator[None]:
+    """Hold a lock file until the block ends. Raises ``in_use`` if another service holds it after the wait."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StorageUnavailable(path.parent, error.strerror or str(error)) from error
     try:
-        deadline = asyncio.get_running_loop().time() + _WAIT_SEC
+        deadline = asyncio.get_running_loop().time() + wait_sec
         while not _taken(descriptor):
             if asyncio.get_running_loop().time() > deadline:
                 raise in_use

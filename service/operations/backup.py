@@ -1,11 +1,10 @@
-"""The command `backup`: registry and stored files, copied while the service goes on.
+"""The command `backup`: copy registry and stored files while the service runs.
 
-The copy is a folder that a service can be started on (`FILE_STORAGE_DIR`). It holds what the registry
-held at one moment, and every file of that which was not deleted meanwhile. What lives in containers is
-not in it: sessions of the copy are ended as `lost`, and the copy has no claim on the original's containers.
+The command `restore` reads the copy. A service can also be started on it (`FILE_STORAGE_DIR`). It contains
+the registry at one moment, and all of its files except those that were deleted during the copying. Containers
+are not copied: in the copy, sessions have ended as `lost`, and no container belongs to it.
 """
 
-import os
 import shutil
 import sqlite3
 import sys
@@ -18,39 +17,39 @@ from typing import Final
 
 from service.database.connection import file_of, make_engine
 from service.errors import StartError
+from service.operations.copying import FILES, REGISTRY, Progress, copy_file, reason_of, sync
 from service.operations.errors import BackupFailed
 from service.settings import Settings, load_settings
 
-REGISTRY: Final = "registry.sqlite3"
-_TELL_SEC: Final = 2.0
 _BUSY_SEC: Final = 30.0
 _NOT_COPIED: Final = (
     ("sessions", "UPDATE sessions SET ended_at = :now, end_reason = 'lost' WHERE ended_at IS NULL"),
     ("cells", "UPDATE cells SET finished_at = :now, state = 'lost' WHERE state = 'running'"),
     ("containers", "UPDATE containers SET removed_at = :now, state = 'removed' WHERE removed_at IS NULL"),
-    # By its name a service finds its containers: the copy gets one of its own at its first start.
+    # A service finds its containers by its instance id. A service on the copy makes a new one at its first
+    # start.
     ("instance", "DELETE FROM instance WHERE key = 'instance_id'"),
 )
-"""What is true of the original alone, by table: how the copy is told so."""
+"""Statements that correct the copied registry, by table: containers and sessions belong to the original."""
 
 
 @dataclass(frozen=True)
 class Backup:
-    """What was copied."""
+    """How much was copied."""
 
     files: int
     size_bytes: int
     gone: int
-    """Files that were deleted while others were copied: they are not in the copy's registry either."""
+    """Files that were deleted during the copying. The copy's registry does not list them."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What the command takes."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to; it must not exist yet")
+    """Declare the arguments of the command."""
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the copy; it must not exist yet")
 
 
 def main(arguments: Namespace) -> int:
-    """Copy. Returns the exit status: 0, or 1 if that is not possible."""
+    """Back up. Returns the exit status: 0, or 1 if the backup failed."""
     try:
         done = back_up(load_settings(), arguments.folder.absolute())
     except StartError as error:
@@ -62,11 +61,11 @@ def main(arguments: Namespace) -> int:
 
 
 def back_up(settings: Settings, folder: Path) -> Backup:
-    """Copy registry and files of a service, that may be serving, to a new folder.
+    """Copy registry and files to a new folder; the service may run meanwhile.
 
     Raises:
-        BackupFailed: nothing is left in the folder.
-        MigrationFailed: the registry's URL makes no sense.
+        BackupFailed: the copy cannot be made; nothing is left of it.
+        MigrationFailed: `DATABASE_URL` is invalid.
     """
     registry = file_of(make_engine(settings.storage.registry_url))
     if registry is None:
@@ -88,17 +87,16 @@ def back_up(settings: Settings, folder: Path) -> Backup:
     draft = folder.with_name(f".{folder.name}.partial")
     try:
         shutil.rmtree(draft, ignore_errors=True)
-        (draft / "files").mkdir(mode=0o700, parents=True)
+        (draft / FILES).mkdir(mode=0o700, parents=True)
         draft.chmod(0o700)
         _copy_registry(registry, draft / REGISTRY)
-        done = _copy_files(settings.storage.file_storage_dir / "files", draft)
-        _sync(draft)
+        done = _copy_files(settings.storage.file_storage_dir / FILES, draft)
+        sync(draft)
         draft.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except (OSError, sqlite3.Error) as error:
         shutil.rmtree(draft, ignore_errors=True)
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-        raise BackupFailed(folder, reason) from error
+        raise BackupFailed(folder, reason_of(error)) from error
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -106,7 +104,7 @@ def back_up(settings: Settings, folder: Path) -> Backup:
 
 
 def _copy_registry(source: Path, target: Path) -> None:
-    """As it is at one moment, whoever writes; then what is true of the original alone is taken out."""
+    """Copy the registry as it is at one moment, and correct the copy."""
     uri = f"{source.absolute().as_uri()}?mode=ro"
     target.touch(mode=0o600)
     with (
@@ -124,38 +122,16 @@ def _copy_registry(source: Path, target: Path) -> None:
 def _copy_files(source: Path, target: Path) -> Backup:
     files = size = 0
     gone: list[tuple[str]] = []
-    told_at = time.monotonic()
     with closing(sqlite3.connect(target / REGISTRY, isolation_level=None)) as registry:
         ids = [file_id for (file_id,) in registry.execute("SELECT file_id FROM files")]
+        progress = Progress(len(ids))
         for file_id in ids:
             try:
-                size += _copy(source / file_id, target / "files" / file_id)
+                size += copy_file(source / file_id, target / FILES / file_id)
                 files += 1
             except FileNotFoundError:
                 gone.append((file_id,))
-            if time.monotonic() - told_at >= _TELL_SEC:
-                told_at = time.monotonic()
-                sys.stderr.write(f"{files} of {len(ids)} files, {size} bytes ...\n")
+            progress.report(files, size)
         registry.executemany("DELETE FROM files WHERE file_id = ?", gone)
-    _sync(target / REGISTRY)
+    sync(target / REGISTRY)
     return Backup(files, size, len(gone))
-
-
-def _copy(source: Path, target: Path) -> int:
-    """A stored file never changes, so it can be copied at any time; its bytes are on the disk afterwards."""
-    with source.open("rb") as original, open(target, "xb", opener=_private) as copy:
-        shutil.copyfileobj(original, copy, 1 << 20)
-        os.fsync(copy.fileno())
-        return copy.tell()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

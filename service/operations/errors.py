@@ -28,10 +28,19 @@ class AddressUnavailable(StartError):
 
 
 class BackupFailed(StartError):
-    """Registry and files cannot be copied; nothing is left in the folder."""
+    """Registry and files cannot be copied to ``folder``; nothing is left there."""
 
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(f"Cannot back up to {folder}: {reason}.")
+        self.folder = folder
+        self.reason = reason
+
+
+class RestoreFailed(StartError):
+    """A backup cannot be restored from ``folder``."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"Cannot restore {folder}: {reason}.")
         self.folder = folder
         self.reason = reason
 

@@ -28,7 +28,7 @@ class KeySettings(Group):
         "needed, see keys.md.",
     )
     api_keys_file: Path | None = Field(
-        None, description="File with hashes of API keys, written by `code-interpreter-keys add NAME`."
+        None, description="File with hashes of API keys, written by `code-interpreter-api keys add NAME`."
     )
     open_pages: Pages = Field(
         ("docs", "metrics", "page"),

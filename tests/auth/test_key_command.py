@@ -1,4 +1,4 @@
-"""`code-interpreter-keys` as an operator runs it: what it prints, keeps and refuses."""
+"""`code-interpreter-api keys` as an operator runs it: what it prints, keeps and refuses."""
 
 import os
 import re

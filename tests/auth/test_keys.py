@@ -647,7 +647,7 @@ def test_a_key_file_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
         (2, "API_KEYS: entry 2 is not NAME:KEY", {"API_KEYS": "alice:hunter2,hunter2"}),
     ):
         ended = subprocess.run(
-            [sys.executable, "-m", "service.server"],
+            [sys.executable, "-m", "service"],
             cwd=ROOT,
             env={"PATH": os.environ["PATH"], "FILE_STORAGE_DIR": str(tmp_path), **variables},
             capture_output=True,

@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import sys
+from argparse import Namespace
 from typing import Any
 
 from sqlalchemy import event
@@ -61,6 +62,6 @@ def migrate_again_and_again() -> None:
 if __name__ == "__main__":
     if sys.argv[1:]:
         kill_after(int(sys.argv[1]))
-        server.main()
+        sys.exit(server.main(Namespace()))
     else:
         migrate_again_and_again()

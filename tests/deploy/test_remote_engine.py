@@ -180,7 +180,7 @@ def test_without_its_keys_the_engine_is_not_used(remote: RemoteEngine, tmp_path:
         "INSTANCE_ID": f"keyless-{uuid.uuid4().hex}",
     }
     ended = subprocess.run(
-        [sys.executable, "-m", "service.server"],
+        [sys.executable, "-m", "service"],
         env=environment,
         cwd=ROOT,
         capture_output=True,

@@ -111,7 +111,7 @@ def refused(storage: Path, seconds: float = 60, **settings: Any) -> str:
     }
     environment |= {name: str(value) for name, value in (LIGHT | settings).items()}
     ended = subprocess.run(
-        [sys.executable, "-m", "service.server"],
+        [sys.executable, "-m", "service"],
         env=environment,
         cwd=ROOT,
         capture_output=True,

@@ -6,6 +6,7 @@ Other processes and the monotonic clocks are not touched, as when somebody sets 
 
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 _moved = Path(sys.argv[1])
@@ -21,4 +22,4 @@ time.time = _time
 if __name__ == "__main__":
     from service.server import main
 
-    main()
+    sys.exit(main(Namespace()))

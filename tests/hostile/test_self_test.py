@@ -107,7 +107,7 @@ def refusals(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     def without_code(name: str) -> Start:
         (file, there, instead), _ = WITHOUT_CODE[name]
         with engine.changed_image(file, there, instead) as image:
-            return start(engine, folder, "service.server", PYTHON_EXECUTOR_DOCKER_IMAGE=image)
+            return start(engine, folder, "service", PYTHON_EXECUTOR_DOCKER_IMAGE=image)
 
     starts: dict[str, Future[Start]] = {}
     with ThreadPoolExecutor(2) as threads, ExitStack() as stack:
@@ -172,7 +172,7 @@ def test_the_kernel_that_was_examined_is_as_new(start_service: StartService) -> 
 
 def test_a_runtime_that_is_not_there_is_a_sentence(engine: Engine, tmp_path: Path) -> None:
     """`KERNEL_RUNTIME` with a name that the engine does not know: said at the start, which ends."""
-    refusal = start(engine, tmp_path, "service.server", KERNEL_RUNTIME="no-such-runtime")
+    refusal = start(engine, tmp_path, "service", KERNEL_RUNTIME="no-such-runtime")
     assert refusal.exit_code == CANNOT_START, refusal.log
     assert "the container engine has no runtime 'no-such-runtime' (KERNEL_RUNTIME)" in refusal.log
     assert "Traceback" not in refusal.log

@@ -4,6 +4,7 @@ What is left out of the containers' settings is really left out; all else is the
 """
 
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +58,7 @@ def main(missing: str) -> None:
         setattr(containers.DockerEngine, "limit_memory", _leave_memory_alone)  # noqa: B010
     else:
         setattr(containers, "_host_config", weakened)  # noqa: B010
-    server.main()
+    sys.exit(server.main(Namespace()))
 
 
 if __name__ == "__main__":

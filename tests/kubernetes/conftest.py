@@ -59,7 +59,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory, pods: PodEngine) -> Callab
 
     def start(**settings: Any) -> Refusal:
         given = pods.settings | {name: str(value) for name, value in (LIGHT | settings).items()}
-        ended = serve_to_the_end(tmp_path_factory.mktemp("refusing"), "service.server", **given)
+        ended = serve_to_the_end(tmp_path_factory.mktemp("refusing"), "service", **given)
         return Refusal(ended.returncode, ended.stdout)
 
     return start

@@ -1,4 +1,4 @@
-"""`python -m service doctor` where kernels are pods: what it looks at, and what is really wrong there."""
+"""`code-interpreter-api doctor` where kernels are pods: what it looks at, and what is really wrong there."""
 
 import uuid
 from collections.abc import Iterator

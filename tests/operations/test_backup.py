@@ -1,11 +1,9 @@
-"""`python -m service backup`: a copy of a service that goes on, and a service started on the copy."""
+"""`code-interpreter-api backup`: a copy of a running service, and a service started on the copy."""
 
 import hashlib
 import os
 import re
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -15,24 +13,11 @@ import pytest
 
 from tests.conftest import LIGHT
 from tests.faults.conftest import mounted
-from tests.support.process import INHERITED, ROOT, Service
+from tests.operations.commands import run_command
+from tests.support.process import Service
 from tests.support.session import open_session
 
 pytestmark = pytest.mark.timeout(120)
-
-
-def back_up(folder: Path, storage: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run the command with the settings of a service on that storage."""
-    environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    return subprocess.run(
-        [sys.executable, "-m", "service", "backup", str(folder)],
-        env=environment | {"FILE_STORAGE_DIR": str(storage)} | settings,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def busy(service: Service, until: threading.Event) -> None:
@@ -57,7 +42,7 @@ def test_a_service_on_the_copy_has_what_was_there(
     writer = threading.Thread(target=busy, args=(service, done))
     writer.start()
     folder = tmp_path / "backup"
-    copied = back_up(folder, service.storage)
+    copied = run_command("backup", folder, storage=service.storage)
     done.set()
     writer.join(30)
     assert copied.returncode == 0, copied.stderr
@@ -97,7 +82,7 @@ def test_files_that_went_while_others_were_copied_are_in_neither(tmp_path: Path)
         database.executemany("INSERT INTO files VALUES (?)", [("here",), ("gone",)])
     (storage / "files" / "here").write_bytes(b"here")
     (storage / "files" / "nobody's").write_bytes(b"x")
-    copied = back_up(tmp_path / "backup", storage)
+    copied = run_command("backup", tmp_path / "backup", storage=storage)
     assert copied.returncode == 0 and "1 files, 4 bytes; 1 were deleted meanwhile" in copied.stdout
     assert [path.name for path in (tmp_path / "backup" / "files").iterdir()] == ["here"]
     with closing(sqlite3.connect(tmp_path / "backup" / "registry.sqlite3")) as database:
@@ -106,20 +91,24 @@ def test_files_that_went_while_others_were_copied_are_in_neither(tmp_path: Path)
 
 def test_what_cannot_be_copied_is_a_sentence_and_leaves_nothing(service: Service, tmp_path: Path) -> None:
     """No registry, a folder that is there, a disk that is too small, another database."""
-    said = back_up(tmp_path / "backup", tmp_path / "nothing")
+    said = run_command("backup", tmp_path / "backup", storage=tmp_path / "nothing")
     assert said.returncode == 1 and "there is no registry" in said.stderr
     (tmp_path / "there").mkdir()
-    said = back_up(tmp_path / "there", service.storage)
+    said = run_command("backup", tmp_path / "there", storage=service.storage)
     assert said.returncode == 1 and "it exists already" in said.stderr
-    said = back_up(tmp_path / "backup", service.storage, DATABASE_URL="sqlite://")
+    said = run_command("backup", tmp_path / "backup", storage=service.storage, DATABASE_URL="sqlite://")
     assert said.returncode == 1 and "that database's own tool" in said.stderr
-    said = back_up(tmp_path / "backup", service.storage, DATABASE_URL="postgresql://x@127.0.0.1:1/y")
+    said = run_command(
+        "backup", tmp_path / "backup", storage=service.storage, DATABASE_URL="postgresql://x@127.0.0.1:1/y"
+    )
     assert said.returncode == 1 and "pg_dump" in said.stderr
-    said = back_up(tmp_path / "backup", service.storage, FILE_STORAGE_URL="s3://somewhere")
+    said = run_command(
+        "backup", tmp_path / "backup", storage=service.storage, FILE_STORAGE_URL="s3://somewhere"
+    )
     assert said.returncode == 1 and "sync" in said.stderr
     file_id = service.api.upload(os.urandom(2 << 20))
     with mounted(tmp_path / "disk", "1m") as disk:
-        said = back_up(disk / "backup", service.storage)
+        said = run_command("backup", disk / "backup", storage=service.storage)
         assert said.returncode == 1 and re.search("No space left|is full", said.stderr)
         assert said.stderr.count("\n") == 1
         assert list(disk.iterdir()) == []

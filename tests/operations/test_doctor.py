@@ -1,4 +1,4 @@
-"""`python -m service doctor` on this machine: well, beside a service, and with what is really wrong."""
+"""`code-interpreter-api doctor` on this machine: well, beside a service, and with what is really wrong."""
 
 import json
 import os

@@ -10,10 +10,10 @@ from tests.support.process import ROOT, Service
 
 
 def key_command(file: Path | None, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `code-interpreter-keys`, as an operator does."""
+    """Run `code-interpreter-api keys`, as an operator does."""
     given = [] if file is None else ["--file", str(file)]
     return subprocess.run(
-        [sys.executable, "-m", "service.auth.command", *given, *arguments],
+        [sys.executable, "-m", "service", "keys", *given, *arguments],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,

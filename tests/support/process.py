@@ -70,7 +70,7 @@ class Service:
         self,
         engine: Engine,
         folder: Path,
-        program: Sequence[str] = ("service.server",),
+        program: Sequence[str] = ("service",),
         **settings: str,
     ) -> None:
         """`program` is a module and its arguments, of a program that serves as `service.server` does."""

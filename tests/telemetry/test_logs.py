@@ -320,7 +320,7 @@ def test_errors_of_forgotten_tasks_are_told_without_values(json_log: Path) -> No
 def test_a_start_that_fails_is_a_line_of_the_log(setting: dict[str, str], exit_code: int, named: str) -> None:
     """Where programs read the log, they read why there is nothing more to read."""
     ended = subprocess.run(
-        [sys.executable, "-m", "service.server"],
+        [sys.executable, "-m", "service"],
         env={
             "PATH": os.environ["PATH"],
             "LOG_FORMAT": "JSON",

@@ -1,0 +1,58 @@
+"""Copies of stored files that survive a power failure, and progress reports on standard error."""
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+REGISTRY: Final = "registry.sqlite3"
+"""The name of the registry in a backup."""
+FILES: Final = "files"
+"""The folder of the stored files, in a backup and in `FILE_STORAGE_DIR`."""
+
+_REPORT_SEC: Final = 2.0
+
+
+class Progress:
+    """Reports how many files are copied, every two seconds."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._reported_at = time.monotonic()
+
+    def report(self, files: int, size_bytes: int) -> None:
+        """Print one line if the last one is old enough."""
+        if time.monotonic() - self._reported_at >= _REPORT_SEC:
+            self._reported_at = time.monotonic()
+            sys.stderr.write(f"{files} of {self._total} files, {size_bytes} bytes ...\n")
+
+
+def copy_file(source: Path, target: Path) -> int:
+    """Copy a file to a new path, readable to its owner alone, and sync it. Returns its size in bytes.
+
+    A stored file never changes, so it can be copied while the service runs.
+    """
+    with source.open("rb") as original, open(target, "xb", opener=_private) as copy:
+        shutil.copyfileobj(original, copy, 1 << 20)
+        os.fsync(copy.fileno())
+        return copy.tell()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def sync(path: Path) -> None:
+    """Write a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def reason_of(error: Exception) -> str:
+    """Return what the operating system or SQLite says, in one line."""
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
