@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.database import migrations
-from service.database.connection import file_of, make_engine, reading_engine
+from service.database.connection import file_of, make_engine, make_reading_engine
 from service.database.errors import MigrationFailed, RegistryInUse
 from service.errors import StartError
 from service.files.disk import make_folder
@@ -152,7 +152,7 @@ class _Restoring:
 
     def _check_registry(self) -> None:
         try:
-            schema = migrations.look(reading_engine(f"sqlite:///{self._registry_draft}"))
+            schema = migrations.look(make_reading_engine(f"sqlite:///{self._registry_draft}"))
         except MigrationFailed as error:
             raise RestoreFailed(self._folder, f"its {REGISTRY} cannot be read: {error.reason}") from error
         if schema is None:
