@@ -129,7 +129,7 @@ async def _import_seconds(sandbox: Sandbox, library: str) -> float:
     )
     cell = Cell(code, None, 60, last_line_interactive=False, final=False)
     printed = ""
-    async with sandbox.begin(cell, _BUDGET) as events:
+    async with sandbox.runner.begin(cell, _BUDGET) as events:
         async for event in events:
             if isinstance(event, OutputChunk):
                 printed += event.text

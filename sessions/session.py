@@ -113,7 +113,7 @@ class Session:
                 asked for that.
         """
         self.kernel.follow(on_new_kernel)
-        self._turn.have_done_between(self.sandbox.discard_published)
+        self._turn.have_done_between(self.sandbox.runner.discard_published)
 
     def unfollow(self) -> None:
         """Nobody does any more."""
@@ -224,12 +224,12 @@ class Session:
         """Begin a cell; also gives whether it is in a new kernel, the old one having ended meanwhile."""
         entry.began()
         try:
-            return await stack.enter_async_context(self.sandbox.begin(cell, budget)), False
+            return await stack.enter_async_context(self.sandbox.runner.begin(cell, budget)), False
         except KernelEnded:
             with entry.timeline.during("start"):
                 await self.kernel.start()
             entry.began()
-            return await stack.enter_async_context(self.sandbox.begin(cell, budget)), True
+            return await stack.enter_async_context(self.sandbox.runner.begin(cell, budget)), True
 
     def _follow(
         self,
@@ -359,7 +359,7 @@ class Session:
     async def interrupt(self) -> None:
         """Interrupt what runs; nothing if nothing does."""
         if self.busy:
-            await self.sandbox.interrupt()
+            await self.sandbox.runner.interrupt()
 
     def abandon(self, cell: RunningCell) -> None:
         """Nobody follows that cell any more: end it, in the background."""
@@ -371,12 +371,12 @@ class Session:
         """Interrupt that cell, and kill what does not heed it; nothing if it is over."""
         if cell is not self.cell or cell.over:
             return
-        await self.sandbox.interrupt()
+        await self.sandbox.runner.interrupt()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SEC):
                 await cell.wait()
         if not cell.over:
-            await self.sandbox.kill_kernel()
+            await self.sandbox.runner.kill_kernel()
 
     @property
     def max_file_bytes(self) -> int:
@@ -388,13 +388,13 @@ class Session:
         if self.cell is None or not self.cell.asks:
             raise NoInputRequest(self.session_id)
         self.cell.asks = False
-        await self.sandbox.answer(value)
+        await self.sandbox.runner.answer(value)
 
     async def restart(self) -> None:
         """Replace the kernel, also while a cell runs, which ends by that; files are kept."""
         unwanted = self.kernel.unwant()
         if self.runs_in_kernel:
-            await self.sandbox.kill_kernel()
+            await self.sandbox.runner.kill_kernel()
         async with self._turn.own():
             # The end of the cell has brought a new one, which those who waited may work in.
             if self.kernel.key == unwanted:
@@ -408,7 +408,7 @@ class Session:
             SupervisorFailed: the container is lost, or slow.
         """
         async with self._turn.own(patiently=True):
-            if not await self.sandbox.has_kernel():
+            if not await self.sandbox.runner.has_kernel():
                 await self.kernel.start()
 
     async def handle(self, message: KernelMessage, limits: CellLimits) -> AsyncGenerator[OutputChunk | Mark]:
@@ -425,7 +425,7 @@ class Session:
             await stack.enter_async_context(self._turn.own(patiently=True))
             self._handles_message = True
             try:
-                begun = self.sandbox.begin_message(message, limits.budget, limits.timeout_sec)
+                begun = self.sandbox.runner.begin_message(message, limits.budget, limits.timeout_sec)
                 async for event in await stack.enter_async_context(begun):
                     if isinstance(event, OutputChunk | Mark):
                         yield event
@@ -476,7 +476,7 @@ class Session:
                 raise SessionBusy(self.session_id)
             async with self._turn.own():
                 self.record = replace(self.record, last_used_at=clock.now())
-                return await self.sandbox.ask(question)
+                return await self.sandbox.runner.ask(question)
         finally:
             self._questions.release()
 
@@ -490,7 +490,7 @@ class Session:
         """
         await self.sandbox.renew_lease(self._executor.stores.settings.sessions.session_lease_sec)
         cells = await self._sessions.cells(self.session_id)
-        note = await self.sandbox.last_note()
+        note = await self.sandbox.runner.last_note()
         if note:
             last = CellRecord(**json.loads(note))
             if last.cell_id not in {cell.cell_id for cell in cells}:
@@ -501,7 +501,7 @@ class Session:
         self.record = replace(self.record, last_used_at=max([self.record.last_used_at, *used]))
         counts = [cell.result.get("execution_count") for cell in cells if cell.result]
         self.kernel.execution_count = next((count for count in reversed(counts) if isinstance(count, int)), 0)
-        self.sandbox.reconnect()
+        self.sandbox.runner.reconnect()
         running = [cell for cell in cells if cell.state == "running"]
         for cell in running[:-1]:
             await self._lose_cell(cell)
@@ -516,7 +516,7 @@ class Session:
         async with AsyncExitStack() as stack:
             try:
                 stack.enter_context(self._executor.running.one_of(self.record.owner, runs_already=True))
-                attached = self.sandbox.attach(cell.cell_id, self._executor.budget, left)
+                attached = self.sandbox.runner.attach(cell.cell_id, self._executor.budget, left)
                 events = await stack.enter_async_context(attached)
             except SupervisorFailed:
                 self._turn.end()

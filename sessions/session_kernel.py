@@ -66,10 +66,10 @@ class SessionKernel:
     async def make_sure(self) -> None:
         """It answers, or is interrupted in what it does for nobody, or is replaced; errors as `start`."""
         with contextlib.suppress(SupervisorFailed):
-            return await self._sandbox.wait_until_ready()
+            return await self._sandbox.runner.wait_until_ready()
         try:
-            await self._sandbox.interrupt()
-            await self._sandbox.wait_until_ready()
+            await self._sandbox.runner.interrupt()
+            await self._sandbox.runner.wait_until_ready()
         except SupervisorFailed:
             log.warning("the kernel of session %s does not answer and is restarted", self._session_id)
             await self.start()

@@ -28,7 +28,7 @@ async def run_command(
     """
     command = Command(request.cmd, request.timeout_ms / 1000, entry.execution_id)
     entry.began()
-    async with sandbox.begin_command(command, budget) as events:
+    async with sandbox.runner.begin_command(command, budget) as events:
         running = asyncio.create_task(_follow(events, entry, keep))
         try:
             return await asyncio.shield(running)
@@ -70,7 +70,7 @@ async def _stop(sandbox: Sandbox, running: asyncio.Task[BashResponse]) -> None:
     """Interrupt the command, and kill it if it does not heed that."""
     for kill in (False, True):
         if not running.done():
-            await sandbox.interrupt(kill=kill)
+            await sandbox.runner.interrupt(kill=kill)
             await asyncio.wait({running}, timeout=GRACE_SEC)
     running.cancel()
     await asyncio.wait({running})

@@ -51,7 +51,7 @@ class Remover:
     def discard(self, sandbox: Sandbox, why: Removal) -> None:
         """Remove a sandbox's container in the background. After `close`, only disconnect."""
         if self._is_closed:
-            sandbox.disconnect()
+            sandbox.runner.disconnect()
         else:
             self._tasks.start(self._discard(sandbox, why))
 

@@ -84,7 +84,7 @@ class OneShotExecutor:
                 try:
                     await self.stage(sandbox, inputs, entry)
                     entry.began()
-                    events = await stack.enter_async_context(sandbox.begin(cell, self.budget))
+                    events = await stack.enter_async_context(sandbox.runner.begin(cell, self.budget))
                 except SupervisorFailed:
                     entry.run_began = None
                     if attempt == _ATTEMPTS:

@@ -210,7 +210,7 @@ async def _run(sandbox: Sandbox, code: str, wanted: object, memory_bytes: int) -
     )
     budget = Budget(cpu_sec=_TRY_SEC, memory_bytes=memory_bytes, output_bytes=1 << 20, display_bytes=10_000)
     text, result = "", None
-    async with sandbox.begin(cell, budget) as events:
+    async with sandbox.runner.begin(cell, budget) as events:
         async for event in events:
             if isinstance(event, OutputChunk) and event.stream == "stdout":
                 text += event.text

@@ -119,7 +119,7 @@ async def _probe(sandbox: Sandbox, targets: dict[str, Any]) -> dict[str, str]:
         counted=False,
     )
     text = {"stdout": "", "stderr": ""}
-    async with sandbox.begin(cell, _BUDGET) as events:
+    async with sandbox.runner.begin(cell, _BUDGET) as events:
         async for event in events:
             if isinstance(event, OutputChunk):
                 text[event.stream] += event.text
