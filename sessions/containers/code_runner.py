@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -40,20 +41,18 @@ class CodeRunner:
 
     # --- the kernel -------------------------------------------------------------------------------
 
-    async def change_kernel(
-        self, start: Callable[[str], Awaitable[None]], key: str, *, warm_up: bool
-    ) -> None:
-        """Connect to a new kernel.
+    async def change_kernel(self, start: Callable[[str], Awaitable[None]], *, warm_up: bool) -> None:
+        """Have a kernel started with a new key, and connect to it.
 
         Args:
-            start: starts the kernel with the given key, in place of any other.
-            key: the key that signs the kernel's messages.
+            start: starts a kernel whose messages are signed with the given key, in place of any other.
             warm_up: whether to run a first cell, which takes longer than later ones.
 
         Raises:
             SupervisorFailed: the kernel did not start, or does not answer.
         """
         self.disconnect()
+        key = secrets.token_hex(32)
         await start(key)
         self.connection = replace(self.connection, kernel_key=key)
         self.reconnect()
@@ -176,7 +175,7 @@ class CodeRunner:
                 yield events
 
     async def last_note(self) -> str | None:
-        """Return the note of the last cell, also from before a restart of the service; None without a cell."""
+        """Return the note of the last cell, also if the service has restarted since; None without a cell."""
         return await self._supervisor.last_note()
 
     async def answer(self, value: str) -> None:

@@ -1,7 +1,6 @@
 """A container with its supervisor and its kernel, as the pool hands it out."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -139,7 +138,7 @@ class Sandbox:
         start = partial(
             self._supervisor.start_kernel, timeout_sec=_KERNEL_SEC, preload=preload, idle_bytes=idle_bytes
         )
-        await self.runner.change_kernel(start, _new_key(), warm_up=warm_up)
+        await self.runner.change_kernel(start, warm_up=warm_up)
 
     async def scrub(self) -> None:
         """Make the container as it was before any user code ran, with a new kernel.
@@ -150,7 +149,7 @@ class Sandbox:
         """
         self.ended_well = False
         start = partial(self._supervisor.scrub, timeout_sec=_KERNEL_SEC)
-        await self.runner.change_kernel(start, _new_key(), warm_up=False)
+        await self.runner.change_kernel(start, warm_up=False)
         self.uses += 1
         self._idle_since = time.monotonic()
 
@@ -198,7 +197,3 @@ class Sandbox:
             InvalidPath, WorkspaceFull: the file cannot be moved.
         """
         await self._supervisor.rename_file(path, to)
-
-
-def _new_key() -> str:
-    return secrets.token_hex(32)
