@@ -1,7 +1,7 @@
-"""What a kernel tells about code that is being written: completions and descriptions. Pure: no I/O.
+"""Help with code that is being written: completions, and descriptions of names. No I/O.
 
-Both come from the user's side, where objects complete and describe themselves: whatever is not as agreed,
-or too much, is left out.
+Objects of user code complete and describe themselves. So values of an unexpected type are left out, and the
+number and the size of the others are limited.
 """
 
 from dataclasses import dataclass
@@ -11,19 +11,22 @@ from typing import Final, Literal
 from sessions.kernels.plain_json import whole_number
 from sessions.models import JsonObject
 
-_MATCHES: Final = 1000
+_MOST_MATCHES: Final = 1000
 _MATCH_CHARACTERS: Final = 1000
 _TEXT_CHARACTERS: Final = 1 << 18
 _MIME_CHARACTERS: Final = 100
-_REPRESENTATIONS: Final = 10
+_MOST_MEDIA_TYPES: Final = 10
 
 Detail = Literal[0, 1]
-"""1: with the source, as `name??` shows it."""
+"""1 adds the source code, as `name??` does in IPython."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """`code` with the cursor before its character `cursor_pos`; for an inspection with its `detail`."""
+    """A question about `code`, with the cursor before its character `cursor_pos`.
+
+    Without `detail` it asks for completions, with `detail` for a description of the name at the cursor.
+    """
 
     code: str
     cursor_pos: int
@@ -31,6 +34,7 @@ class Question:
 
     @property
     def kind(self) -> Literal["complete", "inspect"]:
+        """The kernel message that asks it, without `_request`."""
         return "complete" if self.detail is None else "inspect"
 
     @property
@@ -42,7 +46,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Completion:
-    """What may stand in place of the characters from `cursor_start` to `cursor_end`."""
+    """Texts that may replace the characters from `cursor_start` to `cursor_end`."""
 
     matches: tuple[str, ...]
     cursor_start: int
@@ -50,25 +54,25 @@ class Completion:
 
     @classmethod
     def of(cls, reply: JsonObject, question: Question) -> "Completion":
-        """From a complete_reply; without matches if that makes no sense."""
+        """Return the completion in a `complete_reply`; one without matches if the reply is invalid."""
         found = reply.get("matches")
         start, end = whole_number(reply.get("cursor_start")), whole_number(reply.get("cursor_end"))
         if not isinstance(found, list) or start is None or end is None:
             return cls((), question.cursor_pos, question.cursor_pos)
         matches = (match for match in found if isinstance(match, str) and len(match) <= _MATCH_CHARACTERS)
         end = min(end, len(question.code))
-        return cls(tuple(islice(matches, _MATCHES)), min(start, end), end)
+        return cls(tuple(islice(matches, _MOST_MATCHES)), min(start, end), end)
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of the name at the cursor, as text by media type; empty if nothing is."""
+    """A description of the name at the cursor: texts by media type. Empty if nothing is known."""
 
     data: dict[str, str]
 
     @classmethod
     def of(cls, reply: JsonObject) -> "Inspection":
-        """From an inspect_reply."""
+        """Return the description in an `inspect_reply`."""
         data = reply.get("data")
         texts = data.items() if isinstance(data, dict) and reply.get("found") is True else ()
         kept = {
@@ -76,4 +80,4 @@ class Inspection:
             for mime, text in texts
             if isinstance(text, str) and len(mime) <= _MIME_CHARACTERS
         }
-        return cls(dict(islice(kept.items(), _REPRESENTATIONS)))
+        return cls(dict(islice(kept.items(), _MOST_MEDIA_TYPES)))

@@ -1,4 +1,4 @@
-"""The marks in a cell's stdout, taken out of it: see `kernel_image.kernel.marks`. Pure."""
+"""Reading the marks in a cell's stdout. `kernel_image.kernel.marks` writes them. No I/O."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -9,14 +9,17 @@ _ID_BYTES: Final = 128
 
 
 class MarkFinder:
-    """Splits stdout, as it comes, into text and the ids of what was published between."""
+    """Splits stdout into text and the ids of the messages that the kernel published in between."""
 
     def __init__(self, kernel_key: str) -> None:
         self._begin = contract.MARK_BEGIN + contract.mark_token(kernel_key)
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[bytes | str]:
-        """Text as bytes, ids as strings, in order; what may be the beginning of a mark waits."""
+        """Take the next bytes of stdout; yield text as bytes and ids as strings, in order.
+
+        Bytes that may be the beginning of a mark are kept for the next call, or for `rest`.
+        """
         data, self._rest = self._rest + data, b""
         while (at := data.find(self._begin)) >= 0:
             begin = at + len(self._begin)
@@ -37,11 +40,11 @@ class MarkFinder:
         self._rest = data[at:]
 
     def _begins_at(self, data: bytes) -> int:
-        """Where the end of `data` may be the beginning of a mark's beginning."""
+        """Return the index at which `data` ends with a part of a mark's beginning, or its length."""
         at = data.rfind(contract.MARK_BEGIN, max(0, len(data) - len(self._begin)))
         return at if at >= 0 and self._begin.startswith(data[at:]) else len(data)
 
     def rest(self) -> bytes:
-        """What has waited, when nothing follows."""
+        """Return the bytes that were kept. Called at the end of stdout."""
         rest, self._rest = self._rest, b""
         return rest

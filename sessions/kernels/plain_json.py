@@ -1,8 +1,8 @@
-"""JSON that comes from the user's code, made so plain that nothing can stumble over it. Pure.
+"""Parsing JSON that comes from user code, into values that every later reader can handle. No I/O.
 
-What Python's own parser takes, a later reader may not: NaN, numbers of thousands of digits, halves of
-characters, and nesting that no recursion survives. And a megabyte of `[[],[],[]]` is seventy megabytes
-of objects, so they are counted.
+Python's parser accepts more than other readers: NaN, numbers of thousands of digits, lone surrogates, and
+nesting that is too deep for recursion. Such values are replaced. Values are also counted, as a megabyte of
+`[[],[],[]]` becomes seventy megabytes of objects.
 """
 
 import json
@@ -12,34 +12,40 @@ from typing import Any, Final
 
 _MAX_DEPTH: Final = 64
 _MAX_VALUES: Final = 500_000
-"""Of one text, as its punctuation tells: about a quarter of a second's work."""
-_SURELY_FEW_BYTES: Final = 1 << 16
+"""Values in one text, counted by its punctuation. Parsing them takes about a quarter of a second."""
+_UNCOUNTED_BYTES: Final = 1 << 16
+"""Texts of up to this size are parsed without counting."""
 _MAX_COUNT: Final = 1 << 53
 _LARGEST_INTEGER: Final = (1 << 64) - 1
-"""Beyond it many readers of JSON fail; a float says about as much."""
+"""Many JSON readers fail on larger integers, which become floats."""
 
 
 class TooManyValues(ValueError):
-    """The text is too large to be read in good time."""
+    """The text has too many values to be parsed in a short time."""
 
 
 @dataclass(frozen=True)
 class Plain:
-    """A value, and how many values it is made of."""
+    """A value, and the number of values that it consists of."""
 
     value: Any
     count: int
 
 
 def parse(text: bytes, *, max_values: float = _MAX_VALUES) -> Plain:
-    """Read JSON. `max_values` is for text of more than some kilobytes.
+    """Parse JSON.
+
+    Args:
+        text: JSON in UTF-8. Invalid bytes are replaced.
+        max_values: limit for the number of values; not checked for texts of up to 64 KiB.
 
     Raises:
-        ValueError: it is none, or `TooManyValues`.
-        RecursionError: it is nested a thousand deep.
+        TooManyValues: the text has more values.
+        ValueError: the text is not JSON.
+        RecursionError: the text is nested about a thousand levels deep.
     """
-    if len(text) > _SURELY_FEW_BYTES and sum(map(text.count, (b",", b"[", b"{"))) > max_values:
-        raise TooManyValues(f"more than {max_values}")
+    if len(text) > _UNCOUNTED_BYTES and sum(map(text.count, (b",", b"[", b"{"))) > max_values:
+        raise TooManyValues(f"more than {max_values} values")
     cleaner = _Cleaner()
     value = cleaner.clean(json.loads(text.decode("utf-8", "replace")), 0)
     return Plain(value, cleaner.count)
@@ -52,7 +58,7 @@ def whole_number(value: object) -> int | None:
 
 
 def clean_text(text: str) -> str:
-    """`text` as it can be encoded: lone surrogates become '?'."""
+    """Return `text` with '?' in place of lone surrogates, so that it can be encoded."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
@@ -61,7 +67,7 @@ class _Cleaner:
         self.count = 0
 
     def clean(self, value: Any, depth: int) -> Any:
-        """`value` without NaN and infinities, which become null, cut off where it is nested deeply."""
+        """Return `value` with None for NaN and infinities, and "..." for levels that are too deep."""
         self.count += 1
         if isinstance(value, str):
             return clean_text(value)

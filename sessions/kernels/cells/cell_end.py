@@ -1,4 +1,4 @@
-"""The last frame of a cell, in which the supervisor says how the cell ended."""
+"""The last frame of a cell, in which the supervisor reports how the cell ended."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sessions.models import ChangedFile, JsonObject, SkippedFile, Stream
 
 @dataclass(frozen=True)
 class Death:
-    """How the process ended: its exit status as a shell reports it, and the limit it met."""
+    """The end of the cell's process: its exit status as a shell reports it, and the limit that ended it."""
 
     status: int
     out_of_memory: bool = False
@@ -20,7 +20,17 @@ class Death:
 
 @dataclass(frozen=True)
 class CellEnd:
-    """Bytes that were written, CPU seconds, what changed in the workspace; `death` if the process ended."""
+    """The end of a cell, as the supervisor measured it.
+
+    Attributes:
+        stdout_bytes: bytes that the code wrote to stdout, including those that were cut off.
+        stderr_bytes: the same for stderr.
+        cpu_sec: CPU time of the cell.
+        death: set if the process ended.
+        changed: files in the workspace that are new or changed.
+        skipped: files that are not returned.
+        wall_sec: duration of the cell; None from containers that are older than this field.
+    """
 
     stdout_bytes: int
     stderr_bytes: int
@@ -29,17 +39,16 @@ class CellEnd:
     changed: tuple[ChangedFile, ...]
     skipped: tuple[SkippedFile, ...]
     wall_sec: float | None = None
-    """How long it took; None: a session's container may be older than this field."""
 
     def written(self, stream: Stream) -> int:
-        """Bytes the code wrote there, those that were cut off included."""
+        """Return the bytes that the code wrote to a stream, including those that were cut off."""
         return self.stdout_bytes if stream == "stdout" else self.stderr_bytes
 
     @classmethod
     def parse(cls, payload: bytes) -> Self:
-        """Read the frame. Raises `SupervisorFailed`: it is not as agreed."""
+        """Parse the payload of the frame. Raises `SupervisorFailed` if it is invalid."""
         try:
-            # Names of files may be all commas.
+            # File names may consist of commas, which count as values.
             end: Any = parse(payload, max_values=math.inf).value
             return cls(
                 stdout_bytes=_size(end["stdout_bytes"]),
@@ -53,7 +62,7 @@ class CellEnd:
                 wall_sec=_seconds(end.get("wall_seconds")),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise SupervisorFailed("a cell's end that is none", quoted=f"{error!r:.200}") from error
+            raise SupervisorFailed("it sent an invalid end of a cell", quoted=f"{error!r:.200}") from error
 
 
 def _death(value: JsonObject) -> Death:
@@ -66,7 +75,7 @@ def _skipped(end: JsonObject) -> tuple[SkippedFile, ...]:
         for item in end["skipped"]
     ]
     if left_out := _size(end["left_out"]):
-        skipped.append(SkippedFile("...", 0, f"{left_out} more files are not even listed"))
+        skipped.append(SkippedFile("...", 0, f"{left_out} more files are not listed"))
     return tuple(skipped)
 
 
@@ -74,17 +83,17 @@ def _seconds(value: object) -> float | None:
     if value is None:
         return None
     if not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(f"{value!r:.50} is no time")
+        raise ValueError(f"{value!r:.50} is not a duration")
     return float(value)
 
 
 def _size(value: object) -> int:
     if not isinstance(value, int) or not 0 <= value < 1 << 63:
-        raise ValueError(f"{value!r:.50} is no size")
+        raise ValueError(f"{value!r:.50} is not a size")
     return value
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r:.50} is no text")
+        raise TypeError(f"{value!r:.50} is not a text")
     return value

@@ -25,7 +25,7 @@ _END_SEC: Final = 0.25
 """Time in which a kernel that has replied ends the cell itself."""
 _MOST_PROMPTS: Final = 1000
 _PROMPT_CHARACTERS: Final = 1 << 18
-"""Of all prompts of a cell."""
+"""Limit for all prompts of a cell together."""
 
 
 class Source(ABC):

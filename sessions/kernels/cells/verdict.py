@@ -1,7 +1,4 @@
-"""How a cell ended: from the supervisor's last frame and the kernel's reply. Pure.
-
-What stopped the cell from outside comes before what the code says of itself.
-"""
+"""The exit code and the error of a cell, from the supervisor's last frame and the kernel's reply. No I/O."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -18,12 +15,12 @@ _TRACEBACK_LIMIT: Final = 1 << 19
 
 
 def of_timeout(timeout_sec: float) -> tuple[None, CellError]:
-    """The verdict on a cell that was stopped for its time."""
+    """Return exit code and error of a cell that was stopped at its timeout."""
     return None, CellError("TimeoutExceeded", f"stopped after timeout_ms={timeout_sec * 1000:.0f}")
 
 
 def of_death(death: Death, budget: Budget) -> tuple[int, CellError | None]:
-    """The verdict on a cell whose process ended."""
+    """Return exit code and error of a cell whose process ended."""
     status = death.status
     if death.out_of_memory:
         return status, CellError("MemoryLimitExceeded", "the code needed more memory than MEMORY_LIMIT_MB")
@@ -38,35 +35,35 @@ def of_death(death: Death, budget: Budget) -> tuple[int, CellError | None]:
 
 
 def of_reply(reply: JsonObject) -> tuple[int, CellError | None]:
-    """The verdict of the kernel; a reply that is not as agreed was forged or cut, and is a failure."""
+    """Return exit code and error of the kernel's reply. An invalid reply counts as a failure."""
     exit_code = _exit_code(reply)
     if exit_code == 0 or reply.get("status") == "ok":
         return exit_code, None
     return exit_code, CellError(
         name=_text(reply.get("ename")) or "KernelFailed",
         value=_text(reply.get("evalue")),
-        traceback=tuple(_lines(reply.get("traceback"))),
+        traceback=tuple(_traceback_lines(reply.get("traceback"))),
     )
 
 
 def kernel_seconds(reply: JsonObject) -> float | None:
-    """How long the code ran, as the kernel says; None if it says nothing that could be true."""
-    seconds = _of_ours(reply, "wall_seconds")
+    """Return how long the code ran, as the kernel reports it; None if it reports no possible duration."""
+    seconds = _reply_field(reply, "wall_seconds")
     return float(seconds) if isinstance(seconds, float) and 0 <= seconds < _LONGEST_SEC else None
 
 
 def _exit_code(reply: JsonObject) -> int:
-    code = _of_ours(reply, "exit_code")
+    code = _reply_field(reply, "exit_code")
     return code & 0xFF if isinstance(code, int) else 1
 
 
-def _of_ours(reply: JsonObject, name: str) -> object:
-    """What our kernel adds to the protocol's reply."""
-    ours: Any = reply.get(contract.CELL_METADATA)
-    return ours.get(name) if isinstance(ours, dict) else None
+def _reply_field(reply: JsonObject, name: str) -> object:
+    """Return a field that this project's kernel adds to the protocol's reply."""
+    added: Any = reply.get(contract.CELL_METADATA)
+    return added.get(name) if isinstance(added, dict) else None
 
 
-def _lines(value: object) -> Iterator[str]:
+def _traceback_lines(value: object) -> Iterator[str]:
     left = _TRACEBACK_LIMIT
     for line in value if isinstance(value, list) else ():
         if isinstance(line, str) and left > 0:
