@@ -38,13 +38,11 @@ class EngineFacts:
     """What an engine says of itself and of its machine."""
 
     version: str
-    components: Mapping[str, str]
-    """Versions of what it works with, by name: `runc`, `containerd`; as the packager wrote them."""
     storage_driver: str
     cgroup_version: str
     cgroup_driver: str
-    lacks: tuple[str, ...]
-    """Limits that its machine cannot set."""
+    missing_limits: tuple[str, ...]
+    """Limits that its machine cannot set, by Docker's names: `PidsLimit`, …"""
     security: tuple[str, ...]
     """Its security options by name: `seccomp`, `rootless`, …"""
     live_restore: bool
@@ -93,16 +91,17 @@ class Container:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Addresses around a container: the host on the containers' network, and other containers there.
+    """Addresses around a container, none of which user code may reach.
 
-    `host` is where this service reaches published ports; `doors` are the ports there that lead back to it.
-    `others` are further addresses and ports that nobody inside has any business with.
+    `gateway` is the engine's machine on the containers' network; `peers` are other containers there.
+    `host` is the address at which this service reaches published ports; `service_ports` are the ports there
+    on which the service itself is published. `others` are further addresses, such as the cluster's API.
     """
 
     gateway: str
     peers: tuple[str, ...]
     host: str
-    doors: tuple[int, ...] = ()
+    service_ports: tuple[int, ...] = ()
     others: tuple[tuple[str, int], ...] = ()
 
 

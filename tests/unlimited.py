@@ -3,7 +3,8 @@
 from typing import Any
 
 from service.__main__ import main
-from sessions.containers import docker as containers
+from sessions.containers.docker import container_options
+from sessions.containers.docker.engine import DockerEngine
 from sessions.models import ContainerSpec
 from tests.hostile import weakened
 
@@ -11,7 +12,7 @@ MISSING = ("the limit of processes", "the CPU quota", "the limits of tmpfs")
 
 
 def _without_limits() -> None:
-    whole = containers._host_config
+    whole = container_options.host_config
 
     def config(spec: ContainerSpec) -> dict[str, Any]:
         found = whole(spec)
@@ -19,8 +20,8 @@ def _without_limits() -> None:
             found |= weakened.SETTINGS[name](found)
         return found
 
-    setattr(containers, "_host_config", config)  # noqa: B010
-    setattr(containers.DockerEngine, "limit_memory", weakened._leave_memory_alone)  # noqa: B010
+    setattr(container_options, "host_config", config)  # noqa: B010
+    setattr(DockerEngine, "limit_memory", weakened._leave_memory_alone)  # noqa: B010
 
 
 if __name__ == "__main__":

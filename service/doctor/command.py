@@ -13,7 +13,7 @@ from service.database import migrations
 from service.database.errors import MigrationFailed
 from service.doctor import cluster as cluster_checks
 from service.doctor import engine as engine_checks
-from service.doctor import escapes, limits, machine
+from service.doctor import limits, machine
 from service.doctor.finding import Finding, failed
 from service.doctor.kernel import Room, look_at_kernel
 from service.doctor.report import as_json, table
@@ -134,7 +134,7 @@ class Doctor:
         except (CannotRunKernels, SessionsError) as error:
             help_ = _NO_DOCKER if is_docker else _NO_CLUSTER
             self._add(Finding("engine", "fail", str(error), help_))
-            for check in ("versions", "image", "walls, limits, memory"):
+            for check in ("image", "isolation, limits, memory"):
                 self._left_out(check, "there is no engine", "mend the engine first")
 
     def _left_out(self, check: str, why: str, help_: str) -> None:
@@ -159,7 +159,7 @@ class Doctor:
             found = cluster_checks.judge_cluster(facts, engine.namespace, settings.containers.kernel_runtime)
             self._add(*found)
             if failed(found):
-                self._left_out("image, walls, limits", "no pod would start", "mend the above first")
+                self._left_out("image, isolation, limits", "no pod would start", "mend the above first")
                 return
 
             def room(spec: ContainerSpec) -> list[Finding]:
@@ -177,14 +177,11 @@ class Doctor:
         async def look() -> None:
             self._add(*await look_at_kernel(engine, self._settings, room, help_))
 
-        await self._step("a kernel's walls, and beyond its limits", look)
+        await self._step("a kernel's isolation and limits", look)
 
     async def _look_at(self, engine: Engine, facts: EngineFacts, *, beside: bool) -> None:
         """`beside`: in a container of that engine, which has another folder of that name."""
         self._add(*engine_checks.judge_engine(facts))
-        versions = {"Engine": facts.version, **facts.components}
-        logs = machine.changelogs(versions) if facts.is_local else {}
-        self._add(*escapes.judge(facts.version, facts.components, logs))
         self._add(engine_checks.judge_clock("clock of the engine", facts.clock_ahead_sec))
         if facts.is_local and not beside:
             self._look_at_disk("engine's disk", Path(facts.folder), ours=False)
@@ -192,7 +189,7 @@ class Doctor:
         image = engine_checks.judge_image(name, await engine.image(name), service.__version__, own_digest())
         self._add(image)
         if image.level == "fail":
-            self._left_out("walls, limits, memory", "there is no image to try", "mend the image first")
+            self._left_out("isolation, limits, memory", "there is no image to try", "mend the image first")
             return
 
         def room(spec: ContainerSpec) -> list[Finding]:

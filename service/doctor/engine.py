@@ -53,7 +53,7 @@ def _storage(facts: EngineFacts) -> Finding:
 
 def _cgroups(facts: EngineFacts) -> Finding:
     seen = f"version {facts.cgroup_version}, driver {facts.cgroup_driver}"
-    missing = [_LIMIT_NAMES.get(name, name) for name in facts.lacks]
+    missing = [_LIMIT_NAMES.get(name, name) for name in facts.missing_limits]
     if missing:
         help_ = "give the engine's host these cgroup controllers; a rootless engine needs them delegated"
         return Finding("cgroups", "fail", f"{seen}; no limits of {', '.join(missing)}", help_)
@@ -66,7 +66,7 @@ def _options(facts: EngineFacts) -> Finding:
     options = [*facts.security, *(["live-restore"] if facts.live_restore else [])]
     seen = f"{', '.join(options) or 'none'}; runtime {facts.default_runtime}"
     if "seccomp" not in facts.security:
-        help_ = "do not start the engine with seccomp off: its filter of system calls is one of the walls"
+        help_ = "do not start the engine with seccomp off: its system call filter is a part of the isolation"
         return Finding("security options", "fail", f"{seen}: no seccomp", help_)
     return Finding("security options", "ok", seen)
 

@@ -13,7 +13,7 @@ from sessions.containers.errors import ImageNotFound
 from sessions.containers.pool.pool import Pool
 from sessions.containers.sandbox import Sandbox
 from sessions.errors import SessionsError
-from sessions.isolation.limit_checks import try_limits
+from sessions.isolation.limit_checks import exceed_limits
 from sessions.isolation.self_test import examine
 from sessions.kernels.connection import Connection
 from sessions.models import ContainerSpec
@@ -29,9 +29,10 @@ async def look_at_kernel(engine: Engine, settings: Settings, room: Room, help_: 
     async def look(sandbox: Sandbox, spec: ContainerSpec) -> None:
         with machine.has_own_listener() as listener:
             checks = await examine(engine, sandbox, spec, listener.getsockname()[1])
-        found.extend(limits.judge_walls(checks))
-        trials = await try_limits(sandbox, spec.limits, settings.execution.memory_limit_bytes, engine.lacks)
-        found.extend(limits.judge_trials(trials, spec.limits))
+        found.extend(limits.judge_isolation(checks))
+        share_bytes = settings.execution.memory_limit_bytes
+        exceeded = await exceed_limits(sandbox, spec.limits, share_bytes, engine.unsupported_features)
+        found.extend(limits.judge_limits(exceeded, spec.limits))
         found.extend(room(spec))
 
     usual = pool_settings(settings, f"doctor-{uuid.uuid4().hex}")

@@ -5,8 +5,8 @@ from typing import Final
 
 from service.doctor.engine import judge_clock
 from service.doctor.finding import Finding, Level
-from sessions.isolation.isolation_checks import Check
-from sessions.isolation.limit_checks import Memory, Trials
+from sessions.isolation.check import CheckResult
+from sessions.isolation.limit_checks import LimitChecks, MemoryCheck
 from sessions.models import Limits
 
 _MIB: Final = 1 << 20
@@ -18,27 +18,29 @@ _MACHINE_SHARE: Final = 0.9
 """Of the machine's memory, for kernels; the rest is the service's, the engine's and the system's."""
 
 
-def judge_walls(checks: Sequence[Check]) -> list[Finding]:
-    """The self-test: one line if all is well, else one for each wall that is missing."""
-    missing = [
-        Finding(f"wall: {check.name}", "fail", check.detail, check.advice) for check in checks if not check.ok
+def judge_isolation(checks: Sequence[CheckResult]) -> list[Finding]:
+    """Return a finding for each isolation check that fails, or one finding if all hold."""
+    failures = [
+        Finding(f"isolation: {check.name}", "fail", check.detail, check.advice)
+        for check in checks
+        if not check.ok
     ]
-    return missing or [Finding("walls", "ok", f"all {len(checks)} of the self-test hold")]
+    return failures or [Finding("isolation", "ok", f"all {len(checks)} checks of the self-test hold")]
 
 
-def judge_trials(trials: Trials, limits: Limits) -> list[Finding]:
-    """Whether each limit held."""
+def judge_limits(exceeded: LimitChecks, limits: Limits) -> list[Finding]:
+    """Return a finding for each limit: whether it held when it was exceeded."""
     return [
-        _memory("memory of the code", trials.share),
-        _memory("memory of a container", trials.container),
-        _processes(trials.processes, limits),
-        _cpu(trials, limits),
-        _files(trials, limits),
-        judge_clock("clock of a kernel", trials.clock_ahead_sec),
+        _memory("memory of the code", exceeded.share),
+        _memory("memory of a container", exceeded.container),
+        _processes(exceeded.processes, limits),
+        _cpu(exceeded, limits),
+        _files(exceeded, limits),
+        judge_clock("clock of a kernel", exceeded.clock_ahead_sec),
     ]
 
 
-def _memory(what: str, tried: Memory) -> Finding:
+def _memory(what: str, tried: MemoryCheck) -> Finding:
     limit, held = tried.limit_bytes // _MIB, tried.held_bytes // _MIB
     if tried.ended is None:
         return Finding(what, "fail", f"{held} MiB could be held, of {limit} allowed", _CGROUP)
@@ -58,25 +60,25 @@ def _processes(tried: tuple[int, str | None] | None, limits: Limits) -> Finding:
     return Finding("processes", "ok", f"{started} of the code's own, then no more: {limits.pids} in all")
 
 
-def _cpu(trials: Trials, limits: Limits) -> Finding:
-    seen = f"{trials.cpus_used:.2f} CPUs were used, of {limits.cpus:g} allowed"
-    if trials.cpus_used > limits.cpus * _CPU_ROOM:
+def _cpu(exceeded: LimitChecks, limits: Limits) -> Finding:
+    seen = f"{exceeded.cpus_used:.2f} CPUs were used, of {limits.cpus:g} allowed"
+    if exceeded.cpus_used > limits.cpus * _CPU_ROOM:
         return Finding("CPU", "fail", seen, _CGROUP)
-    if trials.throttled or trials.cpus_there <= limits.cpus:
+    if exceeded.throttled or exceeded.machine_cpus <= limits.cpus:
         return Finding("CPU", "ok", seen)
     return Finding("CPU", "warn", f"{seen}: it was never held back, so nobody can tell", "try again later")
 
 
-def _files(trials: Trials, limits: Limits) -> Finding:
+def _files(exceeded: LimitChecks, limits: Limits) -> Finding:
     largest = max(limits.workspace_bytes, limits.tmp_bytes)
     broken = [
         f"{place} took {written // _MIB} MiB{f' and {ended}' if ended else ''}"
-        for place, (written, ended) in trials.files.items()
+        for place, (written, ended) in exceeded.files.items()
         if ended != "ENOSPC" or written > largest * _ROOM
     ]
     if broken:
         return Finding("disks of a container", "fail", "; ".join(broken), _OPTION)
-    full = ", ".join(f"{place} {written // _MIB}" for place, (written, _) in trials.files.items())
+    full = ", ".join(f"{place} {written // _MIB}" for place, (written, _) in exceeded.files.items())
     return Finding("disks of a container", "ok", f"full in order, at MiB: {full}")
 
 

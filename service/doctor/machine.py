@@ -1,6 +1,5 @@
 """Disks, the port and the clock of the machine that the service runs on."""
 
-import gzip
 import os
 import socket
 import time
@@ -30,7 +29,6 @@ _STEP_SEC: Final = 1.0
 _BIRTH: Final = 1_767_225_600.0
 """2026: a clock before that was never set."""
 _LOOPBACK: Final = ("127.", "::1", "localhost")
-_PACKAGES: Final = {"Engine": "docker.io", "runc": "runc", "containerd": "containerd"}
 
 
 @dataclass(frozen=True)
@@ -167,20 +165,6 @@ def judge_clocks(now: float, wall_sec: float, monotonic_sec: float) -> Finding:
         seen = f"it was set by {wall_sec - monotonic_sec:+.1f} s within {monotonic_sec:.0f} s"
         return Finding("clock", "warn", seen, help_)
     return Finding("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
-
-
-def changelogs(versions: dict[str, str]) -> dict[str, str]:
-    """Changelogs of Debian's packages that are installed here in these versions, by component."""
-    found = {}
-    for component, version in versions.items():
-        path = Path("/usr/share/doc", _PACKAGES.get(component, component), "changelog.Debian.gz")
-        try:
-            text = gzip.decompress(path.read_bytes()).decode(errors="replace")
-        except (OSError, EOFError):
-            continue
-        if f"({version}" in text.partition("\n")[0]:
-            found[component] = text
-    return found
 
 
 def has_own_listener() -> socket.socket:

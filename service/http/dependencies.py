@@ -17,7 +17,7 @@ from service.telemetry.execution_log import ExecutionLog
 from service.telemetry.metrics import KernelCounts, Metrics
 from sessions.containers.image_care import ImageStatus
 from sessions.executions.one_shot import OneShotExecutor
-from sessions.isolation.isolation_checks import Check
+from sessions.isolation.check import CheckResult
 from sessions.manager import SessionManager
 
 
@@ -29,7 +29,7 @@ class Kernels(Protocol):
         """What this installation's containers are labelled with."""
 
     @property
-    def self_test(self) -> Sequence[Check]:
+    def self_test(self) -> Sequence[CheckResult]:
         """What the self-test found at the start."""
 
     async def problem(self) -> str | None:

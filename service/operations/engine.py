@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Final
 
 from service.operations.errors import CannotRunKernels
 from service.settings import Settings
-from sessions.containers.deployment import KernelAddress, find_engine
-from sessions.containers.docker import DockerEngine
+from sessions.containers.docker.address import find_engine
+from sessions.containers.docker.deployment import KernelAddress
+from sessions.containers.docker.engine import DockerEngine
 from sessions.containers.engine import Engine
 from sessions.containers.errors import EngineUnusable
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SEALS: Final = {"auto": None, "always": True, "never": False}
+_USES_TLS: Final = {"auto": None, "always": True, "never": False}
 
 
 async def open_engine(settings: Settings, registry_id: str) -> Engine:
@@ -54,7 +55,7 @@ async def open_cluster(settings: Settings, registry_id: str) -> "PodEngine":
         settings.containers.image_pull,
         dict(settings.engine.kubernetes_node_selector),
         settings.engine.kubernetes_start_timeout_sec,
-        seal=settings.engine.kernel_encryption != "never",
+        uses_tls=settings.engine.kernel_encryption != "never",
     )
     return PodEngine(cluster, registry_id, pods)
 
@@ -77,10 +78,12 @@ def open_docker(settings: Settings, registry_id: str) -> DockerEngine:
             settings.engine.docker_cert_path or "",
             settings.engine.xdg_runtime_dir,
         )
-        engine = DockerEngine(address, registry_id, given, seal=_SEALS[settings.engine.kernel_encryption])
+        engine = DockerEngine(
+            address, registry_id, given, uses_tls=_USES_TLS[settings.engine.kernel_encryption]
+        )
     except EngineUnusable as error:
         raise CannotRunKernels(str(error)) from error
     found = engine.deployment
-    by_tls = ", by TLS" if engine.seals else ""
+    by_tls = ", by TLS" if engine.uses_tls else ""
     log.info("mode: %s, since %s; kernels are reached at %s%s", found.mode, found.why, found.dial, by_tls)
     return engine

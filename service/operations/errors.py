@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.errors import StartError
-from sessions.isolation.isolation_checks import Check
+from sessions.isolation.check import CheckResult
 
 
 class CannotRunKernels(StartError):
@@ -48,7 +48,7 @@ class RestoreFailed(StartError):
 class SelfTestFailed(StartError):
     """Code that runs in a kernel could do what it must not; ``failures`` are the checks that say so."""
 
-    def __init__(self, failures: Sequence[Check]) -> None:
+    def __init__(self, failures: Sequence[CheckResult]) -> None:
         lines = [f"- {check.name}: {check.detail}. Help: {check.advice}." for check in failures]
         super().__init__(
             "The self-test failed: the user's code would not be kept in, so none is run.\n" + "\n".join(lines)

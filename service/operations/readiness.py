@@ -12,7 +12,7 @@ from sessions.containers.errors import EngineUnavailable
 from sessions.containers.image_care import ImageStatus
 from sessions.containers.pool.pool import Pool, PoolStatus
 from sessions.containers.sandbox import Sandbox
-from sessions.isolation.isolation_checks import Check
+from sessions.isolation.check import CheckResult
 from sessions.isolation.self_test import examine
 from sessions.models import ContainerSpec
 
@@ -26,7 +26,7 @@ class SelfTest:
 
     def __init__(self, engine: Engine, service: socket.socket) -> None:
         """`service` is what the service will be served on."""
-        self.report: Sequence[Check] = ()
+        self.report: Sequence[CheckResult] = ()
         self._engine = engine
         self._service = service
 
@@ -49,7 +49,7 @@ class SelfTest:
             raise SelfTestFailed(failures)
         self.report = report
         runtime = spec.runtime or "the engine's default"
-        log.info("the self-test found all %d walls in place; runtime: %s", len(self.report), runtime)
+        log.info("the self-test passed: all %d isolation checks hold; runtime: %s", len(self.report), runtime)
 
 
 class KernelReadiness:
@@ -66,7 +66,7 @@ class KernelReadiness:
         return self._instance_id
 
     @property
-    def self_test(self) -> Sequence[Check]:
+    def self_test(self) -> Sequence[CheckResult]:
         return self._self_test.report
 
     async def problem(self) -> str | None:

@@ -1,4 +1,4 @@
-"""The seam to whatever runs containers: Docker here, something else where it is wanted."""
+"""The seam to what runs containers: Docker, or Kubernetes."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -6,64 +6,69 @@ from typing import Any, Literal, Protocol
 
 from sessions.models import Container, ContainerSpec, Image, Surroundings
 
-Lack = Literal["mount options", "inode limits", "process limits", "read-only names"]
-"""A limit that an engine may be unable to set; `isolation_checks` names the substitute for each."""
+Feature = Literal["mount options", "inode limits", "process limits", "read-only names"]
+"""A restriction that some engine cannot set; `isolation_checks` names the substitute for each."""
 
 
 class Engine(Protocol):
-    """Verbs of a container engine. Each may raise `EngineUnavailable`."""
+    """What runs containers. Every method may raise `EngineUnavailable`."""
 
-    lacks: frozenset[Lack]
-    seals: bool
-    """Whether its containers are spoken to in TLS, since the way to them is not the machine's own."""
+    unsupported_features: frozenset[Feature]
+    uses_tls: bool
+    """Whether connections to the containers use TLS: the way to them may leave this machine."""
 
     async def ping(self) -> None:
-        """Ask whether the engine answers."""
+        """Return if the engine answers."""
 
     async def identity(self) -> str:
-        """What tells this engine from others: services on the same one reach each other's containers."""
+        """Return an id of the engine. Services with the same engine can reach each other's containers."""
 
     async def prepare(self) -> None:
-        """Make ready what launches need besides the image: the network."""
-
-    async def image(self, name: str) -> Image | None:
-        """The image of that name or id; None if there is none.
-
-        Its id is immutable, or where an engine does not know its nodes' images, the name.
+        """Create what launches need besides the image: the network. Called before the first launch, and
+        again after a launch failed.
         """
 
-    async def pull(self, name: str, tell: Callable[[Mapping[str, Any]], None]) -> None:
-        """Fetch an image from the registry that its name says; `tell` takes the events, on another thread.
+    async def image(self, name: str) -> Image | None:
+        """Return the image of that name or id; None if there is none.
+
+        Its id is immutable. An engine that does not know the images of its nodes returns the name as id.
+        """
+
+    async def pull(self, name: str, on_event: Callable[[Mapping[str, Any]], None]) -> None:
+        """Pull an image from the registry in its name.
+
+        `on_event` is called with the engine's events, on another thread.
 
         Raises:
-            ImageNotFound: with the reason.
+            ImageNotFound: pulling failed; the error has the reason.
         """
 
     async def launch(self, spec: ContainerSpec) -> Container:
-        """Create and start a container.
+        """Create and start a container. If the caller is cancelled, no container is left behind.
 
         Raises:
             LaunchFailed: the engine refused; nothing is left behind.
-            RuntimeNotFound: the engine has no such runtime.
+            ImageNotFound: the engine does not have the image.
+            RuntimeNotFound: the engine has no such OCI runtime.
         """
 
     async def remove(self, container_id: str) -> None:
-        """Kill and remove a container; one that is gone already is fine."""
+        """Kill and remove a container. Do nothing if it is gone already."""
 
     async def limit_memory(self, container_id: str, memory_bytes: int) -> bool:
-        """Change the memory limit of a running container; False: this engine can't, launch another."""
+        """Change the memory limit of a running container; False if this engine cannot."""
 
     def unthrottled(self, container_id: str) -> AbstractAsyncContextManager[None]:
-        """While inside, the container may use all CPUs, so that its supervisor gets its turn.
+        """Lift the container's CPU limit for the length of the block, so that its supervisor gets the CPU.
 
-        Where the engine can do that, that is.
+        An engine that cannot do that does nothing.
         """
 
     async def surroundings(self, container_id: str) -> Surroundings:
-        """Where a container that wants to get out would knock."""
+        """Return the addresses that the self-test tries to reach from inside the container."""
 
     async def running(self, instance_id: str) -> set[str]:
-        """Ids of the containers that belong to an instance."""
+        """Return the ids of the containers that belong to an instance of the service."""
 
     async def close(self) -> None:
-        """Give back connections; containers stay."""
+        """Close the connections to the engine. Containers stay."""

@@ -49,7 +49,7 @@ class Sandbox:
         self, engine: Engine, connection: Connection, http: aiohttp.ClientSession, image: str = ""
     ) -> None:
         """Take over a running container; connect to nothing yet."""
-        if engine.seals:
+        if engine.uses_tls:
             pin = CertificatePin(connection.container, connection.token)
             connection = replace(connection, certificate_pin=pin)
         unthrottled = partial(engine.unthrottled, connection.container.container_id)

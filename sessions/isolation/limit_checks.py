@@ -1,6 +1,6 @@
-"""Whether a container's limits are enforced, found out by running into them.
+"""Checks whether a container's limits are enforced, by exceeding each of them. A part of the doctor.
 
-The self-test reads what the limits are; this is what happens beyond. It ends the kernel it is given.
+The self-test reads what the limits are; these checks try what happens beyond them. They kill the kernel.
 """
 
 import json
@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kernel_image import contract
-from sessions.containers.engine import Lack
+from sessions.containers.engine import Feature
 from sessions.containers.sandbox import Sandbox
 from sessions.kernels.errors import SupervisorFailed
 from sessions.models import Budget, Cell, CellResult, Limits, OutputChunk
 
-_BEYOND: Final = 1.25
-"""How much of a limit is tried."""
-_MOST_PROCESSES: Final = 1024
-"""Limits larger than this are not tried: so many take memory and time."""
+_EXCESS: Final = 1.25
+"""How much is tried, as a multiple of the limit."""
+_MAX_PROCESSES: Final = 1024
+"""A larger limit is not tried: so many processes take too much memory and time."""
 _SPARE_PROCESSES: Final = 32
 _BURN_SEC: Final = 1.0
 _BURNS: Final = 4
-"""Most attempts to be held back: a busy machine may give less than the limit."""
+"""Maximum number of attempts to get throttled: a busy machine may give less CPU than the limit."""
 _TRY_SEC: Final = 60.0
 _NO_LIMIT: Final = 1 << 50
-_STEP: Final = 16 << 20
+_STEP_BYTES: Final = 16 << 20
 _KILLED: Final = 128 + 9
 
 _FILL: Final = """
@@ -102,68 +102,75 @@ _CLOCK: Final = "import time; print(time.time())"
 
 
 @dataclass(frozen=True)
-class Memory:
-    """An attempt to hold more than a limit: bytes that were held, and what ended it, if anything did."""
+class MemoryCheck:
+    """An attempt to use more memory than a limit allows."""
 
     limit_bytes: int
     held_bytes: int
+    """Bytes that could be allocated."""
     ended: str | None
+    """Name of the error that ended the attempt; None if none did."""
 
 
 @dataclass(frozen=True)
-class Trials:
-    """What happened beyond each limit."""
+class LimitChecks:
+    """What happened when each limit was exceeded."""
 
     files: dict[str, tuple[int, str | None]]
-    """For each writable folder, bytes that were written, and the error that ended it."""
+    """For each writable folder, the bytes that were written, and the error that ended it."""
     processes: tuple[int, str | None] | None
-    """Processes that were started, and what ended it, an error or `killed`; None: the limit is too large."""
+    """Number of processes that were started, and what ended it: an error's name or `killed`.
+
+    None: the limit is too large to try.
+    """
     cpus_used: float
     throttled: int | None
-    """How often the machine held the container back; None: it does not say."""
-    cpus_there: int
-    share: Memory
-    """Of the user's code."""
-    container: Memory
+    """How often Linux throttled the container; None: the cgroup does not count it."""
+    machine_cpus: int
+    share: MemoryCheck
+    """Memory of user code."""
+    container: MemoryCheck
     clock_ahead_sec: float
-    """How much the container's clock is before the service's."""
+    """Container's clock minus the service's clock."""
 
 
-async def try_limits(
-    sandbox: Sandbox, limits: Limits, share_bytes: int, lacks: Collection[Lack] = ()
-) -> Trials:
-    """Run into every limit of a container that was launched with them.
+async def exceed_limits(
+    sandbox: Sandbox, limits: Limits, share_bytes: int, unsupported: Collection[Feature] = ()
+) -> LimitChecks:
+    """Exceed every limit of a sandbox.
 
     Args:
-        share_bytes: memory of the user's code; `limits.memory_bytes` is the container's.
-        lacks: what the engine can't give it, and the supervisor stands in for.
+        sandbox: launched with `limits`.
+        limits: `limits.memory_bytes` is the memory of the whole container.
+        share_bytes: memory of user code.
+        unsupported: limits that the engine cannot set. The supervisor sets a substitute.
 
     Raises:
         SupervisorFailed: the container did not answer.
     """
     spaces = {contract.WORKSPACE: limits.workspace_bytes}
     spaces |= dict.fromkeys((contract.HOME, "/tmp", "/dev/shm"), limits.tmp_bytes)
-    files = await _ask(sandbox, _FILL, {place: int(size * _BEYOND) for place, size in spaces.items()})
+    files = await _ask(sandbox, _FILL, {place: int(size * _EXCESS) for place, size in spaces.items()})
     processes = None
-    if limits.pids <= _MOST_PROCESSES:
+    if limits.pids <= _MAX_PROCESSES:
         crowd = limits.pids + _SPARE_PROCESSES
-        if "process limits" in lacks:
+        if "process limits" in unsupported:
             processes = (crowd, await _crowd(sandbox, crowd))
         else:
             processes = tuple(await _ask(sandbox, _FORK, crowd))
     burning = (math.ceil(limits.cpus) + 1, _BURN_SEC)
     for _ in range(_BURNS):
-        cpus_used, throttled, cpus_there = await _ask(sandbox, _BURN, burning)
+        cpus_used, throttled, machine_cpus = await _ask(sandbox, _BURN, burning)
         if throttled:
             break
     asked_at = time.time()
     clock = await _ask(sandbox, _CLOCK, None)
-    return Trials(
+    return LimitChecks(
         files={place: (written, end) for place, (written, end) in files.items()},
         processes=processes,
         cpus_used=cpus_used,
         throttled=throttled,
-        cpus_there=cpus_there,
+        machine_cpus=machine_cpus,
         clock_ahead_sec=clock - (asked_at + time.time()) / 2,
         share=await _allocate(sandbox, share_bytes, share_bytes),
         container=await _allocate(sandbox, limits.memory_bytes, _NO_LIMIT),
@@ -171,16 +178,17 @@ async def try_limits(
 
 
 async def _ask(sandbox: Sandbox, code: str, wanted: object) -> Any:
+    """Run code that reads WANTED, and return the JSON that it prints."""
     text, result = await _run(sandbox, code, wanted, _NO_LIMIT)
     try:
         return json.loads(text)
     except ValueError:
-        what = result.error or "nothing was said"
-        raise SupervisorFailed(f"a trial of a limit ended early: {what}") from None
+        what = result.error or "it printed nothing"
+        raise SupervisorFailed(f"a limit check ended early: {what}") from None
 
 
 async def _crowd(sandbox: Sandbox, processes: int) -> str | None:
-    """Start so many and wait; `killed` if they all were for it."""
+    """Start many processes at once, and return what ended them: `killed` if the supervisor killed all."""
     _, result = await _run(sandbox, _CROWD, processes, _NO_LIMIT)
     if result.kernel_alive:
         return None
@@ -188,15 +196,16 @@ async def _crowd(sandbox: Sandbox, processes: int) -> str | None:
     return "killed" if result.exit_code == _KILLED else str(result.error and result.error.name)
 
 
-async def _allocate(sandbox: Sandbox, limit_bytes: int, budget_bytes: int) -> Memory:
-    steps = math.ceil(limit_bytes * _BEYOND / _STEP)
+async def _allocate(sandbox: Sandbox, limit_bytes: int, budget_bytes: int) -> MemoryCheck:
+    """Allocate more than a limit."""
+    steps = math.ceil(limit_bytes * _EXCESS / _STEP_BYTES)
     text, result = await _run(sandbox, _ALLOCATE, steps, budget_bytes)
     words = text.split()
     held = max((int(word) for word in words if word.isdecimal()), default=0)
     ended = None if "done" in words and result.error is None else str(result.error and result.error.name)
     if not result.kernel_alive:
         await sandbox.start_kernel()
-    return Memory(limit_bytes, held, ended)
+    return MemoryCheck(limit_bytes, held, ended)
 
 
 async def _run(sandbox: Sandbox, code: str, wanted: object, memory_bytes: int) -> tuple[str, CellResult]:
@@ -217,5 +226,5 @@ async def _run(sandbox: Sandbox, code: str, wanted: object, memory_bytes: int) -
             elif isinstance(event, CellResult):
                 result = event
     if result is None:
-        raise SupervisorFailed("a trial of a limit did not end")
+        raise SupervisorFailed("a limit check did not end")
     return text, result

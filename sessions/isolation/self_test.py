@@ -1,8 +1,8 @@
-"""The start-up self-test: what the user's code could do in a container is found out by doing it.
+"""The start-up self-test: user code in a container tries what it must not be able to do.
 
-`examine` runs `kernel_image.confinement.probe` in a kernel launched like any other, while the self-test
-listens on the addresses that the probe dials. `isolation_checks` judges the findings. The probe dials only
-addresses of this machine.
+`examine` runs `kernel_image.confinement.probe` in a kernel that was launched like any other. Meanwhile the
+self-test listens on the addresses that the probe tries to reach. `isolation_checks` judges the findings. The
+probe tries to reach addresses of this machine only.
 """
 
 import contextlib
@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from kernel_image import contract
-from sessions.containers.deployment import LOOPBACK
 from sessions.containers.engine import Engine
 from sessions.containers.sandbox import Sandbox
-from sessions.isolation.isolation_checks import Check, judge, not_done
+from sessions.isolation.check import CheckResult
+from sessions.isolation.isolation_checks import check_isolation, probe_failed
 from sessions.models import Budget, Cell, CellResult, ContainerSpec, OutputChunk
 
 _PROBE: Final = """
@@ -33,44 +33,49 @@ if child == 0:
         os._exit(0)
 os.waitpid(child, 0)
 """
-"""In a process of its own, so that neither a name nor a module of it stays in the kernel."""
+"""The probe runs in a process of its own, so that no name or module of it stays in the kernel."""
 _PROBE_SEC: Final = 30.0
 _BUDGET: Final = Budget(cpu_sec=30, memory_bytes=1 << 30, output_bytes=1 << 20, display_bytes=10_000)
-_PEERS: Final = 4
-"""Other containers that are knocked at, at most."""
+_MAX_PEERS: Final = 4
+"""Number of other containers that the probe tries to reach."""
 _ANY_PORT: Final = 9
+_LOOPBACK: Final = "127.0.0.1"
 
 
 async def examine(
     engine: Engine, sandbox: Sandbox, spec: ContainerSpec, service_port: int
-) -> tuple[Check, ...]:
-    """Try every wall around a kernel that has run no code yet; it is as it was afterwards.
+) -> tuple[CheckResult, ...]:
+    """Apply every isolation check to a kernel that has run no code yet, and leave it as it was.
 
     Args:
-        spec: what the container was launched from.
-        service_port: where the service listens, already.
+        engine: the engine that runs the sandbox.
+        sandbox: where the probe runs.
+        spec: what the container was launched with.
+        service_port: the TCP port on which the service listens already.
 
     Raises:
         EngineUnavailable, SupervisorFailed: the container is lost.
     """
     around = await engine.surroundings(sandbox.container_id)
     with contextlib.ExitStack() as stack:
-        # Loopback is the kernel's own: who reaches its ports there shares a machine with the gateway.
-        towards = around.gateway if around.host == LOOPBACK else around.host
+        # A kernel has its own loopback. If its ports are published on this machine's loopback, the address of
+        # this machine on the containers' network is the gateway.
+        towards = around.gateway if around.host == _LOOPBACK else around.host
         try:
             own = _address_towards(towards)
             tcp, udp = stack.enter_context(_listeners(own))
         except OSError as error:
-            return (not_done(f"there is no way to listen towards {towards}: {error}"),)
+            return (probe_failed(f"the self-test cannot listen on the way to {towards}: {error}"),)
         hosts = sorted({own, towards, around.gateway})
+        service_ports = sorted({service_port, *around.service_ports})
         published = sandbox.connection.container.ports.values()
         targets = {
             "tcp": {
                 "host": [*((host, tcp.getsockname()[1]) for host in hosts), *around.others],
-                "service": [(host, port) for host in hosts for port in sorted({service_port, *around.doors})],
+                "service": [(host, port) for host in hosts for port in service_ports],
                 "kernels": [
                     *((host, port) for host in hosts for port in published),
-                    *((peer, port) for peer in around.peers[:_PEERS] for port in contract.PORTS),
+                    *((peer, port) for peer in around.peers[:_MAX_PEERS] for port in contract.PORTS),
                 ],
             },
             "udp": [(host, udp.getsockname()[1]) for host in hosts],
@@ -80,16 +85,16 @@ async def examine(
     try:
         facts = json.loads(text["stdout"])
     except ValueError:
-        last_words = text["stderr"].strip().splitlines()[-1:] or ["it said nothing"]
-        return (not_done(f"it ended early: {last_words[0]}"),)
+        last_line = text["stderr"].strip().splitlines()[-1:] or ["it printed nothing"]
+        return (probe_failed(f"it ended early: {last_line[0]}"),)
     facts["heard"] = [name for name, listener in (("tcp", tcp), ("udp", udp)) if listener in heard]
-    return judge(facts, spec.limits, engine.lacks)
+    return check_isolation(facts, spec.limits, engine.unsupported_features)
 
 
 def _address_towards(target: str) -> str:
-    """This process's own address on the way to the containers; nothing is sent.
+    """Return this process's own address on the way to the containers. Nothing is sent.
 
-    It is the gateway itself unless the service runs in a container, too, or far from the engine.
+    It is the gateway itself, unless the service runs in a container or on another machine.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
         channel.connect((target, _ANY_PORT))
@@ -99,7 +104,7 @@ def _address_towards(target: str) -> str:
 
 @contextlib.contextmanager
 def _listeners(host: str) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A TCP and a UDP socket on an address; the system answers, and keeps what comes for a later look."""
+    """Open a TCP and a UDP socket on an address. Linux queues what arrives until it is read."""
     with (
         socket.create_server((host, 0)) as tcp,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
@@ -109,7 +114,7 @@ def _listeners(host: str) -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 async def _probe(sandbox: Sandbox, targets: dict[str, Any]) -> dict[str, str]:
-    """Run the probe; what it wrote, by stream."""
+    """Run the probe, and return what it printed, by stream."""
     cell = Cell(
         code=f"exec({_PROBE!r}, {{}})",
         stdin=json.dumps(targets),

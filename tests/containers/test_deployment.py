@@ -8,15 +8,9 @@ from typing import Any
 
 import pytest
 
-from sessions.containers import deployment
-from sessions.containers.deployment import (
-    Deployment,
-    EngineAddress,
-    KernelAddress,
-    Mode,
-    find_deployment,
-    find_engine,
-)
+from sessions.containers.docker import address, deployment
+from sessions.containers.docker.address import EngineAddress, find_engine
+from sessions.containers.docker.deployment import Deployment, KernelAddress, Mode, find_deployment
 from sessions.containers.errors import EngineMissing, EngineUnsupported, NoWayToKernels
 
 Container = dict[str, Any]
@@ -74,7 +68,7 @@ def on_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def runtime_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """A user's folder with a rootless engine's socket, on a machine without the system's."""
-    monkeypatch.setattr(deployment, "SYSTEM_SOCKET", tmp_path / "none.sock")
+    monkeypatch.setattr(address, "SYSTEM_SOCKET", tmp_path / "none.sock")
     with closing(socket.socket(socket.AF_UNIX)) as listener:
         listener.bind(str(tmp_path / "docker.sock"))
         yield tmp_path
@@ -174,7 +168,7 @@ def test_the_ports_that_lead_back_to_it_are_known(in_container: None) -> None:
     """Where the service is published, for the self-test to knock at."""
     ports = {"8000/tcp": [{"HostPort": "9000"}, {"HostPort": "9001"}], "81/tcp": None}
     found = find_deployment(UNIX, KnownEngine(described(ports=ports, bridge="192.0.2.1")))
-    assert found.doors == (9000, 9001)
+    assert found.service_ports == (9000, 9001)
 
 
 def test_a_container_of_that_name_elsewhere_is_not_taken_for_this_one(in_container: None) -> None:

@@ -137,7 +137,7 @@ def test_the_doctor_looks_from_inside(beside: ServiceContainer) -> None:
     found = {finding["check"]: finding for finding in report["findings"]}
     assert found["mode"]["seen"].startswith("Docker-out-of-Docker, since this service is in container")
     assert "this service, version" in found["port"]["seen"]
-    assert found["walls"]["level"] == "ok"
+    assert found["isolation"]["level"] == "ok"
     assert "engine's disk" not in found
 
 

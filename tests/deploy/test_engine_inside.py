@@ -108,7 +108,7 @@ def test_the_service_is_not_root(inside: ServiceContainer) -> None:
 
 def test_who_comes_later_finds_the_engine(inside: ServiceContainer) -> None:
     """`docker exec … code-interpreter-api doctor` does not get the environment of the service."""
-    code = "from sessions.containers.deployment import find_engine; print(find_engine(None).url)"
+    code = "from sessions.containers.docker.address import find_engine; print(find_engine(None).url)"
     assert inside.run("python", "-c", code).strip() == f"unix://{ENGINE_FOLDER}/docker.sock"
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from service import server
-from sessions.containers import docker as containers
+from sessions.containers.docker import container_options
+from sessions.containers.docker.engine import DockerEngine
 from sessions.models import ContainerSpec
 
 HostConfig = dict[str, Any]
@@ -41,23 +42,23 @@ SETTINGS: dict[str, Callable[[HostConfig], HostConfig]] = {
 NO_MEMORY_LIMIT = "the memory limit"
 
 
-async def _leave_memory_alone(engine: containers.DockerEngine, container_id: str, memory_bytes: int) -> bool:
+async def _leave_memory_alone(engine: DockerEngine, container_id: str, memory_bytes: int) -> bool:
     """In place of `DockerEngine.limit_memory`."""
     return True
 
 
 def main(missing: str) -> None:
     """Serve, or refuse to."""
-    whole = containers._host_config
+    whole = container_options.host_config
 
     def weakened(spec: ContainerSpec) -> HostConfig:
         config = whole(spec)
         return config | SETTINGS[missing](config)
 
     if missing == NO_MEMORY_LIMIT:
-        setattr(containers.DockerEngine, "limit_memory", _leave_memory_alone)  # noqa: B010
+        setattr(DockerEngine, "limit_memory", _leave_memory_alone)  # noqa: B010
     else:
-        setattr(containers, "_host_config", weakened)  # noqa: B010
+        setattr(container_options, "host_config", weakened)  # noqa: B010
     sys.exit(server.main(Namespace()))
 
 

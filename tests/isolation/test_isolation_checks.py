@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sessions.isolation.isolation_checks import Check, judge
+from sessions.isolation.check import CheckResult
+from sessions.isolation.isolation_checks import check_isolation
 from sessions.models import Limits
 from tests.conftest import docker_only
 from tests.support.process import Service
@@ -45,7 +46,7 @@ def limits_of(facts: Facts) -> Limits:
 
 def missing(facts: Facts, limits: Limits | None = None) -> dict[str, str]:
     """Walls that do not hold, and why."""
-    checks: tuple[Check, ...] = judge(facts, limits or limits_of(facts))
+    checks: tuple[CheckResult, ...] = check_isolation(facts, limits or limits_of(facts))
     return {check.name: check.detail for check in checks if not check.ok}
 
 

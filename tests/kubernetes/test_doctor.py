@@ -56,7 +56,7 @@ def test_a_cluster_that_will_do(well: Future[Report], pods: PodEngine) -> None:
     assert f"pods of namespace {pods.namespace} at https://" in found["mode"]
     assert found["cluster"].startswith("v1.")
     assert found["rights"].startswith("all that is needed")
-    assert found["walls"].startswith("all 2") and "were killed at once" in found["processes"]
+    assert found["isolation"].startswith("all 2") and "were killed at once" in found["processes"]
     assert found["memory of a container"].startswith("ended at the limit of ")
     assert found["disks of a container"].startswith("full in order")
     assert "more pods of " in found["quotas"] and " of enough; " in found["quotas"]
@@ -77,7 +77,7 @@ def test_an_account_without_rights(pods: PodEngine, tmp_path: Path) -> None:
     seen = found.findings["rights"]["seen"]
     assert seen == "the account may not create, get, list, watch, delete pods"
     assert "may not, and need not" in found.findings["namespace"]["seen"]
-    assert "not looked at" in found.findings["image, walls, limits"]["seen"]
+    assert "not looked at" in found.findings["image, isolation, limits"]["seen"]
 
 
 def test_a_namespace_that_is_not_there_and_a_runtime_neither(pods: PodEngine, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from kernel_image import contract
 from service.doctor.finding import Finding
 from service.doctor.machine import judge_disk, look_at_disk
 from service.doctor.report import table
-from sessions.containers.deployment import find_engine
-from sessions.containers.docker import DockerEngine
+from sessions.containers.docker.address import find_engine
+from sessions.containers.docker.engine import DockerEngine
 from tests.faults.conftest import mounted
 from tests.support import images
 from tests.support.engine import IMAGE, Engine
@@ -103,7 +103,7 @@ def test_where_all_is_well_nothing_fails(beside: tuple[Report, set[str], set[str
     """Every check there is has a line; what this machine may warn of is its own affair."""
     report = beside[0]
     assert report.exit_code == 0 and report.levels("fail") == set()
-    its_own_affair = {"runc version", "engine's warning", "stored files", "engine's disk", "CPU", "memory"}
+    its_own_affair = {"engine's warning", "stored files", "engine's disk", "CPU", "memory"}
     assert report.levels("warn") <= its_own_affair
     assert set(report.findings) >= {
         *("settings", "keys", "port", "stored files", "registry", "clock"),
@@ -116,8 +116,15 @@ def test_where_all_is_well_nothing_fails(beside: tuple[Report, set[str], set[str
             "host's kernel",
             "clock of the engine",
         ),
-        *("engine version", "runc version", "containerd version", "image"),
-        *("walls", "memory of the code", "memory of a container", "processes", "CPU", "disks of a container"),
+        "image",
+        *(
+            "isolation",
+            "memory of the code",
+            "memory of a container",
+            "processes",
+            "CPU",
+            "disks of a container",
+        ),
         *("clock of a kernel", "memory"),
     }
     assert report.findings["memory of the code"]["seen"] == "ended at the limit of 128 MiB"
@@ -146,7 +153,7 @@ def test_limits_that_are_not_enforced_are_found(unlimited: Future[Report]) -> No
     assert report.exit_code == 1
     # On a busy machine there may be no more than one CPU to be had.
     assert report.levels("fail") | {"CPU"} == {
-        *("wall: memory", "wall: processes", "wall: CPU", "wall: writable folders"),
+        *("isolation: memory", "isolation: processes", "isolation: CPU", "isolation: writable folders"),
         *("memory of a container", "processes", "CPU", "disks of a container"),
     }
     assert report.findings["memory of the code"]["level"] == "ok"
@@ -164,7 +171,7 @@ def test_what_is_wrong_is_found_without_an_engine(tmp_path: Path) -> None:
     assert "not a database" in report.findings["registry"]["seen"]
     assert "Address already in use" in report.findings["port"]["seen"]
     assert "does not answer" in report.findings["engine"]["seen"]
-    for name in ("versions", "image", "walls, limits, memory"):
+    for name in ("image", "isolation, limits, memory"):
         assert "not looked at" in report.findings[name]["seen"]
 
 
@@ -181,7 +188,7 @@ def test_an_image_that_is_missing_or_cannot_work_is_found(tmp_path: Path) -> Non
     report = look()
     images.remove(tag)
     assert report.levels("fail") == {"image"} and "contract 99" in report.findings["image"]["seen"]
-    assert "not looked at" in report.findings["walls, limits, memory"]["seen"]
+    assert "not looked at" in report.findings["isolation, limits, memory"]["seen"]
 
 
 def test_bad_settings_are_said_and_have_a_status_of_their_own() -> None:
@@ -265,8 +272,7 @@ async def test_the_facts_are_the_engines() -> None:
         *(facts.version, facts.storage_driver, facts.cgroup_version, facts.kernel),
         *(str(facts.cpus), str(facts.memory_bytes)),
     ]
-    assert {"runc", "containerd"} <= facts.components.keys()
-    assert "seccomp" in facts.security and facts.lacks == () and abs(facts.clock_ahead_sec) < 5
+    assert "seccomp" in facts.security and facts.missing_limits == () and abs(facts.clock_ahead_sec) < 5
 
 
 def test_the_table_shows_what_helps() -> None:

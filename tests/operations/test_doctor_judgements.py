@@ -5,12 +5,11 @@ from dataclasses import replace
 import pytest
 
 from service.doctor.engine import judge_clock, judge_engine
-from service.doctor.escapes import FLAWS, is_fixed, judge, parse
 from service.doctor.finding import Finding
-from service.doctor.limits import judge_memory, judge_trials, judge_walls
+from service.doctor.limits import judge_isolation, judge_limits, judge_memory
 from service.doctor.machine import Disk, judge_clocks, judge_disk, judge_keys, look_at_port
-from sessions.isolation.isolation_checks import Check
-from sessions.isolation.limit_checks import Memory, Trials
+from sessions.isolation.check import CheckResult
+from sessions.isolation.limit_checks import LimitChecks, MemoryCheck
 from sessions.models import EngineFacts, Limits
 from tests.support.process import ROOT
 
@@ -19,11 +18,10 @@ GIB = 1 << 30
 
 FACTS = EngineFacts(
     version="28.2.2",
-    components={"runc": "1.3.3", "containerd": "1.7.29"},
     storage_driver="overlay2",
     cgroup_version="2",
     cgroup_driver="systemd",
-    lacks=(),
+    missing_limits=(),
     security=("seccomp", "cgroupns"),
     live_restore=False,
     default_runtime="runc",
@@ -38,14 +36,14 @@ FACTS = EngineFacts(
     is_local=True,
 )
 LIMITS = Limits(704 * MIB, cpus=1.0, pids=256, workspace_bytes=128 * MIB, tmp_bytes=64 * MIB, lease_sec=60)
-SOUND = Trials(
+SOUND = LimitChecks(
     files={"/workspace": (128 * MIB, "ENOSPC"), "/tmp": (63 * MIB, "ENOSPC")},
     processes=(249, "EAGAIN"),
     cpus_used=1.01,
     throttled=9,
-    cpus_there=8,
-    share=Memory(128 * MIB, 112 * MIB, "MemoryLimitExceeded"),
-    container=Memory(704 * MIB, 640 * MIB, "MemoryLimitExceeded"),
+    machine_cpus=8,
+    share=MemoryCheck(128 * MIB, 112 * MIB, "MemoryLimitExceeded"),
+    container=MemoryCheck(704 * MIB, 640 * MIB, "MemoryLimitExceeded"),
     clock_ahead_sec=0.01,
 )
 
@@ -69,7 +67,7 @@ def test_a_sound_engine_has_nothing_said_of_it() -> None:
     [
         (replace(FACTS, version="19.03.15"), {"engine": "warn"}),
         (replace(FACTS, storage_driver="vfs"), {"storage driver": "warn"}),
-        (replace(FACTS, lacks=("PidsLimit",)), {"cgroups": "fail"}),
+        (replace(FACTS, missing_limits=("PidsLimit",)), {"cgroups": "fail"}),
         (replace(FACTS, cgroup_driver="none", security=("seccomp", "rootless")), {"cgroups": "fail"}),
         (replace(FACTS, security=("apparmor",)), {"security options": "fail"}),
         (replace(FACTS, kernel="4.19.0-26-amd64"), {"host's kernel": "warn"}),
@@ -90,105 +88,49 @@ def test_clocks_may_differ_by_little(ahead: float, level: str) -> None:
     assert judge_clock("clock", ahead).level == level
 
 
-# Known escapes ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("version", "expected"),
-    [
-        ("1.0.0-rc6", {"CVE-2019-5736", "CVE-2021-30465", "CVE-2024-21626", "CVE-2025-31133"}),
-        ("1.0-rc6", {"CVE-2019-5736", "CVE-2021-30465", "CVE-2024-21626", "CVE-2025-31133"}),
-        ("1.0.0-rc7", {"CVE-2021-30465", "CVE-2024-21626", "CVE-2025-31133"}),
-        ("1.0.0", {"CVE-2024-21626", "CVE-2025-31133"}),
-        ("1.1.11", {"CVE-2024-21626", "CVE-2025-31133"}),
-        ("v1.1.12", {"CVE-2025-31133"}),
-        ("1.2.7", {"CVE-2025-31133"}),
-        ("1.2.8", set()),
-        ("1.3.2", {"CVE-2025-31133"}),
-        ("1.3.3", set()),
-        ("1.4.0-rc.2", {"CVE-2025-31133"}),
-        ("1.4.0-rc.3", set()),
-        ("1.4.0", set()),
-        ("2.0.0", set()),
-    ],
-)
-def test_flaws_of_runc_by_version(version: str, expected: set[str]) -> None:
-    """Each line of versions has its own fix; what came after all of them is fixed."""
-    found = parse(version)
-    assert found is not None and not found[1]
-    assert {
-        flaw.names[0] for flaw in FLAWS if flaw.component == "runc" and not is_fixed(found[0], flaw.fixed)
-    } == expected
-    (finding,) = (f for f in judge("28.2.2", {"runc": version}, {}) if f.check == "runc version")
-    assert finding.level == ("fail" if expected else "ok")
-    assert all(name in finding.seen for name in expected)
-
-
-@pytest.mark.parametrize(
-    "version", ["1.1.5+ds1-1+deb12u1", "1.0.0~rc93+ds1-5+deb11u3", "1.1.7-0ubuntu1~22.04.2", "1.1.9-1.el9"]
-)
-def test_a_distributions_version_is_judged_by_its_changelog(version: str) -> None:
-    """Its number is older than the fix and tells nothing: without a changelog that is uncertain."""
-
-    def of(changelogs: dict[str, str]) -> Finding:
-        (finding,) = (f for f in judge("28.2.2", {"runc": version}, changelogs) if f.check == "runc version")
-        return finding
-
-    assert of({}).level == "warn" and "its changelog is not here" in of({}).seen
-    some = of({"runc": "runc (x) stable\n * CVE-2024-21626, CVE-2021-30465, CVE-2025-31133"})
-    assert some.level == "warn" and "CVE-2025-52565" in some.seen and "CVE-2024-21626" not in some.seen
-    names = " ".join(name for flaw in FLAWS for name in flaw.names)
-    assert of({"runc": names}).level == "ok" and "its packager repaired" in of({"runc": names}).seen
-
-
-def test_other_parts_have_flaws_too() -> None:
-    """containerd and the engine itself; what has no known flaw has no line; what is no version is said."""
-    old = {"containerd": "1.4.2", "runc": "1.3.3", "docker-init": "0.19.0"}
-    assert levels(judge("19.03.0", old, {})) == {"engine version": "fail", "containerd version": "fail"}
-    assert levels(judge("19.03.1", old | {"containerd": "1.3.9"}, {})) == {}
-    assert levels(judge("28.2.2", {"runc": "unknown"}, {})) == {"runc version": "warn"}
-
-
 # Limits ----------------------------------------------------------------------------------------
 
 
 def test_limits_that_hold_are_well() -> None:
     """And so are those that need not be tried."""
-    assert levels(judge_trials(SOUND, LIMITS)) == {}
-    assert levels(judge_trials(replace(SOUND, processes=None), LIMITS)) == {}
+    assert levels(judge_limits(SOUND, LIMITS)) == {}
+    assert levels(judge_limits(replace(SOUND, processes=None), LIMITS)) == {}
 
 
 @pytest.mark.parametrize(
-    ("trials", "expected"),
+    ("exceeded", "expected"),
     [
-        (replace(SOUND, share=Memory(128 * MIB, 160 * MIB, None)), {"memory of the code": "fail"}),
-        (replace(SOUND, container=Memory(704 * MIB, 880 * MIB, None)), {"memory of a container": "fail"}),
+        (replace(SOUND, share=MemoryCheck(128 * MIB, 160 * MIB, None)), {"memory of the code": "fail"}),
         (
-            replace(SOUND, container=Memory(704 * MIB, 300 * MIB, "KernelDied")),
+            replace(SOUND, container=MemoryCheck(704 * MIB, 880 * MIB, None)),
+            {"memory of a container": "fail"},
+        ),
+        (
+            replace(SOUND, container=MemoryCheck(704 * MIB, 300 * MIB, "KernelDied")),
             {"memory of a container": "fail"},
         ),
         (replace(SOUND, processes=(288, None)), {"processes": "fail"}),
         (replace(SOUND, processes=(100, "ENOMEM")), {"processes": "fail"}),
         (replace(SOUND, cpus_used=1.9, throttled=0), {"CPU": "fail"}),
         (replace(SOUND, cpus_used=0.6, throttled=0), {"CPU": "warn"}),
-        (replace(SOUND, cpus_used=0.6, throttled=0, cpus_there=1), {}),
+        (replace(SOUND, cpus_used=0.6, throttled=0, machine_cpus=1), {}),
         (replace(SOUND, files=SOUND.files | {"/tmp": (80 * MIB, None)}), {"disks of a container": "fail"}),
         (replace(SOUND, files=SOUND.files | {"/tmp": (9, "EIO")}), {"disks of a container": "fail"}),
         (replace(SOUND, clock_ahead_sec=-90.0), {"clock of a kernel": "fail"}),
     ],
 )
-def test_each_limit_that_does_not_hold_is_found(trials: Trials, expected: dict[str, str]) -> None:
+def test_each_limit_that_does_not_hold_is_found(exceeded: LimitChecks, expected: dict[str, str]) -> None:
     """It is its own line, and no other changes."""
-    assert levels(judge_trials(trials, LIMITS)) == expected
+    assert levels(judge_limits(exceeded, LIMITS)) == expected
 
 
-def test_walls_that_are_missing_are_a_line_each() -> None:
+def test_each_failed_isolation_check_has_a_finding() -> None:
     """All that hold are one."""
-    holds = Check("user", True, "uid 1000", "")
-    missing = Check("CPU", False, "no quota", "give it one")
-    assert levels(judge_walls([holds, holds])) == {}
-    (finding,) = judge_walls([holds, missing])
-    assert (finding.check, finding.level, finding.remedy) == ("wall: CPU", "fail", "give it one")
+    holds = CheckResult("user", True, "uid 1000", "")
+    missing = CheckResult("CPU", False, "no quota", "give it one")
+    assert levels(judge_isolation([holds, holds])) == {}
+    (finding,) = judge_isolation([holds, missing])
+    assert (finding.check, finding.level, finding.remedy) == ("isolation: CPU", "fail", "give it one")
 
 
 @pytest.mark.parametrize(

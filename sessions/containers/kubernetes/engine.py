@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from kernel_image import contract
-from sessions.containers.engine import Lack
+from sessions.containers.engine import Feature
 from sessions.containers.errors import (
     ClusterForbids,
     ClusterUnusable,
@@ -51,13 +51,15 @@ class PodSettings:
     pull: Pull = "missing"
     node_selector: Mapping[str, str] = field(default_factory=dict)
     start_sec: float = 180.0
-    seal: bool = True
+    uses_tls: bool = True
 
 
 class PodEngine:
     """Kernel containers as pods of one namespace."""
 
-    lacks: frozenset[Lack] = frozenset({"mount options", "inode limits", "process limits", "read-only names"})
+    unsupported_features: frozenset[Feature] = frozenset(
+        {"mount options", "inode limits", "process limits", "read-only names"}
+    )
 
     def __init__(self, cluster: Cluster, registry_id: str, settings: PodSettings | None = None) -> None:
         """`registry_id` tells its pods from those of another registry's instance of the same name."""
@@ -67,7 +69,7 @@ class PodEngine:
         self._watch = PodWatch(cluster, manifest.selector(registry_id), self._changed)
         self._owner: JsonObject | None = None
         self._is_prepared = False
-        self.seals = self._settings.seal
+        self.uses_tls = self._settings.uses_tls
         self._clearing = BackgroundTasks()
         self._removed_at = -_COUNTED_SEC
 
@@ -127,14 +129,19 @@ class PodEngine:
         """Nodes have images, and tell nobody of their labels: whether it is there, a launch finds out."""
         return Image(name, None, ())
 
-    async def pull(self, name: str, tell: Callable[[Mapping[str, Any]], None]) -> None:
+    async def pull(self, name: str, on_event: Callable[[Mapping[str, Any]], None]) -> None:
         """A node does that by itself."""
 
     async def launch(self, spec: ContainerSpec) -> Container:
         await self._begin()
         settings = self._settings
         pod = manifest.pod(
-            spec, self._registry_id, settings.pull, settings.node_selector, self._owner, seal=self.seals
+            spec,
+            self._registry_id,
+            settings.pull,
+            settings.node_selector,
+            self._owner,
+            uses_tls=self.uses_tls,
         )
         name: str = pod["metadata"]["name"]
         try:

@@ -36,9 +36,9 @@ def pod(
     node_selector: Mapping[str, str] | None = None,
     owner: JsonObject | None = None,
     *,
-    seal: bool = False,
+    uses_tls: bool = False,
 ) -> JsonObject:
-    """A pod to be created; it has a new name. `seal`: its ports speak TLS."""
+    """A pod to be created; it has a new name. `uses_tls`: its ports speak TLS."""
     plain = re.sub(r"[^a-z0-9]", "", spec.instance_id[:8].lower())
     metadata: JsonObject = {
         "name": f"code-interpreter-{plain}-{secrets.token_hex(6)}",
@@ -61,7 +61,7 @@ def pod(
         "terminationGracePeriodSeconds": 1,
         "activeDeadlineSeconds": _LAST_RESORT_SEC,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [_container(spec, pull, seal=seal)],
+        "containers": [_container(spec, pull, uses_tls=uses_tls)],
         "volumes": [
             {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": str(size)}}
             for name, _, size in _folders(spec.limits)
@@ -86,13 +86,13 @@ def needs(limits: Limits) -> dict[str, str]:
     }
 
 
-def _container(spec: ContainerSpec, pull: Pull, *, seal: bool) -> JsonObject:
+def _container(spec: ContainerSpec, pull: Pull, *, uses_tls: bool) -> JsonObject:
     limits = spec.limits
     environment = {
         contract.TOKEN_DIGEST_VARIABLE: hashlib.sha256(spec.token.encode()).hexdigest(),
         contract.LEASE_VARIABLE: str(limits.lease_sec),
         contract.PROCESSES_VARIABLE: str(limits.pids),
-        contract.TLS_VARIABLE: str(int(seal)),
+        contract.TLS_VARIABLE: str(int(uses_tls)),
     }
     needed = needs(limits)
     resources = {

@@ -1,0 +1,1 @@
+"""Containers on a Docker engine. The only folder that imports `docker`."""
