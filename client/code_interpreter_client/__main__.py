@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line, if what it needs is installed."""
+    """Run the command line. If a package that it needs is missing, say which and exit with status 1."""
     try:
         from code_interpreter_client.cli.app import run_command  # noqa: PLC0415
     except ModuleNotFoundError as missing:

@@ -1,4 +1,4 @@
-"""The asynchronous client, called as if it blocked: what is awaited runs on a loop on another thread."""
+"""The asynchronous client with blocking calls: an event loop on another thread runs what is awaited."""
 
 import asyncio
 import inspect
@@ -10,14 +10,14 @@ from code_interpreter_client import AsyncClient, AsyncSession, AsyncStream
 
 
 class Loop:
-    """A running event loop."""
+    """An event loop that runs on a thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 
     def run(self, awaitable: Any) -> Any:
-        """What comes of it. Threads may wait for several at once."""
+        """Wait for an awaitable and return its result. Several threads may do so at the same time."""
 
         async def wait() -> Any:
             return await awaitable
@@ -36,7 +36,7 @@ class Loop:
 
 
 class Blocking:
-    """Has the methods of what it stands for, which wait."""
+    """Wraps a client, session or stream; its methods wait for the result."""
 
     def __init__(self, target: AsyncClient | AsyncSession | AsyncStream, loop: Loop) -> None:
         self._target = target
@@ -48,12 +48,12 @@ class Blocking:
             return value
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            given = value(*args, **kwargs)
-            if inspect.isawaitable(given):
-                given = self._loop.run(given)
-            if isinstance(given, AsyncSession | AsyncStream):
-                return Blocking(given, self._loop)
-            return given
+            result = value(*args, **kwargs)
+            if inspect.isawaitable(result):
+                result = self._loop.run(result)
+            if isinstance(result, AsyncSession | AsyncStream):
+                return Blocking(result, self._loop)
+            return result
 
         return call
 
@@ -69,9 +69,9 @@ class Blocking:
         assert isinstance(self._target, AsyncStream)
         events = self._target.__aiter__()
 
-        async def following() -> Any:
-            # Called on the loop, which then sees to it that what is left early is closed.
+        async def next_event() -> Any:
+            # anext() must be called on the loop, so that the loop closes an iterator that is left early.
             return await anext(events, None)
 
-        while (event := self._loop.run(following())) is not None:
+        while (event := self._loop.run(next_event())) is not None:
             yield event

@@ -1,4 +1,4 @@
-"""The command `code-interpreter` as people run it: a process with pipes, or on a terminal."""
+"""Runs the command `code-interpreter` as users do: as a process with pipes, or on a terminal."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ SECONDS = 30
 
 
 def environment(url: str, home: Path, **more: str) -> dict[str, str]:
-    """What the command is told by its environment, and nothing else."""
+    """Return the whole environment of the command."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return inherited | {
         "CODE_INTERPRETER_URL": url,
@@ -29,7 +29,7 @@ def environment(url: str, home: Path, **more: str) -> dict[str, str]:
 def command(
     url: str, folder: Path, *arguments: str, stdin: str = "", **more: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run it in `folder` to its end."""
+    """Run the command in `folder` and wait until it ends."""
     return subprocess.run(
         [PROGRAM, *arguments],
         cwd=folder,
@@ -43,7 +43,7 @@ def command(
 
 
 def on_terminal(url: str, folder: Path, *arguments: str) -> Any:
-    """Start it on a terminal of its own."""
+    """Start the command on a new terminal."""
     return pexpect.spawn(
         str(PROGRAM),
         list(arguments),
@@ -56,7 +56,7 @@ def on_terminal(url: str, folder: Path, *arguments: str) -> Any:
 
 
 def sentence(ended: subprocess.CompletedProcess[str]) -> str:
-    """The one sentence on stderr of a command that failed."""
+    """Return the one sentence that a failed command printed on stderr."""
     lines = ended.stderr.splitlines()
     assert len(lines) == 1, ended.stderr
     assert lines[0].startswith("code-interpreter: ")

@@ -1,4 +1,4 @@
-"""Both clients as one, for tests that are told once; a service to talk to; one that is always busy."""
+"""Fixtures: both clients behind one interface, a service, one with low limits, and a scripted server."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,14 +19,14 @@ MakeClient = Callable[..., Client]
 
 @pytest.fixture(scope="session")
 def loop() -> Iterator[Loop]:
-    """An event loop on a thread of its own, for the asynchronous client."""
+    """Run an event loop on a thread, for the asynchronous client."""
     with Loop() as running:
         yield running
 
 
 @pytest.fixture(params=["blocking", "async"])
 def make_client(request: pytest.FixtureRequest, loop: Loop) -> Iterator[MakeClient]:
-    """Makes clients of each kind; the asynchronous one is called as if it blocked."""
+    """Yield a function that makes clients of one kind; the asynchronous one has blocking calls."""
     made: list[Client] = []
 
     def make(url: str, **options: object) -> Client:
@@ -44,13 +44,13 @@ def make_client(request: pytest.FixtureRequest, loop: Loop) -> Iterator[MakeClie
 
 @pytest.fixture
 def client(make_client: MakeClient, service: Service) -> Client:
-    """A client of the shared service."""
+    """Return a client of the shared service."""
     return make_client(service.base_url)
 
 
 @pytest.fixture(scope="session")
 def crowded(open_service: Callable[..., Service]) -> Iterator[Service]:
-    """A service with two keys, each of which may run one thing at a time, and one container in all."""
+    """Start a service with two keys, each with one execution at a time, and one container in total."""
     yield from serving(
         open_service,
         **LIGHT,
@@ -68,13 +68,13 @@ def crowded(open_service: Callable[..., Service]) -> Iterator[Service]:
 
 @pytest.fixture
 def odd_server() -> Iterator[OddServer]:
-    """A small HTTP server that answers what a test has written down: what no good service would."""
+    """Start an HTTP server with scripted answers, such as the service never sends."""
     with OddServer() as server:
         yield server
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder of the test's own."""
+    """Make a temporary folder the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path

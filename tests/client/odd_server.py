@@ -1,4 +1,4 @@
-"""A real HTTP server with scripted answers, for what the service never sends and proxies do."""
+"""A real HTTP server with scripted answers, such as proxies send and the service does not."""
 
 import socket
 import threading
@@ -12,7 +12,7 @@ Respond = Callable[[BaseHTTPRequestHandler], None]
 
 @dataclass
 class Seen:
-    """A request that came."""
+    """A request that the server received."""
 
     method: str
     path: str
@@ -23,13 +23,13 @@ class Seen:
 def reply(
     status: int, body: bytes = b"{}", content_type: str = "application/json", **headers: str
 ) -> Respond:
-    """An ordinary answer. Names of headers with `_` for `-`."""
+    """Return a complete answer. `_` in the names of headers stands for `-`."""
 
     def respond(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
         handler.send_header("Content-Type", content_type)
         handler.send_header("Content-Length", str(len(body)))
-        # Or a client sends its next request on a connection that is about to be closed.
+        # Without this header, a client could send its next request on a connection that is being closed.
         handler.send_header("Connection", "close")
         for name, value in headers.items():
             handler.send_header(name.replace("_", "-"), value)
@@ -40,12 +40,12 @@ def reply(
 
 
 def hang_up(handler: BaseHTTPRequestHandler) -> None:
-    """No answer at all."""
+    """Close the connection without an answer."""
     handler.connection.shutdown(socket.SHUT_RDWR)
 
 
 def half(body: bytes, length: int, content_type: str = "application/octet-stream") -> Respond:
-    """The beginning of an answer that says that it has `length` bytes."""
+    """Return an answer that ends before its `Content-Length`, which is `length`."""
 
     def respond(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -61,7 +61,7 @@ def half(body: bytes, length: int, content_type: str = "application/octet-stream
 
 @dataclass
 class OddServer:
-    """Answers request after request with what `script` has next, the last of it again and again."""
+    """Answers each request with the next entry of `script`, and repeats the last one."""
 
     script: list[Respond] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The command line: `run`, `sessions`, `files`, `image build`, with real services and real terminals."""
+"""The command line: `run`, `sessions`, `files`, `image build`, with a real service and real terminals."""
 
 import json
 import os
@@ -39,7 +39,7 @@ Here = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def here(service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Runs the command in this process: what a process of its own adds is a second, in a busy hour."""
+    """Runs the command in this process, because a process of its own takes up to a second to start."""
     monkeypatch.setenv("CODE_INTERPRETER_URL", service.base_url)
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -50,8 +50,8 @@ def here(service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     return run
 
 
-def test_a_script_is_run_with_its_files_and_its_results_are_saved(service: Service, folder: Path) -> None:
-    """Output on the right streams, its exit status, its files and images in the folder."""
+def test_run_sends_files_with_the_script_and_saves_results(service: Service, folder: Path) -> None:
+    """Streams and exit status are the script's; its files and images are in the folder."""
     (folder / "script.py").write_text(SCRIPT)
     (folder / "data.csv").write_text("a,b\n1,2\n")
     (folder / "out").mkdir()
@@ -73,18 +73,18 @@ def test_a_script_is_run_with_its_files_and_its_results_are_saved(service: Servi
         assert "data.csv" not in [file.filename for file in client.list_files()]
 
 
-def test_without_a_folder_it_says_what_was_not_saved(service: Service, folder: Path) -> None:
-    """And writes nothing; a file may have another name there."""
+def test_run_without_out_reports_what_it_did_not_save(service: Service, folder: Path) -> None:
+    """No file is written; `--file` can give an input another path."""
     (folder / "x.txt").write_text("ab")
     code = "open('made.txt', 'w').write(open('in/y.txt').read())"
     ended = command(service.base_url, folder, "run", "-c", code, "--file", "x.txt=in/y.txt")
     assert (ended.returncode, ended.stdout) == (0, "2\n")
-    assert sentence(ended) == "not saved, for want of --out DIR: made.txt"
+    assert sentence(ended) == "not saved: made.txt. Use --out DIR to save files and images."
     assert [path.name for path in folder.iterdir()] == ["x.txt"]
 
 
-def test_code_comes_by_a_pipe_and_input_from_a_file(service: Service, folder: Path) -> None:
-    """`-` is a script on standard input, whose last line is not shown; `--stdin` is for the code."""
+def test_run_reads_code_from_a_pipe_and_input_from_a_file(service: Service, folder: Path) -> None:
+    """`-` is a script on standard input, whose last value is not shown; `--stdin` is what the code reads."""
     (folder / "names").write_text("Ada\n")
     ended = command(service.base_url, folder, "run", "-", "--stdin", "names", stdin="print(input())\n5")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "Ada\n", "")
@@ -92,19 +92,21 @@ def test_code_comes_by_a_pipe_and_input_from_a_file(service: Service, folder: Pa
     assert (ended.returncode, ended.stdout) == (0, "'Bob'\n")
 
 
-def test_a_timeout_is_124_and_an_exception_1(service: Service, folder: Path) -> None:
-    """As timeout(1) has it; what was printed before is there."""
+def test_exit_status_is_124_after_a_timeout_and_1_after_an_exception(service: Service, folder: Path) -> None:
+    """124 is the status of timeout(1). Text that was printed before is there."""
     code = "import time; print('began', flush=True); time.sleep(20)"
-    ended = command(service.base_url, folder, "run", "-c", code, "--timeout", "0.7")
+    ended = command(service.base_url, folder, "run", "-c", code, "--timeout", "2")
     assert (ended.returncode, ended.stdout) == (124, "began\n")
-    assert ended.stderr.endswith("code-interpreter: the code ran out of its time, 0.7 s (--timeout)\n")
+    assert ended.stderr.endswith(
+        "code-interpreter: the code timed out after 0.7 s; --timeout sets the limit\n"
+    )
     ended = command(service.base_url, folder, "run", "-c", "1 / 0")
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
 
 
 def started(service: Service, folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """A command that runs, and has printed a line."""
+    """Start `run`, and wait until the code has printed a line."""
     process = subprocess.Popen(
         [PROGRAM, "run", *arguments],
         cwd=folder,
@@ -120,7 +122,7 @@ def started(service: Service, folder: Path, *arguments: str) -> "subprocess.Pope
 
 
 def busy(service: Service) -> int:
-    """How many kernels run something."""
+    """Return how many kernels are running code."""
     count: int = service.api.http.get("/ready").json()["pool"]["busy"]
     return count
 
@@ -128,23 +130,23 @@ def busy(service: Service) -> int:
 SLEEP = "import time\nprint('began', flush=True)\ntime.sleep(25)"
 
 
-def test_ctrl_c_ends_the_code(service: Service, folder: Path) -> None:
-    """The output comes while it runs; afterwards no kernel is busy with it."""
+def test_ctrl_c_stops_the_code(service: Service, folder: Path) -> None:
+    """Output is printed while the code runs; afterwards no kernel is busy with the code."""
     before = busy(service)
     with started(service, folder, "-c", SLEEP, "--timeout", "28") as process:
         assert busy(service) == before + 1
         process.send_signal(signal.SIGINT)
-        assert process.wait(15) == 130
+        assert process.wait(20) == 130
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while busy(service) > before:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
-def test_ctrl_c_interrupts_the_code_of_a_session(service: Service, folder: Path) -> None:
-    """It gets a KeyboardInterrupt, can say something more, and the session stays with its variables."""
+def test_ctrl_c_interrupts_the_code_in_a_session(service: Service, folder: Path) -> None:
+    """The code gets a KeyboardInterrupt and can still print; the session keeps its variables."""
     code = dedent("""
         import time
         kept = 5
@@ -158,7 +160,7 @@ def test_ctrl_c_interrupts_the_code_of_a_session(service: Service, folder: Path)
         options = ("-c", code, "--timeout", "28", "--session", session.session_id)
         with started(service, folder, *options) as process:
             process.send_signal(signal.SIGINT)
-            output, problems = process.communicate(timeout=15)
+            output, problems = process.communicate(timeout=20)
         assert (process.returncode, output) == (130, "ended\n")
         assert problems.splitlines()[-1] == "KeyboardInterrupt"
         assert session.run("kept").stdout == "5\n"
@@ -170,7 +172,7 @@ def test_ctrl_c_interrupts_the_code_of_a_session(service: Service, folder: Path)
         pytest.param(["run"], 2, "Give a script", id="nothing"),
         pytest.param(["run", "a.py", "-c", "1"], 2, "Give a script", id="both"),
         pytest.param(["run", "no-such.py"], 125, "no-such.py: No such file or directory", id="no script"),
-        pytest.param(["run", "binary"], 125, "binary is no UTF-8 text", id="no text"),
+        pytest.param(["run", "binary"], 125, "binary is not UTF-8 text", id="no text"),
         pytest.param(["run", "-c", "1", "--file", "no-such"], 125, "no-such: No such file", id="no file"),
         pytest.param(["run", "-c", "1", "--file", "."], 125, "is a folder", id="folder"),
         pytest.param(
@@ -191,22 +193,22 @@ def test_ctrl_c_interrupts_the_code_of_a_session(service: Service, folder: Path)
         pytest.param(["nonsense"], 2, "No such command", id="no command"),
     ],
 )
-def test_a_problem_is_one_sentence(
+def test_error_is_one_sentence_and_an_exit_status(
     here: "Here", folder: Path, arguments: list[str], status: int, said: str
 ) -> None:
-    """On stderr, with an exit status that is not the code's, and no traceback."""
+    """The sentence is on stderr; there is no traceback, and nothing on stdout."""
     (folder / "binary").write_bytes(b"\xff\xfe\x00")
     ended = here(*arguments)
     assert said in sentence(ended)
     assert (ended.returncode, ended.stdout) == (status, "")
 
 
-def test_no_service_and_no_key_are_told(crowded: Service, folder: Path) -> None:
-    """With where to say it otherwise."""
-    nobody = f"http://127.0.0.1:{free_port()}"
-    ended = command(nobody, folder, "run", "-c", "1")
+def test_missing_service_or_key_is_reported_with_its_setting(crowded: Service, folder: Path) -> None:
+    """The sentence names CODE_INTERPRETER_URL or CODE_INTERPRETER_API_KEY."""
+    unused = f"http://127.0.0.1:{free_port()}"
+    ended = command(unused, folder, "run", "-c", "1")
     assert ended.returncode == 125
-    assert "Is it running? CODE_INTERPRETER_URL or --url" in sentence(ended)
+    assert "Is it running? Set its address with CODE_INTERPRETER_URL or --url" in sentence(ended)
     ended = command(crowded.base_url, folder, "files", "ls")
     assert ended.returncode == 1
     assert "CODE_INTERPRETER_API_KEY" in sentence(ended)
@@ -214,34 +216,34 @@ def test_no_service_and_no_key_are_told(crowded: Service, folder: Path) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
-def test_sessions_and_files_are_listed_put_got_and_removed(here: "Here", folder: Path) -> None:
-    """Ids and paths come by lines, so that other commands can take them."""
+def test_sessions_and_files_commands_list_create_and_delete(here: "Here", folder: Path) -> None:
+    """Ids and paths are printed one a line, so that other commands can read them."""
 
-    def said(*arguments: str) -> str:
+    def output(*arguments: str) -> str:
         ended = here(*arguments)
         assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
         return ended.stdout
 
     (folder / "ü 1.txt").write_text("content")
-    session = said("sessions", "new", "--ttl", "60").strip()
-    assert session in [line.split("\t")[0] for line in said("sessions", "ls").splitlines()]
-    assert said("files", "put", "ü 1.txt", "--as", "a/b.txt", "--session", session) == "a/b.txt\n"
-    assert said("files", "ls", "--session", session).split("\t")[:2] == ["a/b.txt", "7"]
-    assert said("files", "get", "a/b.txt", "--session", session, "--out", "got") == "got/a/b.txt\n"
+    session = output("sessions", "new", "--ttl", "60").strip()
+    assert session in [line.split("\t")[0] for line in output("sessions", "ls").splitlines()]
+    assert output("files", "put", "ü 1.txt", "--as", "a/b.txt", "--session", session) == "a/b.txt\n"
+    assert output("files", "ls", "--session", session).split("\t")[:2] == ["a/b.txt", "7"]
+    assert output("files", "get", "a/b.txt", "--session", session, "--out", "got") == "got/a/b.txt\n"
     assert (folder / "got/a/b.txt").read_text() == "content"
-    said("files", "rm", "a/b.txt", "--session", session)
-    assert said("files", "ls", "--session", session) == ""
-    said("sessions", "rm", session)
-    file_id = said("files", "put", "ü 1.txt").strip()
-    listed: list[dict[str, Any]] = json.loads(said("files", "ls", "--json"))
+    output("files", "rm", "a/b.txt", "--session", session)
+    assert output("files", "ls", "--session", session) == ""
+    output("sessions", "rm", session)
+    file_id = output("files", "put", "ü 1.txt").strip()
+    listed: list[dict[str, Any]] = json.loads(output("files", "ls", "--json"))
     assert [file["filename"] for file in listed if file["file_id"] == file_id] == ["ü 1.txt"]
-    assert said("files", "get", file_id, "--out", "got") == "got/ü 1.txt\n"
-    said("files", "rm", file_id)
-    assert file_id not in said("files", "ls")
+    assert output("files", "get", file_id, "--out", "got") == "got/ü 1.txt\n"
+    output("files", "rm", file_id)
+    assert file_id not in output("files", "ls")
 
 
-def test_a_reader_that_leaves_is_no_error(service: Service, folder: Path) -> None:
-    """As with `… | head -1`: no traceback."""
+def test_closed_pipe_is_not_an_error(service: Service, folder: Path) -> None:
+    """`… | head -1` closes the pipe early; the command prints no traceback."""
     code = "for i in range(50000): print('line', i)"
     with subprocess.Popen(
         f'"{PROGRAM}" run -c "{code}" | head -n 1',
@@ -256,8 +258,8 @@ def test_a_reader_that_leaves_is_no_error(service: Service, folder: Path) -> Non
     assert (output, problems) == ("line 0\n", "")
 
 
-def test_a_terminal_sees_colours_tables_and_progress(service: Service, folder: Path) -> None:
-    """What code prints does not command it; large files have a bar, and lists a head."""
+def test_terminal_shows_colours_tables_and_progress_bars(service: Service, folder: Path) -> None:
+    """Control sequences of the code are removed; large files have a bar, and lists a header."""
     code = r"print('\x1b[31mred\x1b[0m \x1b]0;title\x07\x1b[2Jdone')"
     terminal = on_terminal(service.base_url, folder, "run", "-c", code)
     terminal.expect_exact("\x1b[31mred\x1b[0m done")
@@ -292,7 +294,7 @@ step "Build it as $IMAGE" logged log '^Step|^#[0-9]+ \\[' docker build --force-r
 
 @pytest.fixture
 def checkout(folder: Path) -> Path:
-    """A checkout whose image is built in three steps: by Docker, and in the words of the real script."""
+    """Make a checkout whose image Docker builds in three steps, with output like the real script's."""
     script = folder / "kernel_image" / "build"
     script.parent.mkdir()
     script.write_text(BUILD.format(root=ROOT))
@@ -305,8 +307,8 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
-def test_an_image_is_built_with_its_steps_on_a_bar(checkout: Path) -> None:
-    """From anywhere in a checkout; where there is no terminal, as lines; a failure says how it ended."""
+def test_image_build_shows_its_steps(checkout: Path) -> None:
+    """A terminal has a progress bar, other output has lines; a failure is reported with its exit status."""
     tag = f"code-interpreter-client-test:{os.getpid()}"
     try:
         ended = command("", checkout / "deep", "image", "build", "--tag", tag)

@@ -1,4 +1,4 @@
-"""Results in a notebook: what IPython shows of them, and that it cannot harm who looks."""
+"""Results in a notebook: what IPython displays, and that untrusted content cannot run there."""
 
 import base64
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)><table><tr><td>7</t
 
 @pytest.fixture(scope="module")
 def shell() -> Iterator[InteractiveShell]:
-    """A real IPython, whose displays are caught."""
+    """Start a real IPython, whose displays are captured."""
     config = Config()
     config.HistoryManager.enabled = False
     yield InteractiveShell.instance(config=config)
@@ -37,13 +37,13 @@ def shell() -> Iterator[InteractiveShell]:
 
 @pytest.fixture(scope="module")
 def plotted(service: Service) -> Result:
-    """A run that prints, draws and ends with a table."""
+    """Run code that prints text, draws a figure and ends with a table."""
     with Client(service.base_url) as client:
         return client.run(PLOT, timeout=25).check()
 
 
 def shown(shell: InteractiveShell, value: object) -> dict[str, Any]:
-    """The MIME bundle that IPython makes of a value."""
+    """Return the MIME bundle that IPython makes of a value."""
     assert shell.display_formatter is not None
     with capture_output() as captured:
         display(value)  # type: ignore[no-untyped-call]
@@ -53,7 +53,7 @@ def shown(shell: InteractiveShell, value: object) -> dict[str, Any]:
 
 
 class Tags(HTMLParser):
-    """Tags and attributes of HTML as a browser sees them."""
+    """The tags, attributes and text of an HTML document."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -68,8 +68,8 @@ class Tags(HTMLParser):
         self.text += data
 
 
-def test_a_result_shows_text_pictures_and_tables(shell: InteractiveShell, plotted: Result) -> None:
-    """As plain text for a console, and as HTML, where each is once."""
+def test_result_displays_text_pictures_and_tables(shell: InteractiveShell, plotted: Result) -> None:
+    """The bundle has a plain form, and an HTML form that shows each output once."""
     bundle = shown(shell, plotted)
     assert bundle["text/plain"].startswith("<b>printed</b>\n   n\n0  1\n1  2")
     page = Tags(bundle["text/html"])
@@ -80,8 +80,8 @@ def test_a_result_shows_text_pictures_and_tables(shell: InteractiveShell, plotte
     assert "dataframe" in str(page.found[2][1]["srcdoc"])
 
 
-def test_an_image_is_bytes_a_picture_and_a_pil_image(shell: InteractiveShell, plotted: Result) -> None:
-    """It opens in Pillow with its size, shows as itself, and knows its file in the service."""
+def test_image_converts_to_bytes_picture_and_pil_image(shell: InteractiveShell, plotted: Result) -> None:
+    """Pillow opens the image, a notebook shows it, and it has the id of its file."""
     (image,) = plotted.images
     opened = image.pil()
     assert (opened.format, image.media_type) == ("PNG", "image/png")
@@ -92,8 +92,8 @@ def test_an_image_is_bytes_a_picture_and_a_pil_image(shell: InteractiveShell, pl
     assert "bytes" in repr(image)
 
 
-def test_html_of_the_code_runs_nothing_in_the_notebook(shell: InteractiveShell) -> None:
-    """It is in a frame that may not run scripts and has no origin; types that run something are left out."""
+def test_html_of_the_code_cannot_run_in_the_notebook(shell: InteractiveShell) -> None:
+    """HTML is in a frame without scripts and origin; other types that can run code are left out."""
     data = {"text/plain": "x", "text/html": EVIL, "application/javascript": "alert(1)", "text/markdown": EVIL}
     output = Output("display_data", data)
     result = Result(1, False, 1, stdout=EVIL, stderr=EVIL, outputs=(output,))
@@ -107,8 +107,8 @@ def test_html_of_the_code_runs_nothing_in_the_notebook(shell: InteractiveShell) 
         assert EVIL in str(frames[0]["srcdoc"])
 
 
-def test_svg_is_shown_as_a_picture(shell: InteractiveShell) -> None:
-    """Where its scripts do not run; Pillow does not read it, and says so."""
+def test_svg_is_displayed_as_an_image(shell: InteractiveShell) -> None:
+    """Scripts do not run in an `img` element. Pillow cannot read SVG."""
     svg = "<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"
     output = Output("display_data", {"image/svg+xml": svg})
     for value in (output, output.images[0], Result(0, False, 1, outputs=(output,))):
@@ -120,16 +120,16 @@ def test_svg_is_shown_as_a_picture(shell: InteractiveShell) -> None:
         output.images[0].pil()
 
 
-def test_what_is_no_image_is_not_taken_for_one() -> None:
-    """Data that code made up: no base64, no text."""
+def test_invalid_image_data_is_left_out() -> None:
+    """Untrusted code may send values that are not base64, or not text."""
     for value in ("not base64!", 5, None, ["a"]):
         assert Output("display_data", {"image/png": value}).images == []
     with pytest.raises(ValueError, match="png"):
         Image("image/png", b"no picture").pil()
 
 
-def test_a_failure_and_a_timeout_are_seen(shell: InteractiveShell) -> None:
-    """Also where nothing was printed."""
+def test_failure_and_timeout_are_displayed(shell: InteractiveShell) -> None:
+    """A result without any text says so, too."""
     late = Result(None, True, 500)
     assert "timed out" in shown(shell, late)["text/plain"]
     assert "timed out" in shown(shell, late)["text/html"]

@@ -1,4 +1,4 @@
-"""Errors as types: each code of the service has one, and real refusals come as what they are."""
+"""The error types: each code of the service has one, and each refusal raises its type."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -36,8 +36,8 @@ ONCE = Retry(attempts=1)
 LARGE = bytes((1 << 20) + 1)
 
 
-def test_every_code_of_the_service_has_a_type() -> None:
-    """None of them is told apart by its status alone, and the status would lead to the same type."""
+def test_every_code_of_the_service_has_an_error_type() -> None:
+    """For a code that the client does not know, the status leads to the same type or a base of it."""
     # The client does not speak MCP.
     answers = [answer for error, answer in ALL_ANSWERS.items() if error is not OriginRefused]
     codes = {answer.code: answer.status for answer in answers}
@@ -49,8 +49,8 @@ def test_every_code_of_the_service_has_a_type() -> None:
         assert issubclass(kind, errors.refusal_type(status, "")) or status == 409
 
 
-def test_the_tree_in_the_docstring_is_the_tree() -> None:
-    """Each class is told of in the module's description, and exported."""
+def test_docstring_shows_all_error_types() -> None:
+    """Each class is in the docstring of `errors`, and can be imported from the package."""
 
     def tree(root: type[Exception]) -> Iterator[type[Exception]]:
         yield root
@@ -79,10 +79,10 @@ REFUSED: list[tuple[str, Callable[[Client], Any], type[Refused], int, str]] = [
 @pytest.mark.parametrize(
     ("call", "kind", "status", "code"), [pytest.param(*row[1:], id=row[0]) for row in REFUSED]
 )
-def test_a_refusal_is_what_it_is(
+def test_refusal_raises_its_error_type(
     client: Client, call: Callable[[Client], Any], kind: type[Refused], status: int, code: str
 ) -> None:
-    """Type, status, code and a sentence, of a real service."""
+    """The error has the status, the code, and a sentence."""
     with pytest.raises(kind) as caught:
         call(client)
     assert type(caught.value) is kind
@@ -92,25 +92,25 @@ def test_a_refusal_is_what_it_is(
     assert caught.value.retry_after is None
 
 
-def test_an_invalid_request_says_which_field(client: Client) -> None:
-    """The list that the service gives becomes a sentence."""
+def test_invalid_request_names_the_field(client: Client) -> None:
+    """The service's list of problems becomes a sentence."""
     with pytest.raises(InvalidRequest, match=r"^ttl_seconds: Input should be .* 1$"):
         client.session(ttl=0)
 
 
-def test_a_session_says_why_it_does_not(client: Client) -> None:
-    """It is busy, or asks for nothing; what its folder has no room for is too large."""
+def test_session_raises_the_reason_of_a_refusal(client: Client) -> None:
+    """The session does not wait for input, or is busy."""
     with client.session() as session:
         with pytest.raises(NoInputRequest):
             session.answer("x")
-        session.start("import time; time.sleep(3)", timeout=20)
+        session.start("import time; time.sleep(25)", timeout=28)
         with pytest.raises(SessionBusy) as busy:
             session.complete("pri")
         assert (busy.value.status, busy.value.code) == (409, "session_busy")
 
 
-def test_keys_open_and_limits_close(make_client: MakeClient, crowded: Service) -> None:
-    """No key and a wrong one are refused; what is over a limit says when to come again."""
+def test_missing_keys_and_exceeded_limits_raise(make_client: MakeClient, crowded: Service) -> None:
+    """A missing or wrong key is refused. An exceeded limit has a time to try again."""
     for key, code in (("", "key_missing"), ("wrong", "key_invalid")):
         with pytest.raises(Unauthorized) as refused:
             make_client(crowded.base_url, api_key=key).list_files()
@@ -124,10 +124,10 @@ def test_keys_open_and_limits_close(make_client: MakeClient, crowded: Service) -
         alice.upload(LARGE)
 
 
-def test_the_environment_says_where_and_who(
+def test_environment_supplies_address_and_key(
     make_client: MakeClient, crowded: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Address and key are taken from there where no argument says otherwise."""
+    """Arguments take precedence over the environment."""
     monkeypatch.setenv("CODE_INTERPRETER_URL", crowded.base_url + "/")
     monkeypatch.setenv("CODE_INTERPRETER_API_KEY", ALICE)
     client = make_client(None)
@@ -138,22 +138,22 @@ def test_the_environment_says_where_and_who(
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://", "not an address"])
-def test_an_address_that_is_none_is_refused_at_once(make_client: MakeClient, url: str) -> None:
-    """With a sentence, before anything is sent."""
+def test_invalid_address_raises_before_any_request(make_client: MakeClient, url: str) -> None:
+    """The error says what an address looks like."""
     with pytest.raises(ValueError, match="is not the address of a service"):
         make_client(url)
 
 
-def test_a_key_that_no_header_can_carry_is_refused_at_once(make_client: MakeClient) -> None:
-    """And it is not shown."""
+def test_invalid_key_raises_before_any_request(make_client: MakeClient) -> None:
+    """The error does not contain the key."""
     for key in ("kéy", "a\r\nX-Other: b"):
         with pytest.raises(ValueError, match="API key") as refused:
             make_client("http://127.0.0.1:1", api_key=key)
         assert key not in str(refused.value)
 
 
-def test_nobody_there_is_a_connection_that_failed(make_client: MakeClient) -> None:
-    """With the address, and the system's reason."""
+def test_missing_service_raises_connection_failed(make_client: MakeClient) -> None:
+    """The error contains the address and the system's reason."""
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(ConnectionFailed, match=url) as caught:
         make_client(url, retry=ONCE).health()
@@ -174,7 +174,7 @@ def test_nobody_there_is_a_connection_that_failed(make_client: MakeClient) -> No
         pytest.param(400, b"\xff\xfe", "application/json", InvalidRequest, id="no JSON"),
     ],
 )
-def test_answers_of_others_are_refusals_by_their_status(
+def test_answer_without_a_known_code_raises_by_its_status(
     make_client: MakeClient,
     odd_server: OddServer,
     status: int,
@@ -182,7 +182,7 @@ def test_answers_of_others_are_refusals_by_their_status(
     content_type: str,
     kind: type[Refused],
 ) -> None:
-    """Proxies and newer services answer what is not known here; nothing is followed elsewhere."""
+    """Such answers come from proxies and newer services. The client does not follow their `Location`."""
     odd_server.script = [reply(status, body, content_type, Location="http://127.0.0.1:1/")]
     with pytest.raises(kind) as caught:
         make_client(odd_server.url, retry=ONCE, api_key="k").health()
@@ -191,8 +191,8 @@ def test_answers_of_others_are_refusals_by_their_status(
     assert len(odd_server.seen) == 1
 
 
-def test_an_answer_that_leads_elsewhere_says_where_to(make_client: MakeClient, odd_server: OddServer) -> None:
-    """As a proxy answers that wants HTTPS; nothing goes there by itself, and least of all the key."""
+def test_redirect_raises_with_its_location(make_client: MakeClient, odd_server: OddServer) -> None:
+    """A proxy may redirect to HTTPS. The client does not follow, so the key stays here."""
     odd_server.script = [reply(301, b"", "text/html", Location="https://there/v1/execute")]
     with pytest.raises(BadAnswer, match="https://there/v1/execute"):
         make_client(odd_server.url, api_key="k").run("1")
@@ -200,10 +200,10 @@ def test_an_answer_that_leads_elsewhere_says_where_to(make_client: MakeClient, o
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"status": 5}', b"null", b"\xff"], ids=repr)
-def test_an_answer_that_is_not_as_agreed_says_so(
+def test_invalid_answer_raises_bad_answer(
     make_client: MakeClient, odd_server: OddServer, body: bytes
 ) -> None:
-    """Whatever serves there, it is no code interpreter, and no KeyError either."""
+    """The answer is not JSON, or lacks fields, or has fields of the wrong type."""
     odd_server.script = [reply(200, body)]
     with pytest.raises(BadAnswer):
         make_client(odd_server.url).health()

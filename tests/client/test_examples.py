@@ -1,4 +1,4 @@
-"""The examples of the client: the real frameworks, with models that say what is written here."""
+"""The examples of the client, with the real frameworks and scripted models."""
 
 import json
 import re
@@ -30,13 +30,13 @@ DRAW = "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()"
 
 @pytest.fixture
 def session(service: Service) -> Iterator[Session]:
-    """A session for a conversation."""
+    """Open a session for a conversation."""
     with Client(service.base_url) as client, client.session() as opened:
         yield opened
 
 
 def completion(message: dict[str, Any]) -> Callable[..., None]:
-    """An answer of a chat completions server."""
+    """Return an answer of a chat completions server."""
     body = {
         "id": "c",
         "object": "chat.completion",
@@ -48,13 +48,13 @@ def completion(message: dict[str, Any]) -> Callable[..., None]:
 
 
 def tool_call(arguments: str) -> dict[str, Any]:
-    """A message that calls the tool."""
+    """Return a message that calls the tool."""
     function = {"name": "run_python", "arguments": arguments}
     return {"content": None, "tool_calls": [{"id": "call-1", "type": "function", "function": function}]}
 
 
-def test_the_openai_loop_runs_what_the_model_asks_for(session: Session, odd_server: OddServer) -> None:
-    """The real `openai` client against a scripted server: state is kept between calls, bad calls are told."""
+def test_openai_example_runs_the_code_of_the_model(session: Session, odd_server: OddServer) -> None:
+    """Variables stay between calls. Invalid arguments are answered with an explanation."""
     odd_server.script = [
         completion(tool_call(json.dumps({"code": "primes = [2, 3, 5]"}))),
         completion(tool_call("not JSON")),
@@ -65,12 +65,12 @@ def test_the_openai_loop_runs_what_the_model_asks_for(session: Session, odd_serv
         assert openai_tool.answer(model, session, "What is the sum of the first three primes?") == "It is 10."
     asked = [json.loads(seen.body) for seen in odd_server.seen]
     assert asked[0]["tools"] == [openai_tool.TOOL]
-    told = [message["content"] for message in asked[-1]["messages"] if message["role"] == "tool"]
-    assert told == ["[nothing was printed]", 'The arguments have to be JSON: {"code": "…"}', "10"]
+    answers = [message["content"] for message in asked[-1]["messages"] if message["role"] == "tool"]
+    assert answers == ["[nothing was printed]", 'The arguments have to be JSON: {"code": "…"}', "10"]
 
 
 class ScriptedModel(FakeMessagesListChatModel):
-    """langchain-core's fake chat model, which says what it is given, and takes tools."""
+    """langchain-core's fake chat model with scripted answers, which accepts tools."""
 
     def bind_tools(self, tools: Sequence[Any], **_: Any) -> Any:
         assert [tool.name for tool in tools] == ["run_python"]
@@ -78,8 +78,8 @@ class ScriptedModel(FakeMessagesListChatModel):
         return self
 
 
-def test_the_langchain_tool_gives_text_and_the_result(session: Session) -> None:
-    """Its message says what was printed, and carries the images as its artifact."""
+def test_langchain_tool_returns_text_and_the_result(session: Session) -> None:
+    """The message has the printed text, and the result as its artifact."""
     script: list[BaseMessage] = [
         AIMessage("", tool_calls=[{"name": "run_python", "args": {"code": DRAW}, "id": "1"}]),
         AIMessage("", tool_calls=[{"name": "run_python", "args": {"code": "1 / 0"}, "id": "2"}]),
@@ -94,8 +94,8 @@ def test_the_langchain_tool_gives_text_and_the_result(session: Session) -> None:
     assert "ZeroDivisionError" in str(failed.content)
 
 
-async def test_the_pydantic_ai_agent_sees_what_it_draws(service: Service) -> None:
-    """A scripted model gets the text as the tool's answer and the picture beside it."""
+async def test_pydantic_ai_agent_sees_its_charts(service: Service) -> None:
+    """The model gets the text as the tool's answer, and the picture beside it."""
     seen: list[object] = []
 
     def model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
@@ -120,8 +120,8 @@ async def test_the_pydantic_ai_agent_sees_what_it_draws(service: Service) -> Non
     assert [(picture.media_type, picture.data[:4]) for picture in pictures] == [("image/png", b"\x89PNG")]
 
 
-async def test_pydantic_ai_s_own_test_model_calls_the_tool(service: Service) -> None:
-    """It calls every tool with arguments of its making: nonsense is answered as any code is."""
+async def test_pydantic_ai_test_model_calls_the_tool(service: Service) -> None:
+    """This model calls every tool with generated arguments. Nonsense runs as any code does."""
     async with AsyncClient(service.base_url) as client, client.session() as session:
         run = await pydantic_ai_tool.agent.run("Anything.", model=TestModel(), deps=session)
         assert "run_python" in run.output
@@ -148,8 +148,8 @@ def test_first_code_of_a_readme_prints_what_the_readme_says(
     assert ended.stdout.split() == re.findall(r"# (\w+)$", code, re.MULTILINE) == ["16"]
 
 
-def test_the_examples_are_told_of() -> None:
-    """Each is in the client's README."""
+def test_readme_lists_every_example() -> None:
+    """The README of the client names each file in `client/examples`."""
     page = (ROOT / "client" / "README.md").read_text()
     for example in Path(ROOT / "client" / "examples").glob("*.py"):
         assert f"examples/{example.name}" in page

@@ -49,7 +49,7 @@ async def test_program_relays_a_conversation(service: Service, mode: str) -> Non
 
     async with Client(server(service.base_url), mode=mode, read_timeout_seconds=60) as client:
         assert "6" in await printed(client, "x = 6; x")
-        code = "import time; print('going', flush=True); time.sleep(1.2); open('f', 'w').write('1')"
+        code = "import time; print('going', flush=True); time.sleep(3); open('f', 'w').write('1')"
         result = await client.call_tool("run_python", {"code": code}, progress_callback=record)
         assert "going" in "".join(reports)
         address = links(result)["f"]

@@ -118,8 +118,8 @@ def test_answer_that_is_not_a_stream_raises_bad_answer(
 # Answers ------------------------------------------------------------------------------------------
 
 
-def test_what_a_newer_service_adds_is_passed_over() -> None:
-    """Unknown fields, also inside, and words that are not known yet."""
+def test_unknown_fields_of_a_newer_service_are_ignored() -> None:
+    """This holds for nested fields, and for unknown values of `state`."""
     body = {
         "exit_code": 0,
         "timed_out": False,
@@ -137,8 +137,8 @@ def test_what_a_newer_service_adds_is_passed_over() -> None:
     [{"exit_code": "0"}, {"timed_out": 0}, {"files": {}}, {"files": [1]}, {"stdout": None}, {"error": []}],
     ids=str,
 )
-def test_a_field_of_another_type_is_no_answer(change: dict[str, object]) -> None:
-    """Rather than an AttributeError somewhere later."""
+def test_field_of_the_wrong_type_raises_bad_answer(change: dict[str, object]) -> None:
+    """Otherwise the caller would get an AttributeError later."""
     with pytest.raises(BadAnswer):
         wire.read(Result, {"exit_code": 0, "timed_out": False, "duration_ms": 1} | change)
 
@@ -166,8 +166,8 @@ def test_a_field_of_another_type_is_no_answer(change: dict[str, object]) -> None
     ],
     ids=lambda kind: kind.__name__,
 )
-def test_the_client_has_every_field_of_the_service(ours: type, theirs: type[BaseModel]) -> None:
-    """By the same name, but for what says nothing."""
+def test_client_has_every_field_of_the_service(ours: type, theirs: type[BaseModel]) -> None:
+    """Fields have the same names. `kind` is left out, because it always has the same value."""
     assert dataclasses.is_dataclass(ours)
     names = {field.metadata.get("wire", field.name) for field in dataclasses.fields(ours)}
     assert names == theirs.model_fields.keys() - ({"kind"} if ours is ResultFile else set())
@@ -189,8 +189,8 @@ def test_client_needs_nothing_of_the_service() -> None:
     assert project["dependencies"] == ["httpx>=0.27", "httpx-sse>=0.4"]
 
 
-def test_without_the_extra_the_command_says_what_to_install() -> None:
-    """One sentence, no traceback; the library itself imports."""
+def test_command_without_its_extra_says_what_to_install() -> None:
+    """The command prints one sentence and no traceback; the library can be imported."""
     program = (
         "import sys; sys.modules['click'] = None\nimport code_interpreter_client.__main__ as m\n"
         "sys.argv = ['code-interpreter']; m.main()"
@@ -203,15 +203,15 @@ def test_without_the_extra_the_command_says_what_to_install() -> None:
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
-# Places -------------------------------------------------------------------------------------------
+# Local paths --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "path",
     ["", "/etc/passwd", "..", "../x", "a/../../x", "a/..", "C:\\x", "C:x", "\\x", "..\\x", "link/x", "link"],
 )
-def test_files_are_not_put_outside_their_folder(tmp_path: Path, path: str) -> None:
-    """Whatever the code has called them."""
+def test_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: str) -> None:
+    """Untrusted code may give its files any path."""
     (tmp_path / "out").mkdir()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
@@ -220,8 +220,8 @@ def test_files_are_not_put_outside_their_folder(tmp_path: Path, path: str) -> No
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_files_are_put_where_they_say(tmp_path: Path) -> None:
-    """Folders are made; odd names are names."""
+def test_path_beneath_a_folder_is_created(tmp_path: Path) -> None:
+    """Folders on the way are created; unusual names are allowed."""
     assert path_beneath(tmp_path / "new", "a/b/..c") == tmp_path / "new/a/b/..c"
     assert (tmp_path / "new/a/b").is_dir()
 
@@ -243,15 +243,15 @@ def test_files_are_put_where_they_say(tmp_path: Path) -> None:
         ("a\x9b31mb\x07\x00", "a\ufffd31mb\ufffd\ufffd"),
     ],
 )
-def test_a_terminal_gets_colours_and_nothing_it_obeys(text: str, shown: str) -> None:
-    """Whole, and letter by letter."""
+def test_control_sequences_other_than_colours_are_removed(text: str, shown: str) -> None:
+    """The result is the same for the whole text and for single characters."""
     assert TerminalText().clean(text) == shown
     cleaner = TerminalText()
     assert "".join(cleaner.clean(letter) for letter in text) == shown
 
 
-def test_a_sequence_without_end_is_not_kept_for_ever() -> None:
-    """What follows it comes, at the latest after some thousand characters."""
+def test_unfinished_control_sequence_is_not_kept_forever() -> None:
+    """After some thousand characters, the text that follows is shown."""
     cleaner = TerminalText()
     assert cleaner.clean("a\x1b]0;") == "a"
     assert cleaner.clean("x" * 10_000).startswith("]0;x")
@@ -282,13 +282,14 @@ def test_a_sequence_without_end_is_not_kept_for_ever() -> None:
         ("x = 1\\", False),
     ],
 )
-def test_a_cell_ends_where_python_ends_it(code: str, complete: bool) -> None:
-    """An open bracket, block or string goes on; what can't become Python is for the kernel to refuse."""
+def test_cell_is_complete_when_python_is(code: str, complete: bool) -> None:
+    """Open brackets, blocks and strings are incomplete. Invalid code is complete; the kernel reports it."""
     assert is_complete(code) is complete
 
 
-def test_the_next_line_is_indented_as_the_code_wants_it() -> None:
-    """Deeper after a colon, back after a `return`."""
+def test_next_line_is_indented_after_a_block_begins() -> None:
+    """A colon indents, and a `return` dedents."""
+
     assert indent_after("def f(x):") == "    "
     assert indent_after("    if x:") == "        "
     assert indent_after("        return x") == "    "

@@ -1,23 +1,23 @@
-"""The command and its options; what each does is in a module of its own."""
+"""The command `code-interpreter`. Each subcommand has a module of its own."""
 
 import sys
 
 import click
 
 from code_interpreter_client.cli import image, listing, mcp, problems, run, shell
-from code_interpreter_client.cli.problems import Problem, tell
+from code_interpreter_client.cli.problems import Problem, report
 from code_interpreter_client.configuration import DEFAULT_URL
 from code_interpreter_client.version import __version__
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--url", help=f"Where the service is (else CODE_INTERPRETER_URL, else {DEFAULT_URL}).")
+@click.option("--url", help=f"Address of the service. Default: CODE_INTERPRETER_URL, or {DEFAULT_URL}.")
 @click.version_option(__version__, prog_name="code-interpreter")
 @click.pass_context
 def command(context: click.Context, url: str | None) -> None:
     """Run Python in a self-hosted code interpreter.
 
-    An API key is read from CODE_INTERPRETER_API_KEY.
+    The API key, if the service needs one, is read from CODE_INTERPRETER_API_KEY.
     """
     context.obj = url
 
@@ -31,7 +31,7 @@ command.add_command(mcp.mcp)
 
 
 def run_command(arguments: list[str] | None = None) -> int:
-    """Run the command; gives its exit status. Nothing but a fault of this program is a traceback."""
+    """Run the command and return its exit status. Only a bug in this program prints a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -40,16 +40,16 @@ def run_command(arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return problems.INTERRUPTED
     except Problem as problem:
-        tell(problem.message)
+        report(problem.message)
         return problem.status
     except click.UsageError as error:
         hint = f" See '{error.ctx.command_path} --help'." if error.ctx else ""
-        tell(error.format_message() + hint)
+        report(error.format_message() + hint)
         return error.exit_code
     except click.ClickException as error:
-        tell(error.format_message())
+        report(error.format_message())
         return error.exit_code
     except problems.EXPECTED as error:
-        tell(problems.sentence(error))
+        report(problems.sentence(error))
         return problems.FAILED
     return status if isinstance(status, int) else 0

@@ -1,4 +1,4 @@
-"""`code-interpreter image build`: a checkout's `kernel_image/build`, with its steps on a bar."""
+"""`code-interpreter image build`: runs `kernel_image/build` of a checkout and shows its progress."""
 
 import os
 import re
@@ -27,13 +27,13 @@ _LAST_LINES: Final = 15
 
 @click.group()
 def image() -> None:
-    """The image that kernels run in."""
+    """Build the image that kernels run in."""
 
 
 @image.command()
-@click.option("--tag", help="Name of the image (else IMAGE, else the service's default).")
+@click.option("--tag", help="Name of the image. Default: IMAGE, or the service's default.")
 def build(tag: str | None) -> None:
-    """Build the kernel image of the checkout this is run in."""
+    """Build the kernel image. Run this in a checkout of the code interpreter."""
     script = _script()
     named = ["env", f"IMAGE={tag}"] if tag else []
     with subprocess.Popen(
@@ -54,15 +54,15 @@ def build(tag: str | None) -> None:
 
 
 def _script() -> Path:
-    """The build script of the checkout around the current folder."""
+    """Return the build script of the checkout that contains the current folder."""
     for folder in (Path.cwd(), *Path.cwd().parents):
         if os.access(folder / _BUILD, os.X_OK):
             return folder / _BUILD
-    raise Problem(f"There is no {_BUILD} here: run this in a checkout of the code interpreter.")
+    raise Problem(f"No {_BUILD} was found; run this in a checkout of the code interpreter.")
 
 
 def _follow(lines: Iterable[str]) -> deque[str]:
-    """Show the steps as they come; gives the last lines."""
+    """Show the steps of the build, and return its last lines if they have not been printed."""
     last: deque[str] = deque(maxlen=_LAST_LINES)
     console = Console(file=sys.stderr, highlight=False)
     if not console.is_terminal:
@@ -88,5 +88,5 @@ def _show(bar: Progress, task: TaskID, text: str) -> None:
     elif step := _STEP.match(text):
         at, of = (int(step[name] or step[f"{name}2"]) for name in ("at", "of"))
         bar.update(task, completed=at, total=of, description=escape(f"step {at}/{of}: {step['text'][:40]}"))
-        # Steps that are done already pass quicker than a bar is drawn anew.
+        # Cached steps are faster than the bar's own refresh.
         bar.refresh()

@@ -1,4 +1,4 @@
-"""`code-interpreter sessions` and `… files`: what is there, and what to do with it."""
+"""`code-interpreter sessions` and `code-interpreter files`."""
 
 import dataclasses
 import json
@@ -15,23 +15,23 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from code_interpreter_client.cli.problems import FAILED, sentence, tell
+from code_interpreter_client.cli.problems import FAILED, report, sentence
 from code_interpreter_client.cli.terminal import one_line
 from code_interpreter_client.cli.transfers import receiving, sending
 from code_interpreter_client.client import Client
 from code_interpreter_client.errors import NotFound, SessionEnded
 from code_interpreter_client.local_paths import path_beneath
 
-as_json = click.option("--json", "as_json", is_flag=True, help="All that is known, as JSON.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print all fields as JSON.")
 in_session = click.option(
-    "--session", "session_id", metavar="ID", help="In the working folder of this session, by path."
+    "--session", "session_id", metavar="ID", help="Use the workspace of this session, and paths in it."
 )
 
 
 def _show(
     items: Sequence[Any], names: Sequence[str], rows: Iterable[Sequence[str]], *, as_json: bool
 ) -> None:
-    """A table on a terminal; else a line for each, with tabs; or JSON."""
+    """Print a table on a terminal, tab-separated lines elsewhere, or JSON."""
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(item) for item in items], indent=2))
     elif sys.stdout.isatty():
@@ -56,7 +56,7 @@ def _size(size_bytes: int) -> str:
 
 @click.group()
 def sessions() -> None:
-    """Look at sessions, open and end them."""
+    """List, open and end sessions."""
 
 
 @sessions.command("ls")
@@ -74,7 +74,7 @@ def list_sessions(url: str | None, as_json: bool) -> None:
 
 
 @sessions.command("new")
-@click.option("--ttl", default=900, show_default=True, help="Seconds it lives.")
+@click.option("--ttl", default=900, show_default=True, help="Seconds until it expires.")
 @click.pass_obj
 def new_session(url: str | None, ttl: int) -> None:
     """Open a session and print its id."""
@@ -93,14 +93,14 @@ def remove_sessions(url: str | None, session_ids: tuple[str, ...]) -> int:
             try:
                 client.attach(session_id).delete()
             except (NotFound, SessionEnded) as error:
-                tell(sentence(error))
+                report(sentence(error))
                 status = FAILED
     return status
 
 
 @click.group()
 def files() -> None:
-    """Look at stored files, or at a session's (--session); get, put and remove them."""
+    """List, upload, download and delete stored files, or files of a session (--session)."""
 
 
 @files.command("ls")
@@ -111,9 +111,9 @@ def list_files(url: str | None, session_id: str | None, as_json: bool) -> None:
     """List files."""
     with Client(url) as client:
         if session_id:
-            there = client.attach(session_id).list_files()
-            paths = [(file.path, _size(file.size_bytes), _time(file.modified_at)) for file in there]
-            _show(there, ("path", "size", "changed"), paths, as_json=as_json)
+            listed = client.attach(session_id).list_files()
+            paths = [(file.path, _size(file.size_bytes), _time(file.modified_at)) for file in listed]
+            _show(listed, ("path", "size", "changed"), paths, as_json=as_json)
         else:
             stored = client.list_files()
             rows = [
@@ -126,12 +126,12 @@ def list_files(url: str | None, session_id: str | None, as_json: bool) -> None:
 @files.command("put")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 @in_session
-@click.option("--as", "name", metavar="PATH", help="Its name there; for one file.")
+@click.option("--as", "name", metavar="PATH", help="Name for the uploaded file; with one FILE only.")
 @click.pass_obj
 def put_files(url: str | None, paths: tuple[Path, ...], session_id: str | None, name: str | None) -> None:
-    """Upload files; prints the id of each, or its path in the session."""
+    """Upload files, and print the id of each, or its path in the session."""
     if name is not None and len(paths) > 1:
-        raise click.UsageError("--as names one file.")
+        raise click.UsageError("--as works with one file only.")
     with Client(url) as client:
         session = client.attach(session_id) if session_id else None
         for path in paths:
@@ -146,11 +146,11 @@ def put_files(url: str | None, paths: tuple[Path, ...], session_id: str | None, 
 @click.argument("names", nargs=-1, required=True, metavar="ID|PATH...")
 @in_session
 @click.option(
-    "--out", default=Path(), type=click.Path(path_type=Path, file_okay=False), help="Folder to put them in."
+    "--out", default=Path(), type=click.Path(path_type=Path, file_okay=False), help="Folder to save them in."
 )
 @click.pass_obj
 def get_files(url: str | None, names: tuple[str, ...], session_id: str | None, out: Path) -> None:
-    """Download files by their ids, or by their paths in a session; prints where they are."""
+    """Download files by their ids, or by their paths in a session, and print the local paths."""
     with Client(url) as client:
         session = client.attach(session_id) if session_id else None
         sizes: dict[str, tuple[str, int]] = {}
@@ -159,9 +159,9 @@ def get_files(url: str | None, names: tuple[str, ...], session_id: str | None, o
         else:
             sizes = {file.file_id: (file.filename, file.size_bytes) for file in client.list_files()}
         for name in names:
-            shown, size = sizes.get(name, (name, None))
-            target = path_beneath(out, shown)
-            with receiving(shown, size) as progress:
+            path, size = sizes.get(name, (name, None))
+            target = path_beneath(out, path)
+            with receiving(path, size) as progress:
                 if session is not None:
                     session.download_file(name, target, progress=progress)
                 else:
@@ -182,6 +182,6 @@ def remove_files(url: str | None, names: tuple[str, ...], session_id: str | None
             try:
                 delete(name)
             except NotFound as error:
-                tell(sentence(error))
+                report(sentence(error))
                 status = FAILED
     return status

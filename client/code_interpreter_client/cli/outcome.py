@@ -1,8 +1,8 @@
-"""What an execution leaves on this machine: text on the terminal, images and files in a folder."""
+"""Output of an execution: text on the terminal, images and files in a folder."""
 
 from pathlib import Path
 
-from code_interpreter_client.cli.problems import tell
+from code_interpreter_client.cli.problems import report
 from code_interpreter_client.cli.terminal import Printer, one_line
 from code_interpreter_client.cli.transfers import receiving
 from code_interpreter_client.client import Client
@@ -13,7 +13,7 @@ from code_interpreter_client.models.results import Result
 
 
 class Outcome:
-    """Shows events as they come; saves images, and at the end files, to `out` if there is one."""
+    """Prints the text of an execution, and saves its images and files to `out`, unless that is None."""
 
     def __init__(self, client: Client, out: Path | None) -> None:
         self._client = client
@@ -23,7 +23,7 @@ class Outcome:
         self._unsaved = 0
 
     def show(self, event: Event) -> None:
-        """Show what an event brings."""
+        """Print or save the content of an event."""
         match event:
             case Printed():
                 self._printer.write(event.stream, event.text)
@@ -34,7 +34,7 @@ class Outcome:
         if output.images:
             self._save_image(output.images[0])
         elif output.output_type == "display_data" and output.text:
-            # The value of a last line has been printed.
+            # The value of a last line is part of the printed text.
             self._printer.write("stdout", output.text.rstrip("\n") + "\n")
 
     def _save_image(self, image: Image) -> None:
@@ -45,7 +45,7 @@ class Outcome:
         self._note(f"[image: {image.save(self._free_name(image.extension))}]")
 
     def _free_name(self, extension: str) -> Path:
-        """A name that nothing has yet: an image never takes the place of anything."""
+        """Return the path for the next image. An image never replaces a file."""
         assert self._out is not None
         while True:
             self._images += 1
@@ -54,16 +54,16 @@ class Outcome:
                 return path
 
     def _note(self, text: str) -> None:
-        """A line of our own, on stderr."""
+        """Print a line on stderr that is not the code's."""
         self._printer.write("stderr", ("" if self._printer.at_line_start else "\n") + one_line(text) + "\n")
 
     def end_line(self) -> None:
-        """See to it that what follows begins on a line of its own."""
+        """Print a line end if the last text had none."""
         if not self._printer.at_line_start:
             self._printer.write("stdout", "\n")
 
     def close(self, result: Result) -> None:
-        """Save the result's files, and say what was not saved."""
+        """Save the result's files, and report what was not saved."""
         for file in result.files if self._out is not None else ():
             assert self._out is not None
             target = path_beneath(self._out, file.path)
@@ -71,9 +71,9 @@ class Outcome:
                 self._client.download_file(file, target, progress=progress)
             self._note(f"[file: {target}]")
         for skipped in result.skipped_files:
-            tell(f"{skipped.path} was not returned: {skipped.reason}")
+            report(f"{skipped.path} was not returned: {skipped.reason}")
         names = [file.path for file in result.files] if self._out is None else []
         if self._unsaved:
             names.insert(0, f"{self._unsaved} image" + "s" * (self._unsaved > 1))
         if names:
-            tell(f"not saved, for want of --out DIR: {', '.join(names)}")
+            report(f"not saved: {', '.join(names)}. Use --out DIR to save files and images.")

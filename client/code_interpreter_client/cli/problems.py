@@ -1,4 +1,4 @@
-"""What goes wrong becomes one sentence and an exit status."""
+"""Errors of the command line: one sentence on stderr, and an exit status."""
 
 import click
 
@@ -7,13 +7,13 @@ from code_interpreter_client.errors import CodeInterpreterError, Refused, Unauth
 
 FAILED = 1
 OUR_FAILURE = 125
-"""Of `run`, whose other exit statuses are the code's; `timeout` and `docker run` have the same."""
+"""The exit status of `run` for errors that are not the code's, as in `timeout` and `docker run`."""
 TIMED_OUT = 124
 INTERRUPTED = 130
 
 
 class Problem(click.ClickException):
-    """Something that cannot be done; the message is a sentence."""
+    """An error that the user can correct. The message is a sentence."""
 
     def __init__(self, message: str, status: int = FAILED) -> None:
         super().__init__(message)
@@ -21,12 +21,12 @@ class Problem(click.ClickException):
 
 
 def sentence(error: Exception) -> str:
-    """What a person is told of an error."""
+    """Return an error as a sentence that says what happened and what to do."""
     match error:
         case Unreachable():
-            return f"{error}. Is it running? CODE_INTERPRETER_URL or --url says where it is."
+            return f"{error}. Is it running? Set its address with CODE_INTERPRETER_URL or --url."
         case Unauthorized():
-            return f"{error}. CODE_INTERPRETER_API_KEY is where the key belongs."
+            return f"{error}. Set the API key in CODE_INTERPRETER_API_KEY."
         case Refused(retry_after=float(seconds)):
             return f"{error} (try again in {seconds:.0f} s)"
         case OSError(strerror=str(reason), filename=str(name)):
@@ -34,10 +34,10 @@ def sentence(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def tell(message: str) -> None:
-    """Say something on stderr."""
+def report(message: str) -> None:
+    """Print a message on stderr, as one line."""
     click.echo(f"code-interpreter: {one_line(' '.join(message.split()))}", err=True)
 
 
 EXPECTED = (CodeInterpreterError, OSError, ValueError)
-"""What is told in a sentence; all else is a fault of this program."""
+"""The errors that are reported as a sentence. Any other error is a bug in this program."""

@@ -1,4 +1,4 @@
-"""The shell's prompt: history, completion, colours, and cells of several lines."""
+"""The shell's prompt: history, completion, colours, and cells with several lines."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,7 +26,7 @@ _INDENT: Final = "    "
 
 
 class Prompt:
-    """Asks for cells, and for what code asks."""
+    """Reads cells, and the lines that running code asks for."""
 
     def __init__(self, session: Session) -> None:
         self._cells: PromptSession[str] = PromptSession(
@@ -41,23 +41,23 @@ class Prompt:
         self._answers: PromptSession[str] = PromptSession(history=InMemoryHistory())
 
     def cell(self, number: int) -> str:
-        """A cell. Raises `KeyboardInterrupt`, and `EOFError` at the end."""
+        """Read the cell with this number. Raises `KeyboardInterrupt`; `EOFError` after Ctrl-D."""
         prompt = f"In [{number}]: "
         return self._cells.prompt(prompt, prompt_continuation=" " * (len(prompt) - 5) + "...: ")
 
     def answer(self, prompt: str, *, hidden: bool) -> str:
-        """One line for code that asks. Raises `KeyboardInterrupt` and `EOFError`."""
+        """Read one line for code that calls `input()`. Raises `KeyboardInterrupt`, `EOFError`."""
         return self._answers.prompt(ANSI(TerminalText().clean(prompt)), is_password=hidden)
 
 
 class KernelCompleter(Completer):
-    """What the session's kernel would put there."""
+    """Completes names with the help of the session's kernel."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """Completions, none where the kernel can't say."""
+        """Return completions; none if the kernel does not answer."""
         code, cursor = document.text, document.cursor_position
         if code.startswith("%") and " " not in code[:cursor]:
             yield from (
@@ -73,7 +73,7 @@ class KernelCompleter(Completer):
 
 
 def _history() -> History:
-    """The history of earlier shells, if there is a place to keep it."""
+    """Return the history of earlier shells, or an empty one if it cannot be stored."""
     file = configuration.state_folder() / "history"
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

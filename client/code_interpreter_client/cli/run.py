@@ -1,4 +1,4 @@
-"""`code-interpreter run`: a script from here, run there."""
+"""`code-interpreter run`: runs a local script in the service."""
 
 import signal
 import sys
@@ -12,7 +12,7 @@ import click
 
 from code_interpreter_client.cli import problems
 from code_interpreter_client.cli.outcome import Outcome
-from code_interpreter_client.cli.problems import OUR_FAILURE, Problem, tell
+from code_interpreter_client.cli.problems import OUR_FAILURE, Problem, report
 from code_interpreter_client.cli.transfers import sending
 from code_interpreter_client.client import Client, Session, Stream
 from code_interpreter_client.errors import CodeInterpreterError
@@ -22,20 +22,25 @@ from code_interpreter_client.models.results import Result
 
 @click.command()
 @click.argument("script", required=False)
-@click.option("-c", "code", metavar="CODE", help="Code to run, in place of a script.")
+@click.option("-c", "code", metavar="CODE", help="Code to run instead of a script.")
 @click.option(
     "--file",
     "files",
     multiple=True,
     metavar="FILE[=PATH]",
-    help="A file the code finds, at PATH or by its name.",
+    help="A file for the code, which finds it at PATH, by default its name.",
 )
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for files and images.")
-@click.option("--timeout", default=10.0, show_default=True, help="Longest run, in seconds.")
 @click.option(
-    "--stdin", "stdin", type=click.File("r"), help="What the code reads from standard input; - is ours."
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to save files and images in."
 )
-@click.option("--session", "session_id", metavar="ID", help="Run in this session, and leave it open.")
+@click.option("--timeout", default=10.0, show_default=True, help="Time limit in seconds.")
+@click.option(
+    "--stdin",
+    "stdin",
+    type=click.File("r"),
+    help="File that the code reads as standard input; - for this command's.",
+)
+@click.option("--session", "session_id", metavar="ID", help="Run in this session, which stays open.")
 @click.pass_obj
 def run(
     url: str | None,
@@ -47,10 +52,10 @@ def run(
     stdin: TextIO | None,
     session_id: str | None,
 ) -> int:
-    """Run SCRIPT, or standard input (-), or CODE, and show its output as it comes.
+    """Run SCRIPT, standard input (-) or CODE, and print its output while it runs.
 
-    The exit status is the code's; 124 if it ran out of its time, 125 if it could not be run. Ctrl-C ends
-    the code, or interrupts it where it runs in a session.
+    The exit status is the code's; 124 if the code timed out, 125 if it could not be run. Ctrl-C stops the
+    code; in a session it interrupts the code.
     """
     if (script is None) == (code is None):
         raise click.UsageError("Give a script, - for standard input, or -c CODE.")
@@ -61,7 +66,7 @@ def run(
             session = client.attach(session_id) if session_id else None
             return _run(client, session, source, files, out, timeout, text, show_last_line=code is not None)
     except BrokenPipeError:
-        # Whoever read our output has gone, which click knows how to take.
+        # The reader of standard output has closed it, as `head` does. click exits silently then.
         raise
     except problems.EXPECTED as error:
         raise Problem(problems.sentence(error), OUR_FAILURE) from error
@@ -72,7 +77,7 @@ def _read(script: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{script} is no UTF-8 text") from error
+        raise ValueError(f"{script} is not UTF-8 text") from error
 
 
 def _run(
@@ -96,13 +101,13 @@ def _run(
         result = _followed(stream, outcome, session)
     outcome.close(result)
     if result.timed_out:
-        tell(f"the code ran out of its time, {timeout:g} s (--timeout)")
+        report(f"the code timed out after {timeout:g} s; --timeout sets the limit")
         return problems.TIMED_OUT
     return problems.FAILED if result.exit_code is None else result.exit_code
 
 
 def _followed(stream: Stream, outcome: Outcome, session: Session | None) -> Result:
-    """Show the stream to its end. A Ctrl-C leaves it, which ends the code; in a session it interrupts it."""
+    """Show the stream to its end. Ctrl-C closes it, and so stops the code, or interrupts it in a session."""
     handler = None if session is None else interrupting(session)
     with handling_interrupts(handler), stream as events:
         for event in events:
@@ -113,7 +118,7 @@ def _followed(stream: Stream, outcome: Outcome, session: Session | None) -> Resu
 
 @contextmanager
 def handling_interrupts(handler: Callable[[], None] | None) -> Iterator[None]:
-    """Within the block a Ctrl-C calls `handler`, if there is one, and disturbs nothing else."""
+    """Let Ctrl-C call `handler` during the block. With None it raises `KeyboardInterrupt` as usual."""
     if handler is None:
         yield
         return
@@ -125,7 +130,7 @@ def handling_interrupts(handler: Callable[[], None] | None) -> Iterator[None]:
 
 
 def interrupting(session: Session) -> Callable[[], None]:
-    """A handler that has the session's code interrupted, beside whatever is being read."""
+    """Return a handler that interrupts the session's code while the main thread waits for events."""
 
     def interrupt() -> None:
         with suppress(CodeInterpreterError):
@@ -136,7 +141,7 @@ def interrupting(session: Session) -> Callable[[], None]:
 
 @contextmanager
 def _stored(client: Client, files: tuple[str, ...]) -> Iterator[dict[str, StoredFile]]:
-    """The given files, stored as long as the block, by where the code finds them."""
+    """Upload the files for the duration of the block, and yield them by the paths for the code."""
     stored: dict[str, StoredFile] = {}
     try:
         for given in files:
@@ -146,7 +151,7 @@ def _stored(client: Client, files: tuple[str, ...]) -> Iterator[dict[str, Stored
         yield stored
     finally:
         for file in stored.values():
-            # They expire in any case.
+            # A file that cannot be deleted now expires later.
             with suppress(CodeInterpreterError):
                 client.delete_file(file)
 
@@ -157,5 +162,5 @@ def _local_and_remote(given: str) -> tuple[Path, str]:
         local, path = given, ""
     source = Path(local)
     if source.is_dir():
-        raise ValueError(f"{local} is a folder; --file takes one file")
+        raise ValueError(f"{local} is a folder; --file needs a file")
     return source, path or source.name

@@ -1,4 +1,4 @@
-"""`code-interpreter shell`: a session to type into."""
+"""`code-interpreter shell`: an interactive session."""
 
 import sys
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import click
 
 from code_interpreter_client.cli import problems
 from code_interpreter_client.cli.outcome import Outcome
-from code_interpreter_client.cli.problems import Problem, tell
+from code_interpreter_client.cli.problems import Problem, report
 from code_interpreter_client.cli.run import handling_interrupts, interrupting
 from code_interpreter_client.cli.terminal import one_line
 from code_interpreter_client.cli.transfers import receiving, sending
@@ -20,53 +20,53 @@ from code_interpreter_client.local_paths import path_beneath
 from code_interpreter_client.models.events import InputRequest
 
 _HELP: Final = """\
-Enter runs a line, an empty line ends a block, Alt-Enter runs whatever is there. Tab completes, Ctrl-R
-searches the history, Ctrl-C interrupts code that runs, Ctrl-D leaves.
+Enter runs a complete cell, an empty line ends a block, and Alt-Enter runs the cell in any case. Tab
+completes names, Ctrl-R searches the history, Ctrl-C interrupts running code, Ctrl-D leaves the shell.
 
-%upload FILE [PATH]      put a file of this machine into the working folder
-%download PATH [FILE]    get one from there
-%files                   list the working folder
-%restart                 a new kernel: variables are gone, files stay
-%help                    this; `name?` tells about a name"""
+%upload FILE [PATH]      copy a local file into the workspace
+%download PATH [FILE]    copy a file of the workspace to this machine
+%files                   list the files of the workspace
+%restart                 start a new kernel: variables are lost, files stay
+%help                    show this text; `name?` shows the documentation of a name"""
 
 _LEAVING: Final = frozenset({"exit", "quit", "exit()", "quit()"})
 
 
 @click.command()
-@click.option("--session", "session_id", metavar="ID", help="Continue this session, and leave it open.")
-@click.option("--ttl", default=3600, show_default=True, help="Seconds a new session lives.")
-@click.option("--timeout", default=10.0, show_default=True, help="Longest run of a cell, in seconds.")
+@click.option("--session", "session_id", metavar="ID", help="Continue this session, which stays open.")
+@click.option("--ttl", default=3600, show_default=True, help="Seconds until a new session expires.")
+@click.option("--timeout", default=10.0, show_default=True, help="Time limit of a cell in seconds.")
 @click.option(
     "--out",
     default=Path("out"),
     show_default=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for images.",
+    help="Folder to save images in.",
 )
 @click.pass_obj
 def shell(url: str | None, session_id: str | None, ttl: int, timeout: float, out: Path) -> None:
-    """Type Python into a session. The session ends with the shell."""
+    """Run Python interactively. A new session ends with the shell."""
     if not sys.stdin.isatty() or not sys.stdout.isatty():
-        raise Problem("The shell needs a terminal; `code-interpreter run -` runs what comes by a pipe.")
+        raise Problem("The shell needs a terminal. To run code from a pipe, use `code-interpreter run -`.")
     with Client(url) as client:
         opened = client.attach(session_id) if session_id else client.session(ttl=ttl)
         with opened as session:
             health = client.health()
             click.echo(
-                f"Code Interpreter {one_line(health.version)} at {client.url}. %help helps, Ctrl-D leaves."
+                f"Code Interpreter {one_line(health.version)} at {client.url}. Help: %help; leave: Ctrl-D."
             )
             Shell(client, session, timeout, out).run()
 
 
 class Shell:
-    """Reads cells and runs them, until its user leaves or the session ends."""
+    """Reads cells and runs them until the user leaves or the session ends."""
 
     def __init__(self, client: Client, session: Session, timeout: float, out: Path) -> None:
         self._client = client
         self._session = session
         self._timeout = timeout
         self._out = out
-        # What it imports takes as long as all the rest, and no other command needs it.
+        # This import doubles the start-up time, and no other command needs it.
         from code_interpreter_client.cli.prompt import Prompt  # noqa: PLC0415
 
         self._prompt = Prompt(session)
@@ -80,7 +80,7 @@ class Shell:
         }
 
     def run(self) -> None:
-        """Read and run cells. Raises `SessionEnded`."""
+        """Read and run cells until Ctrl-D or `quit`. Raises `SessionEnded`."""
         while True:
             try:
                 code = self._prompt.cell(self._count + 1)
@@ -97,7 +97,7 @@ class Shell:
             except SessionEnded:
                 raise
             except problems.EXPECTED as error:
-                tell(problems.sentence(error))
+                report(problems.sentence(error))
 
     def _perform(self, code: str) -> None:
         words = code.split()
@@ -123,9 +123,9 @@ class Shell:
         assert result is not None
         outcome.end_line()
         if result.timed_out:
-            tell(f"the cell ran out of its time, {self._timeout:g} s (--timeout)")
+            report(f"the cell timed out after {self._timeout:g} s; --timeout sets the limit")
         if result.state != "kept":
-            tell(result.state_reason)
+            report(result.state_reason)
         self._count = result.execution_count or self._count
         if result.state == "restarted" and result.execution_count is None:
             self._count = 0
@@ -137,11 +137,11 @@ class Shell:
             with suppress(CodeInterpreterError):
                 self._session.interrupt()
             return
-        # It may have run out of its time meanwhile.
+        # The cell may have timed out in the meantime.
         with suppress(NoInputRequest):
             self._session.answer(value)
 
-    # --- what is done here and not there ------------------------------------------------------------
+    # --- the shell's own commands -------------------------------------------------------------------
 
     def _upload(self, words: list[str]) -> None:
         match words:
@@ -151,7 +151,7 @@ class Shell:
                     written = self._session.upload(words[1] if len(words) > 1 else source.name, content)
                 click.echo(f"{one_line(written.path)}: {written.size_bytes} bytes")
             case _:
-                tell("%upload takes a file, and a path if it is to have another name")
+                report("usage: %upload FILE [PATH]")
 
     def _download(self, words: list[str]) -> None:
         match words:
@@ -162,7 +162,7 @@ class Shell:
                     self._session.download_file(path, target, progress=progress)
                 click.echo(f"{target}: {target.stat().st_size} bytes")
             case _:
-                tell("%download takes a path, and a file if it is to have another name")
+                report("usage: %download PATH [FILE]")
 
     def _files(self, _: list[str]) -> None:
         for file in self._session.list_files():
@@ -171,4 +171,4 @@ class Shell:
     def _restart(self, _: list[str]) -> None:
         self._session.restart()
         self._count = 0
-        click.echo("A new kernel is ready; the files are there.")
+        click.echo("A new kernel is ready. Variables are lost; files are kept.")

@@ -1,4 +1,4 @@
-"""Whether code that is being typed is complete, and how far its next line is indented. Pure."""
+"""Whether the code that a user types is complete, and how its next line is indented."""
 
 import ast
 import codeop
@@ -12,9 +12,9 @@ _NOT_PYTHON: Final = re.compile(r"^([ \t]*)[%!].*$", re.MULTILINE)
 
 
 def is_complete(code: str) -> bool:
-    """Whether it can be run as it is; a block and a cell magic can when an empty line follows.
+    """Return whether code can be run. A block and a cell magic are complete after an empty line.
 
-    What cannot become Python any more counts as complete: the kernel says what is wrong with it.
+    Code with a syntax error is complete, so that the kernel reports the error.
     """
     lines = code.split("\n")
     ends_empty = len(lines) > 1 and not lines[-1].strip()
@@ -32,7 +32,7 @@ def is_complete(code: str) -> bool:
 
 
 def indent_after(line: str) -> str:
-    """What the line after this one begins with."""
+    """Return the indentation of the line that follows `line`."""
     indent = line[: len(line) - len(line.lstrip())]
     if line.rstrip().endswith(":"):
         return indent + _INDENT

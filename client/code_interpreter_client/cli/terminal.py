@@ -1,11 +1,11 @@
-"""Text of code that is not trusted, on a terminal that obeys: only colours and the end of a line pass."""
+"""Text of untrusted code on a terminal: control sequences that could change the terminal are removed."""
 
 import re
 import sys
 from typing import Final, TextIO
 
 _SEQUENCE: Final = re.compile(
-    # CSI; OSC and other strings; the rest
+    # CSI; OSC and other strings; shorter sequences
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-OQ-WYZ\\`-~])"
 )
 _BEGINNING: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\n]*\x1b?|[ -/]*)")
@@ -13,20 +13,20 @@ _KEPT: Final = re.compile(r"\x1b\[[\d;:]*[mK]")
 _CONTROLS: Final = dict.fromkeys(
     [*range(8), 11, 12, *range(14, 27), *range(28, 32), 0x7F, *range(0x80, 0xA0)], "\ufffd"
 )
-_MOST_PENDING: Final = 4096
+_MAX_PENDING: Final = 4096
 
 
 class TerminalText:
-    """Makes one stream of text harmless; tabs, line ends, `\\b`, colours and erasing a line pass.
+    """Cleans one stream of text. Tabs, line ends, `\\b`, colours and erasing to a line's end remain.
 
-    A sequence may come in pieces: its beginning is kept back until its end is there.
+    The stream may divide a control sequence. Its beginning is kept until the rest arrives.
     """
 
     def __init__(self) -> None:
         self._pending = ""
 
     def clean(self, text: str) -> str:
-        """What of it, and of what was kept back, can be shown now."""
+        """Return the text to show now, after what was kept of the text before."""
         text = self._pending + text
         self._pending = ""
         parts, at = [], 0
@@ -36,7 +36,7 @@ class TerminalText:
             if sequence := _SEQUENCE.match(text, start):
                 at = sequence.end()
                 parts.append(sequence.group() if _KEPT.fullmatch(sequence.group()) else "")
-            elif len(text) - start <= _MOST_PENDING and _BEGINNING.fullmatch(text, start):
+            elif len(text) - start <= _MAX_PENDING and _BEGINNING.fullmatch(text, start):
                 self._pending = text[start:]
                 return "".join(parts)
         return "".join([*parts, _plain(text[at:])])
@@ -47,7 +47,7 @@ def _plain(text: str) -> str:
 
 
 class Printer:
-    """Writes the code's stdout and stderr to our own, cleaned where that is a terminal."""
+    """Writes the code's stdout and stderr to this program's. Text for a terminal is cleaned."""
 
     def __init__(self) -> None:
         self._streams: dict[str, tuple[TextIO, TerminalText | None]] = {
@@ -57,7 +57,7 @@ class Printer:
         self.at_line_start = True
 
     def write(self, stream: str, text: str) -> None:
-        """Show text at once."""
+        """Write text and flush it."""
         target, cleaner = self._streams[stream]
         shown = cleaner.clean(text) if cleaner else text
         target.write(shown)
@@ -67,5 +67,5 @@ class Printer:
 
 
 def one_line(text: str) -> str:
-    """Text for a table or a message: names of files can have anything in them."""
+    """Return untrusted text, such as a file name, for a table or a message of one line."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -1,4 +1,4 @@
-"""Files up and down, with a bar for those that take long."""
+"""Progress bars for uploads and downloads of large files."""
 
 import sys
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from code_interpreter_client.cli.terminal import one_line
 from code_interpreter_client.http.exchange import Progress as OnProgress
 
-_SHORT_BYTES = 1 << 20
-"""What is smaller is there before a bar is."""
+_LARGE_BYTES = 1 << 20
+"""Smaller files get no progress bar."""
 
 
 def _bar() -> Progress:
@@ -25,10 +25,10 @@ def _bar() -> Progress:
 
 @contextmanager
 def sending(path: Path) -> Iterator[BinaryIO]:
-    """A file that is open for sending; its progress is shown."""
+    """Open a file for upload, and show the progress."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        if size < _SHORT_BYTES:
+        if size < _LARGE_BYTES:
             yield file
             return
         with _bar() as bar, bar.wrap_file(file, size, description=_label(path.name)) as counted:
@@ -37,8 +37,9 @@ def sending(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def receiving(name: str, size_bytes: int | None) -> Iterator[OnProgress | None]:
-    """What a download tells its progress to, which is shown."""
-    if size_bytes is not None and size_bytes < _SHORT_BYTES:
+    """Yield the progress callback for a download, or None if the file is small."""
+
+    if size_bytes is not None and size_bytes < _LARGE_BYTES:
         yield None
         return
     with _bar() as bar:
