@@ -1,1 +1,1 @@
-"""Speed and memory of the service, beside `docker run` on the same engine: `python -m bench`."""
+"""Benchmarks: speed and memory of the service, compared with `docker run`: `python -m bench`."""

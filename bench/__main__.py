@@ -18,7 +18,7 @@ from service.settings.containers import ContainerSettings
 
 @dataclass(frozen=True)
 class Size:
-    """How often everything is repeated, and how much is printed."""
+    """The number of repetitions, and the bytes that code prints."""
 
     turns: int
     executions: int
@@ -31,7 +31,7 @@ _QUICK = Size(turns=5, executions=3, printed_bytes=2 << 28, preload_rounds=1)
 
 
 def run(engine: Engine, size: Size) -> Results:
-    """All measurements, one after the other."""
+    """Take all measurements, one after the other."""
     load_before = machine.load()
     say("starting the service")
     with Service(engine) as running:
@@ -57,10 +57,10 @@ def run(engine: Engine, size: Size) -> Results:
 
 
 def main() -> None:
-    """Read the arguments, measure, print."""
+    """Run the benchmarks and print their tables."""
     arguments = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    arguments.add_argument("--quick", action="store_true", help="a few repetitions only")
-    arguments.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
+    arguments.add_argument("--quick", action="store_true", help="measure with few repetitions")
+    arguments.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to FILE")
     given = arguments.parse_args()
     engine = Engine(ContainerSettings().python_executor_docker_image)
     try:

@@ -1,4 +1,4 @@
-"""A chart of executions a second, drawn by the service itself."""
+"""A chart of executions per second. The service draws it."""
 
 import base64
 import json
@@ -26,8 +26,8 @@ for name, bars in groups.items():
     labels += [str(clients) for clients, _ in bars]
     position += len(bars) + 0.8
 axes.set_xticks(ticks, labels)
-axes.set_xlabel("callers at once")
-axes.set_ylabel("executions of 1+1 a second")
+axes.set_xlabel("concurrent callers")
+axes.set_ylabel("executions of 1+1 per second")
 axes.spines[["top", "right"]].set_visible(False)
 axes.legend(frameon=False)
 plt.show()
@@ -35,7 +35,7 @@ plt.show()
 
 
 def draw(engine: Engine, rows: Sequence[tuple[str, int, float]], path: Path) -> None:
-    """Bars of (name, callers at once, executions a second), one group for each name."""
+    """Draw bars of (name, concurrent callers, executions per second), one group for each name."""
     with Service(engine) as service:
         result = service.execute(_DRAW, stdin=json.dumps(rows), timeout_ms=10_000)
     (image,) = (output["data"]["image/png"] for output in result["outputs"] if "image/png" in output["data"])

@@ -1,9 +1,10 @@
-"""What each kind of call asks of PostgreSQL: transactions and statements.
+"""PostgreSQL transactions and statements for each kind of call.
 
     python -m bench.database postgresql://…/empty s3://bucket/empty
 
-Two replicas are asked, and `pg_stat_statements` before and after; what they do by themselves meanwhile is
-taken off. The server needs `shared_preload_libraries=pg_stat_statements`; `AWS_*` say where the storage is.
+Two replicas get the calls, and `pg_stat_statements` is read before and after. The statements of idle
+replicas are subtracted. The server needs `shared_preload_libraries=pg_stat_statements`; `AWS_*` configure the
+storage.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from service.settings.containers import ContainerSettings
 _CALLS: Final = 20
 _IDLE_SEC: Final = 20.0
 _SETTLE_SEC: Final = 2.0
-"""What is written after the answer, and containers that are made and removed, are over by then."""
+"""Time for writes that follow the answer, and for containers that are started and removed."""
 _COUNTED: Final = """
     SELECT coalesce(sum(calls) FILTER (WHERE query = 'BEGIN'), 0),
            coalesce(sum(calls) FILTER (WHERE query !~ '^(BEGIN|COMMIT|ROLLBACK|SELECT \\$1|)$'), 0)
@@ -34,7 +35,7 @@ Counts = tuple[float, float]
 
 
 class _Counter:
-    """Counts what others do in a database."""
+    """Counts the transactions and statements of other connections to a database."""
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg.connect(url, autocommit=True)
@@ -42,7 +43,7 @@ class _Counter:
         self._idle: Counts = (0.0, 0.0)
 
     def of(self, work: Callable[[], object], times: int = 1) -> Counts:
-        """Transactions and statements of `work`, done so many times."""
+        """Do `work` several times, and return its transactions and statements per time."""
         before, began = self._now(), time.monotonic()
         for _ in range(times):
             work()
@@ -52,7 +53,7 @@ class _Counter:
         return (more[0] - self._idle[0] * seconds) / times, (more[1] - self._idle[1] * seconds) / times
 
     def idle(self) -> Counts:
-        """What is done each second when nobody calls, which is taken off from now on."""
+        """Measure the transactions and statements per second without calls, and subtract them from now on."""
         found = self.of(lambda: time.sleep(_IDLE_SEC))
         seconds = _IDLE_SEC + _SETTLE_SEC
         self._idle = (found[0] / seconds, found[1] / seconds)
@@ -65,7 +66,7 @@ class _Counter:
 
 
 def measure(engine: Engine, database: str, storage: str) -> list[list[str]]:
-    """Rows of the table: what is done, transactions, statements."""
+    """Return the rows of the table: call, transactions, statements."""
     shared = {
         "DATABASE_URL": database,
         "FILE_STORAGE_URL": storage,
@@ -79,7 +80,7 @@ def measure(engine: Engine, database: str, storage: str) -> list[list[str]]:
         here, there = first.http, second.http
         counter = _Counter(database)
         both = counter.idle()
-        rows.append(("a replica by itself, each second", (both[0] / 2, both[1] / 2)))
+        rows.append(("an idle replica, per second", (both[0] / 2, both[1] / 2)))
 
         def post(http: httpx.Client, path: str, **body: Any) -> Any:
             return http.post(path, json=body).raise_for_status().json()
@@ -90,34 +91,40 @@ def measure(engine: Engine, database: str, storage: str) -> list[list[str]]:
         session = f"/v1/sessions/{post(here, '/v1/sessions')['session_id']}"
         file_id = here.post("/v1/files", files={"file": ("a", b"1")}).raise_for_status().json()["file_id"]
         inputs = [{"path": "a", "file_id": file_id}]
-        count("a call without a session, and its container", lambda: post(here, "/v1/execute", code="1"))
+        count("a one-shot execution, with its container", lambda: post(here, "/v1/execute", code="1"))
         count("a cell of a session", lambda: post(here, f"{session}/execute", code="1"))
         slow = "import time; time.sleep(0.1)"
-        count("one that takes longer than 50 ms", lambda: post(here, f"{session}/execute", code=slow))
-        count("one with a stored file", lambda: post(here, f"{session}/execute", code="1", files=inputs))
-        count("a cell that is passed on", lambda: post(there, f"{session}/execute", code="1"))
+        count("a cell that takes longer than 50 ms", lambda: post(here, f"{session}/execute", code=slow))
+        count(
+            "a cell with a stored file as input",
+            lambda: post(here, f"{session}/execute", code="1", files=inputs),
+        )
+        count(
+            "a cell that is forwarded to the other replica",
+            lambda: post(there, f"{session}/execute", code="1"),
+        )
         count("a shell command", lambda: post(here, f"{session}/bash", cmd="true"))
-        count("a look at a session", lambda: here.get(session).raise_for_status())
-        count("a list of sessions", lambda: here.get("/v1/sessions").raise_for_status())
-        count("a stored file: in", lambda: here.post("/v1/files", files={"file": ("a", b"1")}))
-        count("a stored file: out", lambda: here.get(f"/v1/files/{file_id}").raise_for_status())
+        count("reading a session", lambda: here.get(session).raise_for_status())
+        count("listing sessions", lambda: here.get("/v1/sessions").raise_for_status())
+        count("uploading a stored file", lambda: here.post("/v1/files", files={"file": ("a", b"1")}))
+        count("downloading a stored file", lambda: here.get(f"/v1/files/{file_id}").raise_for_status())
 
         def open_and_end() -> None:
             opened = post(here, "/v1/sessions")["session_id"]
             here.delete(f"/v1/sessions/{opened}").raise_for_status()
 
-        count("a session, opened and ended, and its container", open_and_end)
+        count("opening and ending a session, with its container", open_and_end)
         here.delete(session).raise_for_status()
     return [[name, f"{one:.1f}", f"{many:.1f}"] for name, (one, many) in rows]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("database", help="an empty one")
-    parser.add_argument("storage", help="an empty place of an object storage")
+    parser.add_argument("database", help="URL of an empty database")
+    parser.add_argument("storage", help="URL of an empty object storage")
     arguments = parser.parse_args()
     rows = measure(
         Engine(ContainerSettings().python_executor_docker_image), arguments.database, arguments.storage

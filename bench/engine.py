@@ -1,4 +1,4 @@
-"""The Docker engine beside the service: plain `docker run`, and what it says of a container."""
+"""The Docker engine without the service: plain `docker run`, and facts about containers."""
 
 import subprocess
 import time
@@ -11,38 +11,38 @@ from kernel_image import contract
 
 
 class Engine:
-    """One engine and one image."""
+    """An engine and an image."""
 
     def __init__(self, image: str) -> None:
         self.image = image
         self._docker = docker.from_env()
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self._docker.close()
 
     def describe(self) -> str:
-        """Name, version and storage driver."""
+        """Return the engine's version, storage driver and cgroup version."""
         facts = self._docker.info()
         return (
             f"Docker {facts['ServerVersion']} ({facts['Driver']}, cgroup v{facts.get('CgroupVersion', '1')})"
         )
 
     def run(self, code: str) -> float:
-        """Run code as `docker run` does it, with its command line; the seconds it took."""
+        """Run code with the command line `docker run`, and return the seconds that it took."""
         command = ["docker", "run", "--rm", "--network", "none", self.image, "python", "-c", code]
         started = time.perf_counter()
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         return time.perf_counter() - started
 
     def create_exec_remove(self) -> None:
-        """A new container for one execution, as services without a pool have it."""
+        """Run `1+1` in a new container, as a service without a pool does."""
         with self.standing_container() as execute:
             execute()
 
     @contextmanager
     def standing_container(self) -> Iterator[Callable[[], None]]:
-        """A container that waits; gives what runs `1+1` in it by `docker exec`."""
+        """Start a container, and yield a function that runs `1+1` in it with `docker exec`."""
         api = self._docker.api
         host = api.create_host_config(network_mode="none")
         command = ["sleep", "infinity"]
@@ -58,7 +58,7 @@ class Engine:
             api.remove_container(created, force=True)
 
     def held_bytes(self, instance_id: str) -> int:
-        """Memory of all of an instance's containers that can't be reclaimed: processes and tmpfs."""
+        """Return the memory of an instance's containers that cannot be reclaimed: processes and tmpfs."""
         label = f"{contract.INSTANCE_LABEL}={instance_id}"
         held = 0
         for container in self._docker.api.containers(filters={"label": label}):
@@ -68,6 +68,6 @@ class Engine:
         return held
 
     def cpu_seconds(self, container_id: str) -> float:
-        """CPU time of all a container's processes since its start, in seconds."""
+        """Return the CPU time of a container's processes since its start, in seconds."""
         stats = self._docker.api.stats(container_id, stream=False, one_shot=True)
         return int(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9

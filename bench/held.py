@@ -1,4 +1,4 @@
-"""What is held: memory of a kernel that waits or works, and what thousands of calls leave in the server."""
+"""Memory of an idle and of a busy kernel, and growth of the server over thousands of executions."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,16 +22,16 @@ _ROUND_SEC = 10.0
 
 @dataclass(frozen=True)
 class Kernels:
-    """Memory of one container that cannot be reclaimed, in bytes."""
+    """Memory of one container that cannot be reclaimed."""
 
     ready_bytes: int
     busy_bytes: int
-    """While it works on a DataFrame of 8 MB."""
+    """While the kernel works on a DataFrame of 8 MB."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """What the server's process holds at one moment."""
+    """Memory, threads and descriptors of the server's process at one moment."""
 
     resident_bytes: int
     threads: int
@@ -40,16 +40,16 @@ class Process:
 
 @dataclass(frozen=True)
 class Growth:
-    """The server before and after so many executions, and the most of each that was seen between."""
+    """The server's process before and after a number of executions, and the maximum in between."""
 
     executions: int
     before: Process
-    most: Process
+    maximum: Process
     after: Process
 
 
 def kernels(engine: Engine) -> Kernels:
-    """Look at the one container of a service, waiting and working."""
+    """Measure the memory of a service's only container, idle and busy."""
     say("memory of a kernel")
     with Service(engine, POOL_SIZE="1", MAX_CONTAINERS="1") as service, ThreadPoolExecutor(1) as threads:
         service.settle()
@@ -62,28 +62,28 @@ def kernels(engine: Engine) -> Kernels:
 
 
 def growth(service: Service, executions: int) -> Growth:
-    """Have a service that uses its containers again run `1+1` that often, after a round to warm up."""
+    """Run `1+1` many times in reused containers, after one round that is not counted."""
     url = str(service.http.base_url)
     drive(url, _CLIENTS, _ROUND_SEC)
     service.settle()
-    seen = [before := _look(service)]
+    samples = [before := _sample(service)]
     done = 0
     while done < executions:
         load = drive(url, _CLIENTS, _ROUND_SEC)
         if load.failed:
             raise ServiceFailed(f"{load.failed} of {len(load.answered)} executions failed")
         done += len(load.answered)
-        seen.append(_look(service))
-        say(f"growth: {done} of {executions} executions, {seen[-1].resident_bytes >> 20} MiB")
+        samples.append(_sample(service))
+        say(f"growth: {done} of {executions} executions, {samples[-1].resident_bytes >> 20} MiB")
     service.settle()
-    most = Process(
-        max(look.resident_bytes for look in seen),
-        max(look.threads for look in seen),
-        max(look.descriptors for look in seen),
+    maximum = Process(
+        max(sample.resident_bytes for sample in samples),
+        max(sample.threads for sample in samples),
+        max(sample.descriptors for sample in samples),
     )
-    return Growth(done, before, most, _look(service))
+    return Growth(done, before, maximum, _sample(service))
 
 
-def _look(service: Service) -> Process:
+def _sample(service: Service) -> Process:
     process = service.process
     return Process(process.resident_bytes(), process.threads(), process.descriptors())

@@ -1,6 +1,6 @@
-"""How long a caller waits: `/v1/execute` with a warm pool beside `docker run`, turn by turn.
+"""Latency of `/v1/execute` with a full pool, compared with `docker run`.
 
-The turns alternate so that a machine that gets slower or faster does so for both.
+The measurements alternate, so that a change of the machine's speed affects both.
 """
 
 import os
@@ -21,7 +21,7 @@ _WARM_UP_TURNS = 2
 
 @dataclass
 class Latency:
-    """Seconds of each turn. `beside` names what it is compared with, `target` the ratio wanted."""
+    """Seconds of each turn. `beside` names the case to compare with, and `target` is the wanted ratio."""
 
     name: str
     beside: str | None = None
@@ -30,7 +30,7 @@ class Latency:
 
 
 def measure(engine: Engine, service: Service, turns: int) -> list[Latency]:
-    """Take turns, after a few that do not count."""
+    """Measure all cases in turn, after a few turns that are not counted."""
     plain_sum, plain_pandas = "`docker run`, 1+1", "`docker run`, pandas"
     cases: list[tuple[Latency, Callable[[], float]]] = [
         (Latency(plain_sum), lambda: engine.run("print(1+1)")),
@@ -62,7 +62,7 @@ def _figure(service: Service) -> float:
     result = service.execute(_FIGURE)
     seconds = time.perf_counter() - started
     if not any("image/png" in output["data"] for output in result["outputs"]):
-        raise ServiceFailed("the figure is missing")
+        raise ServiceFailed("the result has no figure")
     return seconds
 
 
@@ -71,9 +71,9 @@ def _file_in_and_out(service: Service) -> float:
     started = time.perf_counter()
     stored = service.http.post("/v1/files", files={"file": ("in.bin", content)}).json()
     result = service.execute(_REVERSE, files=[{"path": "in.bin", "file_id": stored["file_id"]}])
-    (made,) = result["files"]
-    answer = service.http.get(f"/v1/files/{made['file_id']}")
+    (output,) = result["files"]
+    answer = service.http.get(f"/v1/files/{output['file_id']}")
     seconds = time.perf_counter() - started
     if answer.content != content[::-1]:
-        raise ServiceFailed("the file came back changed")
+        raise ServiceFailed("the downloaded file differs")
     return seconds

@@ -1,4 +1,4 @@
-"""Many clients at once against anything that has `/v1/execute`."""
+"""Concurrent clients of any service that has `/v1/execute`."""
 
 import asyncio
 import time
@@ -12,19 +12,19 @@ _PAUSE_SEC = 0.2
 
 @dataclass
 class Load:
-    """What `clients` callers met who each sent one request, and then others until `seconds` were over."""
+    """Results of `clients` callers, who each sent requests one after the other until `seconds` were over."""
 
     clients: int
     seconds: float
     answered: list[float] = field(default_factory=list)
-    """Seconds of each request that was served."""
+    """Seconds of each successful request."""
     refused: int = 0
-    """Answers 429 and 503; their callers waited a moment and went on."""
+    """Number of answers 429 and 503. Their callers waited a moment and tried again."""
     failed: int = 0
 
     @property
     def per_second(self) -> float:
-        """Executions a second."""
+        """Executions per second."""
         return len(self.answered) / self.seconds
 
 
@@ -56,7 +56,7 @@ async def _drive(base_url: str, code: str, expected: str, load: Load) -> None:
 
 
 def drive(base_url: str, clients: int, seconds: float, code: str = "1+1", expected: str = "2\n") -> Load:
-    """Send requests; returns when the last answer is there."""
+    """Send requests, and return after the last answer."""
     load = Load(clients, seconds)
     asyncio.run(_drive(base_url.rstrip("/"), code, expected, load))
     return load

@@ -1,4 +1,4 @@
-"""A bare IPython kernel on this machine, no container: the least that running a cell can cost."""
+"""An IPython kernel on this machine without a container: the lower bound for running a cell."""
 
 from types import TracebackType
 from typing import Any, Self
@@ -7,7 +7,7 @@ from jupyter_client.manager import KernelManager
 
 
 class LocalKernel:
-    """Use as `with LocalKernel() as kernel`."""
+    """A kernel that runs during a `with` block."""
 
     def __enter__(self) -> Self:
         self._manager: Any = KernelManager()

@@ -1,4 +1,4 @@
-"""Where the numbers were taken, and how busy that machine was."""
+"""The machine of the measurements, and how busy it was."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """Cores, model of the processor, and kernel."""
+    """Return the number of cores, the processor's model, and the version of Linux."""
     return f"{os.cpu_count()} cores, {_model()}, Linux {platform.release()}"
 
 
@@ -18,5 +18,5 @@ def _model() -> str:
 
 
 def load() -> float:
-    """Processes that ran or waited to run, on average over the last minute."""
+    """Return the load average of the last minute."""
     return os.getloadavg()[0]

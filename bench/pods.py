@@ -1,7 +1,7 @@
-"""Pods beside containers, in one run: `python -m bench.pods`, with the tests' cluster up.
+"""Pods compared with containers: `python -m bench.pods`. The tests' cluster must run.
 
-Prints a table: how long a container takes until its kernel is ready, what a caller meets who is alone,
-and how many executions a second there are when containers are used again and when they are not.
+Prints a table: time until a container's kernel is ready, latency of a single caller, and executions per
+second with and without reuse of containers.
 """
 
 import re
@@ -27,7 +27,7 @@ _ROOM = {"POOL_SIZE": "2", "MAX_CONTAINERS": "8", "QUEUE_SIZE": "64", "QUEUE_TIM
 
 
 def _mean_start(service: Service, part: str) -> float:
-    """Mean seconds of a part of the starts so far."""
+    """Return the mean seconds of one part of all container starts so far."""
     text = service.http.get("/metrics").text
     name = "code_interpreter_container_start_seconds"
     total, count = (
@@ -38,7 +38,7 @@ def _mean_start(service: Service, part: str) -> float:
 
 
 def measure(engine: Engine, backend: str) -> list[str]:
-    """One column of the table."""
+    """Return one column of the table."""
     settings = _ROOM | _BACKENDS[backend]
     column = []
     with Service(engine, **settings) as service:
@@ -62,14 +62,14 @@ def measure(engine: Engine, backend: str) -> list[str]:
 
 
 def main() -> None:
-    """Measure both and print."""
+    """Measure all backends, and print the table."""
     engine = Engine(ContainerSettings().python_executor_docker_image)
     names = (
         "start of a container",
         "start of a kernel in it",
-        "`1+1`, alone, median / 99 %",
-        f"executions a second, {_CLIENTS} clients, a container each",
-        f"executions a second, {_CLIENTS} clients, used again",
+        "`1+1`, one caller, median / p99",
+        f"executions per second, {_CLIENTS} clients, a new container each",
+        f"executions per second, {_CLIENTS} clients, containers reused",
     )
     columns = {backend: measure(engine, backend) for backend in _BACKENDS}
     rows = zip(names, *columns.values(), strict=True)

@@ -1,8 +1,8 @@
-"""What a ready kernel holds and costs, with each library preloaded and without.
+"""Memory and CPU time of a ready kernel, with and without preloaded libraries.
 
-Kernels are launched here as the pool launches them, without the service. A kernel with the first
-k libraries preloaded tells the cost of each by comparison with the one before; then it imports the
-next library, which tells what a user waits for it where it is not preloaded.
+Kernels are launched as the pool launches them, but without the service. The difference between kernels with
+k and k + 1 preloaded libraries is the cost of one library. The first kernel then imports that library, which
+shows how long a user waits if it is not preloaded.
 """
 
 import secrets
@@ -44,20 +44,20 @@ _BUDGET = Budget(cpu_sec=60, memory_bytes=1024 * MIB, output_bytes=MIB, display_
 
 @dataclass
 class Preload:
-    """Kernels with `library`, and all before it, preloaded; `library` is empty for none at all."""
+    """Kernels that preload `library` and all libraries before it; none if `library` is empty."""
 
     library: str
     memory_bytes: list[int] = field(default_factory=list)
-    """What the container holds that can't be reclaimed."""
+    """The container's memory that cannot be reclaimed."""
     cpu_seconds: list[float] = field(default_factory=list)
     """CPU time of the container until its kernel is ready."""
     ready_seconds: list[float] = field(default_factory=list)
-    """From the launch until the kernel answers."""
+    """Seconds from the launch until the kernel answers."""
 
 
 @dataclass
 class FirstImport:
-    """Importing `library` in a ready kernel that has not preloaded it."""
+    """The import of `library` in a ready kernel that has not preloaded it."""
 
     library: str
     after_others: list[float] = field(default_factory=list)
@@ -73,11 +73,11 @@ class Launcher:
         self._image = image
         self._instance_id = f"bench-{secrets.token_hex(6)}"
         self.ready_seconds = 0.0
-        """How long the last launch took."""
+        """Duration of the last launch."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Connections to the engine, for as long as the block lasts."""
+        """Connect to the engine for the duration of the block."""
         self._engine = await open_engine(load_settings(), "")
         async with aiohttp.ClientSession() as self._http:
             await self._engine.prepare()
@@ -86,7 +86,7 @@ class Launcher:
 
     @asynccontextmanager
     async def kernel(self, preload: Sequence[str]) -> AsyncIterator[Sandbox]:
-        """A ready kernel, gone at the end of the block."""
+        """Launch a kernel, yield its sandbox when it is ready, and remove it at the end of the block."""
         spec = ContainerSpec(self._image, self._instance_id, secrets.token_hex(32), tuple(preload), _LIMITS)
         started = time.perf_counter()
         sandbox = await Sandbox.launch(self._engine, spec, self._http)
@@ -99,7 +99,7 @@ class Launcher:
 
 
 async def measure(engine: Engine, rounds: int) -> tuple[list[Preload], list[FirstImport]]:
-    """Launch a kernel with each number of libraries preloaded, round after round."""
+    """Launch kernels with each number of preloaded libraries, in each round."""
     steps = [Preload(""), *(Preload(library) for library in LIBRARIES)]
     imports = [FirstImport(library) for library in LIBRARIES]
     launcher = Launcher(engine.image)
@@ -121,7 +121,7 @@ async def measure(engine: Engine, rounds: int) -> tuple[list[Preload], list[Firs
 
 
 async def _import_seconds(sandbox: Sandbox, library: str) -> float:
-    """Time an import inside the kernel, as a user's code meets it."""
+    """Measure an import inside the kernel, in seconds."""
     code = (
         "import time as _time; _started = _time.perf_counter()\n"
         f"import {library}\n"

@@ -1,4 +1,4 @@
-"""What Linux says of another process: CPU time to the nanosecond, memory now and at its peak."""
+"""CPU time and memory of another process."""
 
 import time
 from pathlib import Path
@@ -8,35 +8,35 @@ _RESET_PEAK = "5"
 
 
 class Process:
-    """A running process of the same user, by its id."""
+    """A running process of the same user."""
 
     def __init__(self, pid: int) -> None:
         self._folder = Path(f"/proc/{pid}")
-        # The clock that clock_getcpuclockid(3) gives for a process; Python does not wrap it.
+        # The clock that clock_getcpuclockid(3) returns for a process. Python has no function for it.
         self._cpu_clock = (~pid << 3) | _SCHEDULER_CLOCK
 
     def cpu_seconds(self) -> float:
-        """CPU time of all its threads so far, in seconds."""
+        """Return the CPU time of all threads so far, in seconds."""
         return time.clock_gettime(self._cpu_clock)
 
     def resident_bytes(self) -> int:
-        """Resident memory now."""
+        """Return the current resident memory."""
         return self._status("VmRSS")
 
     def peak_bytes(self) -> int:
-        """The most resident memory since the start or the last `reset_peak`."""
+        """Return the maximum of resident memory since the start or the last `reset_peak`."""
         return self._status("VmHWM")
 
     def threads(self) -> int:
-        """How many threads it has now."""
+        """Return the current number of threads."""
         return len(list((self._folder / "task").iterdir()))
 
     def descriptors(self) -> int:
-        """How many descriptors it has open now."""
+        """Return the current number of open descriptors."""
         return len(list((self._folder / "fd").iterdir()))
 
     def reset_peak(self) -> None:
-        """Let the peak be what is resident now."""
+        """Set the maximum to the current resident memory."""
         (self._folder / "clear_refs").write_text(_RESET_PEAK)
 
     def _status(self, name: str) -> int:

@@ -1,8 +1,8 @@
-"""What is being done, for whoever waits: on standard error, so that the table stays clean."""
+"""Progress messages. They go to standard error, so that standard output has only the tables."""
 
 import sys
 
 
 def say(text: str) -> None:
-    """Print one line at once."""
+    """Print one line and flush it."""
     print(text, file=sys.stderr, flush=True)

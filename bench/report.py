@@ -1,4 +1,4 @@
-"""The numbers of one run, as Markdown and as JSON."""
+"""The results of one run, as Markdown and as JSON."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ _GROWTH_TARGET_MIB = 50
 
 @dataclass
 class Results:
-    """All that one run measured."""
+    """All measurements of one run."""
 
     machine: str
     engine: str
@@ -32,27 +32,27 @@ class Results:
     imports: list[FirstImport]
 
     def as_json(self) -> dict[str, Any]:
-        """Every single measurement: seconds and bytes."""
+        """Return every single measurement, in seconds and bytes."""
         return asdict(self)
 
     def as_markdown(self) -> str:
-        """The tables."""
+        """Return the tables."""
         parts = (
-            self._place(),
-            self._latencytable(),
-            self._servertable(),
-            self._preloadtable(),
-            self._importtable(),
+            self._environment(),
+            self._latency_table(),
+            self._server_table(),
+            self._preload_table(),
+            self._import_table(),
         )
         return "\n\n".join(parts)
 
-    def _place(self) -> str:
+    def _environment(self) -> str:
         return (
             f"Version {self.service_version}, {self.machine}, {self.engine}, image {self.image}. "
-            f"Load of the machine {self.load_before:.1f} before and {self.load_after:.1f} after."
+            f"Load average {self.load_before:.1f} before and {self.load_after:.1f} after."
         )
 
-    def _latencytable(self) -> str:
+    def _latency_table(self) -> str:
         by_name = {latency.name: latency for latency in self.latencies}
 
         def row(latency: Latency) -> list[str]:
@@ -71,38 +71,38 @@ class Results:
                 str(len(latency.seconds)),
             ]
 
-        head = ["request", "median, ms", "p99, ms", "of `docker run`", "target", "runs"]
+        head = ["request", "median, ms", "p99, ms", "ratio to `docker run`", "target", "runs"]
         return table(head, map(row, self.latencies))
 
-    def _servertable(self) -> str:
+    def _server_table(self) -> str:
         cpu = self.server_cpu
         rows = [
             ["resident memory, idle with a full pool", f"{self.idle_server_bytes / _MIB:.0f} MiB", ""],
             ["CPU to answer 1+1", f"{median(cpu.answering) * 1000:.1f} ms", ""],
             [
-                "the same, with removing the container and starting the next",
+                "the same, including the container's removal and the next one's start",
                 f"{median(cpu.altogether) * 1000:.1f} ms",
                 "",
             ],
         ]
         rows += [
             [
-                f"growth for {flood.printed_bytes / 1e9:.1f} GB by {flood.name} ({flood.seconds:.1f} s)",
+                f"growth for {flood.printed_bytes / 1e9:.1f} GB with {flood.name} ({flood.seconds:.1f} s)",
                 f"{flood.growth_bytes / _MIB:.1f} MiB",
                 f"under {_GROWTH_TARGET_MIB}",
             ]
             for flood in self.floods
         ]
-        return table(["the server's process", "", "target"], rows)
+        return table(["server process", "", "target"], rows)
 
-    def _preloadtable(self) -> str:
+    def _preload_table(self) -> str:
         first = self.preloads[0]
         rows = [_preload_row("none", first, None)]
         rows += [_preload_row(f"+ {step.library}", step, before) for before, step in pairwise(self.preloads)]
-        head = ["preloaded", "memory, MiB", "adds", "CPU to start, s", "adds", "ready after, s"]
+        head = ["preloaded", "memory, MiB", "difference", "CPU to start, s", "difference", "ready after, s"]
         return table(head, rows)
 
-    def _importtable(self) -> str:
+    def _import_table(self) -> str:
         rows = [
             [
                 item.library,
@@ -111,7 +111,7 @@ class Results:
             ]
             for item in self.imports
         ]
-        head = ["first import where not preloaded", "ms, after those above", "ms, alone"]
+        head = ["import, not preloaded", "ms, after the ones above", "ms, alone"]
         return table(head, rows)
 
 
@@ -126,6 +126,6 @@ def _preload_row(name: str, step: Preload, before: Preload | None) -> list[str]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; all but the first column are aligned to the right."""
+    """Return a Markdown table. All columns except the first are aligned right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,4 +1,4 @@
-"""What the server's own process uses: CPU for an execution, memory while one prints gigabytes."""
+"""CPU time of the server's process for an execution, and its memory while code prints gigabytes."""
 
 import time
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from bench.progress import say
 from bench.service import Service, ServiceFailed
 
 _REFILL_SEC = 3.0
-"""After an execution: time for the next container to get ready, unwatched."""
+"""Time for the next container to become ready after an execution. Polling would use CPU time."""
 _BLOCK_BYTES = 1 << 20
 _CPU_LIMIT_SEC = 300
 
@@ -18,9 +18,9 @@ class ServerCpu:
     """CPU seconds of the server's process for each `1+1`."""
 
     answering: list[float] = field(default_factory=list)
-    """From the request to the response."""
+    """From the request to its answer."""
     altogether: list[float] = field(default_factory=list)
-    """With the removal of the container and the start of the next one."""
+    """Including the removal of the container and the start of the next one."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Flood:
 
     @property
     def growth_bytes(self) -> int:
-        """How much more memory the server held at its peak than before."""
+        """The peak of resident memory minus the memory before."""
         return self.peak_bytes - self.before_bytes
 
 
 def cpu_per_execution(service: Service, executions: int) -> ServerCpu:
-    """Run `1+1` again and again, with a full pool each time."""
+    """Run `1+1` repeatedly, each time with a full pool."""
     used = ServerCpu()
     for number in range(executions):
         service.settle()
@@ -54,7 +54,7 @@ def cpu_per_execution(service: Service, executions: int) -> ServerCpu:
 
 
 def floods(engine: Engine, printed_bytes: int) -> list[Flood]:
-    """Run code that prints a lot, with generous time limits and defaults otherwise."""
+    """Run code that prints `printed_bytes`, with long time limits and other settings at their defaults."""
     times = printed_bytes // _BLOCK_BYTES
     by_print = f"text = 'x' * {_BLOCK_BYTES - 1}\nfor _ in range({times}): print(text)"
     by_write = f"import os\nblock = b'x' * {_BLOCK_BYTES}\nfor _ in range({times}): os.write(1, block)"

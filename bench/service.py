@@ -1,4 +1,4 @@
-"""A service of the benchmark's own, on a free port and with its own storage."""
+"""A service that the benchmark starts, on a free TCP port and with its own storage."""
 
 import os
 import socket
@@ -26,19 +26,19 @@ _INHERITED = (
     "DOCKER_TLS_VERIFY",
     "DOCKER_CERT_PATH",
 )
-"""All it gets of our environment: every other setting is the default or given."""
+"""Variables that the service gets from this environment. All other settings are defaults or arguments."""
 _READY_SEC = 120.0
 _STOP_SEC = 60.0
 _QUIET_SEC = 0.5
-"""How long a full pool is left alone, so that the removal of the last container is over too."""
+"""Time to wait with a full pool, so that the removal of the last container has finished."""
 
 
 class ServiceFailed(Exception):
-    """The service did not start, or did not answer as it should."""
+    """The service did not start, or an answer was not as expected."""
 
 
 class Service:
-    """Use as `with Service(engine, NAME=value, ...)`; settings have their variables' names."""
+    """A service that runs during a `with` block. Keyword arguments are settings: `POOL_SIZE="1"`."""
 
     def __init__(self, engine: Engine, **settings: str) -> None:
         self._engine = engine
@@ -48,7 +48,7 @@ class Service:
         self.storage = Path(self._folder.name) / "storage"
         self.instance_id = ""
         self.started = 0.0
-        """When its process was started, by `time.perf_counter`."""
+        """Start of the process, by `time.perf_counter`."""
 
     def __enter__(self) -> Self:
         with socket.socket() as probe:
@@ -98,14 +98,14 @@ class Service:
             self._process.wait(_STOP_SEC)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            say("the service had to be killed")
+            say("the service did not stop and was killed")
         self._folder.cleanup()
 
     def settle(self) -> None:
-        """Wait until the pool is full and nothing is going on any more.
+        """Wait until the pool is full and no kernel is busy.
 
         Raises:
-            ServiceFailed: the service ended, or takes too long.
+            ServiceFailed: the service ended, or did not settle in time.
         """
         self._wait_until(self._is_settled)
         time.sleep(_QUIET_SEC)
@@ -130,10 +130,10 @@ class Service:
         return bool(pool["ready"] >= pool["target"] and pool["starting"] == pool["busy"] == 0)
 
     def execute(self, code: str, **fields: Any) -> dict[str, Any]:
-        """`POST /v1/execute`; the result of an execution that ended well.
+        """Run code with `POST /v1/execute`, and return its result.
 
         Raises:
-            ServiceFailed: it did not.
+            ServiceFailed: the request or the code failed.
         """
         body = {"code": code, "timeout_ms": 10_000, **fields}
         answer = self.http.post("/v1/execute", json=body)

@@ -1,4 +1,4 @@
-"""Sessions: beside a bare Jupyter client, many at once, and large files in and out."""
+"""Sessions: compared with a Jupyter client, 50 at the same time, and transfers of large files."""
 
 import json
 import os
@@ -25,7 +25,7 @@ _CHUNK_BYTES = 1 << 18
 
 @dataclass
 class SessionLatency:
-    """Seconds of each `1+1` in one and the same kernel, over HTTP and by a bare client."""
+    """Seconds of each `1+1` in one kernel, over HTTP and with a Jupyter client."""
 
     over_http: list[float] = field(default_factory=list)
     bare: list[float] = field(default_factory=list)
@@ -33,7 +33,7 @@ class SessionLatency:
 
 @dataclass
 class ManySessions:
-    """Sessions that execute `1+1` in turn for a while."""
+    """Many sessions that run `1+1` in turn for `seconds`."""
 
     sessions: int
     seconds: float
@@ -44,12 +44,12 @@ class ManySessions:
     server_before_bytes: int = 0
     server_after_bytes: int = 0
     idle_session_bytes: int = 0
-    """What one idle session's container holds."""
+    """Memory of one idle session's container."""
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """A large file into and out of a session: megabytes a second, and the server's growth."""
+    """Upload and download of a large file in a session, and the server's growth."""
 
     megabytes: int
     in_mb_per_sec: float
@@ -75,7 +75,7 @@ def _run(service: Service, session_id: str) -> float:
 
 
 def _stdlib_client(service: Service, session_id: str) -> Callable[[], float]:
-    """Runs `1+1` by the leanest client there is: its own time counts as the service's."""
+    """Return a function that runs `1+1` with a small client, because the client's time is measured, too."""
     address = service.http.base_url
     connection = HTTPConnection(address.host, address.port)
     path = f"/v1/sessions/{session_id}/execute"
@@ -93,7 +93,7 @@ def _stdlib_client(service: Service, session_id: str) -> Callable[[], float]:
 
 
 def _bare_client(service: Service, session_id: str) -> BlockingKernelClient:
-    """A client of its own on the session's kernel; where that is, is in the registry."""
+    """Connect a Jupyter client to the session's kernel, whose address is in the registry."""
     with sqlite3.connect(service.storage / "registry.sqlite3") as registry:
         address, shell, iopub, key = registry.execute(
             "select address, shell_port, iopub_port, kernel_key from containers"
@@ -122,7 +122,7 @@ def _run_bare(client: BlockingKernelClient) -> float:
 
 
 def beside_bare_client(engine: Engine, rounds: int) -> SessionLatency:
-    """Take turns on one kernel, so that what disturbs one disturbs the other."""
+    """Measure both in turn with one kernel, so that a disturbance affects both."""
     measured = SessionLatency()
     with Service(engine) as service:
         session_id = _open(service)
@@ -142,7 +142,7 @@ def beside_bare_client(engine: Engine, rounds: int) -> SessionLatency:
 
 
 def many(engine: Engine, sessions: int, seconds: float) -> ManySessions:
-    """Open sessions, then execute in each in turn."""
+    """Open sessions, then run code in each of them in turn."""
     measured = ManySessions(sessions, seconds)
     room = {"MAX_SESSIONS": str(sessions), "MAX_CONTAINERS": str(sessions + 4), "QUEUE_TIMEOUT_SEC": "120"}
     with Service(engine, **room) as service:
@@ -176,7 +176,7 @@ def _round_and_round(sessions: list[str], go_on: Callable[[], bool]) -> Iterator
 
 
 def transfer(engine: Engine) -> Transfer:
-    """Send a large file into a session and fetch it again, in chunks."""
+    """Upload a large file to a session in chunks, and download it."""
     chunk = os.urandom(_CHUNK_BYTES)
     chunks = _FILE_MB * (1 << 20) // _CHUNK_BYTES
     room = {"MAX_FILE_SIZE_MB": str(_FILE_MB), "WORKSPACE_SIZE_MB": str(2 * _FILE_MB)}
@@ -195,7 +195,7 @@ def transfer(engine: Engine) -> Transfer:
             size = sum(len(part) for part in download.iter_raw())
         read = time.perf_counter()
         if size != chunks * _CHUNK_BYTES:
-            raise ServiceFailed("the file came back short")
+            raise ServiceFailed("the downloaded file is too short")
         growth = service.process.peak_bytes() - before
         service.http.delete(f"/v1/sessions/{session_id}")
     say("sessions: transfer done")
@@ -203,7 +203,7 @@ def transfer(engine: Engine) -> Transfer:
 
 
 def main() -> None:
-    """Measure and print: `python -m bench.sessions`."""
+    """Measure, and print the table: `python -m bench.sessions`."""
     engine = Engine(ContainerSettings().python_executor_docker_image)
     try:
         beside = beside_bare_client(engine, rounds=200)
@@ -216,15 +216,15 @@ def main() -> None:
     growth = (crowd.server_after_bytes - crowd.server_before_bytes) / _MIB
     rows = [
         ["1+1 in a session, over HTTP", f"{http * 1000:.1f} ms", ""],
-        ["the same kernel, bare jupyter_client", f"{bare * 1000:.1f} ms", ""],
+        ["1+1 in the same kernel, with jupyter_client", f"{bare * 1000:.1f} ms", ""],
         ["ratio", f"{http / bare:.2f}", "at most 1.5"],
         [f"{crowd.sessions} sessions in turn, {crowd.seconds:.0f} s: errors", str(crowd.errors), "0"],
-        ["their p99, in medians of one session", f"{slowest / alone:.1f}", "under 10"],
-        ["growth of the server meanwhile", f"{growth:.1f} MiB", "flat"],
-        ["an idle session holds", f"{crowd.idle_session_bytes / _MIB:.0f} MiB", ""],
-        [f"{large.megabytes} MB into a session", f"{large.in_mb_per_sec:.0f} MB/s", ""],
-        [f"{large.megabytes} MB out of it", f"{large.out_mb_per_sec:.0f} MB/s", ""],
-        ["growth of the server meanwhile", f"{large.server_growth_bytes / _MIB:.1f} MiB", "flat"],
+        ["their p99, as a multiple of one session's median", f"{slowest / alone:.1f}", "under 10"],
+        ["growth of the server", f"{growth:.1f} MiB", "flat"],
+        ["memory of an idle session", f"{crowd.idle_session_bytes / _MIB:.0f} MiB", ""],
+        [f"upload of {large.megabytes} MB to a session", f"{large.in_mb_per_sec:.0f} MB/s", ""],
+        [f"download of {large.megabytes} MB", f"{large.out_mb_per_sec:.0f} MB/s", ""],
+        ["growth of the server", f"{large.server_growth_bytes / _MIB:.1f} MiB", "flat"],
     ]
     print(table(["sessions", "", "target"], rows))
 

@@ -1,10 +1,10 @@
-"""Executions a second with the service's state here and there.
+"""Executions per second with different databases and storages.
 
     python -m bench.state postgresql://…/one postgresql://…/two s3://bucket/one s3://bucket/two
 
-One service has SQLite and a disk, one has PostgreSQL and an object storage, and two replicas share such a
-pair. All are asked in turn, so that what disturbs one disturbs all. The databases must be empty; `AWS_*` say
-where the storage is.
+One service has SQLite and a disk, one has PostgreSQL and an object storage, and two replicas share a database
+and a storage. They are measured in turn, so that a disturbance affects all. The databases must be empty;
+`AWS_*` configure the storage.
 """
 
 import argparse
@@ -37,7 +37,7 @@ _ROOM = {
 
 
 class _Caller:
-    """One session, and one connection by which it is used."""
+    """A session, and a connection over which it is used. The connection may be to the other replica."""
 
     def __init__(self, maker: Service, asked: Service) -> None:
         answer = maker.http.post("/v1/sessions", json={"ttl_seconds": 3600})
@@ -63,7 +63,7 @@ class _Caller:
 
 
 def _load(callers: list[_Caller]) -> tuple[float, float]:
-    """Calls a second, and the services' CPU seconds for one."""
+    """Return the calls per second, and the services' CPU seconds per call."""
     counts = [0] * len(callers)
     processes = {service.process for caller in callers for service in caller.services}
     before = sum(process.cpu_seconds() for process in processes)
@@ -84,7 +84,7 @@ def _load(callers: list[_Caller]) -> tuple[float, float]:
 
 
 def measure(engine: Engine, databases: list[str], storages: list[str]) -> list[list[str]]:
-    """Rows of the table: calls a second, CPU of one, and the median and 99th percentile of one alone."""
+    """Return the rows: calls per second, CPU time per call, median and p99 of a single caller."""
     aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     shared = {"DATABASE_URL": databases[1], "FILE_STORAGE_URL": storages[1], **aws}
     replicas = {**shared, "REPLICA_SECRET": "of-the-benchmark-alone"}
@@ -99,8 +99,8 @@ def measure(engine: Engine, databases: list[str], storages: list[str]) -> list[l
             "SQLite and a disk": lambda _: (here, here),
             "PostgreSQL and S3": lambda _: (there, there),
             "one replica of two": lambda _: (first, first),
-            "two replicas, each its own": lambda number: (pair[number % 2], pair[number % 2]),
-            "two replicas, each the other's": lambda number: (pair[number % 2], pair[1 - number % 2]),
+            "two replicas, own sessions": lambda number: (pair[number % 2], pair[number % 2]),
+            "two replicas, the other's sessions": lambda number: (pair[number % 2], pair[1 - number % 2]),
         }
         callers = {name: [_Caller(*of(number)) for number in range(_CALLERS)] for name, of in ways.items()}
         rates: dict[str, list[float]] = {name: [] for name in ways}
@@ -136,23 +136,21 @@ def measure(engine: Engine, databases: list[str], storages: list[str]) -> list[l
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "urls", nargs=4, help="two empty databases, and two empty places of an object storage"
-    )
+    parser.add_argument("urls", nargs=4, help="URLs of two empty databases and two empty object storages")
     urls = parser.parse_args().urls
     rows = measure(Engine(ContainerSettings().python_executor_docker_image), urls[:2], urls[2:])
     head = [
         f"`1+1` in {_CALLERS} sessions",
-        "calls a second",
-        "of the first",
-        "CPU of services, ms a call",
-        "one alone, ms",
-        "of the first",
-        "99th, ms",
+        "calls per second",
+        "ratio to the first",
+        "CPU of services, ms per call",
+        "one caller, ms",
+        "ratio to the first",
+        "p99, ms",
     ]
     print(table(head, rows))
 

@@ -1,8 +1,8 @@
-"""How many executions a second, beside what Docker does by itself: `python -m bench.throughput`.
+"""Executions per second, compared with plain Docker: `python -m bench.throughput`.
 
     python -m bench.throughput [--quick] [--chart FILE] [--json FILE] [--beside NAME=URL ...]
 
-`--beside` puts another service that has `/v1/execute` into the same table.
+`--beside` adds another service that has `/v1/execute` to the table.
 """
 
 import argparse
@@ -42,20 +42,20 @@ _ROOM = {
 
 @dataclass
 class Row:
-    """One way to run `1+1`, with so many callers at once."""
+    """One way to run code, with a number of concurrent callers."""
 
     name: str
     clients: int
     per_second: float
     latencies: list[float] = field(repr=False)
     cpu_seconds: float
-    """CPU time of the whole machine for one execution, the benchmark's own included."""
+    """CPU time of the whole machine for one execution, including the benchmark's own."""
     refused: int = 0
     failed: int = 0
 
 
 def _busy_seconds() -> float:
-    """CPU time all cores have been busy since the machine's start. See proc_stat(5)."""
+    """Return the CPU time of all cores since the machine's start, in seconds. See proc_stat(5)."""
     user, nice, system, _, _, irq, softirq, steal, *_ = map(
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     )
@@ -63,7 +63,7 @@ def _busy_seconds() -> float:
 
 
 def _repeated(name: str, action: Callable[[], object], clients: int, seconds: float) -> Row:
-    """Have threads do something again and again."""
+    """Let threads repeat an action."""
     latencies: list[float] = []
     until = time.perf_counter() + seconds
 
@@ -77,7 +77,7 @@ def _repeated(name: str, action: Callable[[], object], clients: int, seconds: fl
         for done in [threads.submit(repeat) for _ in range(clients)]:
             done.result()
     took, busy = time.perf_counter() - began, _busy_seconds() - before
-    say(f"{name}, {clients} at once: {len(latencies) / took:.1f} a second")
+    say(f"{name}, {clients} threads: {len(latencies) / took:.1f} per second")
     return Row(name, clients, len(latencies) / took, latencies, busy / len(latencies))
 
 
@@ -87,12 +87,12 @@ def _served(name: str, base_url: str, clients: int, seconds: float, code: str = 
     before = _busy_seconds()
     load: Load = drive(base_url, clients, seconds, code, expected)
     cpu = (_busy_seconds() - before) / max(1, len(load.answered))
-    say(f"{name}, {clients} clients: {load.per_second:.1f} a second")
+    say(f"{name}, {clients} clients: {load.per_second:.1f} per second")
     return Row(name, clients, load.per_second, load.answered, cpu, load.refused, load.failed)
 
 
 def _alone(name: str, service: Service, code: str, turns: int) -> Row:
-    """One call after the other, each with the pool full again: what a caller meets who is alone."""
+    """Measure a single caller, who calls only when the pool is full again."""
     latencies = []
     for _ in range(turns):
         service.settle()
@@ -104,7 +104,7 @@ def _alone(name: str, service: Service, code: str, turns: int) -> Row:
 
 
 def _cold(engine: Engine, turns: int) -> Row:
-    """From the start of the service's process to its first answer, the image being there."""
+    """Measure the time from the start of the service's process to its first answer. The image exists."""
     latencies = []
     for _ in range(turns):
         with Service(engine) as service:
@@ -115,7 +115,7 @@ def _cold(engine: Engine, turns: int) -> Row:
 
 
 def _burst(name: str, service: Service) -> Row:
-    """Twice as many callers at once as there are kernels ready, each with one call."""
+    """Send one call from each of twice as many callers as there are ready kernels."""
     service.settle()
     load = drive(str(service.http.base_url), 2 * _POOL, 0)
     say(f"{name}: {median(load.answered) * 1000:.0f} ms")
@@ -123,14 +123,14 @@ def _burst(name: str, service: Service) -> Row:
 
 
 def measure(engine: Engine, seconds: float, turns: int, others: dict[str, str]) -> list[Row]:
-    """All rows, in one go."""
+    """Measure all rows of the table."""
     rows = [_repeated("create, exec, remove", engine.create_exec_remove, _CORES * 2, seconds)]
     rows.append(_repeated("create, exec, remove", engine.create_exec_remove, 1, seconds))
     rows.append(_repeated("docker run", lambda: engine.run("print(1+1)"), 1, seconds))
     with engine.standing_container() as container:
         rows.append(_repeated("docker exec", container, 1, seconds))
     with LocalKernel() as kernel:
-        rows.append(_repeated("a local ipykernel, bare", kernel.execute, 1, seconds))
+        rows.append(_repeated("a local ipykernel", kernel.execute, 1, seconds))
     rows.append(_cold(engine, _COLD_STARTS))
     for mode in ("never", "tenant"):
         with Service(engine, CONTAINER_REUSE=mode, **_ROOM) as service:
@@ -146,7 +146,10 @@ def measure(engine: Engine, seconds: float, turns: int, others: dict[str, str]) 
 
 
 def as_markdown(rows: list[Row]) -> str:
-    """The table; each row also as a ratio: executions a second to the first, times to the second, alone."""
+    """Return the table, with the ratios of each row to plain Docker.
+
+    Executions per second are compared with the first row, and medians with the second one, a single caller.
+    """
     base, cycle = rows[0], median(rows[1].latencies)
     lines = [
         [
@@ -163,13 +166,13 @@ def as_markdown(rows: list[Row]) -> str:
         for row in rows
     ]
     head = [
-        "what",
-        "at once",
-        "a second",
-        "of the first",
+        "case",
+        "callers",
+        "per second",
+        "ratio to the first",
         "p50, ms",
         "p99, ms",
-        "p50, cycles",
+        "p50 to create/exec/remove",
         "CPU, ms",
         "refused/failed",
     ]
@@ -177,22 +180,23 @@ def as_markdown(rows: list[Row]) -> str:
 
 
 def held_as_markdown(kernels: held.Kernels, growth: held.Growth) -> str:
-    """A kernel's memory, and the server before and after many executions."""
-    moments = [("before", growth.before), ("at most", growth.most), ("after", growth.after)]
+    """Return a table of a kernel's memory, and of the server's before and after many executions."""
+    moments = [("before", growth.before), ("maximum", growth.maximum), ("after", growth.after)]
     lines = [["kernel, ready", f"{kernels.ready_bytes / MIB:.0f} MiB", "", ""]]
-    lines.append(["kernel, at work on a DataFrame", f"{kernels.busy_bytes / MIB:.0f} MiB", "", ""])
-    for name, look in moments:
-        text = f"server, {name}" + (f" {growth.executions} executions" if name != "at most" else "")
-        lines.append([text, f"{look.resident_bytes / MIB:.0f} MiB", str(look.threads), str(look.descriptors)])
-    return table(["what", "memory", "threads", "descriptors"], lines)
+    lines.append(["kernel, busy with a DataFrame", f"{kernels.busy_bytes / MIB:.0f} MiB", "", ""])
+    for name, sample in moments:
+        text = f"server, {name}" + (f" {growth.executions} executions" if name != "maximum" else "")
+        memory = f"{sample.resident_bytes / MIB:.0f} MiB"
+        lines.append([text, memory, str(sample.threads), str(sample.descriptors)])
+    return table(["process", "memory", "threads", "descriptors"], lines)
 
 
 def main() -> None:
-    """Read the arguments, measure, print."""
+    """Run the benchmarks and print their tables."""
     arguments = argparse.ArgumentParser(prog="python -m bench.throughput", description=__doc__)
     arguments.add_argument("--quick", action="store_true", help="a few seconds for each row")
-    arguments.add_argument("--chart", type=Path, metavar="FILE", help="draw a PNG")
-    arguments.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
+    arguments.add_argument("--chart", type=Path, metavar="FILE", help="draw a chart as PNG")
+    arguments.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to FILE")
     arguments.add_argument("--beside", nargs="*", default=[], metavar="NAME=URL", help="other services")
     given = arguments.parse_args()
     others = dict(item.split("=", 1) for item in given.beside)

@@ -1,8 +1,8 @@
-"""Analyse a table in the service: upload it, fit a model, take home a chart and a spreadsheet.
+"""Analyse a table in the service: upload it, fit a model, download a chart and a spreadsheet.
 
     python3 examples/analyse.py [--url http://127.0.0.1:8000] [--key KEY] [--out out]
 
-Needs nothing but Python: pandas, scikit-learn and matplotlib are in the service.
+It needs only Python; pandas, scikit-learn and matplotlib run in the service.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from client import DEFAULT_URL, Client, ClientError
 
 DATA = Path(__file__).parent / "data" / "wine.csv"
 
-# What runs in the service. Your agent's model would write this.
+# The code that runs in the service. In your application, a model would write it.
 CODE = r"""
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -30,7 +30,7 @@ wines = pd.read_csv("wine.csv")
 measured = wines.drop(columns="cultivar")
 cultivar = wines["cultivar"]
 
-# Each wine is judged by a model that has not seen it (ten folds).
+# Each wine is classified by a model that was not trained with it (ten folds).
 model = make_pipeline(StandardScaler(), LogisticRegression())
 wines["predicted"] = cross_val_predict(model, measured, cultivar, cv=10)
 wrong = wines["predicted"] != cultivar
@@ -38,7 +38,7 @@ right = 1 - wrong.mean()
 print(f"{len(wines)} wines, {measured.shape[1]} measurements, {cultivar.nunique()} cultivars")
 print(f"cultivar recognised: {right:.1%}, {wrong.sum()} wines mistaken")
 
-# The chart: a map of the wines, and what sets the cultivars apart.
+# The chart: a map of the wines, and the differences between the cultivars.
 scaled = StandardScaler().set_output(transform="pandas").fit_transform(measured)
 pca = PCA(2)
 places = pca.fit_transform(scaled)
@@ -107,7 +107,7 @@ means
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Say what is done, and how long it took."""
+    """Print the title of a step, and how long it took."""
     print(f"{title} ... ", end="", flush=True)
     started = time.perf_counter()
     try:
@@ -119,7 +119,7 @@ def step(title: str) -> Iterator[None]:
 
 
 def analyse(client: Client, out: Path) -> None:
-    """Send the data and the code, and write to `out` what comes back."""
+    """Upload the data, run the code, and save its files in `out`."""
     print(f"Service {client.version()} at {client.url}")
     with step(f"Uploading {DATA.name}, {DATA.stat().st_size / 1000:.0f} kB"):
         data_id = client.upload(DATA)
@@ -136,11 +136,11 @@ def analyse(client: Client, out: Path) -> None:
 
 
 def main() -> None:
-    """Read the arguments; a problem is one sentence and exit code 1."""
+    """Run the example. An error is one sentence and exit code 1."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--url", default=DEFAULT_URL, help="of the service (%(default)s)")
-    arguments.add_argument("--key", default="", help="API key, if the service wants one")
-    arguments.add_argument("--out", default="out", type=Path, help="folder to fill (%(default)s)")
+    arguments.add_argument("--url", default=DEFAULT_URL, help="address of the service (%(default)s)")
+    arguments.add_argument("--key", default="", help="API key, if the service needs one")
+    arguments.add_argument("--out", default="out", type=Path, help="folder for the files (%(default)s)")
     given = arguments.parse_args()
     try:
         analyse(Client(given.url, given.key), given.out)

@@ -1,6 +1,6 @@
-"""A client of the service that needs nothing but Python. Copy it, or read it as the API in short.
+"""A small client of the service that needs only Python. Copy it, or read it as an introduction to the API.
 
-ClientError, with a sentence for people, is all that its calls raise.
+Its calls raise only ClientError, whose text is a sentence.
 """
 
 import http.client
@@ -13,31 +13,31 @@ from typing import Any
 from urllib.parse import urlsplit
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-"""Where `make run` serves."""
+"""The address of `make run`."""
 
 _SILENCE_SEC = 60
 
 
 class ClientError(Exception):
-    """The service is not there, or it refused; the text says what to do or what was wrong."""
+    """The service does not answer, or refused the request. The text says why, or what to do."""
 
 
 class Client:
-    """Speaks to the service at `url`, which may want an API key; each call has a connection of its own."""
+    """A client of the service at `url`. `key` is the API key, if needed. Each call opens a connection."""
 
     def __init__(self, url: str = DEFAULT_URL, key: str = "") -> None:
         self.url = url.rstrip("/")
         self._headers = {"X-API-Key": key} if key else {}
 
     def version(self) -> str:
-        """The service's version, once it is known to work."""
+        """Check that the service works, and return its version."""
         health = self._json("GET", "/health")
         if health["status"] != "ok":
-            raise ClientError(f"The service at {self.url} is not well: {health['message']}")
+            raise ClientError(f"The service at {self.url} does not work: {health['message']}")
         return str(health["version"])
 
     def upload(self, path: Path) -> str:
-        """Store a file for executions to use; its id."""
+        """Store a file as input for executions, and return its id."""
         boundary = secrets.token_hex(16)
         head = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{path.name}"'
@@ -48,17 +48,17 @@ class Client:
         return str(self._json("POST", "/v1/files", body, kind)["file_id"])
 
     def download(self, file_id: str) -> bytes:
-        """A stored file's bytes."""
+        """Return the content of a stored file."""
         with self._request("GET", f"/v1/files/{file_id}") as response:
             return response.read()
 
     def execute(self, code: str, **fields: Any) -> dict[str, Any]:
-        """Run code and wait for its result. `fields` are those of the request, see the API."""
+        """Run code and return its result. `fields` are other fields of the request; see the API."""
         body = json.dumps({"code": code, **fields}).encode()
         return self._json("POST", "/v1/execute", body, "application/json")
 
     def stream(self, code: str, **fields: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Run code and give its events as they come: type and data, `result` the last."""
+        """Run code and yield its events as they arrive: type and data. The last one is `result`."""
         body = json.dumps({"code": code, **fields}).encode()
         event = ""
         with self._request("POST", "/v1/execute/stream", body, "application/json") as response:

@@ -2,7 +2,7 @@
 
     python3 examples/stream.py [--url http://127.0.0.1:8000] [--key KEY] [--out out]
 
-Needs nothing but Python.
+It needs only Python.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from client import DEFAULT_URL, Client, ClientError
 
-# What runs in the service.
+# The code that runs in the service.
 CODE = r"""
 import time
 
@@ -43,7 +43,7 @@ print(f"off by {abs(estimates[-1] - np.pi):.5f}")
 
 
 def follow(client: Client, out: Path) -> None:
-    """Print text the moment it comes, write figures to `out`, and say how it ended."""
+    """Print text as it arrives, save figures in `out`, and print how the code ended."""
     print(f"Service {client.version()} at {client.url}")
     started = time.perf_counter()
     shown = 0
@@ -65,11 +65,11 @@ def follow(client: Client, out: Path) -> None:
 
 
 def main() -> None:
-    """Read the arguments; a problem is one sentence and exit code 1."""
+    """Run the example. An error is one sentence and exit code 1."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--url", default=DEFAULT_URL, help="of the service (%(default)s)")
-    arguments.add_argument("--key", default="", help="API key, if the service wants one")
-    arguments.add_argument("--out", default="out", type=Path, help="folder to fill (%(default)s)")
+    arguments.add_argument("--url", default=DEFAULT_URL, help="address of the service (%(default)s)")
+    arguments.add_argument("--key", default="", help="API key, if the service needs one")
+    arguments.add_argument("--out", default="out", type=Path, help="folder for the figures (%(default)s)")
     given = arguments.parse_args()
     try:
         follow(Client(given.url, given.key), given.out)

@@ -11,14 +11,14 @@ from code_interpreter_client import Result, Session
 
 
 def python_tool(session: Session) -> BaseTool:
-    """A tool whose messages say what was printed, and carry the whole `Result` as their artifact."""
+    """Return a tool whose messages have the printed text, and the whole `Result` as their artifact."""
 
     @tool(response_format="content_and_artifact")
     def run_python(code: str) -> tuple[str, Result]:
-        """Run Python in a sandbox and get what it prints.
+        """Run Python in a sandbox and return what it prints.
 
-        Variables, imports and files stay between calls; the value of the last line is shown. pandas,
-        matplotlib and scikit-learn are there; there is no network.
+        Variables, imports and files stay between calls. The value of the last line is shown. pandas,
+        matplotlib and scikit-learn are installed; there is no network.
         """
         result = session.run(code, timeout=10)
         return result.summary(), result
@@ -27,7 +27,7 @@ def python_tool(session: Session) -> BaseTool:
 
 
 def answer(model: BaseChatModel, session: Session, question: str, turns: int = 10) -> list[BaseMessage]:
-    """The conversation that ends with the model's answer; its tool messages have what was shown."""
+    """Return the conversation. Its last message is the model's answer; tool messages have the results."""
     run_python = python_tool(session)
     ready = model.bind_tools([run_python])
     messages: list[BaseMessage] = [HumanMessage(question)]

@@ -19,8 +19,8 @@ TOOL: ChatCompletionToolParam = {
     "function": {
         "name": "run_python",
         "description": "Run Python in a sandbox and get what it prints. Variables, imports and files stay "
-        "between calls; the value of the last line is shown. pandas, matplotlib and scikit-learn are there; "
-        "there is no network.",
+        "between calls; the value of the last line is shown. pandas, matplotlib and scikit-learn are "
+        "installed; there is no network.",
         "parameters": {
             "type": "object",
             "properties": {"code": {"type": "string", "description": "Python source."}},
@@ -34,7 +34,7 @@ TOOL: ChatCompletionToolParam = {
 def answer(
     model: OpenAI, session: Session, question: str, name: str = "gpt-4.1-mini", turns: int = 10
 ) -> str:
-    """The model's answer, after as many runs of its code as it wants, up to `turns`."""
+    """Return the model's answer. The model may run code in up to `turns` turns."""
     messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": question}]
     for _ in range(turns):
         reply = model.chat.completions.create(model=name, messages=messages, tools=[TOOL]).choices[0].message
@@ -42,13 +42,13 @@ def answer(
             return reply.content or ""
         messages.append(reply.to_dict())  # type: ignore[arg-type]
         for call in reply.tool_calls:
-            told = run_call(session, call.function.arguments) if call.type == "function" else "unknown tool"
-            messages.append({"role": "tool", "tool_call_id": call.id, "content": told})
+            output = run_call(session, call.function.arguments) if call.type == "function" else "unknown tool"
+            messages.append({"role": "tool", "tool_call_id": call.id, "content": output})
     return "No answer: too many turns."
 
 
 def run_call(session: Session, arguments: str) -> str:
-    """What the model is told of a call. Models do send arguments that make no sense."""
+    """Run the code of a tool call, and return text for the model. Its arguments may be invalid."""
     try:
         code = json.loads(arguments)["code"]
     except (ValueError, KeyError, TypeError):
