@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds an image of the service that has the kernel image inside, for Docker-in-Docker without a registry:
+# Builds an image of the service that contains the kernel image, for Docker-in-Docker without a registry:
 #
 #   ./build-preloaded.sh TAG
 #   docker run --rm -it --privileged -p 8000:8000 TAG
 #
 # Environment: IMAGE (the service's image, default code-interpreter:latest), PYTHON_EXECUTOR_DOCKER_IMAGE (the kernel image,
-# default code-interpreter-kernel:latest). Each is built first if it is one of the defaults and not there.
+# default code-interpreter-kernel:latest). A default image that is missing is built first.
 set -euo pipefail
 cd "$(dirname "$0")"
 . scripts/lib.sh
@@ -21,7 +21,7 @@ CONTEXT=$CACHE/preloaded
 if [ -z "${PYTHON_EXECUTOR_DOCKER_IMAGE:-}" ] && ! has_image "$KERNEL"; then kernel_image/build; fi
 if [ -z "${IMAGE:-}" ] && ! has_image "$SERVICE"; then deploy/build; fi
 for image in "$KERNEL" "$SERVICE"; do
-  has_image "$image" || fail "there is no image $image here; build or pull it first."
+  has_image "$image" || fail "the image $image is missing; build or pull it first."
 done
 
 parts=$(docker image inspect --format '{{.Id}}' "$SERVICE" "$KERNEL" | cut -c8-39 | paste -sd+)

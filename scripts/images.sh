@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What building an image takes on any machine, to be sourced after lib.sh: an engine's machine type, a base, wheels.
+# Functions for building images, to be sourced after lib.sh: the engine's machine type, base images, wheels.
 # The caller sets CACHE, a folder for logs.
 
 DEBIAN_BASE=code-interpreter-base:bookworm
 
-# The wheels must fit the engine's machine, not the one this script runs on.
+# The machine type of the engine, which may differ from that of this machine. The wheels must fit it.
 machine() {
   case $(docker version --format '{{.Server.Arch}}') in
     amd64) echo x86_64 ;;
@@ -21,10 +21,10 @@ python_with_pip() {
       return
     fi
   done
-  fail "no Python with pip found to fetch the wheels; run this by make."
+  fail "no Python with pip was found to fetch the wheels; use make, which installs one."
 }
 
-# fetch_wheels MACHINE LOCK FOLDER: what the lock file names, each with its hash.
+# fetch_wheels MACHINE LOCK FOLDER: downloads the wheels of a lock file and checks their hashes.
 fetch_wheels() {
   local arch=$1 lock=$2 folder=$3 python platforms=() minor
   python=$(python_with_pip)
@@ -36,7 +36,7 @@ fetch_wheels() {
     --progress-bar off --dest "$folder" --requirement "$lock"
 }
 
-# prune_wheels LOCK FOLDER: removes what an older lock, or another machine, left behind.
+# prune_wheels LOCK FOLDER: removes wheels that are not in the lock file.
 prune_wheels() {
   local lock=$1 folder=$2 sum file
   (cd "$folder" && sha256sum -- *.whl) | while read -r sum file; do
@@ -44,7 +44,7 @@ prune_wheels() {
   done
 }
 
-# It fails at once, or after a while, where no registry is reached: no more than the end of a log then.
+# pull IMAGE: pulls an image. Where no registry can be reached, this may take until the timeout.
 pull() {
   say "== Pull $1"
   timeout 300 docker pull "$1" >"$CACHE/pull.log" 2>&1
@@ -52,10 +52,10 @@ pull() {
 
 has_image() { docker image inspect "$1" >/dev/null 2>&1; }
 
-# label IMAGE NAME: nothing if there is no such image or label.
+# label IMAGE NAME: prints a label of an image; nothing if the image or the label is missing.
 label() { docker image inspect --format "{{index .Config.Labels \"$2\"}}" "$1" 2>/dev/null || true; }
 
-# Debian's packages from the mirrors that this machine uses, if it is a Debian of the same release.
+# Prints the Debian mirrors of this machine, if it runs the same Debian release.
 mirrors() {
   if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release 2>/dev/null; then
     apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian'
@@ -83,7 +83,7 @@ can_bootstrap() {
   [ "$(id -u)" -eq 0 ] && command -v mmdebstrap >/dev/null
 }
 
-# Sets BASE: what the image is built on, BASE_IMAGE if that is set.
+# Sets BASE to the base image: BASE_IMAGE if that is set, else python:3.11-slim or a Debian base.
 choose_base() {
   local wanted=${BASE_IMAGE:-python:3.11-slim}
   if has_image "$wanted"; then
@@ -93,24 +93,24 @@ choose_base() {
   elif pull "$wanted"; then
     BASE=$wanted
   elif [ -n "${BASE_IMAGE:-}" ]; then
-    fail "the base image $BASE_IMAGE is not here and can't be pulled: $(tail -n 1 "$CACHE/pull.log")"
+    fail "the base image $BASE_IMAGE is missing and cannot be pulled: $(tail -n 1 "$CACHE/pull.log")"
   elif can_bootstrap; then
-    say "   can't be pulled from here; a Debian base will do"
+    say "   it cannot be pulled; a Debian base is made instead"
     step "Make a Debian base with Python 3.11" bootstrap_base
     BASE=$DEBIAN_BASE
   else
-    fail "$wanted can't be pulled and no base can be made here (that takes root on Debian or Ubuntu, for mmdebstrap);" \
-      "load an image with Python 3.11 and name it in BASE_IMAGE."
+    fail "$wanted cannot be pulled, and a base image can only be made as root on Debian or Ubuntu;" \
+      "load an image with Python 3.11 and set BASE_IMAGE to its name."
   fi
 }
 
-# build_as IMAGE ARGUMENT...: docker build; the image that had this name until now goes, unless it has another one or
-# is in use.
+# build_as IMAGE ARGUMENT...: runs docker build. The previous image of this name is removed, unless it has another name
+# or is in use.
 build_as() {
   local image=$1 previous
   shift
   previous=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || true)
-  # The classic builder: it is there in every engine, and never looks for a local base image in a registry.
+  # Every engine has the classic builder, and that never looks for a local base image in a registry.
   export DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0}
   logged "$CACHE/build.log" '^Step|^#[0-9]+ \[' docker build --force-rm --tag "$image" "$@" || return
   if [ "$(docker image inspect --format '{{len .RepoTags}}' "${previous:-none}" 2>/dev/null)" = 0 ]; then
@@ -119,5 +119,5 @@ build_as() {
   say "   $image: $(($(docker image inspect --format '{{.Size}}' "$image") / 1000000)) MB"
 }
 
-# The version of this project.
+# Prints the version of this project.
 version() { sed -n 's/^__version__ = "\(.*\)"$/\1/p' service/__init__.py 2>/dev/null || true; }

@@ -1,19 +1,19 @@
-// Bundles the libraries of the page, each into one module with its licences: node build.mjs FOLDER
+// Bundles each library of the page into one module, with the licences: node build.mjs FOLDER
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
 const folder = process.argv[2];
 const { packages } = JSON.parse(readFileSync("package-lock.json", "utf8"));
 
-// style-mod writes a <style> element, which the page's Content-Security-Policy refuses. It can also hand its rules to
-// the browser as an object, and does so in shadow roots: here it does so in documents too.
+// style-mod writes a <style> element, which the page's Content-Security-Policy blocks. In shadow roots, it uses
+// adoptedStyleSheets instead. This plug-in makes it do so in documents, too.
 const adoptedStyles = {
   name: "adopted-styles",
   setup({ onLoad }) {
     onLoad({ filter: /style-mod\/src\/style-mod\.js$/ }, ({ path }) => {
       const source = readFileSync(path, "utf8");
       const contents = source.replace("!root.head && root.adoptedStyleSheets", "root.adoptedStyleSheets");
-      if (contents === source) throw new Error("style-mod has changed: see to its use of <style>");
+      if (contents === source) throw new Error("style-mod has changed: update this plug-in, so that no <style> element is used");
       return { contents };
     });
   },
@@ -37,7 +37,7 @@ for (const name of ["editor", "markdown"]) {
   const licences = places.map((place) => {
     const file = readdirSync(place).find((entry) => /^licen[sc]e/i.test(entry));
     const { name, version } = JSON.parse(readFileSync(`${place}/package.json`, "utf8"));
-    if (packages[place].version !== version) throw new Error(`${name}: not the locked version`);
+    if (packages[place].version !== version) throw new Error(`${name} ${version} is not the locked version; run npm ci`);
     return { title: `${name} ${version}`, text: readFileSync(`${place}/${file}`, "utf8").trim() };
   });
   const texts = Map.groupBy?.(licences, ({ text }) => text) ?? grouped(licences);

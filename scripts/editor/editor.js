@@ -1,4 +1,5 @@
-// What the page takes from CodeMirror, and nothing else of it.
+// The parts of CodeMirror that the page uses.
+
 export { acceptCompletion, autocompletion, closeBrackets, closeBracketsKeymap, closeCompletion, completionKeymap, completionStatus, startCompletion } from "@codemirror/autocomplete";
 export { defaultKeymap, history, historyKeymap, indentLess, indentMore, toggleComment } from "@codemirror/commands";
 export { globalCompletion, localCompletionSource, python } from "@codemirror/lang-python";

@@ -97,9 +97,7 @@ def test_exit_status_is_124_after_a_timeout_and_1_after_an_exception(service: Se
     code = "import time; print('began', flush=True); time.sleep(20)"
     ended = command(service.base_url, folder, "run", "-c", code, "--timeout", "2")
     assert (ended.returncode, ended.stdout) == (124, "began\n")
-    assert ended.stderr.endswith(
-        "code-interpreter: the code timed out after 2 s; --timeout sets the limit\n"
-    )
+    assert ended.stderr.endswith("code-interpreter: the code timed out after 2 s; --timeout sets the limit\n")
     ended = command(service.base_url, folder, "run", "-c", "1 / 0")
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
