@@ -3,10 +3,24 @@
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+DEFAULT_TTL_SEC: Final = 15 * 60
+MAX_TTL_SEC: Final = 24 * 60 * 60
+"""How long a session lives unless it is extended, in seconds."""
 
 Stream = Literal["stdout", "stderr"]
 JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sends a request."""
+
+    owner: str
+    """Owner of the files, sessions and executions that the request reads and creates."""
+    tenant: str
+    """Owner as the pool sees it: for the reuse of containers, and for turns in the queue."""
 
 
 @dataclass(frozen=True)

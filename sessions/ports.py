@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self
 
-from sessions.executions.timeline import Timeline
 from sessions.models import CellResult, JsonObject
 from sessions.records import (
     CellRecord,
@@ -22,6 +21,7 @@ from sessions.records import (
     SessionRecord,
     StoredFile,
 )
+from sessions.timeline import Timeline
 
 # --- rows -----------------------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ class StoredFile:
 class ExecutionRecord:
     """That code ran and how it ended.
 
-    Milliseconds of its stages are those of `sessions.executions.timeline`. None where it was not measured, as
+    Milliseconds of its stages are those of `sessions.timeline`. None where it was not measured, as
     before there were such columns, and of what was lost.
     """
 

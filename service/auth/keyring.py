@@ -11,12 +11,12 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from service.auth.errors import KeyFileInvalid, KeyInvalid, KeyMissing
 from service.settings.api_keys import KEY_NAME, distinct
+from sessions.models import Caller
 from sessions.records import ONE_TENANT
 
 log = logging.getLogger(__name__)
@@ -28,16 +28,6 @@ _LINE = re.compile(rf"({KEY_NAME.pattern}):sha256:([0-9a-f]{{64}})")
 
 Keys = dict[str, bytes]
 """Names, and the SHA-256 of the key of each."""
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks."""
-
-    owner: str
-    """Whose files, sessions and executions the request sees and makes."""
-    tenant: str
-    """Whose containers it may use again, and whose turn it is in the queue."""
 
 
 def digest(key: str | bytes) -> bytes:

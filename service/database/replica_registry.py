@@ -1,9 +1,10 @@
-"""The registry's replicas: services that share it, and which of them holds a session.
+"""Rows of replicas, and which replica holds a session.
 
-A replica lives as long as its row is there. A row that has expired is removed, and with it the hold on its
-sessions, in one transaction: so who could renew is alive, whatever the clocks say. Times are the database's.
+A replica is alive as long as it has a row. One transaction removes an expired row and frees the sessions
+of that replica. So a replica that can renew its lease is alive, whatever its clock shows. All times are
+the database's.
 
-Only for PostgreSQL, by whose row locks the replicas agree.
+This works only on PostgreSQL, because the replicas agree by its row locks.
 """
 
 import time
@@ -20,26 +21,27 @@ from service.database.tables import ContainerRow, InstanceRow, ReplicaRow, Sessi
 from sessions.errors import SessionMoving
 from sessions.records import SessionRecord
 
-# Looked at for each row anew, also after a wait for a lock; in a subquery once, as indexes want it.
+# Evaluated for each row, also after a wait for a lock. In a subquery it is evaluated once, for the index.
 _NOW: Final[ColumnElement[float]] = cast(func.extract("epoch", func.clock_timestamp()), Float(53))
 _FORGOTTEN_SEC: Final = 60.0
+"""Seconds after which an expired session must have been forgotten by its holder, which ends it in time."""
 _LIVE: Final = SessionRow.ended_at.is_(None)
 _FREE: Final = and_(_LIVE, SessionRow.holder.is_(None))
 
 
 class ReplicaRegistry:
-    """Replicas in the registry. Each method is one transaction; errors as ``Database.run``."""
+    """The replicas in the registry. Each method is one transaction; errors as ``Database.run``."""
 
     def __init__(self, database: Database) -> None:
         self._run = database.run
 
-    # A replica's life
+    # The lease of a replica
 
     async def join(self, replica: ReplicaRecord, lease_sec: float) -> bool:
-        """Add a replica; False if another of its instance id is there that has not expired."""
+        """Add a replica; return False if a live one has the same instance id."""
 
         def change(db: Session) -> bool:
-            _bury(db, ReplicaRow.instance_id == replica.instance_id, ReplicaRow.expires_at <= _NOW)
+            _remove(db, ReplicaRow.instance_id == replica.instance_id, ReplicaRow.expires_at <= _NOW)
             same = select(ReplicaRow.replica_id).where(ReplicaRow.instance_id == replica.instance_id)
             if db.scalar(same.limit(1)) is not None:
                 return False
@@ -55,7 +57,7 @@ class ReplicaRegistry:
         return await self._run(change)
 
     async def renew(self, replica_id: str, lease_sec: float) -> bool:
-        """Let a replica live on; False if it is gone, and holds nothing any more."""
+        """Renew the lease of a replica; return False if it has no row, and so holds no session."""
         change = (
             update(ReplicaRow)
             .where(ReplicaRow.replica_id == replica_id)
@@ -65,39 +67,42 @@ class ReplicaRegistry:
         return await self._run(lambda db: count(db.execute(change)) > 0)
 
     async def leave(self, replica_id: str) -> None:
-        """Remove a replica: its sessions are free."""
-        await self._run(lambda db: _bury(db, ReplicaRow.replica_id == replica_id))
+        """Remove a replica and free its sessions."""
+        await self._run(lambda db: _remove(db, ReplicaRow.replica_id == replica_id))
 
-    async def bury(self, patience_sec: float) -> int:
-        """Remove the replicas that have expired; how many. A renewal that is under way comes first.
+    async def remove_expired(self, patience_sec: float) -> int:
+        """Remove replicas whose leases have run out, after renewals that are under way; return their number.
 
-        None where the database has stood still for `patience_sec`: then nobody could renew.
+        Remove none if the transaction took longer than `patience_sec`, because then no replica could renew.
         """
 
         def change(db: Session) -> int:
             asked_at = time.monotonic()
-            buried = _bury(db, ReplicaRow.expires_at <= _NOW)
+            removed = _remove(db, ReplicaRow.expires_at <= _NOW)
             if time.monotonic() - asked_at > patience_sec:
                 db.rollback()
                 return 0
-            return buried
+            return removed
 
         return await self._run(change)
 
     async def url_of(self, replica_id: str) -> str | None:
-        """Where a replica is reached; None if it is gone."""
+        """Return the URL of a replica; None if it is gone."""
         query = select(ReplicaRow.url).where(ReplicaRow.replica_id == replica_id)
         return await self._run(lambda db: db.scalar(query))
 
     async def is_there(self, url: str) -> bool:
-        """Whether a replica that is reached there lives."""
+        """Return whether the replica at a URL is alive."""
         query = select(ReplicaRow.replica_id).where(ReplicaRow.url == url).limit(1)
         return await self._run(lambda db: db.scalar(query)) is not None
 
     # Who holds a session
 
     async def holder_of(self, session_id: str, owner: str) -> tuple[str | None, str | None] | None:
-        """Who holds an owner's live session, and its URL; None if there is no such session."""
+        """Return the holder of the owner's live session, and its URL; None if there is no such session.
+
+        A free session has neither a holder nor a URL.
+        """
         query = (
             select(SessionRow.holder, ReplicaRow.url)
             .outerjoin(ReplicaRow, ReplicaRow.replica_id == SessionRow.holder)
@@ -109,7 +114,7 @@ class ReplicaRegistry:
     async def take(
         self, replica: ReplicaRecord, most: int, session_id: str | None = None
     ) -> list[SessionRecord]:
-        """Hold free sessions that this replica can reach, oldest first, but for those that others take."""
+        """Take free sessions that this replica can reach, oldest first; skip those that others are taking."""
         reached = or_(
             ContainerRow.engine_id == replica.engine_id,
             and_(ContainerRow.engine_id.is_(None), ContainerRow.instance_id == replica.instance_id),
@@ -126,7 +131,7 @@ class ReplicaRegistry:
             query = query.where(SessionRow.session_id == session_id)
 
         def change(db: Session) -> list[SessionRecord]:
-            if not _lives(db, replica.replica_id):
+            if not _is_alive(db, replica.replica_id):
                 return []
             rows = db.scalars(query).all()
             for row in rows:
@@ -136,20 +141,21 @@ class ReplicaRegistry:
 
         return await self._run(change)
 
-    async def add_session(self, session: SessionRecord, most: int) -> bool:
-        """Remember a session; False if its owner has ``most`` already, wherever (0: no limit).
+    async def add_session(self, session: SessionRecord, limit: int) -> bool:
+        """Add a session; return False if its owner has ``limit`` live ones on all replicas (0: no limit).
 
-        Raises `SessionMoving` if its holder has been taken for dead: nobody would ever end it.
+        Raises:
+            SessionMoving: the holder's row was removed, so no replica would ever end the session.
         """
         live = select(func.count()).where(SessionRow.owner == session.owner, _LIVE)
         lock = select(func.pg_advisory_xact_lock(func.hashtext(f"sessions of {session.owner}")))
 
         def change(db: Session) -> bool:
-            if most:
+            if limit:
                 db.execute(lock)
-                if (db.scalar(live) or 0) >= most:
+                if (db.scalar(live) or 0) >= limit:
                     return False
-            if session.holder is None or not _lives(db, session.holder):
+            if session.holder is None or not _is_alive(db, session.holder):
                 raise SessionMoving
             db.execute(insert(table_of(SessionRow)).values(**asdict(session)))
             return True
@@ -157,34 +163,37 @@ class ReplicaRegistry:
         return await self._run(change)
 
     async def count_sessions(self, owner: str) -> int:
-        """How many live sessions an owner has, wherever."""
+        """Return the number of an owner's live sessions on all replicas."""
         query = select(func.count()).where(SessionRow.owner == owner, _LIVE)
         return await self._run(lambda db: db.scalar(query) or 0)
 
     async def kept_containers(self) -> list[str]:
-        """Ids of the containers of all live sessions, whoever holds them."""
+        """Return the ids of the containers of all live sessions on all replicas."""
         query = select(SessionRow.container_id).where(_LIVE)
         return await self._run(lambda db: list(db.scalars(query)))
 
     async def overdue(self, lease_sec: float) -> tuple[list[str], list[str]]:
-        """Free sessions that have expired, and those free for so long that their containers have ended.
+        """Return the ids of sessions that no replica will end: expired ones, and those without a container.
 
-        So have those that their holders would have ended long ago if they knew them: the answer to
-        what added such a row was lost.
+        A session counts as expired also if its holder should have ended it long ago. The holder does not know
+        the session when the response to its INSERT was lost.
+
+        Args:
+            lease_sec: seconds after which a free session's container has ended.
         """
         now = select(_NOW).scalar_subquery()
-        is_nobodys = or_(SessionRow.holder.is_(None), SessionRow.expires_at <= now - _FORGOTTEN_SEC)
-        expired = select(SessionRow.session_id).where(_LIVE, SessionRow.expires_at <= now, is_nobodys)
+        has_no_holder = or_(SessionRow.holder.is_(None), SessionRow.expires_at <= now - _FORGOTTEN_SEC)
+        expired = select(SessionRow.session_id).where(_LIVE, SessionRow.expires_at <= now, has_no_holder)
         lost = select(SessionRow.session_id).where(_FREE, SessionRow.free_since <= now - lease_sec)
         return await self._run(lambda db: (list(db.scalars(expired)), list(db.scalars(lost))))
 
-    # Turns
+    # Periodic work
 
     async def turn(self, what: str, interval_sec: float) -> bool:
-        """Whether it is for the caller to do something that one replica does every so often."""
+        """Return whether the caller is to do work that one replica does every `interval_sec` seconds."""
         key = f"turn:{what}"
         row = postgresql.insert(table_of(InstanceRow)).values(key=key, value="0").on_conflict_do_nothing()
-        mine = (
+        due = (
             select(InstanceRow)
             .where(InstanceRow.key == key, cast(InstanceRow.value, Float(53)) <= _NOW - interval_sec)
             .with_for_update(skip_locked=True)
@@ -192,7 +201,7 @@ class ReplicaRegistry:
 
         def change(db: Session) -> bool:
             db.execute(row)
-            found = db.scalar(mine)
+            found = db.scalar(due)
             if found is None:
                 return False
             found.value = str(db.scalar(select(_NOW)))
@@ -201,14 +210,14 @@ class ReplicaRegistry:
         return await self._run(change)
 
 
-def _lives(db: Session, replica_id: str) -> bool:
-    """Whether a replica lives, and goes on to until the transaction ends."""
+def _is_alive(db: Session, replica_id: str) -> bool:
+    """Return whether a replica has a row, and keep the row until the transaction ends."""
     lock = {"read": True, "key_share": True}
     return db.get(ReplicaRow, replica_id, with_for_update=lock) is not None
 
 
-def _bury(db: Session, *which: ColumnElement[bool]) -> int:
-    """Remove replicas; their sessions are free, and their other containers end by their leases."""
+def _remove(db: Session, *which: ColumnElement[bool]) -> int:
+    """Remove replicas and free their sessions. Their other containers end by their own leases."""
     gone = delete(ReplicaRow).where(*which).returning(ReplicaRow.replica_id, ReplicaRow.instance_id)
     rows = db.execute(gone.execution_options(synchronize_session=False)).all()
     if not rows:

@@ -91,7 +91,7 @@ class FileStore:
         self._registry = registry
         self._ttl_sec = ttl_sec
         self._quota = quota or StorageQuota()
-        self._is_shared = is_shared
+        self.is_shared = is_shared
         self._stored_files = self._stored_bytes = 0
         self._being_saved: set[str] = set()
 
@@ -131,7 +131,7 @@ class FileStore:
         """
         file_id = str(uuid.uuid4())
         draft = self.storage.draft(file_id, filename)
-        if self._is_shared and self._quota.is_limited:
+        if self.is_shared and self._quota.is_limited:
             self._quota.load_one(owner, *await self._registry.size_of(owner))
         self._being_saved.add(file_id)
         try:

@@ -17,7 +17,7 @@ from service.http.answers import answer_to
 from service.http.forwarding import Forwarder, is_passed_on
 from service.http.guard import caller_of
 from sessions.errors import CallFailed, SessionElsewhere, SessionEnded, SessionMoving, SessionNotFound
-from sessions.manager import SessionManager
+from sessions.manager.manager import SessionManager
 from sessions.models import KernelMessage
 
 router = APIRouter()

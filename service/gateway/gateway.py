@@ -1,26 +1,19 @@
 """The sessions to which clients of the Jupyter gateway are connected."""
 
-from dataclasses import replace
-
 from service.auth.limits import RequestRate
 from service.gateway.client import Client
 from service.gateway.session_channels import SessionChannels
-from sessions.executions.one_shot import OneShotExecutor
-from sessions.manager import SessionManager
-from sessions.session import CellLimits, Session
+from sessions.executions.limits import CellLimits
+from sessions.manager.manager import SessionManager
+from sessions.session.session import Session
 
 
 class Gateway:
     """Connects clients with sessions. `close` disconnects all clients; the sessions live on."""
 
-    def __init__(self, executor: OneShotExecutor, sessions: SessionManager, rate: RequestRate) -> None:
-        settings = executor.stores.settings
-        budget = replace(
-            executor.budget,
-            cpu_sec=settings.execution.jupyter_cpu_time_limit_sec,
-            cpu_setting="JUPYTER_CPU_TIME_LIMIT_SEC",
-        )
-        self._limits = CellLimits(settings.execution.jupyter_timeout_sec, budget)
+    def __init__(self, sessions: SessionManager, limits: CellLimits, rate: RequestRate) -> None:
+        """Connect clients, whose cells have these limits."""
+        self._limits = limits
         self._sessions = sessions
         self._rate = rate
         self._channels: dict[str, SessionChannels] = {}

@@ -21,7 +21,7 @@ from sessions.kernels.channel import ChannelBroken
 from sessions.kernels.pace import Pace
 from sessions.kernels.relay import Relay, Relayed
 from sessions.models import KernelMessage
-from sessions.session import Session
+from sessions.session.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class KernelConnection:
                 await self._revive()
                 refused_since = time.monotonic()
             await asyncio.sleep(_RETRY_SEC)
-            await self._session.kernel.is_settled.wait()
+            await self._session.kernel.is_in_place.wait()
 
     async def _revive(self) -> None:
         try:

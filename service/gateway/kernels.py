@@ -15,12 +15,12 @@ from service.http.path_parameters import KernelIdPath, KernelSpecPath
 from service.http.refusals import KERNEL, refusals
 from service.http.values import SessionId, Text
 from service.replicas.errors import ReplicaLost
-from service.routes.schemas.sessions import CreateSessionRequest
 from sessions.containers.errors import EngineUnavailable, LaunchFailed
 from sessions.errors import SessionBusy, SessionEnded, SessionMoving, SessionNotFound, TooManySessions
 from sessions.kernels.errors import SupervisorFailed
+from sessions.models import DEFAULT_TTL_SEC
 from sessions.records import SessionRecord
-from sessions.session import Session
+from sessions.session.session import Session
 
 router = APIRouter(prefix="/api", tags=["jupyter"], responses=refusals(ForeignOrigin))
 
@@ -98,7 +98,7 @@ async def _session(kernel_id: KernelIdPath, sessions: SessionsDep, owner: OwnerD
         session = await sessions.get(kernel_id, owner)
     except SessionEnded as error:
         raise SessionNotFound(kernel_id) from error
-    await session.written()
+    await session.cells.written()
     return session
 
 
@@ -158,7 +158,7 @@ async def start_kernel(
     """Open a session, or find the one that is named."""
     name = (asked.name if asked else None) or _DEFAULT
     if name == _DEFAULT:
-        session = await sessions.create(CreateSessionRequest(), caller)
+        session = await sessions.create(caller, DEFAULT_TTL_SEC)
     elif name.startswith(_SESSION):
         session = await _session(name.removeprefix(_SESSION), sessions, caller.owner)
     else:
@@ -170,7 +170,7 @@ async def start_kernel(
 @router.get("/kernels")
 async def list_kernels(sessions: SessionsDep, owner: OwnerDep, gateway: GatewayDep) -> list[Kernel]:
     """List the open sessions, oldest first."""
-    here = [_kernel(session, gateway) for session in await sessions.settled(owner)]
+    here = [_kernel(session, gateway) for session in await sessions.all_written(owner)]
     there = [_described(seen.record, busy=seen.busy) for seen in await sessions.elsewhere(owner)]
     return here + there
 

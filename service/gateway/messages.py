@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from service.gateway.frames import sanitized_header
-from service.routes.schemas.execute import ExecuteResult
+from sessions.executions.result import ExecutionResult
 from sessions.models import JsonObject, KernelMessage
 
 _MIME_BUNDLE: Final = {"data": dict, "metadata": dict}
@@ -58,7 +58,7 @@ def error_reply(name: str, value: str) -> JsonObject:
     return {"status": "error", "ename": name, "evalue": value, "traceback": [f"{name}: {value}"]}
 
 
-def execute_reply(result: ExecuteResult, kernel_reply: JsonObject) -> JsonObject:
+def execute_reply(result: ExecutionResult, kernel_reply: JsonObject) -> JsonObject:
     """Return the content of an `execute_reply`.
 
     Args:
@@ -70,7 +70,7 @@ def execute_reply(result: ExecuteResult, kernel_reply: JsonObject) -> JsonObject
     error = result.error
     if error is not None:
         content |= error_reply(error.name, error.value)
-        content["traceback"] = error.traceback or content["traceback"]
+        content["traceback"] = list(error.traceback) or content["traceback"]
     for name, kind in _REPLY_FIELDS_OF_KERNEL.items():
         value = kernel_reply.get(name)
         content[name] = value if isinstance(value, kind) else kind()

@@ -11,11 +11,12 @@ from service.gateway.iopub import IOPub
 from service.gateway.kernel_connection import KernelConnection
 from service.gateway.running_requests import RunningRequest, RunningRequests
 from service.gateway.send_queue import SendQueue
-from service.routes.schemas.execute import ExecuteResult
 from sessions.errors import CallFailed, SessionsError, log_text
+from sessions.executions.limits import CellLimits
+from sessions.executions.result import ExecutionResult
+from sessions.executions.running_cell import RunningCell
 from sessions.models import Cell, InputRequest, JsonObject, KernelMessage, Mark, OutputChunk
-from sessions.running_cell import RunningCell
-from sessions.session import CellLimits, Session
+from sessions.session.session import Session
 from sessions.tasks import finish
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class RequestHandler:
     async def answer_input(self, reply: KernelMessage) -> None:
         """Pass an `input_reply` on to the running cell; a late one is ignored."""
         try:
-            await self._session.answer(str(reply.content.get("value", "")))
+            await self._session.cells.answer(str(reply.content.get("value", "")))
         except (CallFailed, SessionsError) as error:
             log.debug("session %s: the input is not wanted: %s", self.session_id, log_text(error))
 
@@ -127,7 +128,7 @@ class RequestHandler:
     ) -> JsonObject:
         """Run a cell and return the content of its `execute_reply`."""
         self._rate.count(self._session.record.owner)
-        cell = await self._session.run_cell(self._cell(request), self._limits)
+        cell = await self._session.cells.run(self._cell(request), self._limits)
         result = await self._publish_events(cell, request, queue)
         await running.wait_until_published(_PUBLISH_SEC)
         if result.timed_out:
@@ -155,12 +156,12 @@ class RequestHandler:
 
     async def _publish_events(
         self, cell: RunningCell, request: KernelMessage, queue: SendQueue
-    ) -> ExecuteResult:
+    ) -> ExecutionResult:
         """Publish what a cell prints, and send the client its requests for input; return its result.
 
         Raises the error that ended the cell, if it has no result.
         """
-        result: ExecuteResult | None = None
+        result: ExecutionResult | None = None
         async for event in cell.follow():
             match event:
                 case OutputChunk():
@@ -171,7 +172,7 @@ class RequestHandler:
                     prompt = {"prompt": event.prompt, "password": event.password}
                     message = self._iopub.message("input_request", prompt, request.header)
                     queue.put(encode("stdin", message))
-                case ExecuteResult():
+                case ExecutionResult():
                     result = event
         assert result is not None, "the last event of a cell is its result"
         return result

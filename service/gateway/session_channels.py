@@ -17,15 +17,16 @@ from service.gateway.iopub import IOPub
 from service.gateway.kernel_connection import KernelConnection
 from service.gateway.request_handler import RequestHandler
 from service.gateway.running_requests import RunningRequests
-from service.routes.schemas.sessions import CreateSessionRequest
 from sessions import clock
-from sessions.manager import SessionManager
-from sessions.session import CellLimits, Session
+from sessions.executions.limits import CellLimits
+from sessions.manager.manager import SessionManager
+from sessions.models import DEFAULT_TTL_SEC
+from sessions.session.session import Session
 from sessions.tasks import BackgroundTasks
 
 log = logging.getLogger(__name__)
 
-TTL_SEC: Final[int] = CreateSessionRequest().ttl_seconds
+TTL_SEC: Final = DEFAULT_TTL_SEC
 """A session lives so long after its last WebSocket has closed, and its clients are remembered so long."""
 _CHECK_SEC: Final = 5.0
 
@@ -51,7 +52,7 @@ class SessionChannels:
         self._connection = KernelConnection(session, self._iopub, self._requests)
         handler = RequestHandler(session, self._iopub, self._requests, self._connection, limits, rate)
         self._clients = Clients(handler, self._iopub, on_empty)
-        session.follow(self._on_new_kernel)
+        session.observe(self._on_new_kernel)
         self._tasks = BackgroundTasks()
         for work in (self._connection.run(), self._keep_alive(), self._wait_for_end()):
             self._tasks.start(work)
@@ -110,6 +111,6 @@ class SessionChannels:
 
     def close(self) -> None:
         """Disconnect the kernel and all clients."""
-        self._session.unfollow()
+        self._session.stop_observing()
         self._tasks.cancel()
         self._clients.forget_all()

@@ -9,7 +9,6 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
-from service.auth.keyring import Caller
 from service.files.store import FileStore
 from service.http.guard import caller_of
 from service.settings import Settings
@@ -18,7 +17,8 @@ from service.telemetry.metrics import KernelCounts, Metrics
 from sessions.containers.image_care import ImageStatus
 from sessions.executions.one_shot import OneShotExecutor
 from sessions.isolation.check import CheckResult
-from sessions.manager import SessionManager
+from sessions.manager.manager import SessionManager
+from sessions.models import Caller
 
 
 class Kernels(Protocol):

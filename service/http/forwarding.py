@@ -18,13 +18,13 @@ from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from yarl import URL
 
-from service.auth.keyring import Caller
 from service.http.answers import answer_to
 from service.http.server_sent_events import EVENT_STREAM_TYPE, format_error
 from service.http.signatures import CALLER_HEADER, SIGNATURE_HEADER, Signer, path_of
 from service.replicas.errors import ReplicaLost
 from service.telemetry.request_context import REQUEST_ID_HEADER, current
 from sessions.errors import RegistryUnavailable, SessionElsewhere, SessionMoving
+from sessions.models import Caller
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,13 @@ from urllib.parse import parse_qs
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.auth.errors import KeyInvalid
-from service.auth.keyring import Caller, Keyring, without_keys
+from service.auth.keyring import Keyring, without_keys
 from service.auth.limits import RequestRate
 from service.http.answers import ErrorResponse, answer_to
 from service.http.origin import SAME_SERVICE
 from service.http.signatures import Signer, Stale, path_of
 from sessions.errors import CallFailed, SessionMoving
+from sessions.models import Caller
 
 ALWAYS_OPEN: Final = frozenset({"/health", "/ready"})
 """For probes and load balancers, which have no key; they tell counts and no names, ids or content."""

@@ -15,7 +15,7 @@ from typing import Final
 
 from starlette.types import Scope
 
-from service.auth.keyring import Caller
+from sessions.models import Caller
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ A result is one event of a stream, and clients of the official SDK accept at mos
 text is cut, images are limited together, and further images and files are links.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -12,8 +12,8 @@ from urllib.parse import quote
 import mcp_types as types
 
 from service.files.media_types import guess_media_type
-from service.routes.schemas.execute import ExecuteResponse, WorkspaceFile
-from service.routes.schemas.sessions import BashResponse
+from sessions.executions.result import ExecutionResult, FinishedExecution, OutputFile
+from sessions.session.shell_command import CommandResult
 
 MAX_TEXT_CHARACTERS: Final = 40_000
 """Longest text of a result: about ten thousand tokens."""
@@ -66,18 +66,19 @@ def failure(message: str) -> types.CallToolResult:
     return types.CallToolResult(content=[text(message)], is_error=True)
 
 
-def of_execution(result: ExecuteResponse, links: Links, note: str = "") -> types.CallToolResult:
+def of_execution(finished: FinishedExecution, links: Links, note: str = "") -> types.CallToolResult:
     """Return what code printed, displayed and wrote, after the ``note``."""
+    result = finished.result
     images, image_remarks = _images(result.outputs, links)
     files, file_remarks = _file_links(result.files, links)
-    printed = [note, result.stdout, *_displayed_texts(result.outputs), _stderr(result.stderr)]
+    printed = [note, finished.stdout, *_displayed_texts(result.outputs), _stderr(finished.stderr)]
     remarks = [*image_remarks, *file_remarks, *_skipped(result), *_ending(result)]
     content = [types.TextContent(text=_joined(cut(_joined(printed)), *remarks) or "[no output]")]
     failed = result.timed_out or result.error is not None or result.exit_code != 0
     return types.CallToolResult(content=[*content, *images, *files], is_error=failed)
 
 
-def of_command(result: BashResponse, note: str = "") -> types.CallToolResult:
+def of_command(result: CommandResult, note: str = "") -> types.CallToolResult:
     """Return what a shell command printed and how it ended, after the ``note``."""
     printed = cut(_joined(note, result.stdout, _stderr(result.stderr)))
     remark = ""
@@ -150,7 +151,7 @@ def _stored_image(facts: object, links: Links) -> str:
     return ""
 
 
-def _file_links(files: list[WorkspaceFile], links: Links) -> tuple[list[types.ResourceLink], list[str]]:
+def _file_links(files: Sequence[OutputFile], links: Links) -> tuple[list[types.ResourceLink], list[str]]:
     """Return links to files, and a line about each for clients that do not show links."""
     linked = [file for file in files if len(file.path) <= _MAX_PATH_CHARACTERS][:MAX_LINKS]
     lines = [
@@ -163,14 +164,14 @@ def _file_links(files: list[WorkspaceFile], links: Links) -> tuple[list[types.Re
     return [link(links.stored_file(file.file_id), file.path, file.size_bytes) for file in linked], lines
 
 
-def _skipped(result: ExecuteResponse) -> Iterable[str]:
+def _skipped(result: ExecutionResult) -> Iterable[str]:
     for file in result.skipped_files[:MAX_LINKS]:
         yield f"[file {file.path[:_MAX_PATH_CHARACTERS]} has no link: {file.reason}]"
     for stream in result.truncated:
         yield f"[{stream}: cut, over the limit]"
 
 
-def _ending(result: ExecuteResponse) -> Iterable[str]:
+def _ending(result: ExecutionResult) -> Iterable[str]:
     """Yield remarks on how an execution failed, and on the variables if they are gone."""
     if result.timed_out:
         kept = "; variables are kept" if result.state == "kept" else ""

@@ -5,12 +5,11 @@ import math
 from contextlib import suppress
 from typing import Final
 
-from service.auth.keyring import Caller
-from service.routes.schemas.sessions import MAX_TTL_SEC, CreateSessionRequest
 from sessions import clock
 from sessions.errors import SessionEnded, SessionMoving, SessionNotFound
-from sessions.manager import SessionManager
-from sessions.session import Session
+from sessions.manager.manager import SessionManager
+from sessions.models import MAX_TTL_SEC, Caller
+from sessions.session.session import Session
 
 _NEW: Final = "[This is a new session: it has no variables and no files yet.]"
 _REPLACED: Final = "[The previous session {}. This is a new session: variables and files are gone.]"
@@ -56,8 +55,7 @@ class Conversation:
                     note = _REPLACED.format("moved to another replica of the service")
                 except SessionNotFound:
                     note = _REPLACED.format("is gone")
-            request = CreateSessionRequest(ttl_seconds=self._life_sec(busy_sec))
-            self._session = await self._sessions.create(request, caller)
+            self._session = await self._sessions.create(caller, self._life_sec(busy_sec))
             return self._session, note
 
     async def open_session(self, caller: Caller) -> Session | None:

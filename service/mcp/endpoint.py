@@ -19,8 +19,7 @@ from sessions.tasks import BackgroundTasks
 if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-    from sessions.executions.one_shot import OneShotExecutor
-    from sessions.manager import SessionManager
+    from service.mcp.services import McpServices
 
 _MAX_CONVERSATIONS: Final = 500
 """Conversations of one owner at once. Most of them have no session of the service."""
@@ -34,9 +33,8 @@ class Mcp:
     Each owner has a session manager of the SDK, so that no owner can use the conversation of another.
     """
 
-    def __init__(self, sessions: "SessionManager", executor: "OneShotExecutor") -> None:
-        self._sessions = sessions
-        self._executor = executor
+    def __init__(self, services: "McpServices") -> None:
+        self._services = services
         self._managers: dict[str, asyncio.Future[StreamableHTTPSessionManager]] = {}
         """By owner; a future is done once its manager runs."""
         self._tasks = BackgroundTasks()
@@ -71,7 +69,7 @@ class Mcp:
         """Run the manager of one owner. The SDK wants it to start and end in the same task."""
         try:
             new_manager = await asyncio.to_thread(_import_sdk)
-            manager = new_manager(self._sessions, self._executor)
+            manager = new_manager(self._services)
         except BaseException as error:
             started.set_exception(error)
             raise
@@ -97,15 +95,15 @@ class _Response:
             await self._send({"type": "http.response.body", "body": b""})
 
 
-def _import_sdk() -> "Callable[[SessionManager, OneShotExecutor], StreamableHTTPSessionManager]":
+def _import_sdk() -> "Callable[[McpServices], StreamableHTTPSessionManager]":
     """Import the SDK, in a thread so that the event loop goes on, and return a factory of managers."""
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager  # noqa: PLC0415
 
     from service.mcp.server import Handlers  # noqa: PLC0415
 
-    def new_manager(sessions: "SessionManager", executor: "OneShotExecutor") -> StreamableHTTPSessionManager:
+    def new_manager(services: "McpServices") -> StreamableHTTPSessionManager:
         return StreamableHTTPSessionManager(
-            Handlers(sessions, executor).server(),
+            Handlers(services).server(),
             # The service has a smaller limit and answers 413 itself.
             max_request_body_size=sys.maxsize,
             max_sessions=_MAX_CONVERSATIONS,

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.forwarding import Forwarder, is_passed_on
-from service.replicas.leases import Replicas
+from service.replicas.leased_replica import LeasedReplica
 
 _HEADER: Final = b"mcp-session-id"
 _SEPARATOR: Final = "."
@@ -18,9 +18,9 @@ _SEPARATOR: Final = "."
 class ReplicaRouting:
     """ASGI application around `app`, which knows a conversation by the second part of its id."""
 
-    def __init__(self, app: ASGIApp, replicas: Replicas) -> None:
+    def __init__(self, app: ASGIApp, replica: LeasedReplica) -> None:
         self._app = app
-        self._replicas = replicas
+        self._replica = replica
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         url = await self._url_elsewhere(scope)
@@ -34,13 +34,13 @@ class ReplicaRouting:
     async def _url_elsewhere(self, scope: Scope) -> str | None:
         """Return the URL of the replica that has the conversation; None if it is this one or is gone."""
         replica_id, separator, _ = _conversation_id(scope).partition(_SEPARATOR)
-        if not separator or replica_id == self._replicas.replica.replica_id or is_passed_on(scope):
+        if not separator or replica_id == self._replica.holder or is_passed_on(scope):
             return None
-        return await self._replicas.registry.url_of(replica_id)
+        return await self._replica.url_of(replica_id)
 
     def _with_replica(self, send: Send) -> Send:
         """Return a `send` that puts the id of this replica in front of the conversation's id."""
-        prefix = f"{self._replicas.replica.replica_id}{_SEPARATOR}".encode()
+        prefix = f"{self._replica.holder}{_SEPARATOR}".encode()
 
         async def send_with_replica(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -15,9 +15,9 @@ from service.files.media_types import OCTET_STREAM, guess_media_type
 from service.files.store import FileStore
 from service.mcp.content import Links
 from sessions.errors import CallFailed, FileNotFound, SessionsError
-from sessions.manager import SessionManager
+from sessions.manager.manager import SessionManager
 from sessions.paths import check_path
-from sessions.session import Session
+from sessions.session.session import Session
 
 MAX_BYTES: Final = 512 * 1024
 """Largest resource that can be read: encoded in base64 it fits into one event of a stream."""

@@ -19,11 +19,10 @@ from service.mcp import content, resources
 from service.mcp.catalogue import BY_NAME, TOOLS, Tool
 from service.mcp.content import Links
 from service.mcp.conversation import Conversation
+from service.mcp.services import McpServices
 from service.mcp.tools import Call
 from sessions.errors import CallFailed, SessionsError, TooManySessions
-from sessions.executions.one_shot import OneShotExecutor
-from sessions.manager import SessionManager
-from sessions.session import Session
+from sessions.session.session import Session
 from sessions.tasks import BackgroundTasks
 
 log = logging.getLogger(__name__)
@@ -44,10 +43,9 @@ _CONVERSATION: Final = "conversation"
 class Handlers:
     """Handles the requests of one owner's clients. Each session of the protocol has a `Conversation`."""
 
-    def __init__(self, sessions: SessionManager, executor: OneShotExecutor) -> None:
-        self._sessions = sessions
-        self._executor = executor
-        self._settings = executor.stores.settings
+    def __init__(self, services: McpServices) -> None:
+        self._services = services
+        self._settings = services.settings
         self._tools = [tool.definition(self._settings) for tool in TOOLS]
         self._running = BackgroundTasks()
 
@@ -120,14 +118,14 @@ class Handlers:
         self, context: Context, params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
         owner = caller_of(_request(context).scope).owner
-        return await resources.read(str(params.uri), owner, self._executor.stores.files, self._sessions)
+        return await resources.read(str(params.uri), owner, self._services.files, self._services.sessions)
 
     def _call(self, context: Context) -> Call:
         wanted = bool(context.meta) and "progress_token" in (context.meta or {})
         return Call(
             conversation=self._conversation(context),
             caller=caller_of(_request(context).scope),
-            executor=self._executor,
+            services=self._services,
             links=_links(context),
             report=context.session.report_progress if wanted else None,
         )
@@ -137,7 +135,7 @@ class Handlers:
         connection: Connection = context.session._connection  # noqa: SLF001
         known: Conversation | None = connection.state.get(_CONVERSATION)
         if known is None:
-            known = Conversation(self._sessions, self._settings.sessions.mcp_session_sec)
+            known = Conversation(self._services.sessions, self._settings.sessions.mcp_session_sec)
             connection.state[_CONVERSATION] = known
             connection.exit_stack.push_async_callback(known.end)
         return known

@@ -8,20 +8,21 @@ from typing import Final
 
 import mcp_types as types
 
-from service.auth.keyring import Caller
 from service.files.media_types import guess_media_type
 from service.mcp import content
 from service.mcp.arguments import COMMAND_SEC, ListFiles, ReadFile, Reset, RunPython, RunShell, WriteFile
 from service.mcp.content import Links
 from service.mcp.conversation import Conversation
 from service.mcp.progress import Report, reporting
-from service.routes.schemas.sessions import BashRequest, SessionExecuteRequest
+from service.mcp.services import McpServices
 from service.settings import Settings
 from sessions.errors import FileTooLarge, WorkspaceFileNotFound
-from sessions.executions.one_shot import Input, OneShotExecutor
-from sessions.models import OutputChunk
+from sessions.executions.request import ExecutionRequest
+from sessions.executions.staging import Input
+from sessions.models import Caller, OutputChunk
 from sessions.paths import check_path
-from sessions.session import Session
+from sessions.session.session import Session
+from sessions.session.shell_command import CommandRequest
 
 Result = types.CallToolResult
 
@@ -35,14 +36,14 @@ class Call:
 
     conversation: Conversation
     caller: Caller
-    executor: OneShotExecutor
+    services: McpServices
     links: Links
     report: Report | None
 
     @property
     def settings(self) -> Settings:
         """The settings of the service."""
-        return self.executor.stores.settings
+        return self.services.settings
 
 
 async def run_python(call: Call, given: RunPython) -> Result:
@@ -54,9 +55,9 @@ async def run_python(call: Call, given: RunPython) -> Result:
             f"timeout_seconds is at most {limit_ms / 1000:g}. Nothing has run. Divide longer work into "
             "several calls, as variables are kept."
         )
-    request = SessionExecuteRequest(code=given.code, timeout_ms=timeout_ms)
+    request = ExecutionRequest(code=given.code, timeout_ms=timeout_ms)
     session, note = await call.conversation.session(call.caller, timeout_ms / 1000)
-    cell = await session.execute(request)
+    cell = await session.cells.execute(request)
     try:
         async with reporting(call.report, timeout_ms / 1000) as progress:
             async for event in cell.follow():
@@ -64,14 +65,14 @@ async def run_python(call: Call, given: RunPython) -> Result:
                     progress.add(event.text)
     finally:
         if not cell.over:
-            session.abandon(cell)
+            session.cells.abandon(cell)
     return content.of_execution(cell.gathered(), call.links, note)
 
 
 async def run_shell(call: Call, given: RunShell) -> Result:
     """Run a shell command."""
     seconds = COMMAND_SEC if given.timeout_seconds is None else given.timeout_seconds
-    request = BashRequest(cmd=given.command, timeout_ms=max(1, round(seconds * 1000)))
+    request = CommandRequest(given.command, max(1, round(seconds * 1000)))
     session, note = await call.conversation.session(call.caller, seconds)
     async with reporting(call.report, seconds):
         return content.of_command(await session.run_command(request), note)
@@ -182,12 +183,12 @@ async def write_file(call: Call, given: WriteFile) -> Result:
     session, note = await call.conversation.session(call.caller)
     if given.file_id is not None:
         owner = call.caller.owner
-        size = (await call.executor.stores.files.get(given.file_id, owner)).size_bytes
-        await call.executor.put_inputs(session.sandbox, [Input(path, given.file_id, size)], owner)
+        size = (await call.services.files.get(given.file_id, owner)).size_bytes
+        await call.services.staging.put(session.sandbox, [Input(path, given.file_id, size)], owner)
     else:
         size = len(data)
         await session.sandbox.put_file(path, _once(data))
-    call.executor.executions.metrics.uploaded("session", size)
+    call.services.metrics.uploaded("session", size)
     uri = call.links.workspace_file(session.session_id, path)
     message = f"Wrote {path}, {size} bytes."
     return Result(

@@ -10,27 +10,33 @@ from typing import Final
 
 from service.database.database import Database
 from service.database.installation import prune
-from service.database.replica_registry import ReplicaRegistry
 from service.files.store import FileStore
 from sessions import clock
 
 log = logging.getLogger(__name__)
+
+IsMyTurn = Callable[[str, float], Awaitable[bool]]
+"""Whether this service is to do the work of that name now, and no other in so many seconds."""
 
 _INTERVAL_SEC: Final = 60.0
 _PRUNE_SEC: Final = 3600.0
 _HISTORY_SEC: Final = 30 * 24 * 3600
 
 
-async def keep_house(files: FileStore, database: Database, replicas: ReplicaRegistry | None = None) -> None:
-    """Remove expired files every minute and old rows every hour, until cancelled; of `replicas`, one does."""
+async def keep_house(files: FileStore, database: Database, is_my_turn: IsMyTurn) -> None:
+    """Remove expired files every minute and old rows every hour, until cancelled.
+
+    Args:
+        is_my_turn: of the replicas, one does this in each interval.
+    """
     listed_at = pruned_at = -math.inf
 
     async def tidy() -> None:
         nonlocal listed_at, pruned_at
-        if replicas is not None:
+        if files.is_shared:
             await files.count_stored()
-            if not await replicas.turn("tidying up", _INTERVAL_SEC * 0.9):
-                return
+        if not await is_my_turn("tidying up", _INTERVAL_SEC * 0.9):
+            return
         thorough = time.monotonic() >= listed_at + files.storage.listing_sec
         if thorough:
             listed_at = time.monotonic()

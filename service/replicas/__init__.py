@@ -1,1 +1,1 @@
-"""Several services that share one registry."""
+"""Which sessions this service holds: all of them, or those of one replica with a lease."""

@@ -5,18 +5,18 @@ from sessions.errors import CallFailed
 
 
 class ReplicaLost(CallFailed):
-    """The replica that has the session died, or stood still, after a call was passed on to it."""
+    """The replica that holds the session died or hung after a call was forwarded to it."""
 
     def __init__(self, session_id: str | None = None) -> None:
         super().__init__(
-            "The replica that has the session was lost during the call: another takes the session over soon, "
-            "and its cells tell whether the code has run"
+            "The replica that holds the session was lost during the call. Another one takes the session over "
+            "soon; the session's cells then show whether the code has run"
         )
         self.session_id = session_id
 
 
 class InstanceInUse(StartError):
-    """Another replica has this instance id, and would have its containers removed by this one."""
+    """Another replica has this instance id, so this one would remove its containers."""
 
     def __init__(self, instance_id: str) -> None:
         super().__init__(

@@ -3,19 +3,19 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
+from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
 from service.http.server_sent_events import EVENT_STREAM_TYPE, KEEP_ALIVE, format_error, format_event
 from service.routes.images import refer
-from service.routes.schemas.execute import ExecuteResult
 from service.routes.schemas.stream import EVENT_SCHEMA, Asked, Printed
 from sessions.errors import CallFailed
-from sessions.executions.execution import RunEvent
-from sessions.models import Display, InputRequest, Mark, OutputChunk
+from sessions.executions.result import ExecutionEvent, ExecutionResult, FinishedExecution
+from sessions.models import Display, InputRequest, JsonObject, Mark, OutputChunk
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +33,13 @@ class EventStream(StreamingResponse):
     """Sends `events`; `close` is called at the end, even where the client left before they began."""
 
     def __init__(
-        self, events: AsyncGenerator[RunEvent], close: Callable[[], Awaitable[None]], images: str
+        self, events: AsyncGenerator[ExecutionEvent], close: Callable[[], Awaitable[None]], images: str
     ) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(self._frames(images), media_type=EVENT_STREAM_TYPE, headers=headers)
         self._events = events
         self._close = close
-        self._following: asyncio.Future[RunEvent] | None = None
+        self._following: asyncio.Future[ExecutionEvent] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -68,7 +68,7 @@ class EventStream(StreamingResponse):
             yield format_error("the kernel's container was lost; nothing of this run is kept")
 
 
-def _frame(event: RunEvent, images: str) -> str:
+def _frame(event: ExecutionEvent, images: str) -> str:
     match event:
         case OutputChunk():
             return format_event("output", Printed(stream=event.stream, data=event.text).model_dump())
@@ -81,23 +81,20 @@ def _frame(event: RunEvent, images: str) -> str:
             )
         case Display():
             return format_event("display", _shown(event, images))
-        case ExecuteResult():
-            return format_event("result", referring(event, images).model_dump())
+        case ExecutionResult():
+            return format_event("result", with_images(event.as_json(), images))
 
 
-Result = TypeVar("Result", bound=ExecuteResult)
-
-
-def referring(result: Result, images: str) -> Result:
-    """The result with its images as the caller wants them, `inline` or `ref`."""
+def with_images(result: JsonObject, images: str) -> JsonObject:
+    """Return a result with its images as the caller wants them: `inline`, or `ref` for file ids only."""
     if images == "inline":
         return result
-    return result.model_copy(update={"outputs": [refer(output) for output in result.outputs]})
+    return {**result, "outputs": [refer(output) for output in result["outputs"]]}
 
 
-def answer(result: ExecuteResult, images: str) -> Response:
-    """The response of a result, which is valid as it is: FastAPI would check it once more."""
-    return Response(referring(result, images).model_dump_json(), media_type="application/json")
+def answer(finished: FinishedExecution, images: str) -> Response:
+    """Return the response of a finished execution. It is valid as it is, so it is not validated again."""
+    return Response(to_json(with_images(finished.as_json(), images)), media_type="application/json")
 
 
 def _shown(event: Display, images: str) -> dict[str, Any]:

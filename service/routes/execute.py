@@ -4,7 +4,6 @@ from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
 
-from service.auth.keyring import Caller
 from service.http.dependencies import CallerDep, ExecutorDep, SessionsDep
 from service.http.disconnect import while_connected
 from service.http.refusals import CODE, KERNEL, TURN, refusals
@@ -14,7 +13,9 @@ from service.routes.schemas.execute import ExecuteResponse
 from service.routes.schemas.sessions import ExecuteAnywhereRequest
 from service.routes.sessions import DETACHED, execute_in_session, stream_in_session
 from sessions.executions.one_shot import OneShotExecutor
-from sessions.running_cell import BufferedExecution, gather
+from sessions.executions.result import FinishedExecution, gather
+from sessions.executions.running_cell import BufferedExecution
+from sessions.models import Caller
 
 router = APIRouter(prefix="/v1", tags=["execute"], responses=refusals(*CODE, *KERNEL, *TURN))
 
@@ -35,9 +36,11 @@ async def execute(
     return answer(await while_connected(http, _run(executor, request, caller)), images)
 
 
-async def _run(executor: OneShotExecutor, request: ExecuteAnywhereRequest, caller: Caller) -> ExecuteResponse:
-    run = await executor.begin(request, caller)
-    async with aclosing(run.events()) as events:
+async def _run(
+    executor: OneShotExecutor, request: ExecuteAnywhereRequest, caller: Caller
+) -> FinishedExecution:
+    execution = await executor.begin(request.to_domain(), caller)
+    async with aclosing(execution.events()) as events:
         return gather([event async for event in events])
 
 
@@ -54,6 +57,5 @@ async def execute_stream(
     if request.session_id is not None:
         session = await sessions.get(request.session_id, caller.owner)
         return await stream_in_session(session, request, images)
-    run = await while_connected(http, executor.begin(request, caller))
-    live = BufferedExecution(run)
-    return EventStream(live.events(), live.close, images)
+    execution = BufferedExecution(await while_connected(http, executor.begin(request.to_domain(), caller)))
+    return EventStream(execution.events(), execution.close, images)

@@ -13,7 +13,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from service.files.download_headers import download_headers
 from service.files.media_types import OCTET_STREAM
 from service.http.body_limit import declared_length
-from service.http.dependencies import MetricsDep
+from service.http.dependencies import MetricsDep, SettingsDep
 from service.http.errors import RequestTooLarge
 from service.http.path_parameters import FilePath
 from service.http.refusals import SESSION, refusals
@@ -106,11 +106,11 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
     openapi_extra={"requestBody": {"required": True, "content": _BYTES}},
 )
 async def upload_file(
-    path: FilePath, request: Request, session: SessionDep, metrics: MetricsDep
+    path: FilePath, request: Request, session: SessionDep, settings: SettingsDep, metrics: MetricsDep
 ) -> WrittenFile:
     """Put a file there, in place of one that is there: the body is its content."""
     plain = check_path(path)
-    limit = session.max_file_bytes
+    limit = settings.storage.max_file_bytes
     size = 0
 
     async def content() -> AsyncIterator[bytes]:

@@ -10,9 +10,9 @@ from service.http.errors import RequestTooLarge
 from service.http.path_parameters import CellIdPath, SessionIdPath
 from service.http.refusals import CODE, KERNEL, SESSION, TURN, refusals
 from service.routes import notebook
-from service.routes.event_stream import EVENT_STREAM, EventStream, answer, referring
-from service.routes.images import Images
-from service.routes.schemas.execute import ExecuteResponse
+from service.routes.event_stream import EVENT_STREAM, EventStream, answer
+from service.routes.images import Images, refer
+from service.routes.schemas.execute import ExecuteResponse, to_inputs
 from service.routes.schemas.sessions import (
     BashRequest,
     BashResponse,
@@ -41,7 +41,7 @@ from sessions.errors import (
 )
 from sessions.kernels.assistance import Completion, Inspection, Question
 from sessions.kernels.errors import SupervisorFailed
-from sessions.session import Session
+from sessions.session.session import Session
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], responses=refusals())
 
@@ -62,7 +62,7 @@ _NOTEBOOK: Final[dict[int | str, dict[str, Any]]] = {
 
 async def _session(session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep) -> Session:
     session = await sessions.get(session_id, owner)
-    await session.written()
+    await session.cells.written()
     return session
 
 
@@ -83,13 +83,13 @@ async def create_session(
     request: CreateSessionRequest, sessions: SessionsDep, settings: SettingsDep, caller: CallerDep
 ) -> SessionInfo:
     """Open a session: a kernel of its own, with the files in its working folder."""
-    return _info(await sessions.create(request, caller), settings)
+    return _info(await sessions.create(caller, request.ttl_seconds, to_inputs(request.files)), settings)
 
 
 @router.get("")
 async def list_sessions(sessions: SessionsDep, owner: OwnerDep, settings: SettingsDep) -> SessionList:
     """List the open sessions, oldest first."""
-    here = [_info(session, settings) for session in await sessions.settled(owner)]
+    here = [_info(session, settings) for session in await sessions.all_written(owner)]
     there = [
         SessionInfo.of(
             seen.record,
@@ -136,12 +136,11 @@ async def execute(request: SessionExecuteRequest, session: SessionDep, images: I
 
 async def execute_in_session(session: Session, request: SessionExecuteRequest, images: str) -> Response:
     """Run a request in a session and wait for the answer, unless it is detached."""
-    request = request.model_copy(update={"allow_stdin": False})
-    cell = await session.execute(request)
+    cell = await session.cells.execute(request.to_domain(), detach=request.detach)
     if request.detach:
         detached = Detached(cell_id=cell.cell_id, execution_id=cell.execution_id)
         return JSONResponse(detached.model_dump(), status_code=202)
-    return answer(await cell.response(), images)
+    return answer(await cell.finished(), images)
 
 
 @router.post(
@@ -162,11 +161,13 @@ async def execute_stream(
 
 async def stream_in_session(session: Session, request: SessionExecuteRequest, images: str) -> EventStream:
     """Run a request in a session and stream it."""
-    cell = await session.execute(request)
+    cell = await session.cells.execute(
+        request.to_domain(), detach=request.detach, allow_stdin=request.allow_stdin
+    )
 
     async def close() -> None:
         if not (cell.over or request.detach):
-            session.abandon(cell)
+            session.cells.abandon(cell)
 
     return EventStream(cell.follow(), close, images)
 
@@ -176,13 +177,13 @@ async def stream_in_session(session: Session, request: SessionExecuteRequest, im
 )
 async def answer_input(reply: InputReply, session: SessionDep) -> None:
     """Answer the `input_request` of the running code."""
-    await session.answer(reply.value)
+    await session.cells.answer(reply.value)
 
 
 @router.post("/{session_id}/bash", responses=_RUN)
 async def run_bash(request: BashRequest, session: SessionDep) -> BashResponse:
     """Run a shell command in the session's working folder."""
-    return await session.run_command(request)
+    return BashResponse.of(await session.run_command(request.to_domain()))
 
 
 @router.post("/{session_id}/complete", responses=refusals(*TURN, RequestTooLarge))
@@ -218,9 +219,8 @@ async def list_cells(
     session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep, images: Images = "inline"
 ) -> CellList:
     """What ran in the session, and what came of it; also after it has ended."""
-    await sessions.require(session_id, owner)
-    cells = [CellInfo.of(cell) for cell in await sessions.registry.cells(session_id)]
-    return CellList(cells=[_referring(cell, images) for cell in cells])
+    cells = [CellInfo.of(cell) for cell in await sessions.cells(session_id, owner)]
+    return CellList(cells=[_with_images(cell, images) for cell in cells])
 
 
 @router.get("/{session_id}/cells/{cell_id}", responses=refusals(SessionNotFound, SessionMoving, CellNotFound))
@@ -232,20 +232,19 @@ async def get_cell(
     images: Images = "inline",
 ) -> CellInfo:
     """One cell of the session."""
-    await sessions.require(session_id, owner)
-    return _referring(CellInfo.of(await sessions.cell(session_id, cell_id)), images)
+    return _with_images(CellInfo.of(await sessions.cell(session_id, cell_id, owner)), images)
 
 
-def _referring(cell: CellInfo, images: str) -> CellInfo:
-    if cell.result is None:
+def _with_images(cell: CellInfo, images: str) -> CellInfo:
+    if cell.result is None or images == "inline":
         return cell
-    return cell.model_copy(update={"result": referring(cell.result, images)})
+    outputs = [refer(output) for output in cell.result.outputs]
+    return cell.model_copy(update={"result": cell.result.model_copy(update={"outputs": outputs})})
 
 
 @router.get("/{session_id}/notebook", response_class=Response, responses=_NOTEBOOK | _EVER)
 async def get_notebook(session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep) -> Response:
     """The session as a notebook that Jupyter opens, outputs included."""
-    await sessions.require(session_id, owner)
-    document = notebook.to_notebook(await sessions.registry.cells(session_id))
+    document = notebook.to_notebook(await sessions.cells(session_id, owner))
     headers = {"Content-Disposition": f'attachment; filename="{session_id}.ipynb"'}
     return JSONResponse(document, media_type=notebook.MEDIA_TYPE, headers=headers)

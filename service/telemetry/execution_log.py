@@ -17,11 +17,19 @@ from service.telemetry.request_context import current
 from service.telemetry.traces import Traces
 from sessions import clock
 from sessions.errors import CallFailed, ExecutionNotFound, SessionEnded, SessionsError
-from sessions.executions.timeline import Timeline
 from sessions.kernels.errors import SupervisorFailed
 from sessions.models import CellResult
-from sessions.records import RUNNING, CellRecord, ExecutionKind, ExecutionRecord, Outcome
+from sessions.records import (
+    RUNNING,
+    CellRecord,
+    ExecutionKind,
+    ExecutionRecord,
+    FileOrigin,
+    Outcome,
+    SessionEnd,
+)
 from sessions.tasks import BackgroundTasks
+from sessions.timeline import Timeline
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +66,8 @@ class ExecutionRecorder:
         """When the code was begun; None: it was not."""
         self.record: ExecutionRecord | None = None
         """How it ended; None: it has not."""
-        self.is_followed = False
-        """Whether somebody follows the code to its end, whatever becomes of who asked for it."""
+        self._is_followed = False
+        """Whether the code is followed to its end in the background."""
         self._is_callers = False
         """Whether the row is the caller's to write."""
         self._is_left = False
@@ -78,8 +86,24 @@ class ExecutionRecorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if error is not None and not self.is_followed:
-            self.broke(error)
+        if error is not None and not self._is_followed:
+            self.failed(error)
+
+    def has_inputs(self, files: int, size_bytes: int) -> None:
+        """Note the number of inputs and their size together."""
+        self.files_in, self.files_in_bytes = files, size_bytes
+
+    def is_followed(self) -> None:
+        """Note that the code is followed to its end in the background: an error in the block ends nothing."""
+        self._is_followed = True
+
+    def stored(self, origin: FileOrigin, size_bytes: int) -> None:
+        """Count an image or a file of the execution that was stored."""
+        self._executions.metrics.file_stored(origin, size_bytes)
+
+    def did_not_begin(self) -> None:
+        """Take back `began`: the container did not take the code."""
+        self.run_began = None
 
     def began(self) -> None:
         """The code is in its kernel."""
@@ -93,8 +117,12 @@ class ExecutionRecorder:
         self.timeline.ran(began, ended, result.supervisor_sec, result.kernel_sec)
         self.timeline.add("gather", ended, now)
 
-    def ended(self, result: CellResult) -> ExecutionRecord:
-        """All is stored: the row of it, for the caller to write, who then says that it is `kept`."""
+    def ended(self, result: CellResult, files: int, size_bytes: int) -> ExecutionRecord:
+        """Note that all files are stored, and return the row.
+
+        The caller writes the row and then calls `is_written`, or calls `write_soon`.
+        """
+        self.files_out, self.files_out_bytes = files, size_bytes
         self._is_callers = True
         return self._over(
             self._record(
@@ -109,46 +137,46 @@ class ExecutionRecorder:
             )
         )
 
-    def left(self) -> None:
+    def caller_left(self) -> None:
         """Whoever asked for it has gone away, so it is going to be ended."""
         self._is_left = True
 
-    def kept(self) -> None:
+    def is_written(self) -> None:
         """The caller has written the row."""
         self._is_callers = False
         self._executions.forget(self.execution_id)
 
-    def not_kept(self) -> None:
+    def write_soon(self) -> None:
         """The caller could not write the row, or has not come to it."""
         if self.record is not None and self._is_callers:
             self._is_callers = False
             self._executions.write_soon(self.record)
 
-    def broke(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
         """An error ended it. What had begun has a row, which is written now; the rest was refused."""
         if self.record is not None:
             return
         if isinstance(error, SupervisorFailed):
-            self._broke("lost")
+            self._end_as("lost")
         elif isinstance(error, asyncio.CancelledError | GeneratorExit | SessionEnded):
             self.cancelled()
         elif self.run_began is None and isinstance(error, CallFailed | SessionsError):
             self._executions.refused(self, self._kind, "refused")
         else:
-            self._broke("failed")
+            self._end_as("failed")
 
     def cancelled(self) -> None:
         """Whoever asked for it went away, or its session was ended; nothing if it is over."""
         if self.record is None and self.run_began is None:
             self._executions.refused(self, self._kind, "cancelled")
         elif self.record is None:
-            self._broke("cancelled")
+            self._end_as("cancelled")
 
     def _outcome(self, result: CellResult) -> Outcome:
         outcome = _outcome(result, self._kind)
         return "cancelled" if self._is_left and outcome in ("error", "died") else outcome
 
-    def _broke(self, outcome: Outcome) -> None:
+    def _end_as(self, outcome: Outcome) -> None:
         if self.run_began is not None and not self.timeline.seconds("run"):
             self.timeline.ran(self.run_began, clock.now(), None, None)
         self._executions.write_soon(self._over(self._record(outcome)))
@@ -240,7 +268,7 @@ class ExecutionLog:
     def lose(self, cell: CellRecord, owner: str) -> None:
         """What became of a session's cell, begun in an earlier life of the service, cannot be known."""
         entry = self.resume(cell.cell_id, owner, cell.code, cell.session_id, cell.started_at)
-        entry.broke(SupervisorFailed("what became of it is not known"))
+        entry.failed(SupervisorFailed("what became of it is not known"))
 
     def _add(self, entry: ExecutionRecorder) -> ExecutionRecorder:
         self._entries[entry.execution_id] = entry
@@ -273,6 +301,16 @@ class ExecutionLog:
             log.error("execution %s is not in the registry: %s", record.execution_id, error)
         finally:
             self.forget(record.execution_id)
+
+    def session_opened(self, timeline: Timeline) -> None:
+        """Record a new session, and how long its caller waited for a container."""
+        self.metrics.waited("open", timeline)
+        self.traces.waited(current(), timeline)
+        self.metrics.session_opened()
+
+    def session_ended(self, reason: SessionEnd) -> None:
+        """Record the end of a session."""
+        self.metrics.session_ended(reason)
 
     async def close(self) -> None:
         """Return once every row is written."""

@@ -16,8 +16,8 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from sessions.containers.observer import Removal, Scrub
-from sessions.executions.timeline import Timeline
 from sessions.records import RUNNING, ExecutionKind, ExecutionRecord, FileOrigin, Outcome, SessionEnd
+from sessions.timeline import Timeline
 
 _BUCKETS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,

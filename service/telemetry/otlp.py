@@ -15,8 +15,8 @@ import service
 from service.telemetry.errors import OtlpMissing, OtlpUnusable
 from service.telemetry.metrics import Metrics
 from service.telemetry.request_context import RequestContext
-from sessions.executions.timeline import Period, Timeline
 from sessions.records import ExecutionRecord
+from sessions.timeline import Period, Timeline
 
 try:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

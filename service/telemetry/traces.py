@@ -10,8 +10,8 @@ from typing import Protocol
 from service.settings.telemetry import TelemetrySettings
 from service.telemetry.metrics import Metrics
 from service.telemetry.request_context import RequestContext
-from sessions.executions.timeline import Timeline
 from sessions.records import ExecutionRecord
+from sessions.timeline import Timeline
 
 
 class Traces(Protocol):

@@ -1,21 +1,36 @@
 """Results as content: what is cut, what is bounded, what is said. Pure functions."""
 
 import json
+from typing import Any
 
 import pytest
 
 from service.mcp import content
 from service.mcp.content import Links
-from service.routes.schemas.execute import ExecuteResponse, ExecutionError, SkippedFile, WorkspaceFile
+from sessions.executions.result import ExecutionResult, FinishedExecution, OutputFile
+from sessions.models import CellError, SkippedFile
 
 LINKS = Links("http://host:8000")
 
 
-def result(**fields: object) -> ExecuteResponse:
-    """An execution that ended well, but for `fields`."""
-    plain = {"exit_code": 0, "timed_out": False, "duration_ms": 5, "files": [], "state": "kept"}
-    printed = {"stdout": "", "stderr": "", "execution_id": "x"}
-    return ExecuteResponse.model_validate(plain | printed | fields)
+def result(stdout: str = "", stderr: str = "", **fields: Any) -> FinishedExecution:
+    """Return an execution that ended well, except for `fields`."""
+    plain: dict[str, Any] = {
+        "exit_code": 0,
+        "timed_out": False,
+        "duration_ms": 5,
+        "files": (),
+        "outputs": (),
+        "error": None,
+        "state": "kept",
+        "state_reason": "",
+        "execution_count": None,
+        "cell_id": None,
+        "execution_id": "x",
+        "truncated": (),
+        "skipped_files": (),
+    }
+    return FinishedExecution(stdout, stderr, ExecutionResult(**plain | fields))
 
 
 def picture(size: int, file_id: str | None = None) -> dict[str, object]:
@@ -43,11 +58,11 @@ def test_a_result_fits_into_one_event() -> None:
         stderr="\x02" * 2_000_000,
         outputs=[picture(200_000, "f" * 36) for _ in range(100)],
         files=[
-            WorkspaceFile(path="\x01" * 500 + str(number), file_id="f" * 36, size_bytes=1)
+            OutputFile(path="\x01" * 500 + str(number), file_id="f" * 36, size_bytes=1)
             for number in range(256)
         ],
         skipped_files=[SkippedFile(path="\x01" * 4000, size_bytes=1, reason="large")] * 256,
-        error=ExecutionError(name="E", value="\x01" * 1_000_000, traceback=[]),
+        error=CellError(name="E", value="\x01" * 1_000_000, traceback=()),
     )
     assert len(content.of_execution(many, LINKS).model_dump_json()) < 1024 * 1024
 
@@ -91,7 +106,7 @@ def test_an_end_that_is_no_success_is_said() -> None:
     given = content.of_execution(
         result(
             exit_code=137,
-            error=ExecutionError(name="MemoryLimitExceeded", value="over 128 MiB", traceback=[]),
+            error=CellError(name="MemoryLimitExceeded", value="over 128 MiB", traceback=()),
             state="restarted",
             state_reason="the kernel ended; a new one is ready",
             truncated=["stdout"],

@@ -23,7 +23,8 @@ from service.files.open import open_storage
 from service.files.quota import StorageQuota
 from service.files.store import FileStore
 from service.replicas.errors import InstanceInUse
-from service.replicas.leases import Replicas
+from service.replicas.lease import ReplicaLease
+from service.replicas.leased_replica import LeasedReplica
 from service.settings.values import MIB
 from sessions.errors import SessionElsewhere, SessionMoving, StorageQuotaExceeded
 from sessions.records import ContainerRecord, SessionRecord
@@ -98,12 +99,12 @@ async def test_what_the_dead_held_is_free(database: Database, rows: ReplicaRegis
     for one, lease_sec in ((dead, 0.2), (alive, 60), (far, 60)):
         assert await rows.join(one, lease_sec)
     session = await add_session(database, dead)
-    assert await rows.bury(60) == 0
+    assert await rows.remove_expired(60) == 0
     assert await rows.take(alive, 4) == []
     await asyncio.sleep(0.3)
     assert await rows.renew(dead.replica_id, 0.2), "nobody has buried it, so it lives"
     await asyncio.sleep(0.3)
-    assert await rows.bury(60) == 1
+    assert await rows.remove_expired(60) == 1
     assert not await rows.renew(dead.replica_id, 60)
     assert await rows.take(dead, 4) == [], "the dead take nothing"
     assert await rows.take(far, 4) == []
@@ -131,17 +132,18 @@ async def test_a_database_that_stood_still_buries_nobody(rows: ReplicaRegistry, 
     engine = make_engine(url)
     with engine.begin() as held:
         held.execute(text("SELECT * FROM replicas FOR UPDATE"))
-        burying = asyncio.create_task(rows.bury(0.2))
+        burying = asyncio.create_task(rows.remove_expired(0.2))
         await asyncio.sleep(0.5)
     assert await burying == 0
     assert await rows.renew(slow.replica_id, 0)
-    assert await rows.bury(60) == 1
+    assert await rows.remove_expired(60) == 1
     engine.dispose()
 
 
 async def test_who_asks_is_told_where_a_session_is(database: Database, rows: ReplicaRegistry) -> None:
     """With another, with nobody for now, or nowhere; somebody else's is nowhere."""
-    async with Replicas(rows, replica(), 60) as here, Replicas(rows, replica(), 60) as there:
+    async with ReplicaLease(rows, replica(), 60) as lease, ReplicaLease(rows, replica(), 60) as there:
+        here = LeasedReplica(lease, rows, SessionRegistry(database), 60)
         theirs = await add_session(database, there.replica)
         with pytest.raises(SessionElsewhere) as caught:
             await here.find(theirs.session_id, theirs.owner)
@@ -152,17 +154,17 @@ async def test_who_asks_is_told_where_a_session_is(database: Database, rows: Rep
             await here.find(far.session_id, far.owner)
         free = await add_session(database, None)
         found = await here.find(free.session_id, free.owner)
-        assert found is not None and found.holder == here.replica.replica_id
+        assert found is not None and found.holder == here.holder
 
 
 async def test_one_instance_has_one_life(rows: ReplicaRegistry) -> None:
     """A second of the same name is refused while the first is alive, and waits for its lease if not."""
-    async with Replicas(rows, replica(instance_id="one"), 0.5):
+    async with ReplicaLease(rows, replica(instance_id="one"), 0.5):
         with pytest.raises(InstanceInUse, match="INSTANCE_ID=one"):
-            async with Replicas(rows, replica(instance_id="one"), 0.5):
+            async with ReplicaLease(rows, replica(instance_id="one"), 0.5):
                 pass
     assert await rows.join(replica(instance_id="one"), 1)
-    async with Replicas(rows, replica(instance_id="one"), 1):
+    async with ReplicaLease(rows, replica(instance_id="one"), 1):
         pass
 
 
@@ -173,8 +175,8 @@ async def test_a_lease_that_was_buried_is_begun_anew(rows: ReplicaRegistry, url:
     async def lost() -> None:
         told.set()
 
-    async with Replicas(rows, replica(), 0.3) as one:
-        one.on_lost = lost
+    async with ReplicaLease(rows, replica(), 0.3) as one:
+        one.call_when_lost(lost)
         before = one.replica.replica_id
         execute(url, "DELETE FROM replicas")
         await asyncio.wait_for(told.wait(), 10)

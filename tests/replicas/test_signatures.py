@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.auth.keyring import Caller
 from service.http.signatures import Signer, Stale
+from sessions.models import Caller
 
 ANN = Caller("ann", "tenant of ann")
 PATH = "/v1/sessions/x/execute?images=ref"

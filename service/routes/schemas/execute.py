@@ -1,10 +1,13 @@
 """JSON bodies of executions: the code to run, and how it ended."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
 
 from service.http.values import EXECUTION_ID, FILE_ID, FileId, Integer, Text
+from sessions.executions import request as domain
+from sessions.executions.request import ExecutionRequest
 
 MAX_INPUT_FILES = 1000
 
@@ -17,6 +20,11 @@ class InputFile(BaseModel):
         examples=["data/sales.csv"],
     )
     file_id: Text = Field(description="Id of a stored file.", examples=[FILE_ID])
+
+
+def to_inputs(files: Iterable[InputFile]) -> tuple[domain.InputFile, ...]:
+    """Return input files as the domain takes them."""
+    return tuple(domain.InputFile(file.path, file.file_id) for file in files)
 
 
 class ExecuteRequest(BaseModel):
@@ -62,6 +70,16 @@ class ExecuteRequest(BaseModel):
         description="Stored files to put into the working folder first.",
         examples=[[{"path": "data/sales.csv", "file_id": FILE_ID}]],
     )
+
+    def to_domain(self) -> ExecutionRequest:
+        """Return the request as the domain takes it."""
+        return ExecutionRequest(
+            code=self.code,
+            timeout_ms=self.timeout_ms,
+            stdin=self.stdin,
+            last_line_interactive=self.last_line_interactive,
+            files=to_inputs(self.files),
+        )
 
     @field_validator("code")
     @classmethod
@@ -135,15 +153,16 @@ class ExecuteResult(BaseModel):
     error: ExecutionError | None = Field(
         None, description="Why it did not come to its end; null if it did.", examples=[None]
     )
-    state: Literal["kept", "restarted", "lost"] = Field(
-        "lost",
-        description="What became of the variables; `lost` when the kernel was for this execution only.",
-        examples=["lost"],
+    state: Literal["kept", "restarted", "discarded"] = Field(
+        "discarded",
+        description="State of the variables. `kept`: the kernel of the session goes on. `restarted`: the "
+        "session has a new kernel. `discarded`: the call had no session.",
+        examples=["discarded"],
     )
     state_reason: str = Field(
         "",
         description="Why `state` is what it is.",
-        examples=["a stateless execution has a kernel of its own"],
+        examples=["a call without a session gets its own kernel, which is discarded afterwards"],
     )
     execution_count: int | None = Field(
         None, description="The number in a notebook's brackets; null if it did not get one.", examples=[1]

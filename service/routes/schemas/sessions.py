@@ -1,16 +1,17 @@
 """The wire of sessions: their JSON bodies. Times are seconds since the epoch."""
 
+from dataclasses import asdict
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
 
 from service.http.values import EXECUTION_ID, FILE_ID, CellId, Integer, SessionId, Text
 from service.routes.schemas.execute import MAX_INPUT_FILES, ExecuteRequest, ExecuteResponse, InputFile
+from sessions.models import DEFAULT_TTL_SEC, MAX_TTL_SEC
 from sessions.records import CellRecord, CellState, SessionRecord
+from sessions.session.shell_command import CommandRequest, CommandResult
 
 _TIME = 1_767_225_600.25
-
-MAX_TTL_SEC = 24 * 60 * 60
 
 WorkspacePath = Annotated[
     str, Field(description="Where it is, relative to the working folder.", examples=["data/sales.csv"])
@@ -25,7 +26,7 @@ class CreateSessionRequest(BaseModel):
     """A kernel to keep between calls."""
 
     ttl_seconds: Integer = Field(
-        900, ge=1, le=MAX_TTL_SEC, description="How long it lives, in seconds.", examples=[900]
+        DEFAULT_TTL_SEC, ge=1, le=MAX_TTL_SEC, description="How long it lives, in seconds.", examples=[900]
     )
     files: list[InputFile] = Field(
         default_factory=list,
@@ -125,6 +126,10 @@ class BashRequest(BaseModel):
     cmd: Text = Field(description="What `bash -c` gets.", examples=["ls -l data && wc -l data/*.csv"])
     timeout_ms: Integer = Field(30_000, ge=1, description="Longest run, in milliseconds.", examples=[30_000])
 
+    def to_domain(self) -> CommandRequest:
+        """Return the request as the domain takes it."""
+        return CommandRequest(self.cmd, self.timeout_ms)
+
     @field_validator("cmd")
     @classmethod
     def _has_no_nul(cls, cmd: str) -> str:
@@ -144,6 +149,11 @@ class BashResponse(BaseModel):
     timed_out: bool = Field(description="Whether `timeout_ms` ended it.", examples=[False])
     duration_ms: int = Field(description="How long it took, in milliseconds.", examples=[8])
     execution_id: str = Field(description="Id of this execution.", examples=[EXECUTION_ID])
+
+    @classmethod
+    def of(cls, result: CommandResult) -> Self:
+        """Return the wire form of a result."""
+        return cls(**asdict(result))
 
 
 # Code that is being written

@@ -1,0 +1,93 @@
+"""Opens the registry and the stored files, for this service alone or for it and its replicas."""
+
+import logging
+import signal
+import uuid
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from service.database.database import Database
+from service.database.errors import RegistryInUse, RegistryMissing
+from service.database.file_registry import FileRegistry
+from service.database.installation import registry_id as read_registry_id
+from service.database.service_lock import hold_database
+from service.errors import StartError
+from service.files.errors import StorageInUse
+from service.files.open import open_storage
+from service.files.quota import StorageQuota
+from service.files.storage_lock import lock
+from service.files.store import FileStore
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The registry and the stored files, open and locked."""
+
+    database: Database
+    files: FileStore
+    registry_id: str
+    """Id of the registry, which stays the same for as long as the registry exists."""
+    instance_id: str
+    """Label of this service's containers."""
+
+
+async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
+    """Open, lock and migrate the registry, and open the file store.
+
+    Args:
+        stack: closes what is opened here.
+
+    Raises:
+        StartError: another service uses them, or they do not belong together.
+    """
+    database = Database(settings.storage.registry_url)
+    stack.push_async_callback(database.close)
+    storage = open_storage(settings.storage)
+    stack.push_async_callback(storage.close)
+    await storage.prepare()
+    is_replica = settings.replicas.replica_url is not None
+    files = FileStore(
+        storage,
+        FileRegistry(database),
+        settings.storage.max_file_bytes,
+        settings.storage.file_ttl_sec,
+        StorageQuota(settings.keys.limits.storage_bytes),
+        is_shared=is_replica,
+    )
+    await _lock(settings, database, stack)
+    if await storage.any() and not await database.exists():
+        # With a new registry, the sweep would remove all files as leftovers.
+        raise RegistryMissing(storage.place)
+    await database.migrate()
+    registry_id = await read_registry_id(database)
+    await storage.claim(registry_id)
+    await files.count_stored()
+    # Replicas share the registry, so its id cannot name one of them.
+    instance_id = settings.containers.instance_id or (uuid.uuid4().hex if is_replica else registry_id)
+    return Stores(database, files, registry_id, instance_id)
+
+
+async def _lock(settings: Settings, database: Database, stack: AsyncExitStack) -> None:
+    """Lock the folder of the files and the registry, until the stack is closed."""
+    if settings.storage.file_storage_url is None:
+        folder = settings.storage.file_storage_dir
+        await stack.enter_async_context(lock(folder / "lock", StorageInUse(folder)))
+    if (file := database.file) is not None:
+        in_use = RegistryInUse(file)
+        await stack.enter_async_context(lock(file.with_name(f"{file.name}.lock"), in_use))
+    else:
+        # Replicas hold the registry together; any other service holds it alone.
+        in_use = RegistryInUse(settings.storage.registry_place)
+        is_replica = settings.replicas.replica_url is not None
+        held = hold_database(database, in_use, shared=is_replica, on_lost=partial(_stop, in_use))
+        await stack.enter_async_context(held)
+
+
+def _stop(why: StartError) -> None:
+    """Stop the service in order, because another service uses its registry."""
+    log.critical("%s", why)
+    signal.raise_signal(signal.SIGTERM)

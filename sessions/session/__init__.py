@@ -1,0 +1,1 @@
+"""One open session: its kernel, its lock, and the code that runs in it."""
