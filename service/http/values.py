@@ -22,6 +22,21 @@ def _is_text(value: str) -> str:
 Text = Annotated[StrictStr, AfterValidator(_is_text)]
 
 
+def _without_nul(what: str) -> AfterValidator:
+    """Return a check that a text has no NUL characters; `what` names the text in the error."""
+
+    def check(text: str) -> str:
+        if "\0" in text:
+            raise ValueError(f"{what} cannot have NUL characters")
+        return text
+
+    return AfterValidator(check)
+
+
+Source = Annotated[Text, _without_nul("Python source")]
+ShellCommand = Annotated[Text, _without_nul("A command")]
+
+
 def _whole(value: object) -> object:
     """JSON has one kind of number: 2.0 is an integer there."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

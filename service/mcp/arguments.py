@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 from pydantic.json_schema import SkipJsonSchema
 
 from kernel_image import contract
-from service.http.values import Text
+from service.http.values import ShellCommand, Source, Text
 
 COMMAND_SEC: Final = 30.0
 """Time limit of a shell command, in seconds, if the call gives none."""
@@ -36,7 +36,7 @@ Path = Annotated[
 class RunPython(Arguments):
     """Arguments of run_python."""
 
-    code: Text = Field(
+    code: Source = Field(
         description="Python source. The value of the last line is shown, as in a notebook. Figures are shown "
         "by plt.show(), or at the end if they are still open. Top-level await, %magics and !commands work."
     )
@@ -46,7 +46,7 @@ class RunPython(Arguments):
 class RunShell(Arguments):
     """Arguments of run_shell."""
 
-    command: Text = Field(
+    command: ShellCommand = Field(
         description="The command, which is run by `bash -c`.", examples=["ls -l && head -3 data.csv"]
     )
     timeout_seconds: Seconds = Field(COMMAND_SEC, description="The command is ended after this time.")

@@ -383,7 +383,7 @@ def test_the_result_says_what_became_of_the_state(run: Run) -> None:
     first, second = run("secret = 1"), run("print('secret' in globals())")
     assert second["stdout"] == "False\n"
     for result in (first, second):
-        assert result["state"] == "lost"
+        assert result["state"] == "discarded"
         assert result["state_reason"]
         assert uuid.UUID(result["execution_id"])
     assert first["execution_id"] != second["execution_id"]

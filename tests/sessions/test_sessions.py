@@ -350,8 +350,8 @@ def test_a_session_by_its_id_on_the_ordinary_call(service: Service, session: Ses
     assert (events[-1].type, events[-1].data["state"]) == ("result", "kept")
     assert session.printed("secret") == "'changed'"
     alone = service.api.run("secret")
-    assert (alone["error"]["name"], alone["state"]) == ("NameError", "lost")
-    assert service.api.run("1", session_id=None)["state"] == "lost"
+    assert (alone["error"]["name"], alone["state"]) == ("NameError", "discarded")
+    assert service.api.run("1", session_id=None)["state"] == "discarded"
     wrong = service.api.execute("1", session_id=7)
     assert wrong.status_code == 422
 

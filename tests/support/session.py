@@ -60,7 +60,7 @@ def check_cell(body: Body) -> None:
 def check_session_result(result: Body, without: frozenset[str] = frozenset()) -> None:
     """Assert what an execution's result has in a session: also what became of the state, and why."""
     check_result(result, without)
-    assert result["state"] in ("kept", "restarted", "lost")
+    assert result["state"] in ("kept", "restarted", "discarded")
     assert result["state"] == "kept" or result["state_reason"], "a lost state has a reason"
     assert isinstance(result["execution_count"], int | None)
     assert isinstance(result["cell_id"], str)

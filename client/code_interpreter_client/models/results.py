@@ -9,7 +9,7 @@ from code_interpreter_client.models.outputs import Output
 from code_interpreter_client.models.result_view import result_bundle
 from code_interpreter_client.models.untrusted_html import Bundle
 
-State = Literal["kept", "restarted", "lost"]
+State = Literal["kept", "restarted", "discarded"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Result:
     outputs: tuple[Output, ...] = ()
     files: tuple[ResultFile, ...] = ()
     error: ExecutionError | None = None
-    state: State = "lost"
+    state: State = "discarded"
     state_reason: str = ""
     execution_count: int | None = None
     execution_id: str = ""

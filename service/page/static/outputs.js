@@ -65,7 +65,7 @@ export class Outputs {
     if (error) this.#fail(error);
     if (truncated.length) this.note(`Cut, since there was too much: ${truncated.join(", ")}.`);
     for (const { path, reason } of skipped) this.note(`${plain(path)} was not stored: ${message(reason)}.`);
-    if (state === "restarted" || state === "lost") this.note(`The variables are gone: ${message(why)}.`, "warning");
+    if (state === "restarted") this.note(`The variables are gone: ${message(why)}.`, "warning");
     for (const { terminal } of this.element.children) terminal?.draw();
   }
 

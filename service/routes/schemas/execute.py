@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from service.http.values import EXECUTION_ID, FILE_ID, FileId, Integer, Text
+from service.http.values import EXECUTION_ID, FILE_ID, FileId, Integer, Source, Text
 from sessions.executions import request as domain
 from sessions.executions.request import ExecutionRequest
 
@@ -44,7 +44,7 @@ class ExecuteRequest(BaseModel):
         }
     )
 
-    code: Text = Field(
+    code: Source = Field(
         description="Python source; top-level `await`, magics and `!commands` work.",
         examples=["print('Hello, World!')\n2 + 2"],
     )
@@ -80,13 +80,6 @@ class ExecuteRequest(BaseModel):
             last_line_interactive=self.last_line_interactive,
             files=to_inputs(self.files),
         )
-
-    @field_validator("code")
-    @classmethod
-    def _has_no_nul(cls, code: str) -> str:
-        if "\0" in code:
-            raise ValueError("Python source cannot have NUL characters")
-        return code
 
 
 class WorkspaceFile(BaseModel):
