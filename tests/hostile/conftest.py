@@ -1,4 +1,4 @@
-"""The service that is attacked, and the canary: what another client notices of an attack."""
+"""The service that is attacked, and the canary: a client that notices the effects of attacks on others."""
 
 import os
 import statistics
@@ -20,16 +20,16 @@ PATIENCE_SEC: Final = 2
 _PRINTS: Final = 5
 _SOON_SEC: Final = 25.0
 _NOISE_SEC: Final = 0.05
-"""What an answer may take longer on a machine that others use as well."""
+"""An answer may take this much longer, as other processes use the machine too."""
 _DESCRIPTORS: Final = 12
-"""Connections that clients of the tests, and the pool, may hold more than before."""
+"""Clients of the tests, and the pool, may hold this many connections more than before."""
 _GROWTH_KB: Final = 96 * 1024
-"""What the service's memory may grow by during an attack: a few times what one call may hold."""
+"""The service's memory may grow by this much during an attack: a few times what one call may use."""
 
 
 @pytest.fixture(scope="session")
 def target(open_service: Callable[..., Service]) -> Iterator[Service]:
-    """The service that is attacked: ordinary limits, small enough to run into them fast."""
+    """The service that is attacked. Its limits are ordinary, and small enough to be reached fast."""
     yield from serving(
         open_service,
         **LIGHT,
@@ -48,14 +48,14 @@ def target(open_service: Callable[..., Service]) -> Iterator[Service]:
 
 
 def _pace() -> float:
-    """Seconds that a fixed piece of work takes now: how fast the machine is for us."""
+    """Return the seconds that a fixed piece of work takes now, as a measure of the machine's speed."""
     began = time.perf_counter()
     sum(range(400_000))
     return time.perf_counter() - began
 
 
 class Canary:
-    """Another client of a service, and a look at what the service holds."""
+    """Another client of a service, which measures the service's answers and what it holds."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -65,11 +65,11 @@ class Canary:
         self._usual = statistics.median(self._times() * 2)
 
     def close(self) -> None:
-        """End its session."""
+        """Delete the session of this client."""
         self._session.delete()
 
     def _times(self) -> list[float]:
-        """Seconds that `print(1)` takes, a few times over, and it must print 1."""
+        """Run `print(1)` a few times, and return the seconds that each run takes."""
         times = []
         for _ in range(_PRINTS):
             began = time.perf_counter()
@@ -78,55 +78,55 @@ class Canary:
         return times
 
     def descriptors(self) -> int:
-        """Files, sockets and all that the service's process has open."""
+        """Return the number of descriptors that the service's process has open."""
         return len(os.listdir(f"/proc/{self._service.process.pid}/fd"))
 
     def containers(self) -> set[str]:
-        """Ids of the containers there are."""
+        """Return the ids of the service's containers."""
         return self._service.engine.kernels(self._service.instance_id)
 
-    def is_settled(self) -> bool:
-        """Whether there are as many containers as there should be, and nothing is under way."""
+    def is_at_rest(self) -> bool:
+        """Return whether there are as many containers as there should be, and none starts or runs code."""
         pool = self._service.pool()
         at_rest = pool["ready"] == pool["target"] and pool["starting"] == pool["busy"] == 0
         return at_rest and len(self.containers()) == pool["ready"] + len(live_sessions(self._service.api))
 
     def files(self) -> set[str]:
-        """Stored files, the unfinished ones included."""
+        """Return the names of the stored files, including unfinished ones."""
         return self._service.stored()
 
-    def sings(self) -> bool:
-        """Whether `print(1)` takes no more than twice its usual time, at the machine's pace now."""
+    def is_as_fast_as_usual(self) -> bool:
+        """Return whether `print(1)` takes at most twice its usual time, at the machine's present speed."""
         pace = max(1.0, min(_pace() for _ in range(3)) / self._pace)
         return statistics.median(self._times()) <= (2 * self._usual + _NOISE_SEC) * pace
 
     def forget_files(self, before: set[str]) -> None:
-        """Delete what was stored since."""
+        """Delete the files that were stored since `before`."""
         for name in self.files() - before:
             self._service.api.http.delete(f"/v1/files/{Path(name).name}")
 
 
 def soon(condition: Callable[[], bool], seconds: float = _SOON_SEC) -> bool:
-    """Whether a condition comes true in time."""
+    """Wait until a condition is true, and return whether it was in time."""
     return waiting.soon(condition, seconds)
 
 
 class MemoryWatch:
-    """The most memory a service had for as long as the block."""
+    """Measures the most memory that a service has while the block runs."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._over = threading.Event()
+        self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch)
         self.before_kb = self.peak_kb = service.resident_kb()
 
     @property
     def growth_kb(self) -> int:
-        """By how much it grew."""
+        """Growth since the block began, in KiB."""
         return self.peak_kb - self.before_kb
 
     def _watch(self) -> None:
-        while not self._over.wait(0.02):
+        while not self._stop.wait(0.02):
             self.peak_kb = max(self.peak_kb, self._service.resident_kb())
 
     def __enter__(self) -> "MemoryWatch":
@@ -134,42 +134,47 @@ class MemoryWatch:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._over.set()
+        self._stop.set()
         self._watcher.join()
 
 
 @pytest.fixture(scope="session")
-def bird(target: Service) -> Iterator[Canary]:
-    """The other client of the service that is attacked."""
+def canary_client(target: Service) -> Iterator[Canary]:
+    """Another client of the service that is attacked."""
     canary = Canary(target)
     yield canary
     canary.close()
 
 
 @pytest.fixture
-def canary(target: Service, bird: Canary) -> Iterator[None]:
-    """After the test another client's `print(1)` is as fast as ever, and nothing is held that was not.
+def canary(target: Service, canary_client: Canary) -> Iterator[None]:
+    """Check after the test that the service is as fast as before, and holds no more than before.
 
-    Containers, descriptors, memory and disk come back to where they were.
+    Containers, descriptors, memory and disk have to return to what they were.
     """
-    assert soon(bird.is_settled)
-    files, descriptors, containers = bird.files(), bird.descriptors(), bird.containers()
+    assert soon(canary_client.is_at_rest)
+    files, descriptors, containers = (
+        canary_client.files(),
+        canary_client.descriptors(),
+        canary_client.containers(),
+    )
     with MemoryWatch(target) as watch:
         yield
-    assert target.running, "the service has ended"
+    assert target.running, "the service has stopped"
     assert watch.growth_kb < _GROWTH_KB, f"grew by {watch.growth_kb // 1024} MiB"
-    if bird.containers() != containers:
+    if canary_client.containers() != containers:
         assert target.api.run("print(1)")["stdout"] == "1\n"
-    assert soon(bird.sings), "another client waits more than twice as long as usual"
-    bird.forget_files(files)
-    assert soon(lambda: bird.files() <= files), bird.files() - files
-    assert soon(bird.is_settled), "containers are left, or missing"
-    assert soon(lambda: bird.descriptors() <= descriptors + _DESCRIPTORS), bird.descriptors() - descriptors
+    assert soon(canary_client.is_as_fast_as_usual), "another client waits more than twice as long as usual"
+    canary_client.forget_files(files)
+    assert soon(lambda: canary_client.files() <= files), canary_client.files() - files
+    assert soon(canary_client.is_at_rest), "there are too many or too few containers"
+    growth = lambda: canary_client.descriptors() - descriptors  # noqa: E731
+    assert soon(lambda: growth() <= _DESCRIPTORS), growth()
 
 
 @pytest.fixture(scope="session")
 def standing(target: Service) -> Iterator[StandingSession]:
-    """A session for attacks that need none of their own."""
+    """A session for attacks that do not need one of their own."""
     session = StandingSession(target, ttl_seconds=3600)
     yield session
     session.close()
@@ -177,7 +182,7 @@ def standing(target: Service) -> Iterator[StandingSession]:
 
 @pytest.fixture
 def session(standing: StandingSession, canary: None) -> Session:
-    """That session with a new kernel and an empty workspace; the canary sings afterwards."""
+    """The standing session with a new kernel and an empty workspace. `canary` checks the service afterwards."""
     alive = standing.alive()
     alive.restart()
     alive.bash("chmod 755 . ; find . -mindepth 1 -delete")

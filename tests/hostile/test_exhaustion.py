@@ -212,14 +212,14 @@ def is_closed(client: socket.socket) -> bool:
     return True
 
 
-def test_who_does_not_read_a_stream_holds_no_kernel(target: Service, bird: Canary) -> None:
+def test_who_does_not_read_a_stream_holds_no_kernel(target: Service, canary_client: Canary) -> None:
     """The code ends, its container goes, and at last the connection of the reader that reads nothing."""
     code = b"{\"code\": \"for i in range(40): display(dict(a='x' * 200000)); print('y' * 20000)\"}"
     with connection(target, 4096) as client:
         client.sendall(request(target, "/v1/execute/stream", code))
         assert client.recv(15) == b"HTTP/1.1 200 OK"
         began = time.monotonic()
-        assert soon(bird.is_settled, 10), "the container is held by a reader"
+        assert soon(canary_client.is_at_rest, 10), "the container is held by a reader"
         time.sleep(max(0, PATIENCE_SEC + 1 - (time.monotonic() - began)))
         assert is_closed(client)
 
@@ -296,19 +296,19 @@ SLOW = {
 
 
 @pytest.mark.parametrize("sent", SLOW.values(), ids=SLOW.keys())
-def test_many_who_begin_and_do_not_go_on(target: Service, bird: Canary, sent: bytes) -> None:
+def test_many_who_begin_and_do_not_go_on(target: Service, canary_client: Canary, sent: bytes) -> None:
     """Others are served meanwhile; after `CLIENT_TIMEOUT_SEC` the silent are hung up on."""
     count = 20 if len(sent) > 1000 else 150
-    before = bird.descriptors()
+    before = canary_client.descriptors()
     with ThreadPoolExecutor(8) as threads:
         address = httpx.URL(target.base_url)
         connect = lambda _: socket.create_connection((address.host, address.port), 10)  # noqa: E731
         clients = list(threads.map(connect, range(count)))
         try:
             list(threads.map(lambda client: client.sendall(sent), clients))
-            assert soon(lambda: bird.descriptors() > before + count // 2, 5)
+            assert soon(lambda: canary_client.descriptors() > before + count // 2, 5)
             assert target.api.http.get("/health").json()["status"] == "ok"
-            assert soon(lambda: bird.descriptors() < before + count // 4, PATIENCE_SEC + 10)
+            assert soon(lambda: canary_client.descriptors() < before + count // 4, PATIENCE_SEC + 10)
         finally:
             for client in clients:
                 client.close()

@@ -1,4 +1,4 @@
-"""Code that owns its kernel's key and sockets, and says whatever it likes with them."""
+"""User code that forges messages with its kernel's key, on its kernel's sockets and pipes."""
 
 import json
 import time
@@ -44,7 +44,7 @@ FORGE = dedent("""
     def bundle(**data):
         return {"data": {name.replace("_", "/"): value for name, value in data.items()}, "metadata": {}}
 """)
-"""What an attacker would write first: signed messages of any kind, to any parent, on both channels."""
+"""Functions that send signed messages of any kind, to any parent, on both channels."""
 
 LISTS = 'b"[" * {0} + b"]" * {0}'
 NONSENSE = (
@@ -53,26 +53,26 @@ NONSENSE = (
 )
 
 MALFORMED = {
-    "two hundred thousand levels": "publish('display_data', b'{\"data\":{\"application/json\":' + "
+    "200,000 levels": "publish('display_data', b'{\"data\":{\"application/json\":' + "
     + LISTS.format(200_000)
     + " + b'}}')",
-    "nearly a thousand levels, where text is meant": "for depth in range(800, 1010, 3):\n"
+    "nearly a thousand levels instead of text": "for depth in range(800, 1010, 3):\n"
     "    publish('display_data', b'{\"data\":{\"text/plain\":' + b'[' * depth + b']' * depth + b'}}')",
     "levels in header, parent and metadata": f"""deep = {LISTS.format(200_000)}
 publish('display_data', bundle(text_plain='x'), header=deep)
 publish('display_data', bundle(text_plain='x'), parent=deep)
 publish('display_data', bundle(text_plain='x'), metadata=deep)""",
-    "numbers of five thousand digits": """for digits in (20, 400, 4299, 4300, 5000):
+    "numbers of 5,000 digits": """for digits in (20, 400, 4299, 4300, 5000):
     publish('display_data', b'{"data":{"application/json":' + b'9' * digits + b'}}')
     publish('execute_result', b'{"data":{},"execution_count":' + b'9' * digits + b'}')
     publish('execute_result', b'{"data":{},"execution_count":-' + b'9' * digits + b'}')""",
-    "numbers that are none": """publish('display_data',
+    "invalid numbers": """publish('display_data',
     b'{"data":{"application/json":[NaN,Infinity,-Infinity,1e999,-1e999,-0.0,1E-999]},"metadata":{"a":NaN}}')""",
-    "halves of characters everywhere": """half = "\\ud800"
+    "lone surrogates everywhere": """half = "\\ud800"
 publish('display_data', {"data": {"text/plain": half, half: half, "application/json": {half: [half]}},
                          "metadata": {half: half}, "transient": {"display_id": half}})
 publish('display_data', {"data": {"text/plain": [half, half]}, "transient": {half: 1}})""",
-    "bytes that are no text": """
+    "bytes that are not UTF-8": """
 publish('display_data', b'{"data":{"text/plain":"\\xff\\xfe\\xed\\xa0\\x80"}}')
 publish(b'', b'\\xff\\xfe', header=b'\\xff')""",
     "the same key twice": """publish('display_data',
@@ -87,35 +87,35 @@ for kind in kinds:
         publish(kind, {{"data": {{"text/plain": value, "image/png": value, "image/svg+xml": value,
                                   "application/json": value}}, "metadata": {{"image/png": value}},
                        "transient": {{"display_id": value}}}})""",
-    "headers without what they must have": f"""for value in [{NONSENSE}]:
+    "headers without required fields": f"""for value in [{NONSENSE}]:
     publish('display_data', bundle(text_plain='x'), header=value)
     publish('display_data', bundle(text_plain='x'), parent=value)
     for name in ("msg_id", "msg_type", "date", "session", "version", "username"):
         publish('display_data', bundle(text_plain='x'), header={{"msg_type": "display_data", name: value}})
         publish('display_data', bundle(text_plain='x'), parent={{"msg_id": own, name: value}})""",
-    "dates that are none": """
+    "invalid dates": """
 for date in ("yesterday", "9999-99-99T99:99:99Z", "0000-00-00", 10**30, None, [],
              "2026-01-01T00:00:00+99:99", "-" * 100000):
     header = {"msg_id": "m", "msg_type": "display_data", "date": date}
     parent = {"msg_id": own, "date": date}
     publish('display_data', {"data": {"text/plain": date}}, header=header, parent=parent)""",
-    "signatures that are wrong": """for signature in (b"", b"0" * 64, b"\\xff" * 64, b"x" * 1000000):
+    "wrong signatures": """for signature in (b"", b"0" * 64, b"\\xff" * 64, b"x" * 1000000):
     publish('display_data', bundle(text_plain='unsigned'), sign=lambda parts: signature)""",
-    "frames that are missing, empty or too many": """mark = b"<IDS|MSG>"
+    "missing, empty or too many frames": """mark = b"<IDS|MSG>"
 for parts in ([b""], [mark], [mark] * 7, [b"x"] * 9, [mark, b"s"], [mark] + [b""] * 5, [mark, *[b"{}"] * 5],
               [b""] * 900, [b"x"] * 900 + frames("display_data", {}), [b""] * 5000, frames("a", {}) * 300):
     publish_frames(parts)""",
 }
-"""Messages that are signed, and make no sense: nothing comes of them, and the next one is heard."""
+"""Signed messages that are invalid. They have no effect, and the next valid message is read."""
 
 
 def validate(notebook: Body) -> None:
-    """Assert that it is a notebook of format 4.5; its version and its metadata may be left out."""
+    """Assert that this is a notebook of format 4.5. Version and metadata may be missing."""
     nbformat.validate({"nbformat": 4, "nbformat_minor": 5, "metadata": {}} | notebook)
 
 
 def valid_outputs(result: Body) -> list[Body]:
-    """The outputs, once they are what a notebook, the schema and every JSON reader takes."""
+    """Assert that the outputs fit notebook, schema and every JSON reader, and return them."""
     ExecuteResponse.model_validate(result, strict=True)
     cell: Body = {"cell_type": "code", "id": "a", "metadata": {}, "source": "", "execution_count": None}
     validate({"cells": [cell | {"outputs": result["outputs"]}]})
@@ -125,8 +125,8 @@ def valid_outputs(result: Body) -> list[Body]:
 
 
 @pytest.mark.parametrize("attack", MALFORMED.values(), ids=MALFORMED.keys())
-def test_malformed_messages_are_passed_over(session: Session, attack: str) -> None:
-    """The answer is what it is without them, the next display is heard, and nothing is a failure."""
+def test_malformed_messages_are_skipped(session: Session, attack: str) -> None:
+    """The answer is as without them, the next display is part of it, and nothing fails."""
     result = session.run(f"{FORGE}\n{attack}\ndisplay('after')\nprint('end')")
     outputs = valid_outputs(result)
     assert outputs[-1]["data"]["text/plain"] == "'after'" or "outputs" in result["truncated"], outputs[-3:]
@@ -139,8 +139,8 @@ def test_malformed_messages_are_passed_over(session: Session, attack: str) -> No
     validate(notebook)
 
 
-def test_after_a_message_too_large_others_are_heard(session: Session) -> None:
-    """A message of 40 MB is read past and said to be left out; memory stays, and so does the channel."""
+def test_messages_after_one_that_is_too_large_are_read(session: Session) -> None:
+    """A message of 40 MB is skipped, a note says so, and the channel stays open."""
     attack = "publish('display_data', bundle(text_plain='x' * 40_000_000))\ndisplay('after')"
     result = session.run(f"{FORGE}\n{attack}")
     outputs = valid_outputs(result)
@@ -149,7 +149,7 @@ def test_after_a_message_too_large_others_are_heard(session: Session) -> None:
 
 
 def test_millions_of_values_are_left_out(session: Session, target: Service) -> None:
-    """Three million empty lists in ten megabytes would be a gigabyte of objects: they are never made."""
+    """Three million empty lists in ten megabytes would become a gigabyte of objects, and are not parsed."""
     attack = """many = b'{"data":{"application/json":[' + b'[],' * 3_000_000 + b'0]}}'
 for _ in range(5): publish('display_data', many)
 fewer = b'{"data":{"application/json":[' + b'[],' * 300_000 + b'0]}}'
@@ -188,32 +188,32 @@ PORT_TAKEN = FORGE + dedent("""
         ready = b"\\x05READY\\x0bSocket-Type" + struct.pack("!I", 3) + b"PUB"
         client.sendall(bytes([4, len(ready)]) + ready)
 """)
-"""The code has taken the kernel's port for a server of its own, to which the service connects."""
+"""User code takes the kernel's port for a server of its own, to which the service connects."""
 
-LYING_PORTS = {
-    "frames without end": """
+HOSTILE_SERVERS = {
+    "endless frames": """
         def talk(client):
             greet(client)
             piece = b"\\x03" + struct.pack("!Q", 1 << 20) + bytes(1 << 20)
             while True: client.sendall(piece)
     """,
-    "empty frames without end": """
+    "endless empty frames": """
         def talk(client):
             greet(client)
             while True: client.sendall(b"\\x01\\x00" * 100_000)
     """,
-    "a frame of exabytes": """
+    "frame of exabytes": """
         def talk(client):
             greet(client)
             client.sendall(b"\\x02" + b"\\x7f" + b"\\xff" * 7)
             while True: client.sendall(bytes(1 << 20))
     """,
-    "commands without end": """
+    "endless commands": """
         def talk(client):
             greet(client)
             while True: client.sendall(b"\\x04\\x05\\x04PING" * 10_000)
     """,
-    "messages without end": """
+    "endless messages": """
         def talk(client):
             greet(client)
             while True: client.sendall(b"\\x00\\x01x" * 10_000)
@@ -223,14 +223,16 @@ LYING_PORTS = {
         def talk(client):
             while True: client.sendall(b"HTTP/1.1 200 OK\\r\\n\\r\\n" * 1000)
     """,
-    "half a greeting and the end": "def talk(client): client.sendall(b'\\xff' + bytes(8)); client.close()",
+    "half a greeting, then closed": "def talk(client): client.sendall(b'\\xff' + bytes(8)); client.close()",
 }
-"""What the code sends where its kernel's messages should come from."""
+"""What user code sends in place of its kernel's messages."""
 
 
-@pytest.mark.parametrize("talk", LYING_PORTS.values(), ids=LYING_PORTS.keys())
-def test_what_takes_the_kernels_port_floods_nobody(target: Service, session: Session, talk: str) -> None:
-    """While nobody runs code and while somebody does, memory stays, and calls end in their time."""
+@pytest.mark.parametrize("talk", HOSTILE_SERVERS.values(), ids=HOSTILE_SERVERS.keys())
+def test_server_on_the_kernels_port_cannot_flood_the_service(
+    target: Service, session: Session, talk: str
+) -> None:
+    """Between cells and during a cell, the service's memory stays low, and calls end in time."""
     taken = session.run(f"{PORT_TAKEN}\n{dedent(talk)}\nserve(talk)\ntime.sleep(0.3)", timeout_ms=5000)
     assert taken["exit_code"] == 0, taken["stderr"]
     with MemoryWatch(target) as watch:
@@ -248,15 +250,15 @@ def test_what_takes_the_kernels_port_floods_nobody(target: Service, session: Ses
 FORGED_END = {
     "idle before the end": "publish('status', {'execution_state': 'idle'})",
     "idle for all parents": "for _ in range(2000): publish('status', {'execution_state': 'idle'})",
-    "a reply before the real one": "reply({'status': 'ok', 'execution_count': 1})",
-    "a reply that says error": "reply({'status': 'error', 'ename': 'Forged', 'traceback': 'no list'})",
-    "replies that are no replies": f"""for value in [{NONSENSE}]:
+    "reply before the real one": "reply({'status': 'ok', 'execution_count': 1})",
+    "reply that reports an error": "reply({'status': 'error', 'ename': 'Forged', 'traceback': 'no list'})",
+    "invalid replies": f"""for value in [{NONSENSE}]:
     reply(value); reply({{'status': value, 'ename': value, 'evalue': value, 'traceback': value,
            'execution_count': value, 'code_interpreter': value}})
     reply({{'code_interpreter': {{'exit_code': value}}}})""",
-    "a reply with a traceback of a hundred megabytes": """reply({'status': 'error', 'ename': 'x' * 1000000,
+    "reply with a traceback of many megabytes": """reply({'status': 'error', 'ename': 'x' * 1000000,
     'evalue': 'x' * 1000000, 'traceback': ['x' * 1000] * 12000})""",
-    "an exit code of a million digits": """reply(b'{"status":"error","code_interpreter":{"exit_code":'
+    "exit code of a million digits": """reply(b'{"status":"error","code_interpreter":{"exit_code":'
     + b'9' * 1000000 + b'}}')
 reply(b'{"status":"error","code_interpreter":{"exit_code":' + b'9' * 4000 + b'}}')""",
     "replies of other kinds": """
@@ -268,12 +270,12 @@ for parent in ('', 'x', 'x' * 60000, own[:-1], own + '0', 'execute_request'):
     publish('status', {'execution_state': 'idle'}, parent=parent)
     publish('display_data', bundle(text_plain='forged'), parent=parent)""",
 }
-"""Words that the cell is over, while it is not."""
+"""Messages that report the end of a cell that still runs."""
 
 
 @pytest.mark.parametrize("attack", FORGED_END.values(), ids=FORGED_END.keys())
-def test_a_forged_end_harms_nobody_else(session: Session, attack: str) -> None:
-    """The call has a valid answer in its time; the next call has its own answer, not the forged one."""
+def test_forged_end_affects_only_its_own_call(session: Session, attack: str) -> None:
+    """The call has a valid answer in time. The next call has its own answer, not the forged one."""
     began = time.monotonic()
     result = session.run(f"{FORGE}\n{attack}\ntime.sleep(0.2)\nprint('end')", timeout_ms=3000)
     assert time.monotonic() - began < 10
@@ -285,7 +287,7 @@ def test_a_forged_end_harms_nobody_else(session: Session, attack: str) -> None:
 
 
 def test_replies_cannot_be_left_for_the_next_call(session: Session) -> None:
-    """Requests have random ids: replies to every id that might follow are replies to nobody."""
+    """Requests have random ids: replies to all ids that could be guessed are skipped."""
     attack = """session_id = own.rpartition('_')[0]
 for number in range(300):
     for parent in (f'{session_id}_{number}', f'{own}_{number}', str(number)):
@@ -298,45 +300,45 @@ for number in range(300):
     assert following["execution_count"] != 999
 
 
-JOURNAL = FORGE + dedent("""
+PIPE = FORGE + dedent("""
     def write(data):
         while data: data = data[os.write(kernel.supervisor_pipes._events, data):]
     line = lambda entry: json.dumps(entry).encode() + b"\\n"
 """)
 
-FORGED_JOURNAL = {
+FORGED_EVENTS = {
     "nonsense": f"""for value in [{NONSENSE}]:
     write(line(value)); write(line({{"type": value}})); write(line({{"begin": value}}))
 write(b"\\n" * 10000 + b"\\xff\\n{{\\n")""",
-    "levels without end": f"write({LISTS.format(200_000)} + b'\\n')",
-    "a line without end": "for _ in range(40): write(b'x' * 1_000_000)\nwrite(b'\\n')",
-    "the end of the cell": """write(line({"type": "record", "reply": {"status": "ok"}, "outputs": []}))
+    "200,000 levels in a line": f"write({LISTS.format(200_000)} + b'\\n')",
+    "endless line": "for _ in range(40): write(b'x' * 1_000_000)\nwrite(b'\\n')",
+    "end of the cell": """write(line({"type": "record", "reply": {"status": "ok"}, "outputs": []}))
 time.sleep(0.2)""",
-    "the end of the cell, a thousand times": """for _ in range(1000):
+    "end of the cell, a thousand times": """for _ in range(1000):
     write(line({"type": "record", "reply": 7, "outputs": {"a": 1}}))""",
-    "the end of another cell and the beginning of the next": """
+    "end of another cell and begin of the next": """
 write(line({"begin": "0" * 32}) + line({"exit": 0}))
 os.write(kernel.supervisor_pipes._events, line({"answer": "x", "type": "end", "exit_code": 0}))""",
-    "its own pipes, read and filled from the wrong end": """
+    "pipes filled from the wrong end": """
 for number in os.listdir("/proc/self/fd"):
     try:
         if "pipe:" in os.readlink(f"/proc/self/fd/{number}"):
             other = os.open(f"/proc/self/fd/{number}", os.O_RDWR | os.O_NONBLOCK)
             os.write(other, b'{"begin": "x"}\\n' * 200)
     except OSError: pass""",
-    "questions without end": """for number in range(20_000):
+    "endless requests for input": """for number in range(20_000):
     write(line({"type": "input_request", "prompt": "x" * 100, "password": bool(number % 2)}))""",
-    "a question of thirty megabytes": """write(line({"type": "input_request", "prompt": "\\u2028" * 5_000_000,
+    "request for input of thirty megabytes": """write(line({"type": "input_request", "prompt": "\\u2028" * 5_000_000,
     "password": False}))""",
 }
-"""What the code writes to the pipe by which its kernel speaks to the supervisor."""
+"""What user code writes to the pipe from its kernel to the supervisor."""
 
 
-@pytest.mark.parametrize("attack", FORGED_JOURNAL.values(), ids=FORGED_JOURNAL.keys())
-def test_a_forged_journal_harms_nobody_else(session: Session, attack: str) -> None:
-    """The call, streamed and allowed to ask, has a valid end in its time, and the next call works."""
+@pytest.mark.parametrize("attack", FORGED_EVENTS.values(), ids=FORGED_EVENTS.keys())
+def test_forged_event_affects_only_its_own_call(session: Session, attack: str) -> None:
+    """A streamed call that allows input has a valid end in time, and the next call works."""
     began = time.monotonic()
-    events = session.stream(f"{JOURNAL}\n{attack}\nprint('end')", timeout_ms=4000, allow_stdin=True)
+    events = session.stream(f"{PIPE}\n{attack}\nprint('end')", timeout_ms=4000, allow_stdin=True)
     assert time.monotonic() - began < 14
     assert events[-1].type in ("result", "error")
     asked = [event for event in events if event.type == "input_request"]
@@ -348,7 +350,7 @@ def test_a_forged_journal_harms_nobody_else(session: Session, attack: str) -> No
     assert session.printed("print(6 * 7)") == "42"
 
 
-SHOWN = """count = 0
+DISPLAYS = """count = 0
 for name in ["d"] + ["same"] * 1000:
     publish('display_data', {'data': {}, 'transient': {'display_id': name}})
 """
@@ -369,13 +371,17 @@ FLOODS = {
     "replies": "reply({'status': 'ok'}, parent='nobody')",
     "errors": "publish('error', {'ename': 'Forged', 'evalue': 'x' * 1000, 'traceback': ['x'] * 10})",
 }
-"""Kinds of messages, sent as fast as they can be."""
+"""Messages that are sent as fast as possible."""
 
 
 @pytest.mark.parametrize("attack", FLOODS.values(), ids=FLOODS.keys())
-def test_a_flood_of_messages_drowns_nobody(target: Service, session: Session, attack: str) -> None:
-    """While messages come without end other requests are answered, memory stays, and the time is kept."""
-    cell_id = session.detach(f"{FORGE}\n{SHOWN}\nwhile True:\n    count += 1\n    {attack}", timeout_ms=600)
+def test_flood_of_messages_does_not_slow_other_requests(
+    target: Service, session: Session, attack: str
+) -> None:
+    """Other requests are answered, the service's memory stays low, and the timeout is kept."""
+    cell_id = session.detach(
+        f"{FORGE}\n{DISPLAYS}\nwhile True:\n    count += 1\n    {attack}", timeout_ms=600
+    )
     slowest = 0.0
     with MemoryWatch(target) as watch:
         while session.cell(cell_id)["state"] == "running":
@@ -387,13 +393,13 @@ def test_a_flood_of_messages_drowns_nobody(target: Service, session: Session, at
     assert "forged" not in result["stdout"].lower()
     assert result["timed_out"] or result["error"]["name"] == "MemoryLimitExceeded"
     assert result["duration_ms"] < 6000
-    assert slowest < 2.5, f"somebody waited {slowest:.1f} s"
+    assert slowest < 2.5, f"another request took {slowest:.1f} s"
     assert watch.growth_kb < 64 * 1024, f"grew by {watch.growth_kb // 1024} MiB"
 
 
-def test_a_file_id_is_the_services_word_alone(session: Session, target: Service) -> None:
-    """An id that the code puts next to its output is not passed on: it may be somebody else's file."""
-    other = target.api.upload(b"somebody else's")
+def test_forged_file_id_in_a_display_is_removed(session: Session, target: Service) -> None:
+    """A file id that user code adds to its display is not passed on: it may be the id of another's file."""
+    other = target.api.upload(b"a file of another caller")
     attack = f"""forged = {{"file_id": "{other}", "width": 3}}
 named = {{"image/png": forged, "text/plain": forged, "x": forged}}
 publish('display_data', {{"data": {{"text/plain": "x", "image/png": "!"}}, "metadata": named}})
@@ -404,30 +410,30 @@ publish('display_data', {{"data": {{"text/plain": "x", "image/png": 7}}, "metada
     response = session.call(
         "POST", "/execute", params={"images": "ref"}, json={"code": f"{FORGE}\n{attack}", "timeout_ms": 5000}
     )
-    assert response.json()["outputs"][0]["data"]["text/plain"] == "x", "nothing is left out for a forged id"
+    assert response.json()["outputs"][0]["data"]["text/plain"] == "x", "a forged id replaces no data"
 
 
-def test_a_call_of_its_own_is_not_fooled_either(target: Service) -> None:
-    """What is forged in a call without a session ends that call, with a valid answer, and its container."""
+def test_forged_messages_end_a_one_shot_execution(target: Service) -> None:
+    """The call has a valid answer in time."""
     attacks: dict[str, Any] = {
         "reply": "reply({'status': 'ok'})\ntime.sleep(20)",
         "idle": "publish('status', {'execution_state': 'idle'})\ndisplay('after')",
-        "journal": 'os.write(kernel.supervisor_pipes._events, b\'{"type": "record"}\\n\')\ntime.sleep(20)',
+        "event": 'os.write(kernel.supervisor_pipes._events, b\'{"type": "record"}\\n\')\ntime.sleep(20)',
     }
     for name, attack in attacks.items():
         began = time.monotonic()
         result = target.api.run(f"{FORGE}\nprint('began')\n{attack}", timeout_ms=4000)
         assert time.monotonic() - began < 14, name
         assert result["stdout"] == "began\n"
-        # Who says too early that all is published may lose what follows.
+        # Displays that follow a forged idle status may be lost.
         shown = [output["data"]["text/plain"] for output in valid_outputs(result)]
         assert name != "idle" or shown in ([], ["'after'"])
 
 
-def test_a_broken_voice_does_not_outlive_its_session(target: Service) -> None:
-    """A session whose kernel floods and is then deleted leaves nothing connected."""
+def test_deleted_session_with_a_flooding_kernel_leaves_no_container(target: Service) -> None:
+    """The service closes its connection to the flooding server, and removes the container."""
     before = len(target.engine.kernels(target.instance_id))
     with new_session(target) as own:
-        own.run(f"{PORT_TAKEN}\n{dedent(LYING_PORTS['frames without end'])}\nserve(talk)\ntime.sleep(0.2)")
+        own.run(f"{PORT_TAKEN}\n{dedent(HOSTILE_SERVERS['endless frames'])}\nserve(talk)\ntime.sleep(0.2)")
         own.execute("print(1)", timeout_ms=300)
     assert soon(lambda: len(target.engine.kernels(target.instance_id)) == before)
