@@ -153,11 +153,8 @@ def canary(target: Service, canary_client: Canary) -> Iterator[None]:
     Containers, descriptors, memory and disk have to return to what they were.
     """
     assert soon(canary_client.is_at_rest)
-    files, descriptors, containers = (
-        canary_client.files(),
-        canary_client.descriptors(),
-        canary_client.containers(),
-    )
+    files, containers = canary_client.files(), canary_client.containers()
+    descriptors = canary_client.descriptors()
     with MemoryWatch(target) as watch:
         yield
     assert target.running, "the service has stopped"
@@ -168,8 +165,8 @@ def canary(target: Service, canary_client: Canary) -> Iterator[None]:
     canary_client.forget_files(files)
     assert soon(lambda: canary_client.files() <= files), canary_client.files() - files
     assert soon(canary_client.is_at_rest), "there are too many or too few containers"
-    growth = lambda: canary_client.descriptors() - descriptors  # noqa: E731
-    assert soon(lambda: growth() <= _DESCRIPTORS), growth()
+    most = descriptors + _DESCRIPTORS
+    assert soon(lambda: canary_client.descriptors() <= most), canary_client.descriptors() - descriptors
 
 
 @pytest.fixture(scope="session")
@@ -182,7 +179,7 @@ def standing(target: Service) -> Iterator[StandingSession]:
 
 @pytest.fixture
 def session(standing: StandingSession, canary: None) -> Session:
-    """The standing session with a new kernel and an empty workspace. `canary` checks the service afterwards."""
+    """The standing session with a new kernel and an empty workspace; the canary is checked afterwards."""
     alive = standing.alive()
     alive.restart()
     alive.bash("chmod 755 . ; find . -mindepth 1 -delete")

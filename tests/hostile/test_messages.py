@@ -225,7 +225,7 @@ HOSTILE_SERVERS = {
     """,
     "half a greeting, then closed": "def talk(client): client.sendall(b'\\xff' + bytes(8)); client.close()",
 }
-"""What user code sends in place of its kernel's messages."""
+"""Servers that send other bytes than a kernel does."""
 
 
 @pytest.mark.parametrize("talk", HOSTILE_SERVERS.values(), ids=HOSTILE_SERVERS.keys())
@@ -328,10 +328,10 @@ for number in os.listdir("/proc/self/fd"):
     except OSError: pass""",
     "endless requests for input": """for number in range(20_000):
     write(line({"type": "input_request", "prompt": "x" * 100, "password": bool(number % 2)}))""",
-    "request for input of thirty megabytes": """write(line({"type": "input_request", "prompt": "\\u2028" * 5_000_000,
+    "huge request for input": """write(line({"type": "input_request", "prompt": "\\u2028" * 5_000_000,
     "password": False}))""",
 }
-"""What user code writes to the pipe from its kernel to the supervisor."""
+"""Forged events, which user code writes to the pipe from its kernel to the supervisor."""
 
 
 @pytest.mark.parametrize("attack", FORGED_EVENTS.values(), ids=FORGED_EVENTS.keys())

@@ -293,7 +293,7 @@ CELLS: Final[dict[str, Talk]] = {
     "invalid CPU time": cell(ended(cpu_seconds=[1])),
     "end of the connection": cell(b"\x88\x00"),
 }
-"""What the supervisor sends about a cell, by the name of what is wrong with it."""
+"""Invalid frames of a cell, by the name of what is wrong with them."""
 
 HARMLESS_CELLS: Final[dict[str, Talk]] = {
     "masked answer": cell(ended(), taken=b"\x81\x82\x00\x00\x00\x00{}"),
