@@ -1,1 +1,1 @@
-"""Code, callers and containers that mean harm, each followed by the canary of `conftest`."""
+"""Attacks by user code, callers and containers. The canary of `conftest` checks the service after each."""
