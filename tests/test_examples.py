@@ -1,4 +1,4 @@
-"""The examples, run as a reader of the README runs them, against a service with the defaults."""
+"""The examples, run as the README says, with a service that has the default settings."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}sheet"
 
 
 def run_example(name: str, url: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run an example in `folder`, with nothing but the standard library to import."""
+    """Run an example in `folder`. It can import only the standard library."""
     return subprocess.run(
         [sys.executable, "-S", str(EXAMPLES / name), "--url", url],
         cwd=folder,
@@ -27,15 +27,15 @@ def run_example(name: str, url: str, folder: Path) -> subprocess.CompletedProces
 
 
 def sheets(workbook: Path) -> list[str]:
-    """Names of the sheets of an xlsx file, every part of which must be readable."""
+    """Return the names of the sheets of an xlsx file, after a check that all its parts are readable."""
     with ZipFile(workbook) as parts:
         assert parts.testzip() is None
         book = ElementTree.fromstring(parts.read("xl/workbook.xml"))
         return [sheet.attrib["name"] for sheet in book.iter(SHEET)]
 
 
-def test_analysis_brings_home_a_chart_and_a_spreadsheet(default_service: Service, tmp_path: Path) -> None:
-    """A data set goes in; what the code printed, a PNG and a workbook come out."""
+def test_analysis_downloads_a_chart_and_a_spreadsheet(default_service: Service, tmp_path: Path) -> None:
+    """The example uploads a data set, and prints text and saves a PNG and a workbook."""
     ended = run_example("analyse.py", default_service.base_url, tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "178 wines, 13 measurements, 3 cultivars" in ended.stdout
@@ -46,7 +46,7 @@ def test_analysis_brings_home_a_chart_and_a_spreadsheet(default_service: Service
 
 
 def test_stream_shows_progress_and_a_figure(default_service: Service, tmp_path: Path) -> None:
-    """All of the progress bar is printed, and the figure is there before the text after it."""
+    """The whole progress bar is printed, and the figure is saved before the end is printed."""
     ended = run_example("stream.py", default_service.base_url, tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.count("pi is about") == 40
@@ -54,8 +54,9 @@ def test_stream_shows_progress_and_a_figure(default_service: Service, tmp_path: 
     assert (tmp_path / "out" / "figure-1.png").read_bytes().startswith(PNG)
 
 
-def test_without_a_service_an_example_says_what_to_do(tmp_path: Path) -> None:
-    """One sentence and exit code 1, no traceback."""
+def test_example_without_a_service_says_what_to_do(tmp_path: Path) -> None:
+    """The example prints one sentence and no traceback, and exits with code 1."""
+
     for name in ("analyse.py", "stream.py"):
         ended = run_example(name, f"http://127.0.0.1:{free_port()}", tmp_path)
         assert ended.returncode == 1

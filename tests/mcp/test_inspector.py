@@ -1,4 +1,4 @@
-"""The MCP inspector's command line, the client many servers are first tried with. It needs Node."""
+"""The MCP inspector's command line, with which many users first try a server. It needs Node."""
 
 import json
 import os
@@ -19,24 +19,30 @@ INSPECTOR = ROOT / ".cache/inspector/node_modules/.bin/mcp-inspector"
 
 
 def _node_version() -> int:
+    """Return Node's major version, or 0 if Node or npm is missing."""
     if not (shutil.which("node") and shutil.which("npm")):
         return 0
-    said = subprocess.run(
+    printed = subprocess.run(
         ["node", "--version"], capture_output=True, text=True, timeout=30, check=True
     ).stdout
-    found = re.match(r"v(\d+)\.", said)
+    found = re.match(r"v(\d+)\.", printed)
     return int(found[1]) if found else 0
 
 
 pytestmark = [
     pytest.mark.timeout(180),
-    pytest.mark.skipif(_node_version() < MIN_NODE, reason=f"no Node {MIN_NODE} or newer with npm here"),
+    pytest.mark.skipif(
+        _node_version() < MIN_NODE, reason=f"Node {MIN_NODE} or newer with npm is not installed"
+    ),
 ]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _inspector(service: Service) -> Iterator[None]:
-    """Installed, once for all runs. It may kill a program before that has ended its session."""
+    """Install the inspector, once for all runs, and delete the sessions that it leaves open.
+
+    The inspector may kill a program before that has ended its session.
+    """
     ended = subprocess.run([ROOT / "scripts/setup-inspector"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     yield
@@ -45,7 +51,7 @@ def _inspector(service: Service) -> Iterator[None]:
 
 
 def inspect(home: Path, *arguments: str) -> Any:
-    """What the inspector prints, which is JSON; it keeps its notes in `home`."""
+    """Run the inspector and return the JSON that it prints. It stores its settings in `home`."""
     ended = subprocess.run(
         [INSPECTOR, "--cli", *arguments],
         env={"PATH": os.environ["PATH"], "HOME": str(home)},
@@ -59,17 +65,17 @@ def inspect(home: Path, *arguments: str) -> Any:
     return json.loads(ended.stdout)
 
 
-def test_the_tools_are_listed_without_complaint(service: Service, tmp_path: Path) -> None:
-    """`--strict` looks for schemas that some models or clients can't use."""
+def test_inspector_lists_the_tools_without_warnings(service: Service, tmp_path: Path) -> None:
+    """`--strict` reports schemas that some models or clients cannot use."""
     listed = inspect(tmp_path, f"{service.base_url}/mcp", "--method", "tools/list", "--strict")
     assert "run_python" in {tool["name"] for tool in listed["tools"]}
 
 
-def test_a_tool_is_called_and_its_file_read(service: Service, tmp_path: Path) -> None:
-    """Over streamable HTTP, a key in a header; the link in the result is read by another run of it."""
+def test_inspector_calls_a_tool_and_reads_its_file(service: Service, tmp_path: Path) -> None:
+    """It uses streamable HTTP and a key in a header. A second run reads the link in the result."""
     url = f"{service.base_url}/mcp"
     code = "code=open('out.txt', 'w').write('made'); print(6 * 7)"
-    key = ("--header", "Authorization: Bearer of-no-matter-here")
+    key = ("--header", "Authorization: Bearer not-needed-here")
     called = inspect(
         tmp_path, url, *key, "--method", "tools/call", "--tool-name", "run_python", "--tool-arg", code
     )
@@ -80,8 +86,8 @@ def test_a_tool_is_called_and_its_file_read(service: Service, tmp_path: Path) ->
     assert read["contents"][0]["text"] == "made"
 
 
-def test_the_program_is_started_and_called(service: Service, tmp_path: Path) -> None:
-    """Over standard input and output."""
+def test_inspector_starts_the_program_and_calls_a_tool(service: Service, tmp_path: Path) -> None:
+    """The program is `code-interpreter mcp`."""
     called = inspect(
         tmp_path,
         *(str(PROGRAM), "mcp", "-e", f"CODE_INTERPRETER_URL={service.base_url}"),
