@@ -53,15 +53,18 @@ def test_a_stream_tells_output_displays_and_result_in_order(service: Service) ->
 
 def test_output_arrives_while_the_code_runs(service: Service) -> None:
     """A line can be read long before the execution ends."""
-    code = "import time\nprint('early')\ntime.sleep(1.5)\nprint('late')"
-    seen: dict[str, float] = {}
-    with service.api.open_stream(code) as events:
+    http = service.api.http
+    session_id = http.post("/v1/sessions", json={}).json()["session_id"]
+    code = "import os, time\nprint('early')\nwhile not os.path.exists('go'): time.sleep(0.02)\nprint('late')"
+    received: list[Event] = []
+    with service.api.open_stream(code, session_id=session_id, timeout_ms=25_000) as events:
         for event in events:
-            text = str(event.data.get("data", event.type)).strip()
-            if text:
-                seen.setdefault(text, time.monotonic())
-    assert list(seen) == ["early", "late", "result"]
-    assert seen["late"] - seen["early"] > 1.0
+            received.append(event)
+            if text_of(received, "stdout") == "early\n":
+                assert http.put(f"/v1/sessions/{session_id}/files/go", content=b"").is_success
+    assert text_of(received, "stdout") == "early\nlate\n"
+    assert received[-1].data["exit_code"] == 0
+    http.delete(f"/v1/sessions/{session_id}")
 
 
 def test_text_survives_every_line_reader(service: Service) -> None:
@@ -90,7 +93,7 @@ def test_an_exception_is_streamed_as_text_and_told_in_the_result(service: Servic
 
 def test_a_timeout_ends_the_stream_with_its_result(service: Service) -> None:
     """Output up to the end of the time is streamed, then the result says it was over."""
-    events = service.api.stream("import time\nprint('kept')\ntime.sleep(60)", timeout_ms=600)
+    events = service.api.stream("import time\nprint('kept')\ntime.sleep(60)", timeout_ms=2000)
     result = result_of(events)
     assert text_of(events, "stdout") == "kept\n"
     assert (result["timed_out"], result["exit_code"]) == (True, None)
@@ -159,5 +162,6 @@ def test_a_reader_who_leaves_frees_the_kernel(service: Service) -> None:
 def test_silence_is_broken_by_comments(silence: Future[list[Event]]) -> None:
     """After 15 s without an event a comment keeps the connection alive."""
     events = silence.result(timeout=40)
-    assert [event.type for event in events] == [":", "output", "result"]
+    assert events[0].type == ":"
+    assert {event.type for event in events[1:]} <= {":", "output", "result"}
     assert text_of(events, "stdout") == "awake\n"
