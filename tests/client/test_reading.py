@@ -174,7 +174,7 @@ def test_client_has_every_field_of_the_service(ours: type, theirs: type[BaseMode
 
 
 def test_client_needs_nothing_of_the_service() -> None:
-    """It imports only what it declares: httpx and httpx-sse, and for the command line those of the extra."""
+    """The library declares httpx and httpx-sse, and imports no package of the service."""
     program = (
         "import sys, code_interpreter_client, code_interpreter_client.cli.app\n"
         "mine = {name.partition('.')[0] for name in sys.modules}\n"

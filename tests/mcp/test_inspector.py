@@ -72,7 +72,8 @@ def test_inspector_lists_the_tools_without_warnings(service: Service, tmp_path: 
 
 
 def test_inspector_calls_a_tool_and_reads_its_file(service: Service, tmp_path: Path) -> None:
-    """It uses streamable HTTP and a key in a header. A second run reads the link in the result."""
+    """The inspector uses streamable HTTP and a key in a header. A second run reads the link in the result."""
+
     url = f"{service.base_url}/mcp"
     code = "code=open('out.txt', 'w').write('made'); print(6 * 7)"
     key = ("--header", "Authorization: Bearer not-needed-here")

@@ -1,4 +1,4 @@
-"""What both clients share of HTTP: how a `Request` becomes httpx's, and how a body becomes a file."""
+"""The HTTP parts that both clients share: a `Request` becomes httpx's, and a body becomes a file."""
 
 import os
 import tempfile

@@ -1,1 +1,1 @@
-"""What the service answers, as frozen dataclasses. Times are seconds since the epoch, sizes are bytes."""
+"""The service's answers as frozen dataclasses. Times are seconds since the epoch, sizes are bytes."""
