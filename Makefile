@@ -60,6 +60,7 @@ check: venv-dev ## check the code, as the pre-commit hooks do
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
+	$(BIN)/lint-imports --config pyproject.toml
 
 .PHONY: format
 format: venv-dev ## fix and format the code with ruff
@@ -86,7 +87,7 @@ lock: ## pin the newest versions of everything into the lock files
 
 .PHONY: clean
 clean: ## remove the virtual environment, the caches and the build folders
-	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info deploy/packages/*
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info deploy/packages/*
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 .PHONY: clean-image
