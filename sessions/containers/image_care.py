@@ -1,4 +1,4 @@
-"""The image that kernels are launched from: found, pulled, checked, and followed while others change it."""
+"""The image that containers are launched from: find it, pull it, check it, and notice when it is replaced."""
 
 import asyncio
 import contextlib
@@ -18,15 +18,15 @@ log = logging.getLogger(__name__)
 
 Pull = Literal["missing", "always", "never"]
 
-_TELL_SEC: Final = 5.0
+_REPORT_SEC: Final = 5.0
 _PULL_AGAIN_SEC: Final = 10.0
 _TRY_AGAIN_SEC: Final = 30.0
-_HELP: Final = "Build it (`make image`), load it or pull it: it is taken up by itself"
+_HELP: Final = "Build it (`make image`), load it or pull it: the service finds it by itself"
 
 
 @dataclass(frozen=True)
 class ImageStatus:
-    """The image in use, and what is to be said of it."""
+    """The image in use, with warnings about it."""
 
     name: str
     image: Image
@@ -34,12 +34,12 @@ class ImageStatus:
 
 
 class ImageCare:
-    """`find` it once at the start, then `look` again and again."""
+    """Call `find` once at the start, then `look` from time to time."""
 
     def __init__(self, engine: Engine, name: str, pull: Pull, version: str) -> None:
-        """`version` is the service's own."""
+        """`version` is the service's own version."""
         self.problem: str | None = None
-        """Why no container can be launched from it now."""
+        """Why no container can be launched from the image now; None if one can."""
         self._engine = engine
         self._name = name
         self._pull_policy = pull
@@ -47,33 +47,33 @@ class ImageCare:
         self._digest = own_digest()
         self._image: Image
         self._warnings: tuple[str, ...] = ()
-        """Of its labels."""
+        """Warnings about the labels of the image in use."""
         self._notice: str | None = None
-        """Of its name: gone, or given to another."""
+        """Warning about the image's name: it is gone, or stands for another image."""
         self._refused: str | None = None
-        """Id of the image that has the name and is not used."""
+        """Id of an image that has the name and must not be used."""
         self._seen: str | None = None
-        """Id of the image of which it was said that it has the name now."""
+        """Id of the new image that was logged last."""
         self._refused_until = self._next_pull = 0.0
 
     def status(self) -> ImageStatus:
-        """For people and for `/ready`."""
+        """Return what the log and `GET /ready` show."""
         notices = () if self._notice is None else (self._notice,)
         return ImageStatus(self._name, self._image, self._warnings + notices)
 
     @property
     def _may_pull(self) -> bool:
-        # A plain name is that of an image made here: nobody's registry is asked for it.
+        # An image with a plain name was built on this machine: no registry has it.
         return self._pull_policy != "never" and "/" in self._name
 
     # --- at the start -----------------------------------------------------------------------------
 
     async def find(self) -> Image:
-        """The image to start with, pulled if need be.
+        """Return the image to start with; pull it if the settings say so.
 
         Raises:
-            ImageNotFound: neither there nor to be pulled.
-            ImageUnfit: it cannot work.
+            ImageNotFound: the engine does not have it, and it could not be pulled.
+            ImageUnfit: it does not work with this service.
         """
         found = await self._engine.image(self._name)
         if self._may_pull and (found is None or self._pull_policy == "always"):
@@ -89,12 +89,16 @@ class ImageCare:
         return found
 
     def use(self, image: Image) -> None:
-        """Note that kernels are launched from it from now on. Raises `ImageUnfit`."""
+        """Make an image the one in use.
+
+        Raises:
+            ImageUnfit: it does not work with this service.
+        """
         self._warnings = self._judge(image)
         for warning in self._warnings:
             log.warning("the kernel image %s: %s", self._name, warning)
         self._image = image
-        self._all_well()
+        self._forget_problems()
 
     def _judge(self, image: Image) -> tuple[str, ...]:
         verdict = judge(image, self._version, self._digest)
@@ -105,10 +109,10 @@ class ImageCare:
     # --- later ------------------------------------------------------------------------------------
 
     async def look(self) -> Image | None:
-        """Another image that has the name by now and may be used in place of this one; None: no such.
+        """Return another image that has the name now and may replace the one in use; None if there is none.
 
         Raises:
-            EngineUnavailable: nobody can tell.
+            EngineUnavailable: the engine does not answer.
         """
         found = await self._engine.image(self._name)
         if found is None and self._may_pull and time.monotonic() >= self._next_pull:
@@ -118,21 +122,21 @@ class ImageCare:
         if found is not None and found.image_id == self._image.image_id:
             if self.problem is not None or self._notice is not None:
                 log.info("the kernel image %s is there again: %s", self._name, found.image_id)
-            self._all_well()
+            self._forget_problems()
             return None
         if found is not None and not self._is_refused(found):
             return self._other(found)
         if await self._engine.image(self._image.image_id) is None:
             self.missing()
         elif found is None:
-            self._note(f"its name is gone; kernels go on with {self._image.image_id} while that is there")
+            self._warn(f"its name is gone; {self._image.image_id} is used while that exists")
         return None
 
-    def _all_well(self) -> None:
+    def _forget_problems(self) -> None:
         self.problem = self._notice = self._refused = self._seen = None
 
     def missing(self) -> None:
-        """Note that nothing can be launched: the image is not there."""
+        """Record that nothing can be launched, because the image is gone."""
         problem = str(ImageNotFound(self._name))
         if self.problem != problem:
             log.error("%s. %s.", problem, _HELP)
@@ -153,13 +157,13 @@ class ImageCare:
         return found
 
     def refuse(self, image: Image, reason: str) -> None:
-        """Note that the image that has the name is not used; it may be tried again later."""
+        """Record that the image that has the name must not be used. It is tried again later."""
         self._refused = image.image_id
         self._refused_until = time.monotonic() + _TRY_AGAIN_SEC
         in_use, reason = self._image.image_id, " ".join(reason.split()).rstrip(".")
-        self._note(f"{image.image_id} has its name now and is not used: {reason}. Still {in_use} is used")
+        self._warn(f"{image.image_id} has its name now and is not used: {reason}. {in_use} is still used")
 
-    def _note(self, notice: str) -> None:
+    def _warn(self, notice: str) -> None:
         if notice != self._notice:
             log.warning("the kernel image %s: %s. %s.", self._name, notice, _HELP)
         self._notice = notice
@@ -167,12 +171,12 @@ class ImageCare:
     # --- pulling ----------------------------------------------------------------------------------
 
     async def _pull(self) -> None:
-        """Pull it, and say how far that is. Raises `ImageNotFound` with the reason."""
+        """Pull the image, and log the progress. Raise `ImageNotFound`, with the reason, if that fails."""
         before, self.problem = self.problem, f"pulling the kernel image {self._name}"
         log.info("%s", self.problem)
         began = time.monotonic()
         try:
-            await self._engine.pull(self._name, self._teller())
+            await self._engine.pull(self._name, self._progress_reporter())
         except ImageNotFound as error:
             log.warning("%s", error)
             raise
@@ -181,21 +185,21 @@ class ImageCare:
             self._next_pull = time.monotonic() + _PULL_AGAIN_SEC
         log.info("the kernel image %s is pulled, after %.0f s", self._name, time.monotonic() - began)
 
-    def _teller(self) -> Callable[[Mapping[str, Any]], None]:
-        """What takes the engine's events, on a thread of the engine's."""
+    def _progress_reporter(self) -> Callable[[Mapping[str, Any]], None]:
+        """Return a function that takes the engine's events, on a thread of the engine's."""
         progress, loop = PullProgress(), asyncio.get_running_loop()
-        told_at = time.monotonic() - _TELL_SEC / 2
+        reported_at = time.monotonic() - _REPORT_SEC / 2
 
         def take(event: Mapping[str, Any]) -> None:
-            nonlocal told_at
+            nonlocal reported_at
             progress.take(event)
-            if time.monotonic() - told_at >= _TELL_SEC:
-                told_at = time.monotonic()
-                loop.call_soon_threadsafe(self._tell, f"pulling the kernel image {self._name}: {progress}")
+            if time.monotonic() - reported_at >= _REPORT_SEC:
+                reported_at = time.monotonic()
+                loop.call_soon_threadsafe(self._report, f"pulling the kernel image {self._name}: {progress}")
 
         return take
 
-    def _tell(self, text: str) -> None:
+    def _report(self, text: str) -> None:
         log.info("%s", text)
         if self.problem is not None and self.problem.startswith("pulling"):
             self.problem = text

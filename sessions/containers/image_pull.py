@@ -1,4 +1,4 @@
-"""How far a pull is, from what the engine says of it. Pure."""
+"""Progress of a pull, from the engine's events. Pure."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,14 +9,14 @@ _DOWNLOADED: Final = frozenset({"Verifying Checksum", "Download complete", "Extr
 
 
 class PullProgress:
-    """Takes the engine's events, one by one."""
+    """Sums up the layers that the events report. `str()` gives the progress as text."""
 
     def __init__(self) -> None:
         self._layers: dict[str, tuple[int, int]] = {}
         self._done: set[str] = set()
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Note one event; what does not tell of a layer is passed over."""
+        """Take in one event. Ignore events that are not about a layer."""
         layer, status = event.get("id"), event.get("status")
         if not isinstance(layer, str) or not isinstance(status, str) or status.startswith("Pulling from"):
             return

@@ -1,4 +1,4 @@
-"""What the pool tells whoever counts: how containers come and go, and why."""
+"""Events of the pool, for the metrics: containers that are launched, scrubbed and removed."""
 
 from enum import StrEnum
 from typing import Protocol
@@ -8,52 +8,52 @@ class Removal(StrEnum):
     """Why a container is removed."""
 
     USED = "used"
-    """It has served, and is not to serve again."""
+    """The container has served, and must not serve again."""
     NOT_CLEAN = "not_clean"
-    """It could not be made as new without doubt."""
+    """The supervisor could not prove that the container is as new."""
     SESSION_ENDED = "session_ended"
     LOST = "lost"
-    """It does not answer any more."""
+    """The container does not answer."""
     SURPLUS = "surplus"
-    """More were ready than are wanted, or it was made in a hurry."""
+    """More sandboxes were ready than are wanted, or its kernel was started without preloading."""
     GAVE_WAY = "gave_way"
-    """It was one tenant's, and others waited."""
+    """The container was reserved for one tenant while callers of other tenants waited."""
     OUTDATED = "outdated"
-    """Its image is not the one that has the name any more."""
+    """The image's name stands for another image now."""
     LEFTOVER = "leftover"
-    """Nobody's: of an earlier life of the service, or forgotten."""
+    """No session and no call owns the container; an earlier run of the service may have left it."""
     STOPPING = "stopping"
-    """The service stops."""
+    """The service is stopping."""
 
 
 class Scrub(StrEnum):
-    """What came of making a container as new."""
+    """Result of making a container as new."""
 
     CLEAN = "clean"
     DOUBTFUL = "doubtful"
-    """It could not prove it."""
+    """The supervisor could not prove that the container is as new."""
     FAILED = "failed"
-    """It did not answer, or not as agreed."""
+    """The supervisor did not answer, or sent an invalid response."""
 
 
 class PoolObserver(Protocol):
-    """Quick, and never raises."""
+    """Receives the events. Methods return at once, and never raise."""
 
     def launched(self, container_sec: float, kernel_sec: float) -> None:
-        """A container was started in so long, and then a kernel in it."""
+        """Called after a launch, with the seconds until the container ran, and then until its kernel did."""
 
     def launch_failed(self) -> None:
-        """A container did not come up."""
+        """Called when a launch failed."""
 
     def removed(self, why: Removal) -> None:
-        """A container was removed."""
+        """Called when a container was removed."""
 
     def scrubbed(self, result: Scrub, seconds: float) -> None:
-        """A container was, or was not, made as new."""
+        """Called when a scrub has ended, after that many seconds."""
 
 
 class NoObserver:
-    """A `PoolObserver` that looks away."""
+    """A `PoolObserver` that does nothing."""
 
     def launched(self, container_sec: float, kernel_sec: float) -> None:
         pass

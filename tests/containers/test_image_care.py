@@ -152,7 +152,7 @@ def test_a_start_with_an_image_that_cannot_work_is_a_sentence(
     with (tmp_path / "empty.tar").open("wb") as empty:
         empty.write(b"\0" * 10240)
     images.docker("import", str(tmp_path / "empty.tar"), name)
-    assert "it is no kernel image" in refused(tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=name)
+    assert "it is not a kernel image" in refused(tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=name)
     images.remove(name)
     assert f"{name!r} is not there; `make image` builds it" in refused(
         tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=name

@@ -42,7 +42,7 @@ def test_an_image_of_this_version_has_nothing_said_of_it() -> None:
         (image(VERSION_LABEL="0.9"), ["version 0.9"]),
         (image(DIGEST_LABEL="e", VERSION_LABEL="0.9"), ["another kernel_image/ (e)", "version 0.9"]),
         (image(contract.VERSION_LABEL), ["version unknown"]),
-        (image(contract.DIGEST_LABEL), ["does not say what it was built from"]),
+        (image(contract.DIGEST_LABEL), ["no label with the digest of what it was built from"]),
         (image(contract.CONTRACT_LABEL), []),
     ],
 )
@@ -58,7 +58,7 @@ def test_an_image_that_may_not_fit_is_used_with_a_warning(changed: Image, said: 
 def test_an_image_that_cannot_work_is_refused() -> None:
     """It keeps another contract, or has nothing to do with this project."""
     assert "contract 99" in str(judge(image(CONTRACT_LABEL="99"), "1.0", "d").unfit)
-    assert "no kernel image" in str(judge(Image("sha256:2", {}, ("bash",)), "1.0", "d").unfit)
+    assert "not a kernel image" in str(judge(Image("sha256:2", {}, ("bash",)), "1.0", "d").unfit)
 
 
 def test_without_a_digest_of_its_own_the_service_says_so() -> None:

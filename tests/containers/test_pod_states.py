@@ -101,7 +101,7 @@ WARNINGS = [
 @pytest.mark.parametrize(
     ("found", "events", "said"),
     [
-        (None, [], "has not told of it"),
+        (None, [], "has not reported it"),
         (
             pod(conditions=[UNSCHEDULABLE]),
             [],
@@ -114,7 +114,7 @@ WARNINGS = [
             [],
             "node node1 has not started it (ContainerCreating)",
         ),
-        (pod(), [], "node node1 has not started it (it says nothing of it)"),
+        (pod(), [], "node node1 has not started it (it gives no reason)"),
     ],
 )
 def test_a_pod_that_takes_too_long_has_a_reason(

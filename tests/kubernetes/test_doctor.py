@@ -114,7 +114,7 @@ def test_no_cluster_at_all(tmp_path: Path) -> None:
     """The rest is looked at all the same."""
     found = examined(FILE_STORAGE_DIR=tmp_path, EXECUTOR_BACKEND="kubernetes", KUBECONFIG="/no/such/file")
     assert found.levels("fail") == {"engine"}
-    assert "there is no way to a cluster" in found.findings["engine"]["seen"]
+    assert "no cluster is configured" in found.findings["engine"]["seen"]
     assert {"registry", "stored files", "clock"} <= found.levels("ok") | found.levels("warn")
 
 

@@ -47,7 +47,7 @@ TROUBLES: dict[str, tuple[dict[str, str], str]] = {
     ),
     "a kubeconfig that is not there": (
         {"KUBECONFIG": "/no/such/file"},
-        "there is no way to a cluster",
+        "no cluster is configured",
     ),
 }
 """Settings, and what the service's last words have in them."""

@@ -1,1 +1,1 @@
-"""Kernels as pods: the same seam on a Kubernetes cluster."""
+"""Containers as pods of a Kubernetes cluster."""

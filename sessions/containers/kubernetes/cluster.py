@@ -1,7 +1,7 @@
 """The API of a Kubernetes cluster, for one namespace. The one module that imports `kubernetes_asyncio`.
 
-Objects are plain JSON both ways: making the client's models of a pod costs more than all else that is
-done with it.
+Objects are plain JSON both ways: the library's model of a pod costs more time than everything else that is
+done with the pod.
 """
 
 import contextlib
@@ -21,9 +21,8 @@ from sessions.models import JsonObject
 _CALL_SEC: Final = 30.0
 _CONNECT_SEC: Final = 5.0
 _WATCH_SEC: Final = 60
-"""The API server ends a watch after this long, so that one that has gone dead is noticed."""
+"""The API server ends a watch after this long, so that a dead connection is noticed."""
 _SILENCE_SEC: Final = 75.0
-_LINE_BYTES: Final = 1 << 21
 _OWN_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _USUAL_KUBECONFIG: Final = Path("~/.kube/config")
 _UNAUTHORISED: Final = 401
@@ -32,7 +31,10 @@ _TOO_MANY_REQUESTS: Final = 429
 
 
 class Refused(Exception):
-    """The API server said no: an HTTP status, Kubernetes' own word for the reason, and a sentence."""
+    """The API server refused a call.
+
+    `status` is the HTTP status, `reason` Kubernetes' name of the reason, `message` a sentence.
+    """
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -52,7 +54,7 @@ def _cluster_errors() -> Iterator[None]:
 
 
 class Cluster:
-    """Calls to the API server. Each may raise `EngineUnavailable`, or `Refused`."""
+    """Calls to the API server. Every method may raise `EngineUnavailable` or `Refused`."""
 
     def __init__(self, api: client.ApiClient, namespace: str, *, inside: bool) -> None:
         self.namespace = namespace
@@ -64,10 +66,14 @@ class Cluster:
 
     @classmethod
     async def connect(cls, kubeconfig: Path | None, namespace: str | None) -> "Cluster":
-        """By a kubeconfig, or as the pod that this process runs in, or by the user's own kubeconfig.
+        """Connect by the given kubeconfig, or as the pod of this process, or by the user's kubeconfig.
+
+        Args:
+            kubeconfig: path of the file, or None.
+            namespace: where the pods are; None: the namespace of the pod or of the kubeconfig.
 
         Raises:
-            ClusterUnusable: there is none of these, or it makes no sense.
+            ClusterUnusable: there is none of these, or it is invalid.
         """
         configuration = client.Configuration()
         inside = kubeconfig is None and _OWN_NAMESPACE.exists()
@@ -81,23 +87,23 @@ class Cluster:
                 namespace = namespace or _namespace_in(file)
         except (config.ConfigException, OSError) as error:
             raise ClusterUnusable(
-                f"there is no way to a cluster ({error}): run this service in a pod with a service account, "
+                f"no cluster is configured ({error}): run this service in a pod with a service account, "
                 "or set KUBECONFIG"
             ) from error
         return cls(client.ApiClient(configuration), namespace or "default", inside=inside)
 
     def identity(self) -> str:
-        """What tells this namespace of this cluster from others, wherever it is looked at from.
+        """Return an id of this namespace of this cluster, the same for every service that uses it.
 
-        Clusters have no names. Each has a certificate authority of its own, and inside one all clusters
-        have the same address.
+        Clusters have no names, and from inside they all have the same address. But each has a certificate
+        authority of its own.
         """
         authority = self._api.configuration.ssl_ca_cert
         known = Path(authority).read_bytes() if authority else self.address.encode()
         return f"{self.namespace} of {hashlib.sha256(known).hexdigest()[:32]}"
 
     async def close(self) -> None:
-        """Give back connections."""
+        """Close the connections."""
         await self._api.close()
 
     async def _call(self, function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> JsonObject:
@@ -108,66 +114,68 @@ class Cluster:
             return _answer(response.status, text)
 
     async def ping(self) -> None:
-        """Ask whether it answers."""
+        """Return if the API server answers."""
         await self.version()
 
     async def version(self) -> str:
-        """Of the API server, such as `v1.31.2`."""
+        """Return the version of the API server, such as `v1.31.2`."""
         found = await self._call(client.VersionApi(self._api).get_code)
         return str(found["gitVersion"])
 
     async def namespace_labels(self) -> dict[str, str]:
-        """Those of the pods' namespace."""
+        """Return the labels of the namespace."""
         found = await self._call(self._core.read_namespace, self.namespace)
         labels: dict[str, str] = found["metadata"].get("labels") or {}
         return labels
 
     async def quotas(self) -> list[JsonObject]:
-        """The namespace's ResourceQuotas."""
+        """Return the ResourceQuotas of the namespace."""
         found = await self._call(self._core.list_namespaced_resource_quota, self.namespace)
         items: list[JsonObject] = found["items"]
         return items
 
     async def runtime_class(self, name: str) -> JsonObject:
-        """A RuntimeClass."""
+        """Return a RuntimeClass."""
         return await self._call(client.NodeV1Api(self._api).read_runtime_class, name)
 
     async def nodes(self, labels: Mapping[str, str]) -> list[JsonObject]:
-        """The nodes with those labels."""
+        """Return the nodes with these labels."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
         found = await self._call(self._core.list_node, label_selector=selector)
         items: list[JsonObject] = found["items"]
         return items
 
     async def create_pod(self, pod: JsonObject) -> JsonObject:
-        """Create a pod; as it is then."""
+        """Create a pod, and return it with its status."""
         return await self._call(self._core.create_namespaced_pod, self.namespace, pod)
 
     async def pod(self, name: str) -> JsonObject:
-        """One pod, as it is now."""
+        """Return a pod with its present status."""
         return await self._call(self._core.read_namespaced_pod, name, self.namespace)
 
     async def delete_pod(self, name: str, grace_sec: int) -> None:
-        """Ask for its end, which comes later."""
+        """Ask for a pod's deletion, which completes later."""
         options = {"gracePeriodSeconds": grace_sec, "propagationPolicy": "Background"}
         await self._call(self._core.delete_namespaced_pod, name, self.namespace, body=options)
 
     async def pods(self, selector: str) -> JsonObject:
-        """A PodList: those with the labels."""
+        """Return a PodList of the pods with these labels."""
         return await self._call(self._core.list_namespaced_pod, self.namespace, label_selector=selector)
 
     async def events(self, name: str) -> list[JsonObject]:
-        """What the cluster has noted of a pod."""
+        """Return the events of a pod."""
         selector = f"involvedObject.name={name}"
         found = await self._call(self._core.list_namespaced_event, self.namespace, field_selector=selector)
         items: list[JsonObject] = found["items"]
         return items
 
     async def watch_pods(self, selector: str, version: str) -> AsyncIterator[tuple[str, JsonObject]]:
-        """What becomes of them after a version: `ADDED`, `MODIFIED` or `DELETED` and the pod, for a while.
+        """Yield changes of pods after a resource version, for about a minute.
+
+        A change is `ADDED`, `MODIFIED` or `DELETED`, and the pod.
 
         Raises:
-            Refused: with status 410, the version is too old: list them anew.
+            Refused: with status 410, the version is too old: list the pods again.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SEC, sock_read=_SILENCE_SEC)
         listing: Any = self._core.list_namespaced_pod
@@ -193,17 +201,17 @@ class Cluster:
                     yield event["type"], event["object"]
 
     async def may(self, verb: str, resource: str) -> bool:
-        """Whether this account may do that in the namespace."""
+        """Whether this account has a right in the namespace."""
         wanted = {"namespace": self.namespace, "verb": verb, "resource": resource}
         review = {"spec": {"resourceAttributes": wanted}}
         found = await self._call(self._reviews.create_self_subject_access_review, review)
         return bool(found["status"]["allowed"])
 
     async def owner(self) -> JsonObject | None:
-        """An owner reference to what this service's own pod belongs to; None where it runs in none.
+        """Return an owner reference to the controller of this service's own pod; None outside a pod.
 
-        That is the pod's controller, so that sessions outlive one pod of a Deployment, and end with all.
-        What is owned has to be in the same namespace.
+        So sessions outlive one pod of a Deployment, and end with the Deployment. Owner and owned objects
+        have to be in the same namespace.
         """
         if not self._inside or self.namespace != _OWN_NAMESPACE.read_text().strip():
             return None
@@ -225,13 +233,19 @@ def _namespace_in(kubeconfig: str) -> str | None:
 
 
 def _answer(status: int, text: bytes) -> JsonObject:
-    """The object that came. Raises `Refused`, or `EngineUnavailable` where asking again may help."""
+    """Return the object in a response.
+
+    Raises:
+        EngineUnavailable: a server error, or too many requests: another try may help.
+        ClusterUnusable: the cluster does not accept the account's credentials.
+        Refused: any other status that is not a success.
+    """
     if status < 300:
         found: JsonObject = json.loads(text)
         return found
     try:
-        said = json.loads(text)
-        reason, message = str(said.get("reason", "")), str(said.get("message", ""))
+        found = json.loads(text)
+        reason, message = str(found.get("reason", "")), str(found.get("message", ""))
     except (ValueError, AttributeError):
         reason, message = "", text[:500].decode("utf-8", "replace")
     if status >= _SERVER_ERRORS or status == _TOO_MANY_REQUESTS:

@@ -1,4 +1,4 @@
-"""`sessions.containers.engine.Engine` on Kubernetes: a pod for each container, reached by its IP."""
+"""`sessions.containers.engine.Engine` on Kubernetes: each container is a pod, reached by its IP."""
 
 import asyncio
 import contextlib
@@ -32,21 +32,21 @@ from sessions.tasks import BackgroundTasks
 T = TypeVar("T")
 
 _GRACE_SEC: Final = 0
-"""The pod is gone from the cluster, its quotas and its nodes' books at once."""
+"""Without grace, cluster, quotas and nodes stop counting the pod at once."""
 _OVER_QUOTA: Final = "exceeded quota"
 _COUNTED_SEC: Final = 2.0
-"""How long a quota may count a pod that is gone."""
+"""How long a quota may still count a pod that is gone."""
 _AGAIN_SEC: Final = 0.2
 _FORBIDDEN: Final = 403
 _NOT_FOUND: Final = 404
 _HTTPS: Final = 443
 NEEDED: Final = ("create", "get", "list", "watch", "delete")
-"""Verbs on pods without which nothing works."""
+"""Verbs on pods that the service's account needs."""
 
 
 @dataclass(frozen=True)
 class PodSettings:
-    """What an operator says of the pods; `start_sec` is how long one may take to start."""
+    """The operator's settings for pods. `start_sec` is how long one may take to start."""
 
     pull: Pull = "missing"
     node_selector: Mapping[str, str] = field(default_factory=dict)
@@ -55,14 +55,14 @@ class PodSettings:
 
 
 class PodEngine:
-    """Kernel containers as pods of one namespace."""
+    """The pods of one namespace."""
 
     unsupported_features: frozenset[Feature] = frozenset(
         {"mount options", "inode limits", "process limits", "read-only names"}
     )
 
     def __init__(self, cluster: Cluster, registry_id: str, settings: PodSettings | None = None) -> None:
-        """`registry_id` tells its pods from those of another registry's instance of the same name."""
+        """`registry_id` keeps apart instances of the same id in different registries."""
         self._cluster = cluster
         self._registry_id = registry_id
         self._settings = settings or PodSettings()
@@ -75,7 +75,7 @@ class PodEngine:
 
     @property
     def namespace(self) -> str:
-        """Where the pods are."""
+        """Namespace of the pods."""
         return self._cluster.namespace
 
     @property
@@ -104,12 +104,12 @@ class PodEngine:
         self._is_prepared = True
 
     async def _missing(self) -> list[str]:
-        """What this account may not do with pods, and has to."""
+        """Return the needed verbs on pods that this account does not have."""
         allowed = await asyncio.gather(*(self._cluster.may(verb, "pods") for verb in NEEDED))
         return [verb for verb, may in zip(NEEDED, allowed, strict=True) if not may]
 
     async def facts(self, runtime: str | None) -> ClusterFacts:
-        """What the cluster says, for the doctor; `runtime` is the RuntimeClass that is asked for."""
+        """Return what the cluster reports, for the doctor. `runtime` is the RuntimeClass of the settings."""
         cluster = self._cluster
         labels = await _seen(cluster.namespace_labels())
         quotas = await _seen(cluster.quotas())
@@ -126,11 +126,11 @@ class PodEngine:
         )
 
     async def image(self, name: str) -> Image | None:
-        """Nodes have images, and tell nobody of their labels: whether it is there, a launch finds out."""
+        """Return the name as an image. Nodes do not report labels, and only a launch tells if it exists."""
         return Image(name, None, ())
 
     async def pull(self, name: str, on_event: Callable[[Mapping[str, Any]], None]) -> None:
-        """A node does that by itself."""
+        """Do nothing: nodes pull images by themselves."""
 
     async def launch(self, spec: ContainerSpec) -> Container:
         await self._begin()
@@ -155,7 +155,7 @@ class PodEngine:
         return Container(name, name, address, {port: port for port in contract.PORTS})
 
     async def _create(self, pod: JsonObject) -> JsonObject:
-        """Create a pod; where a quota may still count one that was removed just now, a little later."""
+        """Create a pod. Try again while a quota may still count a pod that was removed just now."""
         while True:
             try:
                 return await self._cluster.create_pod(pod)
@@ -166,7 +166,7 @@ class PodEngine:
             await asyncio.sleep(_AGAIN_SEC)
 
     async def _started(self, name: str, image: str) -> str:
-        """Wait for a pod's container; its IP."""
+        """Wait until a pod's container runs, and return the pod's IP."""
 
         def look(pod: JsonObject | None) -> str | None:
             if pod is None:
@@ -182,13 +182,13 @@ class PodEngine:
             raise LaunchFailed(f"not within {self._settings.start_sec:g} s: {why}") from None
 
     async def _events(self, name: str) -> list[JsonObject]:
-        """Nothing where the account may not read them: they only help to say why."""
+        """Return a pod's events, for an error's text; none if the account may not read them."""
         with contextlib.suppress(Refused, EngineUnavailable):
             return await self._cluster.events(name)
         return []
 
     def _refusal(self, error: Refused, spec: ContainerSpec) -> SessionsError:
-        """Why the API server did not take a pod."""
+        """Return the error for a pod that the API server refused."""
         if error.status == _FORBIDDEN:
             if _OVER_QUOTA in error.message:
                 return LaunchFailed(f"the namespace's quota is used up: {error.message}")
@@ -223,12 +223,12 @@ class PodEngine:
             await self.remove(name)
 
     async def limit_memory(self, container_id: str, memory_bytes: int) -> bool:
-        """A pod keeps its limits."""
+        """Return False: the limits of a pod cannot be changed."""
         return False
 
     @asynccontextmanager
     async def unthrottled(self, container_id: str) -> AsyncIterator[None]:
-        """A pod keeps its limits."""
+        """Do nothing: the limits of a pod cannot be changed."""
         yield
 
     async def surroundings(self, container_id: str) -> Surroundings:
@@ -240,7 +240,7 @@ class PodEngine:
             gateway=machine,
             peers=tuple(str(address) for address in others if address),
             host=machine,
-            others=_knockable(self._cluster.address),
+            others=_api_addresses(self._cluster.address),
         )
 
     async def running(self, instance_id: str) -> set[str]:
@@ -258,7 +258,7 @@ class PodEngine:
             raise self._forbidden(error) from error
 
     def _changed(self, pod: JsonObject) -> None:
-        """Clear away what has ended by itself; Docker's containers do that on their own."""
+        """Remove a pod that has ended. (Docker removes ended containers by itself.)"""
         if state.has_ended(pod):
             self._clearing.start(self._remove_quietly(pod["metadata"]["name"]))
 
@@ -269,15 +269,15 @@ class PodEngine:
 
 
 async def _seen(call: Awaitable[T]) -> T | Unseen:
-    """What the API server answers, if it does."""
+    """Return what the API server answers, or why it does not."""
     try:
         return await call
     except Refused as error:
         return "missing" if error.status == _NOT_FOUND else "forbidden"
 
 
-def _knockable(url: str) -> tuple[tuple[str, int], ...]:
-    """Where the cluster's API is, unless that is each machine's own loopback."""
+def _api_addresses(url: str) -> tuple[tuple[str, int], ...]:
+    """Return address and port of the cluster's API; nothing if that is a loopback address."""
     parts = urlsplit(url)
     with contextlib.suppress(OSError, ValueError):
         found = str(socket.getaddrinfo(parts.hostname, None, socket.AF_INET)[0][4][0])

@@ -1,4 +1,4 @@
-"""What a cluster says of itself, of a namespace and of its nodes, for the doctor. Pure."""
+"""What a cluster reports about itself, a namespace and its nodes, for the doctor. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ _UNITS: Final[Mapping[str, float]] = {
 
 
 Unseen = Literal["missing", "forbidden"]
-"""It is not there; or this service's account may not look."""
+"""The object does not exist; or this service's account may not read it."""
 
 
 @dataclass(frozen=True)
 class Quota:
-    """A limit of a namespace: of `pods`, `limits.memory` and so on; CPUs, bytes, or a number."""
+    """A limit of a namespace. `resource` is `pods`, `limits.memory` and so on; units are CPUs and bytes."""
 
     name: str
     resource: str
@@ -34,42 +34,42 @@ class Quota:
 
 @dataclass(frozen=True)
 class Node:
-    """A machine: whether it takes pods now, what it has for them, and what runs on it."""
+    """A machine of the cluster."""
 
     name: str
     takes_pods: bool
     room: Mapping[str, float]
-    """Of `cpu`, `memory` in bytes, and `pods`; what has been taken of it is not known."""
+    """Allocatable `cpu`, `memory` in bytes, and `pods`. How much of it is in use is not known."""
     kernel: str
     runtime: str
 
 
 @dataclass(frozen=True)
 class ClusterFacts:
-    """What was found, or why not."""
+    """What was found, or why it is not known."""
 
     version: str
     missing: tuple[str, ...]
-    """What this service's account may not do with pods, and has to."""
+    """Verbs on pods that this service's account needs and does not have."""
     reads_events: bool
     labels: Mapping[str, str] | Unseen
-    """The namespace's."""
+    """Labels of the namespace."""
     quotas: Sequence[Quota] | Unseen
     runtime_class: Literal["there"] | Unseen
-    """The one that is asked for; `there` if none is."""
+    """Whether the RuntimeClass of the settings exists; `there` if the settings name none."""
     nodes: Sequence[Node] | Unseen
 
 
 def amount(quantity: str) -> float:
-    """Kubernetes' notation of a number: `250m`, `1Gi`. Raises ValueError."""
+    """Return the value of a quantity such as `250m` or `1Gi`. Raise ValueError if it is invalid."""
     found = _QUANTITY.fullmatch(quantity)
     if found is None:
-        raise ValueError(f"{quantity!r} is no quantity")
+        raise ValueError(f"{quantity!r} is not a quantity")
     return float(found[1]) * _UNITS[found[2]]
 
 
 def quotas_of(quota: JsonObject) -> list[Quota]:
-    """The limits of one ResourceQuota."""
+    """Return the limits of a ResourceQuota."""
     used = quota.get("status", {}).get("used", {})
     return [
         Quota(quota["metadata"]["name"], resource, amount(hard), amount(used.get(resource, "0")))
@@ -78,7 +78,7 @@ def quotas_of(quota: JsonObject) -> list[Quota]:
 
 
 def node_of(node: JsonObject) -> Node:
-    """One node."""
+    """Return what is needed of a Node object."""
     conditions = {found["type"]: found["status"] for found in node["status"].get("conditions", ())}
     closed = node["spec"].get("unschedulable", False) or any(
         taint["effect"] != "PreferNoSchedule" for taint in node["spec"].get("taints", ())

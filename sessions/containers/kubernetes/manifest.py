@@ -1,4 +1,4 @@
-"""The pod of a kernel container: the same limits as `docker.py` sets, in Kubernetes' terms. Pure."""
+"""The pod of a container: the limits that Docker's `container_options` sets, in Kubernetes' terms. Pure."""
 
 import hashlib
 import re
@@ -12,20 +12,20 @@ from sessions.models import ContainerSpec, JsonObject, Limits
 
 CONTAINER: Final = "kernel"
 _CAPABILITIES: Final = ["NET_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL", "CHOWN"]
-"""For PID 1, which gives up NET_ADMIN and CHOWN once network and folders are ready; the code has none."""
+"""PID 1 gives up NET_ADMIN and CHOWN once network and folders are ready; user code has no capability."""
 _PULL_POLICIES: Final[Mapping[Pull, str]] = {
     "missing": "IfNotPresent",
     "always": "Always",
     "never": "Never",
 }
 _RESERVED_CPU: Final = 0.1
-"""Of a kernel's CPUs: it is idle for most of its life."""
+"""Share of a kernel's CPUs that is requested: a kernel is idle most of the time."""
 _LAST_RESORT_SEC: Final = 7 * 24 * 3600
-"""Its lease ends a pod that nobody wants; this is for one in which even that has failed."""
+"""A pod ends when its lease runs out; this deadline ends a pod in which even that fails."""
 
 
 def selector(registry_id: str) -> str:
-    """A label selector for the pods of all instances of a registry."""
+    """Return a label selector for the pods of all instances of a registry."""
     return f"{contract.ROLE_LABEL}={contract.ROLE},{contract.REGISTRY_LABEL}={registry_id}"
 
 
@@ -38,7 +38,16 @@ def pod(
     *,
     uses_tls: bool = False,
 ) -> JsonObject:
-    """A pod to be created; it has a new name. `uses_tls`: its ports speak TLS."""
+    """Return a pod to create, with a new name.
+
+    Args:
+        spec: what to launch.
+        registry_id: value of the label that marks the registry's pods.
+        pull: when nodes pull the image.
+        node_selector: labels of the nodes that may run the pod.
+        owner: owner reference; the cluster deletes the pod with its owner.
+        uses_tls: whether the supervisor's and the kernel's ports use TLS.
+    """
     plain = re.sub(r"[^a-z0-9]", "", spec.instance_id[:8].lower())
     metadata: JsonObject = {
         "name": f"code-interpreter-{plain}-{secrets.token_hex(6)}",
@@ -55,7 +64,7 @@ def pod(
         "hostname": "kernel",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        # No resolver is reached from inside: who asks for a name is refused at once.
+        # The pod reaches no resolver: a loopback address makes look-ups fail at once.
         "dnsPolicy": "None",
         "dnsConfig": {"nameservers": ["127.0.0.1"]},
         "terminationGracePeriodSeconds": 1,
@@ -75,7 +84,7 @@ def pod(
 
 
 def needs(limits: Limits) -> dict[str, str]:
-    """What one pod takes of its namespace's quotas, by their names for it, in Kubernetes' notation."""
+    """Return what one pod takes of its namespace's quotas, by the quotas' names, in Kubernetes' notation."""
     requested = limits.memory_bytes - contract.disk_bytes(limits.workspace_bytes, limits.tmp_bytes)
     return {
         "pods": "1",
@@ -102,13 +111,13 @@ def _container(spec: ContainerSpec, pull: Pull, *, uses_tls: bool) -> JsonObject
     return {
         "name": CONTAINER,
         "image": spec.image,
-        # A plain name is that of an image made here: no registry is asked for it.
+        # An image with a plain name was built and loaded by hand: no registry has it.
         "imagePullPolicy": _PULL_POLICIES[pull if "/" in spec.image else "never"],
         "env": [{"name": name, "value": value} for name, value in environment.items()],
         "ports": [{"containerPort": port} for port in contract.PORTS],
         "resources": resources,
         "volumeMounts": [{"name": name, "mountPath": place} for name, place, _ in _folders(limits)],
-        # What PID 1 wrote last becomes the reason that is told when it ends early.
+        # If PID 1 ends early, its last output becomes the reason in the error.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "runAsUser": 0,
@@ -122,7 +131,7 @@ def _container(spec: ContainerSpec, pull: Pull, *, uses_tls: bool) -> JsonObject
 
 
 def _folders(limits: Limits) -> tuple[tuple[str, str, int], ...]:
-    """Volume, place and size of each file system that can be written to."""
+    """Return volume name, mount path and size in bytes of each writable file system."""
     return (
         ("workspace", contract.WORKSPACE, limits.workspace_bytes),
         ("home", contract.HOME, limits.tmp_bytes),

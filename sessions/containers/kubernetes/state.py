@@ -1,4 +1,4 @@
-"""What a pod's status says of its start, in words. Pure."""
+"""What a pod's status means for its start. Pure."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -21,14 +21,14 @@ _CANNOT_START: Final = frozenset(
 )
 _RUNNING: Final = "Running"
 _ENDED: Final = ("Succeeded", "Failed")
-_WORDS: Final = 500
+_MAX_MESSAGE: Final = 500
 
 
 def address(pod: JsonObject, image: str) -> str | None:
-    """Its IP, once its container runs; None: not yet.
+    """Return the pod's IP once its container runs; None until then.
 
     Raises:
-        ImageNotFound, LaunchFailed: it never will.
+        ImageNotFound, LaunchFailed: the container will never run.
     """
     status = pod.get("status", {})
     (container, *_) = status.get("containerStatuses") or [{}]
@@ -49,24 +49,24 @@ def address(pod: JsonObject, image: str) -> str | None:
 
 
 def is_over(pod: JsonObject) -> bool:
-    """Whether nothing of it runs any more, or will not for long, or the cluster does not hear of its node."""
+    """Whether the pod has ended, is being deleted, or is on a node that does not answer."""
     status = pod["status"]
-    is_unheard_of = status.get("phase") == _RUNNING and any(
+    is_unreachable = status.get("phase") == _RUNNING and any(
         condition["type"] == "Ready" and condition["status"] == "False"
         for condition in status.get("conditions", ())
     )
-    return is_unheard_of or status.get("phase") in _ENDED or "deletionTimestamp" in pod["metadata"]
+    return is_unreachable or status.get("phase") in _ENDED or "deletionTimestamp" in pod["metadata"]
 
 
 def has_ended(pod: JsonObject) -> bool:
-    """Whether its processes have ended, and the object alone is left."""
+    """Whether the pod's processes have ended, and it is not being deleted yet."""
     return pod["status"].get("phase") in _ENDED and "deletionTimestamp" not in pod["metadata"]
 
 
 def waits_for(pod: JsonObject | None, events: Iterable[JsonObject]) -> str:
-    """Why a pod has not started in time."""
+    """Return why a pod has not started in time."""
     if pod is None:
-        return "the cluster has not told of it"
+        return "the cluster has not reported it"
     status = pod.get("status", {})
     for condition in status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
@@ -79,17 +79,17 @@ def waits_for(pod: JsonObject | None, events: Iterable[JsonObject]) -> str:
         return _words(last.get("reason", ""), last.get("message"))
     (container, *_) = status.get("containerStatuses") or [{}]
     reason = container.get("state", {}).get("waiting", {}).get("reason")
-    return f"node {pod['spec']['nodeName']} has not started it ({reason or 'it says nothing of it'})"
+    return f"node {pod['spec']['nodeName']} has not started it ({reason or 'it gives no reason'})"
 
 
 def _end(status: JsonObject, terminated: dict[str, Any]) -> str:
     if terminated:
-        said = _words(terminated.get("reason", ""), terminated.get("message"))
-        return f"it ended at once, with {terminated.get('exitCode')} ({said})"
+        reason = _words(terminated.get("reason", ""), terminated.get("message"))
+        return f"it ended at once, with {terminated.get('exitCode')} ({reason})"
     return f"its node refused it: {_words(status.get('reason', 'Failed'), status.get('message'))}"
 
 
 def _words(reason: str, message: str | None) -> str:
-    """One line of both."""
-    text = " ".join((message or "").split())[:_WORDS]
+    """Return reason and message on one line."""
+    text = " ".join((message or "").split())[:_MAX_MESSAGE]
     return f"{reason}: {text}" if text else reason

@@ -1,4 +1,4 @@
-"""The pods of a registry as the cluster tells of them: listed once, then followed by a watch."""
+"""The pods of a registry: listed once, then kept up to date by a watch."""
 
 import asyncio
 import contextlib
@@ -16,13 +16,13 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PAUSES_SEC: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
-_BREATH_SEC: Final = 0.1
-"""Between two watches, also where they end as they begin."""
+_MIN_PAUSE_SEC: Final = 0.1
+"""Pause between two watches, even if the API server ends each at once."""
 _GONE: Final = 410
 
 
 class PodWatch:
-    """Knows the pods with some labels from `begin` to `close`."""
+    """The pods with some labels, from `begin` to `close`."""
 
     def __init__(self, cluster: Cluster, selector: str, on_change: Callable[[JsonObject], None]) -> None:
         """`on_change` is called with each pod that is new or has changed."""
@@ -30,16 +30,16 @@ class PodWatch:
         self._selector = selector
         self._on_change = on_change
         self._pods: dict[str, JsonObject] = {}
-        self._news = asyncio.Condition()
+        self._changed = asyncio.Condition()
         self._beginning = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
         self._problem: str | None = None
 
     async def begin(self) -> None:
-        """List the pods and follow them from then on; the second time, nothing.
+        """List the pods and start to watch them. Later calls do nothing.
 
         Raises:
-            EngineUnavailable, Refused: they could not be listed.
+            EngineUnavailable, Refused: the pods could not be listed.
         """
         async with self._beginning:
             if self._following is None:
@@ -47,37 +47,44 @@ class PodWatch:
                 self._following = asyncio.create_task(self._follow(version))
 
     async def close(self) -> None:
-        """Stop following."""
+        """Stop watching."""
         if self._following is not None:
             self._following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._following
 
     def pods(self) -> dict[str, JsonObject]:
-        """All there are, by name. Raises `EngineUnavailable`: nobody can tell just now."""
+        """Return all pods by name.
+
+        Raises:
+            EngineUnavailable: the watch is broken, so that the pods are not known.
+        """
         if self._problem is not None:
             raise EngineUnavailable(self._problem)
         return self._pods
 
     def get(self, name: str) -> JsonObject | None:
-        """The pod, as it was last told of."""
+        """Return a pod with its last known status; None if there is none."""
         return self._pods.get(name)
 
     def created(self, pod: JsonObject) -> None:
-        """Take note of a pod before the watch tells of it."""
+        """Add a pod that was created just now, before the watch reports it."""
         self._pods.setdefault(pod["metadata"]["name"], pod)
 
     async def until(self, name: str, look: Callable[[JsonObject | None], T | None]) -> T:
-        """Wait until `look` makes something of the pod, which is None once it is gone."""
-        async with self._news:
+        """Return the first result of `look` that is not None.
+
+        `look` is called with the pod after each change; with None if the pod is gone.
+        """
+        async with self._changed:
             while True:
                 found = look(self._pods.get(name))
                 if found is not None:
                     return found
-                await self._news.wait()
+                await self._changed.wait()
 
     async def _list(self) -> str:
-        """Learn what there is; the version of that."""
+        """List the pods, and return the resource version of the list."""
         before = set(self._pods)
         found = await self._cluster.pods(self._selector)
         created_meanwhile = {name: pod for name, pod in self._pods.items() if name not in before}
@@ -85,12 +92,12 @@ class PodWatch:
         self._problem = None
         for pod in found["items"]:
             self._on_change(pod)
-        await self._tell()
+        await self._notify()
         return str(found["metadata"]["resourceVersion"])
 
-    async def _tell(self) -> None:
-        async with self._news:
-            self._news.notify_all()
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
     async def _follow(self, version: str | None) -> None:
         failures = 0
@@ -104,17 +111,20 @@ class PodWatch:
             except Refused as error:
                 version = None
                 if error.status == _GONE:
-                    await asyncio.sleep(_BREATH_SEC)
+                    await asyncio.sleep(_MIN_PAUSE_SEC)
                     continue
                 self._problem = error.message
             except Exception as error:
-                # Whatever it was, nobody knows what is missed meanwhile.
+                # Changes may be missed until the pods are listed again.
                 version, self._problem = None, getattr(error, "reason", None) or repr(error)
             else:
-                await asyncio.sleep(_BREATH_SEC)
+                await asyncio.sleep(_MIN_PAUSE_SEC)
                 continue
             if failures == 0:
-                log.warning("the watch over the kernels' pods broke and is begun again: %s", self._problem)
+                log.warning(
+                    "the watch of the kernels' pods failed and is started again: %s",
+                    self._problem,
+                )
             pause = _PAUSES_SEC[min(failures, len(_PAUSES_SEC) - 1)]
             failures += 1
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -128,4 +138,4 @@ class PodWatch:
             self._on_change(pod)
         else:
             return
-        await self._tell()
+        await self._notify()

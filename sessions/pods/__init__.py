@@ -1,1 +1,0 @@
-"""Kernels on Kubernetes: `sessions.containers.engine.Engine` with a pod for each container."""
