@@ -1,4 +1,4 @@
-"""What a cluster says of itself, and whether a namespace and its nodes have room for what is asked. Pure."""
+"""Findings about a Kubernetes cluster, a namespace, and the room for pods. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ _SIZED_VOLUMES: Final = (1, 22)
 _ENFORCES: Final = "pod-security.kubernetes.io/enforce"
 _PRIVILEGED: Final = "privileged"
 _ROLE: Final = "give it the Role of deploy/chart/templates/rbac.yaml"
-_MAY_NOT: Final = "not looked at: this service's account may not, and need not"
+_MAY_NOT: Final = "not looked at: this service's account has no right to, and needs none"
 _SHORT: Final = {"count/pods": "pods", "cpu": "requests.cpu", "memory": "requests.memory"}
 """Other names of quotas."""
 
 
 def judge_cluster(facts: ClusterFacts, namespace: str, runtime: str | None) -> list[Finding]:
-    """Version, the account's rights, the namespace, and the RuntimeClass if one is asked for."""
+    """Judge version, account, namespace, and the RuntimeClass if the settings name one."""
     found = [_version(facts.version), _rights(facts), _namespace(facts, namespace)]
     return [*found, _runtime(facts, runtime)] if runtime else found
 
@@ -26,10 +26,10 @@ def judge_cluster(facts: ClusterFacts, namespace: str, runtime: str | None) -> l
 def _version(version: str) -> Finding:
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if numbers < _OLDEST:
-        return Finding("cluster", "fail", version, "upgrade it: 1.23 and newer will do")
+        return Finding("cluster", "fail", version, "upgrade it to 1.23 or newer")
     if numbers < _SIZED_VOLUMES:
-        seen = f"{version}: volumes in memory have their size by the gate SizeMemoryBackedVolumes alone"
-        return Finding("cluster", "warn", seen, "upgrade it: 1.23 and newer will do; or open that gate")
+        seen = f"{version}: memory volumes have a size limit only with the gate SizeMemoryBackedVolumes"
+        return Finding("cluster", "warn", seen, "upgrade it to 1.23 or newer; or enable that gate")
     return Finding("cluster", "ok", version)
 
 
@@ -37,7 +37,7 @@ def _rights(facts: ClusterFacts) -> Finding:
     if facts.missing:
         return Finding("rights", "fail", f"the account may not {', '.join(facts.missing)} pods", _ROLE)
     if not facts.reads_events:
-        seen = "the account may not list events: why a pod does not start is told in fewer words"
+        seen = "the account may not list events, which say why a pod does not start"
         return Finding("rights", "warn", seen, _ROLE)
     return Finding("rights", "ok", "all that is needed with pods, and events")
 
@@ -45,7 +45,9 @@ def _rights(facts: ClusterFacts) -> Finding:
 def _namespace(facts: ClusterFacts, name: str) -> Finding:
     labels = facts.labels
     if labels == "missing":
-        return Finding("namespace", "fail", f"there is none named {name}", "make it; or KUBERNETES_NAMESPACE")
+        return Finding(
+            "namespace", "fail", f"there is no namespace {name}", "create it, or set KUBERNETES_NAMESPACE"
+        )
     if isinstance(labels, str):
         return Finding("namespace", "ok", f"{name}; its labels: {_MAY_NOT}")
     enforced = labels.get(_ENFORCES)
@@ -53,8 +55,8 @@ def _namespace(facts: ClusterFacts, name: str) -> Finding:
         help_ = f"kubectl label --overwrite namespace {name} {_ENFORCES}={_PRIVILEGED}"
         seen = f"{name} enforces pod security {enforced!r}, which refuses NET_ADMIN and root for PID 1"
         return Finding("namespace", "fail", seen, help_)
-    says = f"pod security is {enforced}" if enforced else "without a label of pod security"
-    return Finding("namespace", "ok", f"{name}, {says}")
+    label = f"pod security is {enforced}" if enforced else "without a label of pod security"
+    return Finding("namespace", "ok", f"{name}, {label}")
 
 
 def _runtime(facts: ClusterFacts, name: str) -> Finding:
@@ -66,11 +68,13 @@ def _runtime(facts: ClusterFacts, name: str) -> Finding:
 
 
 def judge_room(facts: ClusterFacts, needed: Mapping[str, str], ready: int, most: int) -> list[Finding]:
-    """Whether quotas and nodes have room.
+    """Judge whether quotas and nodes have room.
 
     Args:
+        facts: what the cluster reports.
         needed: what one pod takes, see `sessions.containers.kubernetes.manifest.needs`.
-        ready: kernels kept ready; `most` is that of pods at once.
+        ready: number of kernels kept ready.
+        most: maximum number of pods.
     """
     needs = {name: amount(quantity) for name, quantity in needed.items()}
     return [_quotas(facts, needs, ready, most), _nodes(facts, needs, ready, most)]
@@ -104,7 +108,7 @@ def _nodes(facts: ClusterFacts, needs: Mapping[str, float], ready: int, most: in
         return Finding("nodes", "ok", _MAY_NOT)
     open_ = [node for node in facts.nodes if node.takes_pods]
     if not open_:
-        seen = f"none of {len(facts.nodes)} with the labels asked for takes pods"
+        seen = f"none of the {len(facts.nodes)} nodes with the labels of the settings takes pods"
         return Finding("nodes", "fail", seen, "see `kubectl get nodes`, and KUBERNETES_NODE_SELECTOR")
     fitting = sum(_fits(node, needs) for node in open_)
     kinds = sorted({f"{node.runtime} on Linux {node.kernel}" for node in open_})

@@ -1,4 +1,4 @@
-"""The command `doctor`: what is looked at, in which order, and what is left out where that cannot be."""
+"""The command `doctor`: which checks run, in which order, and which are left out if an earlier one fails."""
 
 import asyncio
 import sys
@@ -15,7 +15,7 @@ from service.doctor import cluster as cluster_checks
 from service.doctor import engine as engine_checks
 from service.doctor import limits, machine
 from service.doctor.finding import Finding, failed
-from service.doctor.kernel import Room, look_at_kernel
+from service.doctor.kernel import JudgeRoom, check_kernel
 from service.doctor.report import as_json, table
 from service.errors import SettingsInvalid, StartError
 from service.files.open import open_storage
@@ -31,28 +31,28 @@ from sessions.models import ContainerSpec, EngineFacts
 
 _BAD_SETTINGS = 2
 _NOT_LOOKED_AT = "not looked at: "
-_NO_DOCKER = "start it, let this user use its socket, or set DOCKER_HOST"
-_NO_CLUSTER = "see KUBECONFIG and KUBERNETES_NAMESPACE, or run it in the cluster"
+_NO_DOCKER = "start it, allow this user to use its socket, or set DOCKER_HOST"
+_NO_CLUSTER = "see KUBECONFIG and KUBERNETES_NAMESPACE, or run the doctor in the cluster"
 _NO_CONTAINER = "see the engine's log, and whether `docker run --rm IMAGE python -V` works"
-_NO_POD = "docs/kubernetes.md has what does not work, and what helps"
+_NO_POD = "docs/kubernetes.md lists problems and their solutions"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What the command takes."""
+    """Declare the arguments of the command."""
     parser.add_argument("--json", action="store_true", help="print an object instead of a table")
 
 
 def main(arguments: Namespace) -> int:
-    """Look at everything. Returns the exit status: 0, 1 if something fails, 2 on bad settings."""
+    """Run all checks. Returns the exit status: 0, 1 if a check fails, 2 if a setting is invalid."""
     try:
         settings = load_settings()
     except SettingsInvalid as error:
-        help_ = "docs/settings.md has them all"
+        help_ = "docs/settings.md lists all settings"
         findings = [Finding("settings", "fail", problem, help_) for problem in error.problems]
         _print(findings, arguments)
         return _BAD_SETTINGS
     configure_logging("CRITICAL")
-    findings = asyncio.run(Doctor(settings).look())
+    findings = asyncio.run(Doctor(settings).check())
     _print(findings, arguments)
     return 1 if failed(findings) else 0
 
@@ -62,17 +62,17 @@ def _print(findings: Sequence[Finding], arguments: Namespace) -> None:
 
 
 class Doctor:
-    """Looks, and keeps what it found."""
+    """Runs the checks, and collects the findings."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._findings: list[Finding] = []
         self._stopwatch = machine.Stopwatch()
 
-    async def look(self) -> list[Finding]:
-        """Look at everything there is; what stands on something that is missing is said to be left out."""
+    async def check(self) -> list[Finding]:
+        """Run all checks. A check that needs something that is missing becomes a warning."""
         settings = self._settings
-        self._add(Finding("settings", "ok", "all make sense"))
+        self._add(Finding("settings", "ok", "all are valid"))
         self._add(machine.judge_keys(settings.server.host, needs_key=settings.keys.needs_key))
         await self._step("the port", self._port)
         await self._step("the disk of the stored files", self._storage)
@@ -84,30 +84,32 @@ class Doctor:
     def _add(self, *findings: Finding) -> None:
         self._findings += findings
 
-    async def _step(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
+    async def _step(self, what: str, check: Callable[[], Awaitable[None]]) -> None:
         sys.stderr.write(f"looking at {what} ...\n")
         sys.stderr.flush()
-        await look()
+        await check()
 
     # --- this machine -----------------------------------------------------------------------------
 
     async def _port(self) -> None:
-        self._add(await machine.look_at_port(self._settings.server.host, self._settings.server.port))
+        self._add(await machine.check_port(self._settings.server.host, self._settings.server.port))
 
     async def _storage(self) -> None:
         if self._settings.storage.file_storage_url is not None:
-            self._add(await machine.look_at_storage(open_storage(self._settings.storage)))
+            self._add(await machine.check_storage(open_storage(self._settings.storage)))
             return
-        self._look_at_disk("stored files", self._settings.storage.file_storage_dir, ours=True)
+        self._disk("stored files", self._settings.storage.file_storage_dir, ours=True)
 
-    def _look_at_disk(self, check: str, folder: Path, *, ours: bool) -> None:
+    def _disk(self, check: str, folder: Path, *, ours: bool) -> None:
         if not (ours or folder.is_dir()):
-            self._add(Finding(check, "ok", f"{_NOT_LOOKED_AT}{folder} is not in sight from here"))
+            self._add(Finding(check, "ok", f"{_NOT_LOOKED_AT}{folder} cannot be seen from here"))
             return
         try:
-            disk = machine.look_at_disk(folder, write=ours)
+            disk = machine.inspect_disk(folder, write=ours)
         except OSError as error:
-            self._add(Finding(check, "fail", f"{folder}: {error.strerror or error}", "see what became of it"))
+            self._add(
+                Finding(check, "fail", f"{folder}: {error.strerror or error}", "see whether the disk works")
+            )
         else:
             self._add(machine.judge_disk(check, folder, disk, ours=ours))
 
@@ -121,7 +123,7 @@ class Doctor:
             help_ = "put a backup in its place" if is_file else "start the database, or see DATABASE_URL"
             self._add(Finding("registry", "fail", error.reason, help_))
         except StartError as error:
-            self._add(Finding("registry", "fail", str(error), "run it from its source folder"))
+            self._add(Finding("registry", "fail", str(error), "run the service from its source folder"))
         else:
             self._add(_of_schema(schema, "" if server is None else f"; {server}"))
 
@@ -135,7 +137,7 @@ class Doctor:
             help_ = _NO_DOCKER if is_docker else _NO_CLUSTER
             self._add(Finding("engine", "fail", str(error), help_))
             for check in ("image", "isolation, limits, memory"):
-                self._left_out(check, "there is no engine", "mend the engine first")
+                self._left_out(check, "there is no engine", "repair the engine first")
 
     def _left_out(self, check: str, why: str, help_: str) -> None:
         self._add(Finding(check, "warn", f"{_NOT_LOOKED_AT}{why}", help_))
@@ -145,7 +147,9 @@ class Doctor:
         found = engine.deployment
         self._add(Finding("mode", "ok", f"{found.mode}, since {found.why}; kernels are at {found.dial}"))
         try:
-            await self._look_at(engine, await engine.facts(), beside=found.mode == "Docker-out-of-Docker")
+            await self._docker_parts(
+                engine, await engine.facts(), in_container=found.mode == "Docker-out-of-Docker"
+            )
         finally:
             await engine.close()
 
@@ -159,58 +163,58 @@ class Doctor:
             found = cluster_checks.judge_cluster(facts, engine.namespace, settings.containers.kernel_runtime)
             self._add(*found)
             if failed(found):
-                self._left_out("image, isolation, limits", "no pod would start", "mend the above first")
+                self._left_out("image, isolation, limits", "no pod would start", "repair the above first")
                 return
 
-            def room(spec: ContainerSpec) -> list[Finding]:
+            def judge_room(spec: ContainerSpec) -> list[Finding]:
                 most = settings.pool.max_containers
                 return [
-                    Finding("image", "ok", f"{spec.image}: it starts, and answers as this version's does"),
+                    Finding("image", "ok", f"{spec.image}: it starts and answers as expected"),
                     *cluster_checks.judge_room(facts, needs(spec.limits), settings.pool.most_ready, most),
                 ]
 
-            await self._kernel(engine, room, _NO_POD)
+            await self._kernel(engine, judge_room, _NO_POD)
         finally:
             await engine.close()
 
-    async def _kernel(self, engine: Engine, room: Room, help_: str) -> None:
-        async def look() -> None:
-            self._add(*await look_at_kernel(engine, self._settings, room, help_))
+    async def _kernel(self, engine: Engine, judge_room: JudgeRoom, help_: str) -> None:
+        async def check() -> None:
+            self._add(*await check_kernel(engine, self._settings, judge_room, help_))
 
-        await self._step("a kernel's isolation and limits", look)
+        await self._step("a kernel's isolation and limits", check)
 
-    async def _look_at(self, engine: Engine, facts: EngineFacts, *, beside: bool) -> None:
-        """`beside`: in a container of that engine, which has another folder of that name."""
+    async def _docker_parts(self, engine: Engine, facts: EngineFacts, *, in_container: bool) -> None:
+        """`in_container`: this process is in a container of the engine, and does not see its disk."""
         self._add(*engine_checks.judge_engine(facts))
         self._add(engine_checks.judge_clock("clock of the engine", facts.clock_ahead_sec))
-        if facts.is_local and not beside:
-            self._look_at_disk("engine's disk", Path(facts.folder), ours=False)
+        if facts.is_local and not in_container:
+            self._disk("engine's disk", Path(facts.folder), ours=False)
         name = self._settings.containers.python_executor_docker_image
         image = engine_checks.judge_image(name, await engine.image(name), service.__version__, own_digest())
         self._add(image)
         if image.level == "fail":
-            self._left_out("isolation, limits, memory", "there is no image to try", "mend the image first")
+            self._left_out("isolation, limits, memory", "there is no image to try", "repair the image first")
             return
 
-        def room(spec: ContainerSpec) -> list[Finding]:
+        def judge_room(spec: ContainerSpec) -> list[Finding]:
             ready, most = self._settings.pool.most_ready, self._settings.pool.max_containers
             return [limits.judge_memory(spec.limits, spec.idle_bytes, ready, most, facts.memory_bytes)]
 
-        await self._kernel(engine, room, _NO_CONTAINER)
+        await self._kernel(engine, judge_room, _NO_CONTAINER)
 
 
 def _own_name() -> str:
-    """Of a registry that is nobody's."""
+    """Return a registry id that no service has, so that the doctor finds no other's containers."""
     return f"doctor-{uuid.uuid4().hex}"
 
 
 def _of_schema(schema: migrations.Schema | None, where: str) -> Finding:
     if schema is None:
-        return Finding("registry", "ok", f"there is none yet: the first start makes it{where}")
+        return Finding("registry", "ok", f"there is none yet: the first start creates it{where}")
     seen = f"schema {schema.revision}, and this version's is {schema.newest}"
     if not schema.is_known:
         help_ = "a newer version wrote it: upgrade the service, or go back to a backup"
         return Finding("registry", "fail", seen, help_)
     if schema.revision != schema.newest:
         return Finding("registry", "ok", f"{seen}: the next start migrates it")
-    return Finding("registry", "ok", f"it is whole, of schema {schema.revision}{where}")
+    return Finding("registry", "ok", f"it is whole, with schema {schema.revision}{where}")

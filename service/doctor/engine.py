@@ -1,4 +1,4 @@
-"""What an engine says of itself, and an image's labels. Pure."""
+"""Findings about a Docker engine and a kernel image. Pure."""
 
 import re
 from typing import Final
@@ -11,14 +11,14 @@ _OLDEST_ENGINE: Final = (20, 10)
 _OLDEST_KERNEL: Final = (5, 10)
 _STORAGE: Final = frozenset({"overlay2", "btrfs", "zfs", "fuse-overlayfs", "overlayfs"})
 _EXPECTED_WARNINGS: Final = re.compile(r"blkio|bridge-nf-call|No swap limit support")
-"""Nothing here needs the first two, and the self-test sees to swap."""
+"""Warnings that do not matter: the service does not use the first two, and the self-test checks swap."""
 _CLOCK_WARN_SEC: Final = 5.0
 _CLOCK_FAIL_SEC: Final = 60.0
 _LIMIT_NAMES: Final = {"MemoryLimit": "memory", "PidsLimit": "processes", "CpuCfsQuota": "CPU"}
 
 
 def judge_engine(facts: EngineFacts) -> list[Finding]:
-    """The engine itself: version, storage, cgroups, options, and what it warns of."""
+    """Judge an engine's version, storage, cgroups, options and warnings."""
     return [
         _version(facts),
         _storage(facts),
@@ -73,29 +73,34 @@ def _options(facts: EngineFacts) -> Finding:
 
 def _kernel(facts: EngineFacts) -> Finding:
     if _numbers(facts.kernel) < _OLDEST_KERNEL:
-        help_ = "kernels share it: use 5.10 or newer, unless the distribution still mends this one"
+        help_ = "kernels share it: use 5.10 or newer, unless the distribution still maintains this one"
         return Finding("host's kernel", "warn", facts.kernel, help_)
     return Finding("host's kernel", "ok", facts.kernel)
 
 
 def judge_image(name: str, image: Image | None, version: str, digest: str | None) -> Finding:
-    """The kernel image: there, ours, and the one this version was made with."""
+    """Judge whether the kernel image exists, works, and fits this version of the service."""
     if image is None:
         return Finding("image", "fail", f"{name} is not there", "`make image` builds it; or load or pull it")
     verdict = judge_labels(image, version, digest)
     seen = f"{name} ({image.image_id.removeprefix('sha256:')[:12]})"
     if verdict.unfit is not None:
-        return Finding("image", "fail", f"{seen}: {verdict.unfit}", "build or name another")
+        return Finding(
+            "image",
+            "fail",
+            f"{seen}: {verdict.unfit}",
+            "build or name another",
+        )
     if verdict.warnings:
-        said = f"{seen}: {'. '.join(verdict.warnings)}"
-        return Finding("image", "warn", said, "build it from this version's kernel_image/, or name another")
+        warnings = f"{seen}: {'. '.join(verdict.warnings)}"
+        return Finding("image", "warn", warnings, "build it from this version's kernel_image/")
     return Finding("image", "ok", f"{seen}, of this version")
 
 
 def judge_clock(check: str, ahead_sec: float) -> Finding:
-    """Whether two clocks agree; the time zone is of no matter."""
+    """Judge whether a clock agrees with this machine's. The time zone does not matter."""
     seen = f"{abs(ahead_sec):.1f} s {'ahead' if ahead_sec > 0 else 'behind'}"
-    help_ = "have both machines' clocks set by NTP"
+    help_ = "set both machines' clocks by NTP"
     if abs(ahead_sec) < _CLOCK_WARN_SEC:
         return Finding(check, "ok", "as this machine's")
     return Finding(check, "warn" if abs(ahead_sec) < _CLOCK_FAIL_SEC else "fail", seen, help_)

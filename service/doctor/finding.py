@@ -9,7 +9,7 @@ Level = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, how it is, what was seen of it, and what helps unless it is well."""
+    """Name of the check, its result, what was seen, and what to do unless it is ok."""
 
     check: str
     level: Level
@@ -18,5 +18,5 @@ class Finding:
 
 
 def failed(findings: Iterable[Finding]) -> bool:
-    """Whether the service cannot work, or not safely."""
+    """Whether the service cannot work, or not safely: a finding has the level `fail`."""
     return any(finding.level == "fail" for finding in findings)

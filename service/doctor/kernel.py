@@ -1,4 +1,4 @@
-"""A kernel, launched as the service does it: its walls, and what happens beyond its limits."""
+"""Launches a kernel as the service does, applies the isolation checks, and exceeds its limits."""
 
 import uuid
 from collections.abc import Callable, Collection, Sequence
@@ -18,27 +18,29 @@ from sessions.isolation.self_test import examine
 from sessions.kernels.connection import Connection
 from sessions.models import ContainerSpec
 
-Room = Callable[[ContainerSpec], Sequence[Finding]]
-"""Whether there is room for as many of these as the settings allow."""
+JudgeRoom = Callable[[ContainerSpec], Sequence[Finding]]
+"""Judges whether there is room for as many containers of a spec as the settings allow."""
 
 
-async def look_at_kernel(engine: Engine, settings: Settings, room: Room, help_: str) -> list[Finding]:
-    """Launch one, try everything, and remove it; `help_` is for one that does not start."""
+async def check_kernel(
+    engine: Engine, settings: Settings, judge_room: JudgeRoom, help_: str
+) -> list[Finding]:
+    """Launch a kernel, check it, and remove it. `help_` says what to do if it does not start."""
     found: list[Finding] = []
 
     async def look(sandbox: Sandbox, spec: ContainerSpec) -> None:
-        with machine.has_own_listener() as listener:
+        with machine.open_listener() as listener:
             checks = await examine(engine, sandbox, spec, listener.getsockname()[1])
         found.extend(limits.judge_isolation(checks))
         share_bytes = settings.execution.memory_limit_bytes
         exceeded = await exceed_limits(sandbox, spec.limits, share_bytes, engine.unsupported_features)
         found.extend(limits.judge_limits(exceeded, spec.limits))
-        found.extend(room(spec))
+        found.extend(judge_room(spec))
 
     usual = pool_settings(settings, f"doctor-{uuid.uuid4().hex}")
     alone = replace(usual, launch=replace(usual.launch, image_pull="never"), least_ready=0, most_ready=0)
     try:
-        async with Pool(engine, alone, _Nobody(), examine=look):
+        async with Pool(engine, alone, _NoContainerLog(), examine=look):
             pass
     except ImageNotFound as error:
         found.append(Finding("image", "fail", str(error), help_))
@@ -47,8 +49,8 @@ async def look_at_kernel(engine: Engine, settings: Settings, room: Room, help_: 
     return found
 
 
-class _Nobody:
-    """`sessions.containers.container_log.ContainerLog` of who keeps no registry."""
+class _NoContainerLog:
+    """A `sessions.containers.container_log.ContainerLog` that records nothing."""
 
     async def launched(self, connection: Connection) -> None: ...
 

@@ -1,4 +1,4 @@
-"""What happened beyond each limit of a kernel's container, and whether all of them fit the machine. Pure."""
+"""Findings about a kernel: isolation checks, limits, and whether the machine has the memory. Pure."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,12 +10,12 @@ from sessions.isolation.limit_checks import LimitChecks, MemoryCheck
 from sessions.models import Limits
 
 _MIB: Final = 1 << 20
-_ROOM: Final = 1.03
-_CPU_ROOM: Final = 1.25
+_TOLERANCE: Final = 1.03
+_CPU_TOLERANCE: Final = 1.25
 _CGROUP: Final = "see which limits the engine warns of (`docker info`), and give its host that cgroup"
 _OPTION: Final = "let neither the engine's configuration nor its runtime change what the service asks for"
 _MACHINE_SHARE: Final = 0.9
-"""Of the machine's memory, for kernels; the rest is the service's, the engine's and the system's."""
+"""Share of the machine's memory for kernels; service, engine and system use the rest."""
 
 
 def judge_isolation(checks: Sequence[CheckResult]) -> list[Finding]:
@@ -43,7 +43,7 @@ def judge_limits(exceeded: LimitChecks, limits: Limits) -> list[Finding]:
 def _memory(what: str, tried: MemoryCheck) -> Finding:
     limit, held = tried.limit_bytes // _MIB, tried.held_bytes // _MIB
     if tried.ended is None:
-        return Finding(what, "fail", f"{held} MiB could be held, of {limit} allowed", _CGROUP)
+        return Finding(what, "fail", f"{held} MiB could be allocated, of {limit} allowed", _CGROUP)
     if tried.ended != "MemoryLimitExceeded":
         return Finding(what, "fail", f"at {held} MiB it ended otherwise: {tried.ended}", _OPTION)
     return Finding(what, "ok", f"ended at the limit of {limit} MiB")
@@ -62,11 +62,11 @@ def _processes(tried: tuple[int, str | None] | None, limits: Limits) -> Finding:
 
 def _cpu(exceeded: LimitChecks, limits: Limits) -> Finding:
     seen = f"{exceeded.cpus_used:.2f} CPUs were used, of {limits.cpus:g} allowed"
-    if exceeded.cpus_used > limits.cpus * _CPU_ROOM:
+    if exceeded.cpus_used > limits.cpus * _CPU_TOLERANCE:
         return Finding("CPU", "fail", seen, _CGROUP)
     if exceeded.throttled or exceeded.machine_cpus <= limits.cpus:
         return Finding("CPU", "ok", seen)
-    return Finding("CPU", "warn", f"{seen}: it was never held back, so nobody can tell", "try again later")
+    return Finding("CPU", "warn", f"{seen}: it was never throttled, which proves nothing", "try again later")
 
 
 def _files(exceeded: LimitChecks, limits: Limits) -> Finding:
@@ -74,7 +74,7 @@ def _files(exceeded: LimitChecks, limits: Limits) -> Finding:
     broken = [
         f"{place} took {written // _MIB} MiB{f' and {ended}' if ended else ''}"
         for place, (written, ended) in exceeded.files.items()
-        if ended != "ENOSPC" or written > largest * _ROOM
+        if ended != "ENOSPC" or written > largest * _TOLERANCE
     ]
     if broken:
         return Finding("disks of a container", "fail", "; ".join(broken), _OPTION)
@@ -83,17 +83,20 @@ def _files(exceeded: LimitChecks, limits: Limits) -> Finding:
 
 
 def judge_memory(limits: Limits, idle_bytes: int, ready: int, containers: int, machine_bytes: int) -> Finding:
-    """Whether the machine has the memory for what may run.
+    """Judge whether the machine has the memory for the containers that may run.
 
     Args:
-        limits: of one container; `idle_bytes` is what a ready kernel holds.
-        ready: kernels kept ready; `containers` is the most at once.
+        limits: limits of one container.
+        idle_bytes: memory of a ready kernel.
+        ready: number of kernels kept ready.
+        containers: maximum number of containers.
+        machine_bytes: memory of the engine's machine.
     """
     usable = int(machine_bytes * _MACHINE_SHARE)
     waiting, worst = ready * idle_bytes, containers * limits.memory_bytes
     fitting = max(1, usable // limits.memory_bytes)
     seen = (
-        f"{ready} ready kernels hold {waiting // _MIB} MiB, {containers} containers at their limits "
+        f"{ready} ready kernels use {waiting // _MIB} MiB, {containers} containers at their limits "
         f"{worst // _MIB} MiB, of {machine_bytes // _MIB} MiB"
     )
     level: Level = "warn" if worst > usable else "ok"

@@ -1,4 +1,4 @@
-"""Disks, the port and the clock of the machine that the service runs on."""
+"""Findings about the machine that the service runs on: disks, port, keys, clock."""
 
 import os
 import socket
@@ -26,26 +26,29 @@ _WARN_INODES: Final = 10_000
 _SLOW_SEC: Final = 1.0
 _ANSWER_SEC: Final = 5
 _STEP_SEC: Final = 1.0
-_BIRTH: Final = 1_767_225_600.0
-"""2026: a clock before that was never set."""
+_EARLIEST: Final = 1_767_225_600.0
+"""Start of 2026: a clock that shows an earlier time was never set."""
 _LOOPBACK: Final = ("127.", "::1", "localhost")
 
 
 @dataclass(frozen=True)
 class Disk:
-    """A file system's room; `inodes` is None where there is no limit of them."""
+    """Free space of a file system. `inodes` is None if their number is not limited."""
 
     free_bytes: int
     inodes: int | None
     write_error: str | None = None
     write_sec: float = 0.0
-    """What it took to write a small file and have it on the disk."""
+    """Seconds to write and sync a small file."""
 
 
-def look_at_disk(folder: Path, *, write: bool) -> Disk:
-    """The file system that a folder is on, or will be on. Raises ``OSError``.
+def inspect_disk(folder: Path, *, write: bool) -> Disk:
+    """Measure the file system of a folder, which need not exist yet.
 
-    ``write``: also whether a file can be written there and synced; none is left.
+    With ``write``, also write and sync a file there, and remove it.
+
+    Raises:
+        OSError: the file system cannot be asked.
     """
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -59,13 +62,13 @@ def look_at_disk(folder: Path, *, write: bool) -> Disk:
     return Disk(disk.free_bytes, inodes, error, time.monotonic() - began)
 
 
-async def look_at_storage(storage: Storage) -> Finding:
-    """Whether an object storage takes a small object and lets it be removed."""
+async def check_storage(storage: Storage) -> Finding:
+    """Write a small object to an object storage, and remove it."""
     began = time.monotonic()
     try:
         await storage.prepare()
     except StartError as error:
-        return Finding("stored files", "fail", str(error), "see what the storage says, and its policy")
+        return Finding("stored files", "fail", str(error), "see the storage's error, and its access policy")
     took_ms = 1000 * (time.monotonic() - began)
     return Finding("stored files", "ok", f"{storage.place}: written and removed in {took_ms:.0f} ms")
 
@@ -85,7 +88,7 @@ def _write(path: Path) -> str | None:
 
 
 def judge_disk(check: str, folder: Path, disk: Disk, *, ours: bool) -> Finding:
-    """Whether a disk has room, and takes what is written. ``ours``: files are stored there."""
+    """Judge whether a disk has room and can be written. ``ours``: the service stores files there."""
     inodes = "any number of" if disk.inodes is None else disk.inodes
     seen = f"{folder}: {disk.free_bytes // _MIB} MiB and {inodes} inodes free"
     setting = " or set FILE_STORAGE_DIR to another disk" if ours else "; see `docker system df`"
@@ -108,10 +111,10 @@ def _room(disk: Disk) -> Level:
     return "warn" if disk.free_bytes < _WARN_BYTES or inodes < _WARN_INODES else "ok"
 
 
-async def look_at_port(host: str, port: int) -> Finding:
-    """Whether the service can listen there, or does already."""
+async def check_port(host: str, port: int) -> Finding:
+    """Judge whether the service can listen there, or does already."""
     try:
-        # It is not listened on: a service that is about to would find it taken.
+        # Bind only: listening would make a service that starts at this moment fail.
         bind(host, port).close()
     except AddressUnavailable as error:
         version = await _version_at(host, port)
@@ -136,30 +139,30 @@ async def _version_at(host: str, port: int) -> str | None:
 
 
 def judge_keys(host: str, *, needs_key: bool) -> Finding:
-    """Whether callers need a key where others can call."""
+    """Judge whether callers need a key if other machines can reach the service."""
     if needs_key:
         return Finding("keys", "ok", "callers need one")
     if host.startswith(_LOOPBACK):
         return Finding("keys", "ok", f"none, and only this machine reaches {host}")
-    seen = f"none, and whoever reaches {host} can run code and read every file"
+    seen = f"none, and everyone who reaches {host} can run code and read every file"
     return Finding("keys", "warn", seen, "set API_KEYS or API_KEYS_FILE, or HOST=127.0.0.1")
 
 
 class Stopwatch:
-    """Whether the clock of the day and the one that nobody sets went on together."""
+    """Compares the clock of the day with the monotonic clock, which is never set."""
 
     def __init__(self) -> None:
         self._wall, self._monotonic = time.time(), time.monotonic()
 
     def judge(self) -> Finding:
-        """What has become of both since."""
+        """Judge the clocks since this object was made."""
         return judge_clocks(time.time(), time.time() - self._wall, time.monotonic() - self._monotonic)
 
 
 def judge_clocks(now: float, wall_sec: float, monotonic_sec: float) -> Finding:
-    """The machine's clock: plausible, and not set while it was watched."""
-    help_ = "have the machine's clock set by NTP"
-    if now < _BIRTH:
+    """Judge whether the machine's clock is plausible, and was not set meanwhile."""
+    help_ = "set the machine's clock by NTP"
+    if now < _EARLIEST:
         return Finding("clock", "fail", f"it says {time.strftime('%Y-%m-%d', time.gmtime(now))}", help_)
     if abs(wall_sec - monotonic_sec) > _STEP_SEC:
         seen = f"it was set by {wall_sec - monotonic_sec:+.1f} s within {monotonic_sec:.0f} s"
@@ -167,6 +170,6 @@ def judge_clocks(now: float, wall_sec: float, monotonic_sec: float) -> Finding:
     return Finding("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
 
 
-def has_own_listener() -> socket.socket:
-    """A port of our own for the self-test to knock at, in the place of the service's."""
+def open_listener() -> socket.socket:
+    """Open a port that the self-test tries to reach, instead of the service's port."""
     return socket.create_server(("0.0.0.0", 0))

@@ -1,4 +1,4 @@
-"""The doctor's findings as a table for people, and as JSON for programs."""
+"""The doctor's findings as a table, and as JSON."""
 
 import json
 import textwrap
@@ -13,7 +13,7 @@ _MARKS: Final = {"ok": "ok", "warn": "WARN", "fail": "FAIL"}
 
 
 def table(findings: Sequence[Finding]) -> str:
-    """Check, how it is, what was seen; below it what helps."""
+    """Return a table: check, result, what was seen; below that what to do."""
     first = max([len("check"), *(len(finding.check) for finding in findings)])
     indent = " " * (first + 8)
     width = max(40, _WIDTH - len(indent))
@@ -28,7 +28,7 @@ def table(findings: Sequence[Finding]) -> str:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """The last line."""
+    """Return the last line of the table."""
     warnings = sum(finding.level == "warn" for finding in findings)
     failures = sum(finding.level == "fail" for finding in findings)
     if not failures:
@@ -37,7 +37,7 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """An object with `version`, `ok`, and `findings` as `Finding` has them."""
+    """Return an object with `version`, `ok`, and `findings` with the fields of `Finding`."""
     listed = [vars(finding) for finding in findings]
     report = {"version": service.__version__, "ok": not failed(findings), "findings": listed}
     return json.dumps(report, indent=2)

@@ -26,26 +26,23 @@ class Kernels(Protocol):
 
     @property
     def instance_id(self) -> str:
-        """What this installation's containers are labelled with."""
+        """Id of this instance of the service; its containers have it as a label."""
 
     @property
     def self_test(self) -> Sequence[CheckResult]:
-        """What the self-test found at the start."""
+        """Results of the self-test."""
 
     async def problem(self) -> str | None:
-        """Why no kernel could run now, such as an engine that does not answer; None if one can.
-
-        Quick, and never raises.
-        """
+        """Return why no kernel could be started now; None if one can. Quick, and never raises."""
 
     async def not_ready(self) -> str | None:
-        """Why nothing can be run now; None if a kernel is ready or can be made."""
+        """Return why no code can run now; None if a kernel is ready or can be started."""
 
     def counts(self) -> KernelCounts:
-        """How many kernels there are now."""
+        """Return the numbers of containers by state."""
 
     def image(self) -> ImageStatus:
-        """What kernels are launched from."""
+        """Return the image that containers are launched from."""
 
 
 async def _settings(request: Request) -> Settings:

@@ -1,15 +1,15 @@
-"""What a person sees when the service is up: where it is, and one command to try."""
+"""The text in the terminal when the service is up: its address, and one command to try."""
 
 import service
 
-# It stands inside single quotes in a shell.
+# The command has it in single quotes.
 _EXAMPLE = r'{"code": "import pandas as pd\npd.DataFrame({\"n\": [1, 2]}) * 21"}'
 
 _ANY_ADDRESS = {"0.0.0.0", "::", ""}
 
 
 def banner(host: str, port: int, *, needs_key: bool = False) -> str:
-    """Lines for the terminal. A server on all addresses is shown at the loopback one."""
+    """Return the text. If the server listens on all addresses, the text shows the loopback address."""
     address = base_url(host, port)
     everywhere = " (on all addresses)" if host in _ANY_ADDRESS else ""
     headers = "-H 'Content-Type: application/json'"
@@ -26,7 +26,7 @@ curl -s {address}/v1/execute {headers} -d '{_EXAMPLE}'
 
 
 def base_url(host: str, port: int) -> str:
-    """The address that a client on this machine can use."""
+    """Return the URL that a client on this machine can use."""
     if host in _ANY_ADDRESS:
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

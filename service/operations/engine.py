@@ -1,4 +1,4 @@
-"""Finds the container engine and says, in one line, how this service stands to it."""
+"""Finds and opens the container engine, and logs how the service and the engine are placed."""
 
 import logging
 from typing import TYPE_CHECKING, Final
@@ -20,11 +20,15 @@ _USES_TLS: Final = {"auto": None, "always": True, "never": False}
 
 
 async def open_engine(settings: Settings, registry_id: str) -> Engine:
-    """Connect to the engine or the cluster that the settings name, or that is found.
+    """Connect to the engine or the cluster that the settings name, or else to the one that is found.
+
+    Args:
+        settings: `EXECUTOR_BACKEND` says which kind of engine.
+        registry_id: keeps apart instances of the same id in different registries.
 
     Raises:
-        CannotRunKernels: there is none, or none that kernels could be reached on.
-        EngineUnavailable: it does not answer.
+        CannotRunKernels: there is no engine, or its containers could not be reached.
+        EngineUnavailable: the engine does not answer.
     """
     if settings.engine.executor_backend == "docker":
         return open_docker(settings, registry_id)
@@ -32,13 +36,13 @@ async def open_engine(settings: Settings, registry_id: str) -> Engine:
 
 
 async def open_cluster(settings: Settings, registry_id: str) -> "PodEngine":
-    """Connect to the cluster that the settings name, or that is found.
+    """Connect to the cluster that the settings name, or else to the one that is found.
 
     Raises:
-        CannotRunKernels: there is no way to one.
+        CannotRunKernels: no cluster is configured, or a library is missing.
     """
     try:
-        # Only here: the client's import takes a second, and is there with the extra `kubernetes` alone.
+        # Imported here because it takes a second, and needs the extra `kubernetes`.
         from sessions.containers.kubernetes.cluster import Cluster  # noqa: PLC0415
         from sessions.containers.kubernetes.engine import PodEngine, PodSettings  # noqa: PLC0415
     except ImportError as error:
@@ -61,11 +65,11 @@ async def open_cluster(settings: Settings, registry_id: str) -> "PodEngine":
 
 
 def open_docker(settings: Settings, registry_id: str) -> DockerEngine:
-    """Connect to the Docker engine that the settings name, or that is found.
+    """Connect to the Docker engine that the settings name, or else to the one that is found.
 
     Raises:
-        CannotRunKernels: there is none, or none that kernels could be reached on.
-        EngineUnavailable: it does not answer.
+        CannotRunKernels: there is no engine, or its containers could not be reached.
+        EngineUnavailable: the engine does not answer.
     """
     given = None
     if settings.engine.kernel_address is not None:

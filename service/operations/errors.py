@@ -8,7 +8,7 @@ from sessions.isolation.check import CheckResult
 
 
 class CannotRunKernels(StartError):
-    """There is no container engine, or none that will do; the reason says what to do."""
+    """There is no container engine that can be used. The reason says what to do."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Cannot run kernels: {reason}.")
@@ -46,11 +46,12 @@ class RestoreFailed(StartError):
 
 
 class SelfTestFailed(StartError):
-    """Code that runs in a kernel could do what it must not; ``failures`` are the checks that say so."""
+    """User code could do something that it must not. ``failures`` are the checks that do not hold."""
 
     def __init__(self, failures: Sequence[CheckResult]) -> None:
         lines = [f"- {check.name}: {check.detail}. Help: {check.advice}." for check in failures]
         super().__init__(
-            "The self-test failed: the user's code would not be kept in, so none is run.\n" + "\n".join(lines)
+            "The self-test failed: user code would not be isolated, so the service does not run any.\n"
+            + "\n".join(lines)
         )
         self.failures = failures

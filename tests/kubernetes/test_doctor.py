@@ -76,7 +76,7 @@ def test_an_account_without_rights(pods: PodEngine, tmp_path: Path) -> None:
     assert found.exit_code == 1 and found.levels("fail") == {"rights"}
     seen = found.findings["rights"]["seen"]
     assert seen == "the account may not create, get, list, watch, delete pods"
-    assert "may not, and need not" in found.findings["namespace"]["seen"]
+    assert "has no right to, and needs none" in found.findings["namespace"]["seen"]
     assert "not looked at" in found.findings["image, isolation, limits"]["seen"]
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from kernel_image import contract
 from service.doctor.finding import Finding
-from service.doctor.machine import judge_disk, look_at_disk
+from service.doctor.machine import inspect_disk, judge_disk
 from service.doctor.report import table
 from sessions.containers.docker.address import find_engine
 from sessions.containers.docker.engine import DockerEngine
@@ -158,7 +158,7 @@ def test_limits_that_are_not_enforced_are_found(unlimited: Future[Report]) -> No
     }
     assert report.findings["memory of the code"]["level"] == "ok"
     assert report.findings["image"]["level"] == "warn" and "(0123)" in report.findings["image"]["seen"]
-    assert "the first start makes it" in report.findings["registry"]["seen"]
+    assert "the first start creates it" in report.findings["registry"]["seen"]
 
 
 def test_what_is_wrong_is_found_without_an_engine(tmp_path: Path) -> None:
@@ -202,16 +202,16 @@ def test_bad_settings_are_said_and_have_a_status_of_their_own() -> None:
 def test_a_disk_that_is_full_or_read_only_is_found(tmp_path: Path) -> None:
     """By writing to it; nothing is left there."""
     with mounted(tmp_path / "disk", "300m") as disk:
-        sound = look_at_disk(disk / "files" / "deep", write=True)
+        sound = inspect_disk(disk / "files" / "deep", write=True)
         assert judge_disk("disk", disk, sound, ours=True).level == "warn" and sound.write_error is None
         assert list(disk.iterdir()) == []
         with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
             while filler.write(bytes(1 << 20)):
                 pass
-        full = judge_disk("disk", disk, look_at_disk(disk, write=True), ours=True)
+        full = judge_disk("disk", disk, inspect_disk(disk, write=True), ours=True)
         assert full.level == "fail" and "No space left" in full.seen
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        read_only = judge_disk("disk", disk, look_at_disk(disk, write=True), ours=True)
+        read_only = judge_disk("disk", disk, inspect_disk(disk, write=True), ours=True)
         assert read_only.level == "fail" and "Read-only file system" in read_only.seen
         assert [path.name for path in disk.iterdir()] == ["filler"]
 

@@ -7,7 +7,7 @@ import pytest
 from service.doctor.engine import judge_clock, judge_engine
 from service.doctor.finding import Finding
 from service.doctor.limits import judge_isolation, judge_limits, judge_memory
-from service.doctor.machine import Disk, judge_clocks, judge_disk, judge_keys, look_at_port
+from service.doctor.machine import Disk, check_port, judge_clocks, judge_disk, judge_keys
 from sessions.isolation.check import CheckResult
 from sessions.isolation.limit_checks import LimitChecks, MemoryCheck
 from sessions.models import EngineFacts, Limits
@@ -200,4 +200,4 @@ def test_where_others_can_call_they_need_a_key(host: str, needs_key: bool, level
 @pytest.mark.parametrize(("host", "level"), [("127.0.0.1", "ok"), ("192.0.2.1", "fail")])
 async def test_an_address_that_is_not_this_machines_cannot_be_had(host: str, level: str) -> None:
     """The service would not start there."""
-    assert (await look_at_port(host, 0)).level == level
+    assert (await check_port(host, 0)).level == level
