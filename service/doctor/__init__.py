@@ -1,4 +1,4 @@
-"""`code-interpreter-api doctor`: looks at all that the service stands on, and says what helps.
+"""`code-interpreter-api doctor`: checks everything that the service needs, and says how to repair what fails.
 
-What was found and what is made of it are apart: the judging functions are pure.
+Facts are gathered and judged in separate functions; the judging ones are pure.
 """

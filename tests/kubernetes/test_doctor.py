@@ -191,7 +191,7 @@ def test_kubernetes_numbers() -> None:
     assert [amount(text) for text in ("250m", "2", "1Ki", "1.5Gi", "1e3", "5k")] == [
         *(0.25, 2, 1024, 1.5 * (1 << 30), 1000, 5000)
     ]
-    with pytest.raises(ValueError, match="no quantity"):
+    with pytest.raises(ValueError, match="not a quantity"):
         amount("many")
     quota = {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "4"}}, "status": {"used": {"pods": "1"}}}
     assert quotas_of(quota) == [Quota("q", "pods", 4, 1)]
