@@ -1,1 +1,1 @@
-"""What runs in the service's container before and around the service. Standard library only."""
+"""Programs that run in the service's container before and beside the service. Standard library only."""

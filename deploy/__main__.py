@@ -1,10 +1,10 @@
-"""The container's entry point: sees which engine there is, gives up root, and becomes the service.
+"""The container's entry point: finds the engine, gives up root, and becomes the service.
 
     python -m deploy COMMAND [ARGUMENT...]
 
-As root it takes the group of the engine's socket and an ordinary user's id. With no socket, no DOCKER_HOST
-and the privileges of `--privileged` it starts an engine of the container's own (`deploy.nested`). Whoever
-starts it as another user gets the service as that user.
+As root it changes to an ordinary user, with the group of the engine's socket. Without a socket and without
+DOCKER_HOST, but with the privileges of `--privileged`, it starts an engine inside the container
+(`deploy.nested`). If it is started as another user, the service runs as that user.
 """
 
 import os
@@ -15,14 +15,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from deploy import nested
-from deploy.user import STORAGE_VARIABLE, USER_ID, become, hand_over, lend_certificates
+from deploy.user import STORAGE_VARIABLE, USER_ID, become, copy_certificates, hand_over
 
 _SYSTEM_SOCKET: Final = Path("/var/run/docker.sock")
 _GROUP_MAY_USE: Final = stat.S_IRGRP | stat.S_IWGRP
 
 
 def main(command: list[str]) -> None:
-    """Become `command`, or run it beside an engine and end as it does."""
+    """Become `command`, or run it beside an engine and exit with its status."""
     if os.geteuid() == 0:
         storage = os.environ.get(STORAGE_VARIABLE)
         if storage:
@@ -30,7 +30,7 @@ def main(command: list[str]) -> None:
         socket = _engine_socket()
         if socket is None and not os.environ.get("DOCKER_HOST") and nested.possible():
             sys.exit(nested.run(command))
-        lend_certificates()
+        copy_certificates()
         _give_up_root(socket)
     try:
         os.execvp(command[0], command)
@@ -39,7 +39,7 @@ def main(command: list[str]) -> None:
 
 
 def _engine_socket() -> Path | None:
-    """The engine's socket, if one was mounted."""
+    """Return the path of the engine's socket; None if none was mounted."""
     parts = urlsplit(os.environ.get("DOCKER_HOST") or f"unix://{_SYSTEM_SOCKET}")
     path = Path(parts.path)
     return path if parts.scheme == "unix" and path.is_socket() else None
@@ -53,8 +53,8 @@ def _give_up_root(socket: Path | None) -> None:
     if found.st_mode & _GROUP_MAY_USE == _GROUP_MAY_USE:
         become(USER_ID, [found.st_gid])
     else:
-        # Somebody's own, such as a rootless engine's: nobody but root could use it in here.
-        sys.stderr.write(f"code-interpreter: {socket} is for its owner alone; the service stays root\n")
+        # For instance the socket of a rootless engine, which only root can use in this container.
+        sys.stderr.write(f"code-interpreter: only its owner may use {socket}; the service stays root\n")
 
 
 if __name__ == "__main__":

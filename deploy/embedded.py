@@ -1,8 +1,8 @@
-"""The kernel image that a preloaded service image has inside, given to the container's own engine.
+"""Makes the kernel image inside a preloaded service image known to the container's own engine.
 
-Its files are a folder of the service's image, and stay there: the engine is given an image of one empty
-layer, and the folder is mounted over that layer. So nothing of its gigabyte is unpacked or copied, and the
-engine is ready as fast as an empty one. Where overlays can't be laid on that folder, or the engine keeps its
+The files of the kernel image are a folder of the service's image. The engine gets an image of one empty
+layer, and the folder is mounted over that layer. So the gigabyte of files is not unpacked or copied, and the
+engine starts as fast as an empty one. If overlays do not work on that folder, or the engine stores its
 images in another way, the files are imported as an archive, once.
 """
 
@@ -21,16 +21,17 @@ _FOLDER: Final = Path("/opt/kernel-image")
 _ROOT: Final = _FOLDER / "root"
 _DESCRIPTION: Final = _FOLDER / "image.json"
 _ID_LABEL: Final = "code-interpreter.embedded"
-_TRIAL: Final = Path("/var/lib/docker/code-interpreter-trial")
+_TRIED: Final = Path("/var/lib/docker/code-interpreter-tried")
 
 
 def bring(engine: EngineApi, image: str) -> str | None:
-    """See to it that the engine has the embedded image, if that is the one of that name.
+    """Give the embedded image to the engine, if its name is `image`. Called after each start of the engine.
 
-    To be called after each start of the engine. Returns how it was done, if there was anything to do.
+    Returns:
+        How it was done, for the log; None if there was nothing to do.
 
     Raises:
-        EngineRefused: the engine does not take it.
+        EngineRefused: the engine refused the image.
     """
     if not _DESCRIPTION.exists():
         return None
@@ -50,14 +51,14 @@ def bring(engine: EngineApi, image: str) -> str | None:
         with subprocess.Popen(command, stdout=subprocess.PIPE) as archive:
             assert archive.stdout is not None
             engine.import_image(image, archive.stdout, _changes(description))
-        done = "imported, since overlays cannot be laid on it here,"
+        done = "imported, since overlays do not work on its folder,"
     if found is not None:
-        engine.forget_image(found["Id"])
+        engine.remove_image(found["Id"])
     return done
 
 
 def _mount(image: dict[str, Any]) -> str | None:
-    """Lay the files over the image's layer, if that is the empty one and nothing is there yet."""
+    """Mount the files over the image's layer, if the layer is the empty one and nothing is mounted yet."""
     layer = Path((image["GraphDriver"]["Data"] or {}).get("UpperDir", os.devnull))
     if not (layer / _marker(image["Config"]["Labels"][_ID_LABEL])).exists():
         return None
@@ -70,7 +71,7 @@ def _marker(image_id: str) -> str:
 
 
 def _placeholder(image_id: str) -> bytes:
-    """An archive that is this image's alone, so that the engine keeps it as a layer of its own."""
+    """Return an archive with one file of a unique name, so that the engine makes a new layer of it."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         archive.addfile(tarfile.TarInfo(_marker(image_id)))
@@ -78,8 +79,8 @@ def _placeholder(image_id: str) -> bytes:
 
 
 def _overlays_work() -> bool:
-    """Whether files can be laid over the folder: the kernel stacks two overlays and no more."""
-    upper, work, merged = (_TRIAL / name for name in ("upper", "work", "merged"))
+    """Whether an overlay works on the folder: Linux stacks at most two overlays."""
+    upper, work, merged = (_TRIED / name for name in ("upper", "work", "merged"))
     for folder in (upper, work, merged):
         folder.mkdir(parents=True, exist_ok=True)
     options = f"lowerdir={_ROOT},upperdir={upper},workdir={work}"
@@ -87,12 +88,12 @@ def _overlays_work() -> bool:
     worked = subprocess.run(mount, check=False, capture_output=True).returncode == 0
     if worked:
         subprocess.run(["umount", merged], check=True)
-    subprocess.run(["rm", "-rf", _TRIAL], check=True)
+    subprocess.run(["rm", "-rf", _TRIED], check=True)
     return worked
 
 
 def _changes(description: dict[str, Any]) -> Iterator[str]:
-    """The image's configuration as instructions of a Dockerfile."""
+    """Return the image's configuration as instructions of a Dockerfile."""
     config = description["config"]
     for assignment in config.get("Env") or ():
         name, _, value = assignment.partition("=")

@@ -1,4 +1,4 @@
-"""The few calls to a Docker engine that are made before there is a service, over its socket."""
+"""The calls to a Docker engine that are made before the service starts, over the engine's socket."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ _BLOCK_BYTES: Final = 1 << 20
 
 
 class EngineRefused(OSError):
-    """The engine's answer is an error; the text is the engine's."""
+    """The engine returned an error. The text is the engine's."""
 
 
 class _SocketConnection(http.client.HTTPConnection):
@@ -29,13 +29,13 @@ class _SocketConnection(http.client.HTTPConnection):
 
 
 class EngineApi:
-    """An engine at a socket."""
+    """A client of the engine at a socket."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def answers(self) -> bool:
-        """Whether it is up."""
+        """Whether the engine is up."""
         try:
             with self._call("GET", "/_ping"):
                 return True
@@ -43,7 +43,7 @@ class EngineApi:
             return False
 
     def image(self, name: str) -> dict[str, Any] | None:
-        """What it says of an image, or None if it has none of that name."""
+        """Return the engine's description of an image; None if it has none of that name."""
         try:
             with self._call("GET", f"/images/{quote(name, safe=':/@')}/json") as answer:
                 found: dict[str, Any] = json.load(answer)
@@ -51,28 +51,36 @@ class EngineApi:
         except EngineRefused:
             return None
 
-    def forget_image(self, image_id: str) -> None:
-        """`docker image rm`, unless a container still uses it."""
+    def remove_image(self, image_id: str) -> None:
+        """Remove an image (`docker image rm`), unless a container uses it."""
         with suppress(EngineRefused), self._call("DELETE", f"/images/{image_id}"):
             pass
 
     def import_image(self, name: str, archive: IO[bytes], changes: Iterable[str]) -> None:
-        """`docker import`: an image of one layer. Raises `EngineRefused`."""
+        """Make an image of one layer from an archive (`docker import`).
+
+        Raises:
+            EngineRefused: the engine refused.
+        """
         repository, _, tag = name.rpartition(":")
         query = [("fromSrc", "-"), ("repo", repository), ("tag", tag)]
         query += [("changes", change) for change in changes]
         self._send(f"/images/create?{urlencode(query)}", archive)
 
     def load(self, archive: Path) -> None:
-        """`docker load`. Raises `EngineRefused`."""
+        """Load images from an archive (`docker load`).
+
+        Raises:
+            EngineRefused: the engine refused.
+        """
         with archive.open("rb") as content:
             self._send("/images/load?quiet=1", content)
 
     def _send(self, path: str, archive: IO[bytes]) -> None:
         with self._call("POST", path, archive) as answer:
             for line in answer:
-                if "error" in (said := json.loads(line)):
-                    raise EngineRefused(said["error"])
+                if "error" in (event := json.loads(line)):
+                    raise EngineRefused(event["error"])
 
     @contextmanager
     def _call(

@@ -1,4 +1,4 @@
-"""Whether the service in this container is ready: exit code 0, or 1 and a sentence."""
+"""Checks whether the service in this container is ready: exit status 0, or 1 and a sentence."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ _SECONDS = 4
 
 
 def main() -> None:
-    """Ask `GET /ready`."""
+    """Call `GET /ready`, and exit."""
     host = os.environ.get("HOST", "")
     host = "127.0.0.1" if host in _EVERYWHERE else host
     if ":" in host:

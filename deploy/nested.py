@@ -1,8 +1,8 @@
-"""Docker-in-Docker: an engine of the container's own, started before the service and watched beside it.
+"""Docker-in-Docker: runs an engine inside the container, beside the service.
 
-This process is PID 1. It starts dockerd, gives it the kernel image if one was brought along, starts the
-service as an ordinary user, passes signals on to it, collects whatever processes are left to it, starts
-the engine again if it dies, and stops it after the service.
+This process is PID 1. It starts dockerd, loads the kernel image if there is one, and starts the service as an
+ordinary user. It passes signals on to the service, reaps orphaned processes, starts the engine again if it
+dies, and stops it after the service.
 """
 
 import os
@@ -33,25 +33,25 @@ _ENGINE: Final = (
     f"--exec-root={_FOLDER / 'exec'}",
     f"--pidfile={_FOLDER / 'dockerd.pid'}",
     "--log-level=warn",
-    # Addresses for benchmarks (RFC 2544): hardly any network around this container has them.
+    # Addresses for benchmarks (RFC 2544), which networks around this container hardly use.
     "--bip=198.18.0.1/24",
     "--default-address-pool=base=198.19.0.0/16,size=20",
 )
 _START_SEC: Final = 60.0
 _STOP_SEC: Final = 20.0
-_LIVES: Final = 3
-"""Times that the engine may die within `_LIVES_SEC`, before the container ends."""
-_LIVES_SEC: Final = 120.0
+_MAX_DEATHS: Final = 3
+"""The container ends when the engine has died this often within `_DEATHS_SEC`."""
+_DEATHS_SEC: Final = 120.0
 _LOG_LINES: Final = 15
 _FAILED: Final = 1
 
 
 class _EngineFailed(Exception):
-    """The engine does not start; the text says so, with the end of its log."""
+    """The engine did not start. The text says so, and ends with the last lines of its log."""
 
 
 def possible() -> bool:
-    """Whether there is an engine in this image, and the privileges to run it."""
+    """Whether this image contains an engine, and this process has the privileges to run it."""
     if shutil.which(_ENGINE[0]) is None:
         return False
     status = Path("/proc/self/status").read_text()
@@ -60,12 +60,12 @@ def possible() -> bool:
 
 
 def run(command: list[str]) -> int:
-    """Run `command` beside an engine; its exit code."""
+    """Run `command` beside an engine, and return the exit code of `command`."""
     return _Nested().run(command)
 
 
 def say(text: str) -> None:
-    """Write a line for the operator, at once."""
+    """Write a line to standard error."""
     sys.stderr.write(f"code-interpreter: {text}\n")
     sys.stderr.flush()
 
@@ -102,27 +102,27 @@ class _Nested:
     # --- the engine -------------------------------------------------------------------------------
 
     def _start_engine(self) -> None:
-        """Start it and wait until it answers. Raises `_EngineFailed`."""
+        """Start the engine and wait until it answers. Raise `_EngineFailed` if it does not."""
         began = time.monotonic()
         shutil.rmtree(_FOLDER, ignore_errors=True)
         _FOLDER.mkdir(parents=True, exist_ok=True)
         with _LOG.open("ab") as log:
-            # In a session of its own: Ctrl-C is for the service, and the engine goes after it.
+            # The engine gets a session of its own: Ctrl-C must stop the service first.
             self._engine = subprocess.Popen(
                 _ENGINE, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         while not self._api.answers():
             if self._ended() or time.monotonic() - began > _START_SEC:
                 raise _EngineFailed(
-                    f"the container's own Docker engine did not start (is it run with --privileged, and "
-                    f"/var/lib/docker a volume?); the end of {_LOG}:\n{_log_tail()}"
+                    f"the container's own Docker engine did not start (check that the container runs with "
+                    f"--privileged, and that /var/lib/docker is a volume); the end of {_LOG}:\n{_log_tail()}"
                 )
             time.sleep(0.05)
         say(f"the container's own Docker engine is up after {time.monotonic() - began:.1f} s")
-        _bring_image(self._api)
+        _load_image(self._api)
 
     def _stop_engine(self) -> None:
-        """Let it stop what it runs; for long enough, and no longer."""
+        """Stop the engine. Kill it if that takes more than `_STOP_SEC`."""
         if self._ended():
             return
         assert self._engine is not None
@@ -135,13 +135,13 @@ class _Nested:
             time.sleep(0.05)
 
     def _revive_engine(self) -> bool:
-        """Start it again after its death; whether that makes sense, and went well."""
+        """Start the engine again after its death. Return False if it dies too often, or does not start."""
         now = time.monotonic()
-        self._deaths = [*(death for death in self._deaths if now - death < _LIVES_SEC), now]
+        self._deaths = [*(death for death in self._deaths if now - death < _DEATHS_SEC), now]
         assert self._engine is not None
         ended = f"the container's own Docker engine ended with {self._engine.returncode}"
-        if len(self._deaths) >= _LIVES:
-            say(f"{ended}, again and again; the end of {_LOG}:\n{_log_tail()}")
+        if len(self._deaths) >= _MAX_DEATHS:
+            say(f"{ended}, {_MAX_DEATHS} times in a short time; the end of {_LOG}:\n{_log_tail()}")
             return False
         say(f"{ended} and is started again")
         try:
@@ -168,15 +168,15 @@ class _Nested:
         )
         failed = False
         while service.returncode is None:
-            self._collect()
+            self._reap()
             if self._ended() and not failed and not self._stopping:
                 failed = not self._revive_engine()
                 if failed:
                     service.terminate()
         return _FAILED if failed else _shell_code(service.returncode)
 
-    def _collect(self) -> None:
-        """Wait for any process to end. Containers' parents leave theirs to PID 1."""
+    def _reap(self) -> None:
+        """Wait until any child process ends. PID 1 also gets the orphans of containers."""
         pid, status = os.wait()
         code = os.waitstatus_to_exitcode(status)
         for process in (self._engine, self._service):
@@ -184,7 +184,7 @@ class _Nested:
                 process.returncode = code
 
     def _ended(self) -> bool:
-        """Whether there is no engine any more."""
+        """Whether the engine has ended."""
         return self._engine is None or self._engine.poll() is not None
 
 
@@ -197,7 +197,7 @@ def _log_tail() -> str:
 
 
 def _delegate_cgroups() -> None:
-    """With cgroup v2 only groups without processes of their own may have children with limits."""
+    """Move all processes to a child group, because cgroup v2 limits children of empty groups only."""
     controllers = _CGROUPS / "cgroup.controllers"
     if not controllers.exists():
         return
@@ -213,14 +213,14 @@ def _delegate_cgroups() -> None:
 
 
 def _choose_iptables() -> None:
-    """Take the older kind where the kernel does not have what the newer one needs."""
+    """Use the legacy iptables if Linux lacks what the newer one needs."""
     works = subprocess.run(["iptables", "--wait", "-nL"], capture_output=True, check=False)
     if works.returncode:
         os.environ["PATH"] = f"{_LEGACY_IPTABLES}:{os.environ['PATH']}"
 
 
-def _bring_image(engine: EngineApi) -> None:
-    """After each start of the engine: the kernel image, if it is in the service's image or beside it."""
+def _load_image(engine: EngineApi) -> None:
+    """Give the kernel image to the engine, if it is in the service's image or mounted beside it."""
     image = os.environ.get(IMAGE_VARIABLE, "")
     began = time.monotonic()
     if done := embedded.bring(engine, image):
@@ -233,7 +233,7 @@ def _bring_image(engine: EngineApi) -> None:
         say(f"loaded {archive} in {time.monotonic() - began:.1f} s")
     if engine.image(image) is None:
         say(
-            f"the container's own Docker engine has no image {image} and none was brought along, so it will "
-            f"be pulled; where no registry is reached, mount what `docker save {image}` writes at "
-            "/kernel-image.tar, or run what ./build-preloaded.sh makes"
+            f"the container's own Docker engine has no image {image}, so the image will be pulled; if no "
+            f"registry can be reached, mount the output of `docker save {image}` at /kernel-image.tar, or "
+            "run the image that ./build-preloaded.sh builds"
         )

@@ -1,4 +1,4 @@
-"""The ordinary user that the service becomes, and what root gives that user before."""
+"""The ordinary user that the service runs as, and the files that root gives to that user."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ _CERTIFICATES: Final = Path("/run/code-interpreter-certificates")
 
 
 def become(user_id: int, groups: list[int]) -> None:
-    """Take on a user's id, the group of the same number, and other groups; for good."""
+    """Change to a user id, the group of the same number, and more groups. This cannot be undone."""
     os.setgroups(groups)
     os.setgid(user_id)
     os.setuid(user_id)
@@ -23,7 +23,7 @@ def become(user_id: int, groups: list[int]) -> None:
 
 
 def hand_over(folder: Path) -> None:
-    """Make the storage the user's, if it is new or has been the service's; what else is there stays."""
+    """Give the storage folder to the user, if it is new or contains a registry. Leave other folders alone."""
     folder.mkdir(parents=True, exist_ok=True)
     inside = os.listdir(folder)
     if folder.stat().st_uid == USER_ID or (inside and _REGISTRY not in inside):
@@ -34,8 +34,8 @@ def hand_over(folder: Path) -> None:
             os.chown(os.path.join(place, name), USER_ID, -1, follow_symlinks=False)
 
 
-def lend_certificates() -> None:
-    """Copy the keys for the engine, which only root can read, to where the user can."""
+def copy_certificates() -> None:
+    """Copy the TLS keys for the engine, which only root can read, to a folder of the user."""
     given = os.environ.get(_CERTIFICATES_VARIABLE)
     if not given or not Path(given).is_dir():
         return

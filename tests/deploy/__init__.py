@@ -1,1 +1,1 @@
-"""The service in a container, in each of the ways that README.md tells of."""
+"""Tests of the service in a container, in each of the ways that README.md describes."""

@@ -1,4 +1,4 @@
-"""The images, and one container of each kind for the tests of a module."""
+"""Images, and one container of each kind for the tests of a module."""
 
 import time
 from collections.abc import Iterator
@@ -24,19 +24,19 @@ def _has(image: str) -> str:
 
 @pytest.fixture(scope="session")
 def service_image() -> str:
-    """The service's image, with an engine inside."""
+    """Return the service's image, with an engine inside."""
     return _has(SERVICE_IMAGE)
 
 
 @pytest.fixture(scope="session")
 def preloaded_image() -> str:
-    """The same with the kernel image inside."""
+    """Return the service's image with an engine and the kernel image inside."""
     return _has(PRELOADED_IMAGE)
 
 
 @contextmanager
 def finished(container: ServiceContainer, engine: Engine | None = None) -> Iterator[ServiceContainer]:
-    """The container until the block ends; then none of its kernels may be left on the machine's engine."""
+    """Remove the container when the block ends, and check that it left no kernels on the machine's engine."""
     try:
         yield container
     finally:
@@ -51,7 +51,7 @@ def finished(container: ServiceContainer, engine: Engine | None = None) -> Itera
 
 
 def analyse(container: ServiceContainer, folder: Path) -> str:
-    """What the README's example prints, run through the container; a busy machine gets three tries."""
+    """Run the README's example, and return what it prints. A busy machine gets three tries."""
     for _ in range(3):
         ended = run_example("analyse.py", container.base_url, folder)
         if ended.returncode == 0:
@@ -62,7 +62,7 @@ def analyse(container: ServiceContainer, folder: Path) -> str:
 
 
 def wait_for(text: str, container: ServiceContainer, seconds: float = 30.0) -> str:
-    """Wait until the container has logged that; its whole log."""
+    """Wait until the container has logged a text, and return its whole log."""
     deadline = time.monotonic() + seconds
     while text not in (log := container.log()):
         assert time.monotonic() < deadline, f"it never said {text!r}:\n{log}"

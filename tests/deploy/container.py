@@ -1,4 +1,4 @@
-"""The service as a container: started as a reader of the README starts it, and looked at from outside."""
+"""The service as a container, started with the commands of the README."""
 
 import json
 import os
@@ -20,9 +20,9 @@ PRELOADED_IMAGE = os.environ.get("PRELOADED_IMAGE") or "code-interpreter:preload
 READY_SECONDS = 90.0
 STOP_SECONDS = 40
 README_NAME = "code-interpreter"
-"""What the README calls the service's image."""
+"""Name of the service's image in the README."""
 LIGHT = ("--env", "KERNEL_PRELOAD=none")
-"""A kernel is there in a third of the time."""
+"""Without preloading, a kernel starts in a third of the time."""
 
 _CAPABILITIES = [
     "AUDIT_CONTROL",
@@ -70,12 +70,12 @@ PRIVILEGED: tuple[str, ...] = (
     *(word for wall in _UNCONFINED for word in ("--security-opt", f"{wall}=unconfined")),
     *("--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--tmpfs", "/run"),
 )
-"""In place of `--privileged`, which asks for every capability there is: a machine that builds and tests may
-lack one (CAP_SYS_RESOURCE is a common case), and the engine then refuses. This is all the rest of it."""
+"""Options in place of `--privileged`, which asks for every capability. A machine that builds and tests may
+lack one, often CAP_SYS_RESOURCE, and then the engine refuses. These options ask for all others."""
 
 
 def docker(*arguments: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
-    """The `docker` command."""
+    """Run the `docker` command, and return its output."""
     ended = subprocess.run(
         ["docker", *arguments], capture_output=True, text=True, timeout=seconds, check=False
     )
@@ -84,17 +84,17 @@ def docker(*arguments: str, check: bool = True, seconds: float = 60) -> subproce
 
 
 def readme_command(end: str) -> list[str]:
-    """The arguments of the README's one `docker run` command that ends so."""
+    """Return the arguments of the README's only `docker run` command that ends with a text."""
     lines = re.findall(r"^docker run .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
     (line,) = (line for line in lines if line.endswith(end))
     return shlex.split(line)[2:]
 
 
 class ServiceContainer:
-    """A container of the service's image; ready at return unless told not to wait."""
+    """A container of the service's image."""
 
     def __init__(self, *arguments: str, wait: bool = True) -> None:
-        """`arguments` are those of `docker run`, the image among them; names and labels are added."""
+        """Start it with the arguments of `docker run`, to which a name and labels are added."""
         self.name = f"deployed-{uuid.uuid4().hex[:12]}"
         self.instance_id = self.name
         self.port = free_port()
@@ -114,7 +114,7 @@ class ServiceContainer:
 
     @classmethod
     def as_typed(cls, end: str, *more: str, image: str, wait: bool = True) -> "ServiceContainer":
-        """The README's command that ends so, in the background and on a port of its own.
+        """Start it with the README's command that ends with a text, in the background and on a free port.
 
         `more` goes before the image; it takes the place of `--privileged`, see `PRIVILEGED`.
         """
@@ -131,7 +131,7 @@ class ServiceContainer:
 
     @classmethod
     def running(cls, name: str) -> "ServiceContainer":
-        """One that somebody else has started, at the port of this machine that it is published on."""
+        """Take over a container that runs already, published on a port of this machine."""
         found = cls.__new__(cls)
         found.name = name
         found.api = Api("http://127.0.0.1")
@@ -146,7 +146,7 @@ class ServiceContainer:
         self.api = Api(url)
 
     def wait_until_ready_or_remove(self) -> None:
-        """As `wait_until_ready`; if that fails nothing is left."""
+        """As `wait_until_ready`, but remove the container if that fails."""
         try:
             self.wait_until_ready()
         except BaseException:
@@ -154,7 +154,7 @@ class ServiceContainer:
             raise
 
     def wait_until_ready(self, seconds: float = READY_SECONDS) -> Body:
-        """Wait for `GET /ready` to say so; what it says."""
+        """Wait until `GET /ready` succeeds, and return its body."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -169,25 +169,25 @@ class ServiceContainer:
         raise AssertionError(f"not ready after {seconds} s:\n{self.log()}")
 
     def log(self) -> str:
-        """All that it has written, without the line per request."""
+        """Return its log without the access log."""
         ended = docker("logs", self.name)
         return "\n".join(
             line for line in (ended.stdout + ended.stderr).splitlines() if "access_log" not in line
         )
 
     def inspect(self) -> dict[str, Any]:
-        """`docker inspect`."""
+        """Return the output of `docker inspect`."""
         found: list[dict[str, Any]] = json.loads(docker("inspect", self.name).stdout)
         return found[0]
 
     @property
     def state(self) -> dict[str, Any]:
-        """Whether it runs, and how it ended."""
+        """Return its state: whether it runs, or how it ended."""
         state: dict[str, Any] = self.inspect()["State"]
         return state
 
     def run(self, *command: str) -> str:
-        """`docker exec`; what the command printed."""
+        """Run a command with `docker exec`, and return what it printed."""
         return docker("exec", self.name, *command).stdout
 
     def status_of(self, pid: int = 1) -> dict[str, str]:
@@ -210,15 +210,15 @@ class ServiceContainer:
         return int(pid)
 
     def wait(self, seconds: float = STOP_SECONDS) -> int:
-        """Wait for it to end; its exit code."""
+        """Wait until it ends, and return its exit code."""
         return int(docker("wait", self.name, seconds=seconds).stdout)
 
     def stop(self) -> int:
-        """SIGTERM, as `docker stop` sends it; the exit code."""
+        """Stop it with SIGTERM, as `docker stop` does, and return its exit code."""
         docker("kill", "--signal", "TERM", self.name)
         return self.wait()
 
     def remove(self) -> None:
-        """`docker rm -f`, with its volumes."""
+        """Remove it and its volumes."""
         self.api.close()
         docker("rm", "--force", "--volumes", self.name, check=False)

@@ -1,4 +1,4 @@
-"""Docker-out-of-Docker: the service in a container, its kernels beside it on the machine's engine."""
+"""Docker-out-of-Docker: the service runs in a container, its kernels beside it on the machine's engine."""
 
 import json
 import os
@@ -26,14 +26,14 @@ ONE = ("--env", "POOL_SIZE=1", *LIGHT)
 
 @pytest.fixture(scope="module", autouse=True)
 def machine_has_the_socket() -> None:
-    """Skip where the engine of these tests is another one."""
+    """Skip the tests if they do not use the machine's own engine."""
     if not SOCKET.is_socket() or os.environ.get("DOCKER_HOST"):
         pytest.skip(f"the engine is not at {SOCKET}")
 
 
 @pytest.fixture(scope="module")
 def beside(service_image: str, engine: Engine) -> Iterator[ServiceContainer]:
-    """The README's command, and a service that is ready."""
+    """Start a container with the README's command, and wait until it is ready."""
     container = ServiceContainer.as_typed("docker.sock code-interpreter", image=service_image)
     with finished(container, engine):
         yield container
@@ -41,7 +41,7 @@ def beside(service_image: str, engine: Engine) -> Iterator[ServiceContainer]:
 
 @pytest.fixture
 def started(service_image: str, engine: Engine) -> Iterator[Callable[..., ServiceContainer]]:
-    """Start a container for one test; nothing may be left of it."""
+    """Return a function that starts a container. At the end, check that nothing of it is left."""
     with ExitStack() as stack:
 
         def start(*arguments: str, wait: bool = True) -> ServiceContainer:
@@ -58,10 +58,10 @@ def started(service_image: str, engine: Engine) -> Iterator[Callable[..., Servic
 
 
 def open_session(container: ServiceContainer) -> Session:
-    """A new session, of ten minutes."""
+    """Open a session of ten minutes."""
     response = container.api.http.post("/v1/sessions", json={"ttl_seconds": 600})
     assert response.status_code == 201, response.text
-    # All that it asks of a service is where its API is.
+    # The class needs only the address of the API.
     return Session(cast("Any", container), response.json())
 
 
@@ -73,8 +73,8 @@ def wait_until_full(container: ServiceContainer) -> None:
         time.sleep(0.1)
 
 
-def test_it_says_which_mode_it_found_and_why(beside: ServiceContainer) -> None:
-    """One line at the start: the mode, the container, the network, the address."""
+def test_service_logs_its_mode_and_the_reason(beside: ServiceContainer) -> None:
+    """The start logs one line with the mode, the container, the network and the address."""
     (line,) = (line for line in beside.log().splitlines() if " mode: " in line)
     gateway = beside.inspect()["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
     assert "mode: Docker-out-of-Docker, since this service is in container" in line
@@ -82,8 +82,8 @@ def test_it_says_which_mode_it_found_and_why(beside: ServiceContainer) -> None:
     assert f"on network bridge; kernels are reached at {gateway}" in line
 
 
-def test_the_self_test_knocked_at_the_container_and_its_published_port(beside: ServiceContainer) -> None:
-    """All walls hold; the service's own address and the port it is published on were among what was tried."""
+def test_self_test_tries_the_container_and_its_published_port(beside: ServiceContainer) -> None:
+    """All isolation checks hold. They tried the service's own address and its published port."""
     report = {check["name"]: check for check in beside.wait_until_ready()["self_test"]}
     assert len(report) > 20
     assert all(check["ok"] for check in report.values())
@@ -97,7 +97,7 @@ def test_the_self_test_knocked_at_the_container_and_its_published_port(beside: S
 
 
 def test_the_service_is_not_root(beside: ServiceContainer) -> None:
-    """It was started as root, and has become a user with no capability and one group: the socket's."""
+    """It starts as root, and becomes a user without capabilities, in the group of the engine's socket."""
     status = beside.status_of(1)
     assert status["Uid"].split() == status["Gid"].split() == ["10001"] * 4
     assert status["Groups"].split() == [str(SOCKET.stat().st_gid)]
@@ -105,12 +105,12 @@ def test_the_service_is_not_root(beside: ServiceContainer) -> None:
 
 
 def test_the_example_runs_through_it(beside: ServiceContainer, tmp_path: Path) -> None:
-    """Files go up, a model is fitted, a chart and a spreadsheet come down."""
+    """The example uploads files, fits a model, and downloads a chart and a spreadsheet."""
     assert "cultivar recognised: 98.3%" in analyse(beside, tmp_path)
 
 
 def test_kernels_reach_neither_the_service_nor_each_other(beside: ServiceContainer, engine: Engine) -> None:
-    """By no address that answers from the machine: the container's, its published port, kernels' ports."""
+    """They try all addresses that answer on the machine: the container, its published port, kernels."""
     session = open_session(beside)
     other = open_session(beside)
     wait_until_full(beside)
@@ -130,8 +130,8 @@ def test_kernels_reach_neither_the_service_nor_each_other(beside: ServiceContain
     other.delete()
 
 
-def test_the_doctor_looks_from_inside(beside: ServiceContainer) -> None:
-    """At the same engine, by the same way; the folder that has its folder's name in there is not its own."""
+def test_doctor_runs_inside_the_container(beside: ServiceContainer) -> None:
+    """It uses the same engine, and does not take the container's /var/lib/docker for the engine's folder."""
     report = json.loads(beside.run("python", "-m", "service", "doctor", "--json"))
     assert report["ok"], report
     found = {finding["check"]: finding for finding in report["findings"]}
@@ -142,7 +142,7 @@ def test_the_doctor_looks_from_inside(beside: ServiceContainer) -> None:
 
 
 def test_a_session_survives_a_restart_of_the_container(beside: ServiceContainer) -> None:
-    """`docker restart`: variables and files are still there, and new kernels are found as well."""
+    """After `docker restart` variables and files are still there, and new kernels can be reached."""
     session = open_session(beside)
     session.run("marker = 'from before'; open('kept.txt', 'w').write('kept')")
     docker("restart", beside.name)
@@ -154,7 +154,7 @@ def test_a_session_survives_a_restart_of_the_container(beside: ServiceContainer)
 
 
 def test_the_engine_calls_it_healthy(beside: ServiceContainer) -> None:
-    """The image's health check, run as the engine runs it."""
+    """The engine runs the image's health check."""
     check = beside.inspect()["Config"]["Healthcheck"]["Test"]
     assert check[0] == "CMD"
     beside.run(*check[1:])
@@ -166,7 +166,7 @@ def test_the_engine_calls_it_healthy(beside: ServiceContainer) -> None:
 def test_an_ordinary_user_of_the_sockets_group_may_start_it(
     started: Callable[..., ServiceContainer],
 ) -> None:
-    """`--user 1000 --group-add`: nothing needs root; it stops in order and leaves no kernel."""
+    """With `--user 1000 --group-add` nothing needs root. The service stops in order and leaves no kernel."""
     container = started("--user", "1000", "--group-add", str(SOCKET.stat().st_gid), *MOUNTED)
     assert container.status_of(1)["Uid"].split() == ["1000"] * 4
     assert container.api.run("print(6 * 7)")["stdout"] == "42\n"
@@ -175,23 +175,25 @@ def test_an_ordinary_user_of_the_sockets_group_may_start_it(
 
 @pytest.fixture
 def own_network() -> Iterator[str]:
-    """The name of a user-defined network, such as compose makes."""
+    """Create a network like those of Compose, and return its name."""
     name = f"deployed-{os.getpid()}"
     docker("network", "create", name)
     yield name
     docker("network", "rm", name)
 
 
-def test_a_network_of_ones_own_will_do(own_network: str, started: Callable[..., ServiceContainer]) -> None:
-    """Kernels are reached by the gateway of the container's own network."""
+def test_service_works_on_a_user_defined_network(
+    own_network: str, started: Callable[..., ServiceContainer]
+) -> None:
+    """It reaches kernels by the gateway of its own network."""
     container = started("--network", own_network, *MOUNTED)
     gateway = container.inspect()["NetworkSettings"]["Networks"][own_network]["Gateway"]
     assert f"on network {own_network}; kernels are reached at {gateway}" in container.log()
     assert container.api.run("print(6 * 7)")["stdout"] == "42\n"
 
 
-def test_on_the_hosts_network_loopback_is_right(started: Callable[..., ServiceContainer]) -> None:
-    """`--network host`: as if it ran on the machine itself."""
+def test_service_on_the_hosts_network_uses_loopback(started: Callable[..., ServiceContainer]) -> None:
+    """With `--network host` it reaches kernels as if it ran on the machine itself."""
     container = started("--network", "host", "--env", "PORT=0", *MOUNTED, wait=False)
     log = wait_for("is up at", container)
     container.at(log.partition("is up at ")[2].split()[0])
@@ -212,12 +214,12 @@ REFUSALS = {
     ),
     "ssh": (("--env", "DOCKER_HOST=ssh://somewhere"), "DOCKER_HOST=ssh://somewhere cannot be used"),
 }
-"""Why a container cannot run kernels: its arguments, and what it says."""
+"""Reasons why a container cannot run kernels: its arguments, and a part of its message."""
 
 
 @pytest.fixture(scope="module")
 def refused(service_image: str) -> Iterator[dict[str, ServiceContainer]]:
-    """Containers that must end, all started at once."""
+    """Start all containers that must fail, at once."""
     with ExitStack() as stack:
         yield {
             name: stack.enter_context(finished(ServiceContainer(*arguments, service_image, wait=False)))
@@ -226,10 +228,10 @@ def refused(service_image: str) -> Iterator[dict[str, ServiceContainer]]:
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_where_it_cannot_run_kernels_one_sentence_says_what_to_do(
+def test_service_that_cannot_run_kernels_says_what_to_do(
     name: str, refused: dict[str, ServiceContainer]
 ) -> None:
-    """The container ends, and its log has that sentence and no traceback."""
+    """The container ends. Its log has one sentence with the remedy, and no traceback."""
     assert refused[name].wait() in (1, 3)
     log = refused[name].log()
     assert REFUSALS[name][1] in log
@@ -237,7 +239,7 @@ def test_where_it_cannot_run_kernels_one_sentence_says_what_to_do(
 
 
 def test_a_stopped_container_leaves_no_kernels(beside: ServiceContainer, engine: Engine) -> None:
-    """SIGTERM: it ends with 0 within seconds, and so have its kernels."""
+    """After SIGTERM it ends with 0 within seconds, and its kernels are gone."""
     assert engine.kernels(beside.instance_id)
     assert beside.stop() == 0
     assert engine.wait_for_none(beside.instance_id, 10) == set()

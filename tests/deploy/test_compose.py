@@ -1,4 +1,4 @@
-"""docker-compose.yml, brought up by Compose as a reader of the README does it."""
+"""docker-compose.yml, started with the commands of the README."""
 
 import json
 import os
@@ -22,7 +22,7 @@ Compose = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def command() -> list[str]:
-    """Compose, in either of its forms."""
+    """Return the command of Compose, in either of its forms."""
     if docker("compose", "version", check=False).returncode == 0:
         return ["docker", "compose"]
     if shutil.which("docker-compose"):
@@ -34,9 +34,9 @@ def command() -> list[str]:
 def compose(
     command: list[str], service_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Compose]:
-    """Run Compose on a project of the tests' own; afterwards nothing of it is left."""
+    """Return a function that runs Compose on a project of the tests. Remove the project at the end."""
     project = f"deployed{uuid.uuid4().hex[:8]}"
-    # Which images, and whose kernels, is the tests' business; all else is the file's.
+    # The tests choose images and labels; everything else comes from the file.
     extra = tmp_path_factory.mktemp("compose") / "tests.yml"
     variables = {"INSTANCE_ID": project, "KERNEL_PRELOAD": "none", "POOL_SIZE": "1"}
     described = {"services": {"code-interpreter": {"image": SERVICE_IMAGE, "environment": variables}}}
@@ -61,14 +61,14 @@ def compose(
     run("down", "--volumes", "--timeout", "30")
 
 
-def test_it_is_valid(command: list[str]) -> None:
-    """By itself, with nothing set."""
+def test_file_is_valid(command: list[str]) -> None:
+    """It needs no settings."""
     ended = subprocess.run([*command, "config", "-q"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_it_hands_on_every_setting() -> None:
-    """One that it does not name would be set in vain; it keeps to itself where it is, and its engine."""
+def test_file_passes_on_every_setting() -> None:
+    """A setting that the file does not name would have no effect. It fixes address and engine itself."""
     named = set(re.findall("^ {6}([A-Z_]+):", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE))
     fixed = {"HOST", "PORT", "FILE_STORAGE_DIR", "XDG_RUNTIME_DIR"}
     fixed |= {"DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"}
@@ -78,7 +78,7 @@ def test_it_hands_on_every_setting() -> None:
 
 
 def test_files_outlive_the_containers(compose: Compose, engine: Engine) -> None:
-    """`up`, a file, `down`, `up`: it is there; kernels were found on the project's network."""
+    """A file is still there after `down` and `up`. Kernels are reached on the project's network."""
 
     def up() -> ServiceContainer:
         compose("up", "-d", "--no-build")

@@ -27,12 +27,12 @@ engine.request("GET", "/containers/json?all=1")
 print(json.dumps([container["Names"][0] for container in json.load(engine.getresponse())]))
 """
 UNREACHED = ("--env", "HTTPS_PROXY=http://127.0.0.1:9", "--env", "NO_PROXY=localhost")
-"""The engine asks no registry of the outside: nobody listens there."""
+"""Nothing listens at this address, so that the engine reaches no registry."""
 
 
 @pytest.fixture(scope="module")
 def inside(preloaded_image: str) -> Iterator[ServiceContainer]:
-    """The README's command, with an image that has the kernel image inside, and no way to any registry."""
+    """Start the README's command with the kernel image inside, and without a registry."""
     container = ServiceContainer.as_typed(
         "code-interpreter:preloaded", *PRIVILEGED, *UNREACHED, image=preloaded_image
     )
@@ -42,7 +42,7 @@ def inside(preloaded_image: str) -> Iterator[ServiceContainer]:
 
 @pytest.fixture(scope="module")
 def empty(service_image: str) -> Iterator[ServiceContainer]:
-    """The README's command, with no kernel image inside and no way to a registry."""
+    """Start the README's command without the kernel image, and without a registry."""
     command = "--privileged -p 8000:8000 code-interpreter"
     container = ServiceContainer.as_typed(command, *PRIVILEGED, *UNREACHED, image=service_image, wait=False)
     with finished(container):
@@ -51,7 +51,7 @@ def empty(service_image: str) -> Iterator[ServiceContainer]:
 
 @pytest.fixture(scope="module")
 def broken(service_image: str) -> Iterator[ServiceContainer]:
-    """A container whose engine does not start: its folder can't be written."""
+    """Start a container whose engine cannot start, because its folder is read-only."""
     container = ServiceContainer(
         *PRIVILEGED, "--volume", "/proc/sys:/var/lib/docker:ro", service_image, wait=False
     )
@@ -59,10 +59,10 @@ def broken(service_image: str) -> Iterator[ServiceContainer]:
         yield container
 
 
-def test_without_a_kernel_image_it_says_what_to_do(
+def test_service_without_a_kernel_image_says_what_to_do(
     empty: ServiceContainer, broken: ServiceContainer, inside: ServiceContainer
 ) -> None:
-    """One sentence names the ways to bring the image; the container ends, and never was ready."""
+    """One sentence names the ways to provide the image. The container ends without ever being ready."""
     log = wait_for("it will be pulled; where no registry is reached, mount what", empty)
     assert empty.wait() == 3
     log = empty.log()
@@ -73,7 +73,7 @@ def test_without_a_kernel_image_it_says_what_to_do(
 
 
 def test_an_engine_that_does_not_start_shows_its_log(broken: ServiceContainer) -> None:
-    """The container ends with a sentence and the end of dockerd's log."""
+    """The container ends with one sentence and the last lines of dockerd's log."""
     assert broken.wait() == 1
     log = broken.log()
     assert "the container's own Docker engine did not start" in log
@@ -82,8 +82,8 @@ def test_an_engine_that_does_not_start_shows_its_log(broken: ServiceContainer) -
     assert "Traceback" not in log
 
 
-def test_it_says_which_mode_it_found_and_why(inside: ServiceContainer) -> None:
-    """One line at the start, after the engine's."""
+def test_service_logs_its_mode_and_the_reason(inside: ServiceContainer) -> None:
+    """The start logs one line, after the line of the engine."""
     log = inside.log()
     assert "mode: Docker-in-Docker, since the engine is at unix:///run/code-interpreter/docker.sock" in log
     assert "in the same container as this service; kernels are reached at 127.0.0.1" in log
@@ -91,14 +91,14 @@ def test_it_says_which_mode_it_found_and_why(inside: ServiceContainer) -> None:
 
 
 def test_the_self_test_passes(inside: ServiceContainer) -> None:
-    """All walls hold in the engine inside as they do on a machine's."""
+    """All isolation checks hold in the engine inside the container."""
     report = inside.wait_until_ready()["self_test"]
     assert len(report) > 20
     assert all(check["ok"] for check in report), report
 
 
 def test_the_service_is_not_root(inside: ServiceContainer) -> None:
-    """Only what watches the engine is; the service is a user whose group may use the engine's socket."""
+    """Only PID 1 and the engine are. The service runs as a user whose group may use the engine's socket."""
     status = inside.status_of(inside.process("bin/code-interpreter-api"))
     assert status["Uid"].split() == status["Gid"].split() == ["10001"] * 4
     assert status["Groups"] == ""
@@ -106,19 +106,19 @@ def test_the_service_is_not_root(inside: ServiceContainer) -> None:
     assert inside.status_of(1)["Uid"].split() == ["0"] * 4
 
 
-def test_who_comes_later_finds_the_engine(inside: ServiceContainer) -> None:
+def test_program_of_docker_exec_finds_the_engine(inside: ServiceContainer) -> None:
     """`docker exec … code-interpreter-api doctor` does not get the environment of the service."""
     code = "from sessions.containers.docker.address import find_engine; print(find_engine(None).url)"
     assert inside.run("python", "-c", code).strip() == f"unix://{ENGINE_FOLDER}/docker.sock"
 
 
 def test_the_example_runs_through_it(inside: ServiceContainer, tmp_path: Path) -> None:
-    """Files go up, a model is fitted, a chart and a spreadsheet come down."""
+    """The example uploads files, fits a model, and downloads a chart and a spreadsheet."""
     assert "cultivar recognised: 98.3%" in analyse(inside, tmp_path)
 
 
 def test_an_engine_that_dies_is_started_again(inside: ServiceContainer) -> None:
-    """SIGKILL to dockerd: the container goes on, says so, and runs code again."""
+    """After SIGKILL to dockerd the container logs it, and runs code again."""
     before = inside.process("dockerd --host")
     inside.run("python", "-I", "-c", f"import os; os.kill({before}, 9)")
     wait_for("ended with -9 and is started again", inside)
@@ -131,7 +131,7 @@ def test_an_engine_that_dies_is_started_again(inside: ServiceContainer) -> None:
 
 
 def test_a_restarted_container_starts_its_engine_again(inside: ServiceContainer) -> None:
-    """`docker restart`: in order to the end, and from what the volume has to a service that is ready."""
+    """With `docker restart` it ends in order, and becomes ready again with the data of its volume."""
     docker("restart", "--time", "30", inside.name)
     inside.wait_until_ready()
     assert inside.api.run("print(6 * 7)")["stdout"] == "42\n"
@@ -139,7 +139,7 @@ def test_a_restarted_container_starts_its_engine_again(inside: ServiceContainer)
 
 
 def test_a_stopped_container_ends_in_order(inside: ServiceContainer) -> None:
-    """SIGTERM: the service stops first, then its engine, and the container ends with 0 within seconds."""
+    """After SIGTERM the service stops first, then its engine; the container ends with 0 within seconds."""
     before = inside.log()
     began = time.monotonic()
     assert inside.stop() == 0

@@ -31,7 +31,7 @@ nested._ENGINE += ("--host=tcp://0.0.0.0:{PORT}", "--tlsverify", "--tlscacert=/c
                    "--tlscert=/certs/server.pem", "--tlskey=/certs/server-key.pem")
 raise SystemExit(nested.run(["sleep", "infinity"]))
 """
-"""The engine of deploy/nested.py with one more door, and nothing beside it."""
+"""Runs the engine of deploy/nested.py, which also listens on TCP, without a service."""
 COUNT = """
 import http.client, json, socket
 engine = http.client.HTTPConnection("localhost")
@@ -44,25 +44,25 @@ print(json.dumps([container["Ports"] for container in json.load(engine.getrespon
 
 @dataclass(frozen=True)
 class RemoteEngine:
-    """An engine of another machine, and the folder of keys for it."""
+    """An engine on another machine, and the folder with the keys for it."""
 
     container: ServiceContainer
     address: str
     keys: Path
 
     def containers(self) -> list[list[dict[str, str]]]:
-        """The published ports of each of its containers."""
+        """Return the published ports of each of its containers."""
         found: list[list[dict[str, str]]] = json.loads(self.container.run("python", "-I", "-c", COUNT))
         return found
 
 
 def openssl(*arguments: str, folder: Path) -> None:
-    """The `openssl` command."""
+    """Run the `openssl` command."""
     subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
 
 def make_keys(folder: Path, address: str) -> None:
-    """An authority, a server's certificate for that address, and a client's."""
+    """Create an authority, a server's certificate for an address, and a client's certificate."""
     subject = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2")
     openssl(*subject, "-keyout", "ca-key.pem", "-out", "ca.pem", "-subj", "/CN=authority", folder=folder)
     for name, extension in (
@@ -81,9 +81,9 @@ def make_keys(folder: Path, address: str) -> None:
 
 @pytest.fixture(scope="module")
 def remote(preloaded_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteEngine]:
-    """An engine that listens by TLS, with the kernel image, in a container for a machine."""
+    """Start an engine that listens with TLS and has the kernel image. A container stands for its machine."""
     keys = tmp_path_factory.mktemp("certs")
-    # The certificate has the address, which there is once the container has been started.
+    # The certificate names the address, which is known once the container runs.
     wait = "import os, time\nwhile not os.path.exists('/certs/key.pem'): time.sleep(0.1)\n"
     container = ServiceContainer(
         *PRIVILEGED,
@@ -100,7 +100,7 @@ def remote(preloaded_image: str, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="module")
 def far(remote: RemoteEngine, service_image: str) -> Iterator[ServiceContainer]:
-    """The service in a container of this machine, its kernels on the other."""
+    """Start the service in a container on this machine, with its kernels on the other machine."""
     container = ServiceContainer(
         *("--volume", f"{remote.keys}:/certs:ro", "--env", "DOCKER_CERT_PATH=/certs"),
         *("--env", "DOCKER_TLS_VERIFY=1", "--env", f"DOCKER_HOST=tcp://{remote.address}:{PORT}"),
@@ -117,7 +117,7 @@ def far(remote: RemoteEngine, service_image: str) -> Iterator[ServiceContainer]:
 def test_kernels_run_on_the_engines_machine(
     far: ServiceContainer, remote: RemoteEngine, tmp_path: Path
 ) -> None:
-    """The mode is said; their ports are published on the address that DOCKER_HOST names; the example runs."""
+    """The mode is logged, ports are published on the address in DOCKER_HOST, and the example runs."""
     where = f"mode: remote, since the engine is at tcp://{remote.address}:{PORT} (DOCKER_HOST says so)"
     assert f"{where}; kernels are reached at {remote.address}" in far.log()
     published = {port["IP"] for ports in remote.containers() for port in ports}
@@ -125,8 +125,8 @@ def test_kernels_run_on_the_engines_machine(
     assert "cultivar recognised: 98.3%" in analyse(far, tmp_path)
 
 
-def test_the_self_test_knocked_at_the_services_machine(far: ServiceContainer, remote: RemoteEngine) -> None:
-    """All walls hold from over there; the service's address, and the engine's, were tried."""
+def test_self_test_tries_the_services_machine(far: ServiceContainer, remote: RemoteEngine) -> None:
+    """All isolation checks hold. They tried the address of the service and that of the engine."""
     report = {check["name"]: check for check in far.wait_until_ready()["self_test"]}
     assert all(check["ok"] for check in report.values()), report
     own = far.inspect()["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
@@ -135,7 +135,7 @@ def test_the_self_test_knocked_at_the_services_machine(far: ServiceContainer, re
 
 
 def test_the_service_has_keys_of_its_own_and_is_not_root(far: ServiceContainer) -> None:
-    """Keys that only root could read were lent to the user that the service has become."""
+    """Keys that only root could read were copied for the service's user."""
     status = far.status_of(1)
     assert status["Uid"].split() == ["10001"] * 4
     assert status["Groups"] == ""
@@ -145,14 +145,14 @@ def test_the_service_has_keys_of_its_own_and_is_not_root(far: ServiceContainer) 
 
 
 def test_a_stopped_service_leaves_no_kernels_there(far: ServiceContainer, remote: RemoteEngine) -> None:
-    """SIGTERM: its containers on the other machine are gone."""
+    """After SIGTERM its containers on the other machine are gone."""
     assert remote.containers()
     assert far.stop() == 0
     assert remote.containers() == []
 
 
-def test_another_address_may_be_said(remote: RemoteEngine, service_image: str) -> None:
-    """`KERNEL_ADDRESS` is dialled, and `KERNEL_PUBLISH_ADDRESS` published on, whatever DOCKER_HOST names."""
+def test_operator_may_set_another_address(remote: RemoteEngine, service_image: str) -> None:
+    """The service connects to `KERNEL_ADDRESS`, and publishes on `KERNEL_PUBLISH_ADDRESS`."""
     container = ServiceContainer(
         *("--volume", f"{remote.keys}:/certs:ro", "--env", "DOCKER_CERT_PATH=/certs", *LIGHT),
         *("--env", "DOCKER_TLS_VERIFY=1", "--env", f"DOCKER_HOST=tcp://{remote.address}:{PORT}"),
@@ -169,8 +169,8 @@ def test_another_address_may_be_said(remote: RemoteEngine, service_image: str) -
         assert container.api.run("print(6 * 7)")["stdout"] == "42\n"
 
 
-def test_without_its_keys_the_engine_is_not_used(remote: RemoteEngine, tmp_path: Path) -> None:
-    """Started on the machine itself, without a certificate: one sentence, and the end."""
+def test_service_without_keys_ends_with_one_sentence(remote: RemoteEngine, tmp_path: Path) -> None:
+    """It runs on this machine itself, without a certificate."""
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | {
         "DOCKER_HOST": f"tcp://{remote.address}:{PORT}",
         "FILE_STORAGE_DIR": str(tmp_path / "storage"),
@@ -197,7 +197,7 @@ def test_without_its_keys_the_engine_is_not_used(remote: RemoteEngine, tmp_path:
 
 @pytest.fixture(scope="module")
 def near(remote: RemoteEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service on this machine itself, its kernels on the other."""
+    """Start the service on this machine itself, with its kernels on the other machine."""
     settings = {
         "KERNEL_PRELOAD": "none",
         "POOL_SIZE": "1",
@@ -216,13 +216,13 @@ def near(remote: RemoteEngine, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def test_nothing_can_be_read_on_the_way_to_a_remote_engine(near: Service) -> None:
-    """Neither the code nor what it prints, shows, or is given, nor the supervisor's token."""
+    """Code, output, displays, input and the supervisor's token do not appear in the traffic."""
     assert ", by TLS" in near.log_path.read_text()
     assert overheard(near) == set()
 
 
-def test_sessions_and_containers_used_again_speak_tls_on(near: Service) -> None:
-    """A container serves a second call, and a session lives on when its service has been killed."""
+def test_resumed_sessions_and_reused_containers_keep_tls(near: Service) -> None:
+    """A container serves a second call, and a session survives a kill of its service."""
     before = near.settle()
     assert [near.api.run("print(1)")["stdout"] for _ in range(2)] == ["1\n"] * 2
     assert before <= near.engine.kernels(near.instance_id)
@@ -233,8 +233,8 @@ def test_sessions_and_containers_used_again_speak_tls_on(near: Service) -> None:
         assert session.printed("marker") == "'here'"
 
 
-def test_without_encryption_a_remote_engines_kernels_are_overheard(near: Service) -> None:
-    """`KERNEL_ENCRYPTION=never`: the same ears hear all of it, and a session that spoke TLS is lost."""
+def test_traffic_without_encryption_can_be_read(near: Service) -> None:
+    """With `KERNEL_ENCRYPTION=never` it appears in the traffic, and a session that used TLS is lost."""
     with new_session(near) as session:
         near.stop()
         near.restart(KERNEL_ENCRYPTION="never")

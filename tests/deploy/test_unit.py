@@ -1,4 +1,4 @@
-"""The unit for systemd in docs/."""
+"""The systemd unit in docs/."""
 
 import shutil
 import subprocess
@@ -11,8 +11,8 @@ from tests.support.process import ROOT
 UNIT = ROOT / "docs" / "code-interpreter.service"
 
 
-def test_systemd_takes_it(tmp_path: Path) -> None:
-    """`systemd-analyze verify` has nothing to say, once the program is where it says."""
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    """`systemd-analyze verify` reports nothing, if the program is at the unit's path."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("there is no systemd here")
     program = tmp_path / "code-interpreter-api"

@@ -21,7 +21,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- .Values.kernels.namespace | default .Release.Namespace -}}
 {{- end -}}
 
-{{- /* "yes" where several replicas share a database and an object storage, after what can't be is refused. */ -}}
+{{- /* "yes" if several replicas share a database and an object storage. Fails if the values contradict each other. */ -}}
 {{- define "code-interpreter.replicated" -}}
 {{- $many := or .Values.autoscaling.enabled (gt (int .Values.replicas) 1) -}}
 {{- if or $many .Values.replication.enabled -}}
