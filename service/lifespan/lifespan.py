@@ -21,7 +21,8 @@ from service.mcp.services import McpServices
 from service.operations.engine import open_engine
 from service.operations.housekeeping import keep_house
 from service.operations.pool_settings import pool_settings
-from service.operations.readiness import KernelReadiness, SelfTest
+from service.operations.readiness import KernelReadiness
+from service.operations.self_test import SelfTest
 from service.replicas.leased_replica import LeasedReplica
 from service.settings import Settings
 from service.telemetry.execution_log import ExecutionLog
