@@ -168,6 +168,7 @@ BY_CODE: Final[dict[str, type[Refused]]] = {
     "execution_not_found": NotFound,
     "kernelspec_not_found": NotFound,
     "foreign_origin": Unauthorized,
+    "origin_refused": Unauthorized,
     "session_ended": SessionEnded,
     "session_busy": SessionBusy,
     "no_input_request": NoInputRequest,

@@ -27,7 +27,6 @@ from code_interpreter_client import (
     errors,
 )
 from service.app import ALL_ANSWERS
-from service.http.errors import OriginRefused
 from tests.client.conftest import ALICE, MakeClient
 from tests.client.odd_server import OddServer, reply
 from tests.support.process import Service, free_port
@@ -38,9 +37,7 @@ LARGE = bytes((1 << 20) + 1)
 
 def test_every_code_of_the_service_has_an_error_type() -> None:
     """For a code that the client does not know, the status leads to the same type or a base of it."""
-    # The client does not speak MCP.
-    answers = [answer for error, answer in ALL_ANSWERS.items() if error is not OriginRefused]
-    codes = {answer.code: answer.status for answer in answers}
+    codes = {answer.code: answer.status for answer in ALL_ANSWERS.values()}
     assert codes.keys() <= errors.BY_CODE.keys()
     for code, status in codes.items():
         kind = errors.refusal_type(status, code)
