@@ -1,10 +1,10 @@
-"""How the pool's target follows what is asked for. Pure, with a clock of the test's own."""
+"""How the pool's target follows the demand. Pure, with a clock of the test."""
 
 from sessions.containers.pool.demand import Demand
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -13,14 +13,14 @@ class Clock:
         return self.now
 
 
-def test_without_demand_the_least_is_kept() -> None:
-    """Nobody asks: the least, also where that is none."""
+def test_target_without_demand_is_the_minimum() -> None:
+    """The minimum may be zero."""
     assert Demand(2, 8, Clock()).target == 2
     assert Demand(0, 8, Clock()).target == 0
 
 
-def test_it_follows_arrivals_up_and_down() -> None:
-    """Three a second, and a kernel takes a second to make: three; afterwards the least again."""
+def test_target_follows_arrivals_up_and_down() -> None:
+    """With three arrivals a second and launches of a second it is three. Later it is the minimum again."""
     clock = Clock()
     demand = Demand(1, 8, clock)
     for _ in range(30):
@@ -33,8 +33,8 @@ def test_it_follows_arrivals_up_and_down() -> None:
     assert demand.target == 1
 
 
-def test_the_slower_kernels_are_made_the_more_are_kept() -> None:
-    """What is asked for while one is made has to be there already."""
+def test_target_grows_with_the_duration_of_launches() -> None:
+    """Kernels that are asked for during a launch have to be ready already."""
     clock = Clock()
     demand = Demand(1, 20, clock)
     for _ in range(20):
@@ -45,8 +45,8 @@ def test_the_slower_kernels_are_made_the_more_are_kept() -> None:
     assert demand.target == 8
 
 
-def test_it_never_wants_more_than_the_most() -> None:
-    """A burst of a hundred."""
+def test_target_never_exceeds_the_maximum() -> None:
+    """A hundred callers arrive at once."""
     demand = Demand(1, 4, Clock())
     for _ in range(100):
         demand.arrived()

@@ -1,4 +1,4 @@
-"""Which engine is found, and how the service stands to it; the containers themselves: tests/deploy."""
+"""Which engine is found, and how the service and the engine are placed. tests/deploy uses real containers."""
 
 import socket
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ Container = dict[str, Any]
 
 
 class KnownEngine:
-    """Answers as an engine does that has these containers, on this machine or another."""
+    """An `EngineInspector` with these containers, on this machine or another."""
 
     def __init__(
         self, *containers: Container, machine: str = "", rootless: bool = False, bridges: str = "bridge"
@@ -41,7 +41,7 @@ class KnownEngine:
 
 
 def described(mode: str = "default", ports: dict[str, Any] | None = None, **gateways: str) -> Container:
-    """A container as the engine describes it, with loopback for its address, which is surely ours."""
+    """Return the engine's description of a container. Its address is loopback, which this process has."""
     networks = {
         name: {"Gateway": gateway, "IPAddress": "127.0.0.1" if gateway else ""}
         for name, gateway in gateways.items()
@@ -55,27 +55,27 @@ UNIX = EngineAddress("unix:///somewhere.sock", "its socket is there")
 
 @pytest.fixture
 def in_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """This process takes itself for one in a container."""
+    """Make this process believe that it runs in a container."""
     monkeypatch.setattr(deployment, "_CONTAINER_MARKS", (tmp_path,))
 
 
 @pytest.fixture
 def on_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process takes itself for one in no container."""
+    """Make this process believe that it runs in no container."""
     monkeypatch.setattr(deployment, "_CONTAINER_MARKS", ())
 
 
 @pytest.fixture
 def runtime_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A user's folder with a rootless engine's socket, on a machine without the system's."""
+    """Return a user's folder with a rootless engine's socket, on a machine without the system's socket."""
     monkeypatch.setattr(address, "SYSTEM_SOCKET", tmp_path / "none.sock")
     with closing(socket.socket(socket.AF_UNIX)) as listener:
         listener.bind(str(tmp_path / "docker.sock"))
         yield tmp_path
 
 
-def test_a_rootless_socket_is_found_where_the_systems_is_missing(runtime_dir: Path) -> None:
-    """In `XDG_RUNTIME_DIR`; a file of that name that is no socket is passed over."""
+def test_rootless_socket_is_found_without_the_systems_socket(runtime_dir: Path) -> None:
+    """It is found in `XDG_RUNTIME_DIR`. A file of that name that is not a socket is ignored."""
     assert find_engine(None, runtime_dir=runtime_dir).url == f"unix://{runtime_dir}/docker.sock"
     (runtime_dir / "docker.sock").unlink()
     (runtime_dir / "docker.sock").touch()
@@ -83,39 +83,39 @@ def test_a_rootless_socket_is_found_where_the_systems_is_missing(runtime_dir: Pa
         find_engine(None, runtime_dir=runtime_dir)
 
 
-def test_what_the_operator_names_is_taken(runtime_dir: Path) -> None:
-    """`DOCKER_HOST` goes before any socket, with its keys."""
+def test_docker_host_comes_before_any_socket(runtime_dir: Path) -> None:
+    """It is used with its TLS settings."""
     found = find_engine("tcp://engine:2376", "1", "/certs", runtime_dir)
     assert (found.url, found.host, found.socket) == ("tcp://engine:2376", "engine", None)
     assert (found.tls_verify, found.cert_path) == ("1", "/certs")
 
 
 @pytest.mark.parametrize("url", ["ssh://user@engine", "npipe:////./pipe/docker", "engine:2376", "fd://"])
-def test_an_engine_whose_kernels_cannot_be_reached_is_refused(url: str) -> None:
-    """Other ways to an engine than its socket and TCP are told so."""
+def test_url_of_an_unsupported_kind_is_refused(url: str) -> None:
+    """The error names the kinds that are supported."""
     with pytest.raises(EngineUnsupported, match=r"tcp:// with DOCKER_TLS_VERIFY=1"):
         find_engine(url)
 
 
-def test_on_a_machine_loopback_is_right(on_machine: None) -> None:
-    """Beside the engine, an ordinary one or a rootless one, also where that listens on loopback's TCP."""
+def test_service_on_a_machine_uses_loopback(on_machine: None) -> None:
+    """The engine may be an ordinary or a rootless one, or listen on loopback's TCP."""
     assert find_deployment(UNIX, KnownEngine()).mode == "local"
     rootless = find_deployment(UNIX, KnownEngine(rootless=True))
     assert (rootless.mode, rootless.publish, rootless.dial) == ("rootless", "127.0.0.1", "127.0.0.1")
     assert find_deployment(EngineAddress("tcp://localhost:2375"), KnownEngine()).mode == "local"
 
 
-def test_another_machine_is_reached_where_docker_host_says(on_machine: None) -> None:
-    """At the address that the URL names; `KERNEL_ADDRESS` says otherwise."""
+def test_engine_on_another_machine_is_reached_at_docker_host(on_machine: None) -> None:
+    """`KERNEL_ADDRESS` replaces the address in the URL."""
     there = EngineAddress("tcp://192.0.2.7:2376")
     found = find_deployment(there, KnownEngine())
     assert (found.mode, found.publish, found.dial) == ("remote", "192.0.2.7", "192.0.2.7")
-    said = find_deployment(there, KnownEngine(), KernelAddress("0.0.0.0", "192.0.2.9"))
-    assert (said.mode, said.publish, said.dial) == ("remote", "0.0.0.0", "192.0.2.9")
+    given = find_deployment(there, KnownEngine(), KernelAddress("0.0.0.0", "192.0.2.9"))
+    assert (given.mode, given.publish, given.dial) == ("remote", "0.0.0.0", "192.0.2.9")
 
 
-def test_an_engine_of_the_same_container_is_told_from_a_strange_one(in_container: None) -> None:
-    """By the machine's name; of a strange one nothing is known, unless the operator says it."""
+def test_engine_in_the_same_container_is_recognised(in_container: None) -> None:
+    """It has the same host name. Another engine is not reached unless `KERNEL_ADDRESS` is set."""
     assert find_deployment(UNIX, KnownEngine()).mode == "Docker-in-Docker"
     strange = KnownEngine(machine="elsewhere")
     with pytest.raises(NoWayToKernels, match=r"does not know this container; put this service on"):
@@ -131,12 +131,12 @@ def test_an_engine_of_the_same_container_is_told_from_a_strange_one(in_container
         ("Docker-in-Docker", "127.0.0.1", False),
         ("Docker-out-of-Docker", "172.17.0.1", False),
         ("remote", "192.0.2.7", True),
-        # Its socket, or its TCP port, is forwarded from elsewhere, and its kernels' ports are not.
+        # The socket or TCP port of the engine is forwarded from elsewhere, and the kernels' ports are not.
         ("local", "192.0.2.7", True),
     ],
 )
-def test_where_the_way_to_kernels_is_a_network(mode: Mode, dial: str, crosses: bool) -> None:
-    """There it is TLS: on another machine's engine, and nowhere else."""
+def test_only_ports_of_another_machine_cross_the_network(mode: Mode, dial: str, crosses: bool) -> None:
+    """These ports use TLS by default."""
     assert Deployment(mode, "", dial, dial).crosses_network is crosses
 
 
@@ -150,37 +150,37 @@ def test_where_the_way_to_kernels_is_a_network(mode: Mode, dial: str, crosses: b
     ],
     ids=["one", "several", "one that is no bridge", "one without a gateway"],
 )
-def test_beside_the_engine_the_gateway_of_a_bridge_is_right(
+def test_service_in_a_container_uses_the_gateway_of_a_bridge(
     own: Container, bridges: str, expected: str, in_container: None
 ) -> None:
-    """Of several networks the first bridge by name; others have no gateway on the engine's machine."""
+    """Of several networks it takes the first bridge by name. Others have no usable gateway."""
     found = find_deployment(UNIX, KnownEngine(own, bridges=bridges))
     assert (found.mode, found.publish, found.dial) == ("Docker-out-of-Docker", expected, expected)
 
 
-def test_a_container_on_no_bridge_is_told_what_to_do(in_container: None) -> None:
-    """`--network none`, or networks whose gateway is not the engine's machine."""
+def test_error_for_a_container_on_no_bridge_says_what_to_do(in_container: None) -> None:
+    """It has `--network none`, or networks whose gateway is not the engine's machine."""
     with pytest.raises(NoWayToKernels, match=r"docker network connect"):
         find_deployment(UNIX, KnownEngine(described("swarm", swarm="192.0.2.1")))
 
 
-def test_the_ports_that_lead_back_to_it_are_known(in_container: None) -> None:
-    """Where the service is published, for the self-test to knock at."""
+def test_ports_on_which_the_service_is_published_are_known(in_container: None) -> None:
+    """The self-test tries to reach them."""
     ports = {"8000/tcp": [{"HostPort": "9000"}, {"HostPort": "9001"}], "81/tcp": None}
     found = find_deployment(UNIX, KnownEngine(described(ports=ports, bridge="192.0.2.1")))
     assert found.service_ports == (9000, 9001)
 
 
-def test_a_container_of_that_name_elsewhere_is_not_taken_for_this_one(in_container: None) -> None:
-    """Another one may be called as this machine is: its addresses are not ours."""
+def test_container_of_the_same_name_elsewhere_is_ignored(in_container: None) -> None:
+    """Its name is this machine's host name, but this process does not have its addresses."""
     other = described(bridge="192.0.2.1")
     other["NetworkSettings"]["Networks"]["bridge"]["IPAddress"] = "192.0.2.55"
     found = find_deployment(UNIX, KnownEngine(other))
     assert found == Deployment("Docker-in-Docker", found.why)
 
 
-def test_a_containers_own_files_tell_its_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Mounts of the container's names do; those that a machine sees of its containers do not."""
+def test_mounts_of_a_container_give_its_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Mounts of /etc/hostname and the like do. Mounts that a machine has of its containers do not."""
     own, other = "a" * 64, "b" * 64
     table = tmp_path / "mountinfo"
     table.write_text(

@@ -1,4 +1,4 @@
-"""The kernel image: checked at the start, followed while it changes under a running service, pulled."""
+"""The kernel image: checked at the start, pulled, and replaced under a running service."""
 
 import subprocess
 import time
@@ -25,7 +25,7 @@ NOTICE_SECONDS = 30.0
 
 @pytest.fixture(scope="module")
 def tag() -> Iterator[str]:
-    """A name for images of these tests' own; at the end none has it."""
+    """Return a name for images of these tests. At the end no image has it."""
     name = f"code-interpreter-tests:{uuid.uuid4().hex[:12]}"
     yield name
     images.remove(name)
@@ -33,18 +33,18 @@ def tag() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def first(tag: str) -> str:
-    """The id of the image that has the name at first."""
+    """Return the id of the first image with the name."""
     return images.derive(tag)
 
 
 @pytest.fixture(scope="module")
 def followed(open_service: Callable[..., Service], tag: str, first: str) -> Iterator[Service]:
-    """A service on that image."""
+    """Start a service on that image."""
     yield from serving(open_service, **LIGHT, POOL_SIZE=1, PYTHON_EXECUTOR_DOCKER_IMAGE=tag)
 
 
 def wait_until(seen: Callable[[], object], service: Service) -> None:
-    """Look until it is so."""
+    """Poll until `seen` returns something true."""
     deadline = time.monotonic() + NOTICE_SECONDS
     while not seen():
         assert time.monotonic() < deadline, service.log_tail()
@@ -52,19 +52,19 @@ def wait_until(seen: Callable[[], object], service: Service) -> None:
 
 
 def image_of(service: Service) -> dict[str, Any]:
-    """What `/ready` says of the image."""
+    """Return what `/ready` reports about the image."""
     body = service.api.http.get("/ready").json()
     image: dict[str, Any] = body.get("image") or {"id": None, "warnings": [body["detail"]]}
     return image
 
 
 def launched_from(service: Service) -> set[str]:
-    """Ids of the images of its containers."""
+    """Return the ids of the images of its containers."""
     return {container["Image"] for container in service.engine.inspected(service.instance_id)}
 
 
-def test_an_image_that_is_the_services_own_is_shown_without_a_warning(service: Service) -> None:
-    """`/ready` has its name, id, version and digest."""
+def test_image_of_this_version_is_shown_without_a_warning(service: Service) -> None:
+    """`/ready` shows its name, id, version and digest."""
     image = image_of(service)
     labels = images.labels_of(IMAGE)
     assert (image["name"], image["warnings"]) == (IMAGE, [])
@@ -75,7 +75,7 @@ def test_an_image_that_is_the_services_own_is_shown_without_a_warning(service: S
 
 
 def test_an_image_that_was_replaced_is_taken_up(followed: Service, tag: str, first: str) -> None:
-    """New kernels come from it, the ready ones go, sessions stay; both ids and what differs are said."""
+    """New kernels use it, ready ones are replaced, sessions stay. The log and `/ready` say what differs."""
     assert launched_from(followed) == {image_of(followed)["id"]} == {first}
     session = open_session(followed)
     session.run("marker = 'here'")
@@ -93,14 +93,14 @@ def test_an_image_that_was_replaced_is_taken_up(followed: Service, tag: str, fir
 
 
 def test_a_replacement_that_cannot_be_used_is_refused(followed: Service, tag: str) -> None:
-    """Of another contract, or with a wall missing: kernels go on with the one before, and it is said why."""
+    """It has another contract, or fails the self-test. Kernels use the old image, and `/ready` says why."""
     before = image_of(followed)["id"]
     other = images.derive(tag, {contract.CONTRACT_LABEL: "99"})
     wait_until(lambda: "contract 99" in image_of(followed)["warnings"][-1], followed)
     with followed.engine.changed_image(
         "confinement/seccomp.py", "    header = _Filter(", "    return\n    header = _Filter("
-    ) as unwalled:
-        images.docker("tag", unwalled, tag)
+    ) as weakened:
+        images.docker("tag", weakened, tag)
         wait_until(lambda: "self-test failed" in image_of(followed)["warnings"][-1], followed)
         assert "\n" not in image_of(followed)["warnings"][-1]
         assert followed.api.run("print(6 * 7)")["stdout"] == "42\n"
@@ -109,8 +109,8 @@ def test_a_replacement_that_cannot_be_used_is_refused(followed: Service, tag: st
     images.remove(other)
 
 
-def test_an_image_that_lost_its_name_is_used_on_and_missed(followed: Service, tag: str) -> None:
-    """As long as the engine has it; when it has its name back, all is well."""
+def test_image_that_lost_its_name_is_still_used_with_a_warning(followed: Service, tag: str) -> None:
+    """The warning ends when the image gets its name back."""
     before = image_of(followed)["id"]
     images.remove(tag)
     wait_until(lambda: "its name is gone" in image_of(followed)["warnings"][-1], followed)
@@ -121,7 +121,7 @@ def test_an_image_that_lost_its_name_is_used_on_and_missed(followed: Service, ta
 
 
 def test_an_image_that_is_removed_is_waited_for(start_service: StartService) -> None:
-    """Not ready, with what to do; when there is an image of that name again, ready again by itself."""
+    """The service is not ready, and says what to do. It becomes ready when an image has the name again."""
     tag = f"code-interpreter-tests:{uuid.uuid4().hex[:12]}"
     images.derive(tag)
     service = start_service(POOL_SIZE=0, PYTHON_EXECUTOR_DOCKER_IMAGE=tag)
@@ -140,10 +140,8 @@ def test_an_image_that_is_removed_is_waited_for(start_service: StartService) -> 
     images.remove(tag)
 
 
-def test_a_start_with_an_image_that_cannot_work_is_a_sentence(
-    engine: Engine, tag: str, tmp_path: Path
-) -> None:
-    """Of another contract; none of ours; not there; with a registry that nobody serves."""
+def test_start_with_an_image_that_cannot_work_says_why(engine: Engine, tag: str, tmp_path: Path) -> None:
+    """The image has another contract, is not a kernel image, is missing, or its registry does not answer."""
     name = f"{tag}-unfit"
     images.derive(name, {contract.CONTRACT_LABEL: "99"})
     said = refused(tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=name)
@@ -196,15 +194,15 @@ def pulls(open_service: Callable[..., Service], folder: Path) -> None:
 def pulled(
     open_service: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Future[None]]:
-    """All that is pulled, beside the other tests: most of it is waiting for bytes."""
+    """Run the pulls beside the other tests, since they mostly wait for bytes."""
     with ThreadPoolExecutor() as threads:
         yield threads.submit(pulls, open_service, tmp_path_factory.mktemp("pulls"))
 
 
-def test_where_the_registry_does_not_answer_the_image_that_is_here_serves(
+def test_local_image_is_used_if_the_registry_does_not_answer(
     start_service: StartService,
 ) -> None:
-    """Also where it ought to be pulled at every start; the log says that it was not."""
+    """It is used even with `IMAGE_PULL=always`. The log says that it was not pulled."""
     absent = "127.0.0.1:1/kernel:latest"
     images.docker("tag", IMAGE, absent)
     try:
@@ -216,5 +214,5 @@ def test_where_the_registry_does_not_answer_the_image_that_is_here_serves(
 
 
 def test_an_image_is_pulled_and_pulled_again_when_it_is_lost(pulled: Future[None]) -> None:
-    """At the start, when it is removed under the service, and with `always` in place of one that is here."""
+    """It is pulled at the start, when it is removed under the service, and with `always` over a local one."""
     pulled.result(timeout=110)

@@ -1,4 +1,4 @@
-"""What is made of an image's labels, of a pull's events, and of the digest of `kernel_image/`."""
+"""Checks of an image's labels, the progress of a pull, and the digest of `kernel_image/`."""
 
 import hashlib
 import json
@@ -24,13 +24,13 @@ STARTS = ("python", "-I", "-m", "kernel_image")
 
 
 def image(*without: str, **labels: str) -> Image:
-    """An image of ours, of version 1.0 and digest d, with other labels or without some."""
+    """Return a kernel image of version 1.0 and digest d, with other labels or without some."""
     changed = OURS | {getattr(contract, name): value for name, value in labels.items()}
     return Image("sha256:1", {name: value for name, value in changed.items() if name not in without}, STARTS)
 
 
-def test_an_image_of_this_version_has_nothing_said_of_it() -> None:
-    """Label by label it is what the service was made with."""
+def test_image_of_this_version_has_no_warnings() -> None:
+    """All of its labels are as the service expects."""
     verdict = judge(image(), "1.0", "d")
     assert verdict.unfit is None and verdict.warnings == ()
 
@@ -47,7 +47,7 @@ def test_an_image_of_this_version_has_nothing_said_of_it() -> None:
     ],
 )
 def test_an_image_that_may_not_fit_is_used_with_a_warning(changed: Image, said: list[str]) -> None:
-    """Each difference is a sentence of its own."""
+    """Each difference gives one warning."""
     verdict = judge(changed, "1.0", "d")
     assert verdict.unfit is None
     assert len(verdict.warnings) == len(said)
@@ -56,19 +56,19 @@ def test_an_image_that_may_not_fit_is_used_with_a_warning(changed: Image, said: 
 
 
 def test_an_image_that_cannot_work_is_refused() -> None:
-    """It keeps another contract, or has nothing to do with this project."""
+    """It keeps another contract, or is not a kernel image."""
     assert "contract 99" in str(judge(image(CONTRACT_LABEL="99"), "1.0", "d").unfit)
     assert "not a kernel image" in str(judge(Image("sha256:2", {}, ("bash",)), "1.0", "d").unfit)
 
 
-def test_without_a_digest_of_its_own_the_service_says_so() -> None:
-    """It does not take what it cannot compare for right."""
+def test_service_without_a_digest_of_its_own_warns() -> None:
+    """It does not assume that an image fits which it cannot compare."""
     (warning,) = judge(image(), "1.0", None).warnings
     assert "lacks parts" in warning
 
 
-def test_the_digest_is_the_one_that_builds_give(tmp_path: Path) -> None:
-    """As `scripts/image-digest` prints it; another after any change; none where a part is missing."""
+def test_digest_equals_the_digest_of_builds(tmp_path: Path) -> None:
+    """It is what `scripts/image-digest` prints. Any change changes it; without all parts there is none."""
     printed = subprocess.run([ROOT / "scripts/image-digest"], capture_output=True, text=True, check=True)
     assert own_digest() == printed.stdout.strip()
     folder = tmp_path / "kernel_image"
@@ -81,8 +81,8 @@ def test_the_digest_is_the_one_that_builds_give(tmp_path: Path) -> None:
     assert own_digest(folder) is None
 
 
-def test_the_digest_needs_nothing_that_an_installation_lacks() -> None:
-    """What it is of is in the package: the Python files, and those that pyproject.toml names."""
+def test_digest_uses_only_files_that_are_installed() -> None:
+    """They are the Python files, and the files that pyproject.toml names."""
     listed = (ROOT / "pyproject.toml").read_text().partition("kernel_image = ")[2].splitlines()[0]
     digested = (ROOT / "scripts/image-digest").read_text()
     for name in json.loads(listed):
@@ -90,10 +90,10 @@ def test_the_digest_needs_nothing_that_an_installation_lacks() -> None:
     assert digested.count("-name") == len(json.loads(listed)) + 1
 
 
-def test_a_change_of_the_contract_is_a_new_contract() -> None:
-    """Ports, paths, frames and names that both sides have agreed on: who changes one raises `CONTRACT`.
+def test_changed_contract_needs_a_new_number() -> None:
+    """Both sides agree on ports, paths, frames and names. If you change one, increase `CONTRACT`.
 
-    Then write the new digest here. What the service asks of the supervisor over HTTP counts as well.
+    Then write the new digest here. The supervisor's HTTP API is a part of the contract too.
     """
     agreed = {name: getattr(contract, name) for name in dir(contract) if name.isupper()}
     text = json.dumps(
@@ -106,14 +106,14 @@ def test_a_change_of_the_contract_is_a_new_contract() -> None:
 
 
 def event(layer: str, status: str, **detail: int) -> dict[str, Any]:
-    """What an engine says of a layer."""
+    """Return an engine's event about a layer."""
     return {"id": layer, "status": status, "progressDetail": detail}
 
 
 def test_progress_counts_bytes_and_layers() -> None:
-    """Downloads are added up, what is here already counts as done, other news is passed over."""
+    """Downloads are added up, existing layers count as done, and other events are ignored."""
     progress = PullProgress()
-    for news in (
+    for given in (
         {"id": "latest", "status": "Pulling from kernel"},
         {"status": "Digest: sha256:0"},
         event("a", "Already exists"),
@@ -123,7 +123,7 @@ def test_progress_counts_bytes_and_layers() -> None:
         event("d", "Waiting"),
         event("b", "Downloading", current=4_000_000, total=10_000_000),
     ):
-        progress.take(news)
+        progress.take(given)
     assert str(progress) == "6 of 12 MB, 1 of 4 layers"
     progress.take(event("c", "Extracting", current=1, total=2_000_000))
     progress.take(event("c", "Pull complete"))

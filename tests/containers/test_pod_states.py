@@ -1,4 +1,4 @@
-"""What is made of a pod's status, and of what is asked for: no cluster is needed for that."""
+"""What a pod's status means, and the pod for a container. Needs no cluster."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ Object = dict[str, Any]
 
 
 def pod(phase: str = "Pending", container: Object | None = None, **status: Any) -> Object:
-    """A pod on a node, as the API server shows it."""
+    """Return a pod on a node, as the API server shows it."""
     statuses = [] if container is None else [{"name": "kernel", "state": container}]
     return {
         "metadata": {"name": "kernel-1"},
@@ -27,7 +27,7 @@ def pod(phase: str = "Pending", container: Object | None = None, **status: Any) 
 
 
 def waiting(reason: str, message: str | None = None) -> Object:
-    """A container that does not run yet."""
+    """Return the state of a container that does not run yet."""
     return {"waiting": {"reason": reason} | ({} if message is None else {"message": message})}
 
 
@@ -41,21 +41,21 @@ def waiting(reason: str, message: str | None = None) -> Object:
         pod("Running", {"running": {}}),
     ],
 )
-def test_a_pod_that_is_on_its_way_is_waited_for(found: Object) -> None:
-    """Nothing is said of it yet: neither an address nor a failure."""
+def test_pod_that_is_starting_has_no_address_yet(found: Object) -> None:
+    """It is not a failure either."""
     assert state.address(found, IMAGE) is None
 
 
-def test_a_running_container_has_an_address() -> None:
-    """The pod's own."""
+def test_running_pod_has_an_address() -> None:
+    """The address is the pod's own."""
     assert state.address(pod("Running", {"running": {}}, podIP="10.0.0.7"), IMAGE) == "10.0.0.7"
 
 
 @pytest.mark.parametrize(
     "reason", ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"]
 )
-def test_an_image_that_cannot_be_had_is_named(reason: str) -> None:
-    """With what the node says of it, on one line."""
+def test_error_names_the_image_that_cannot_be_pulled(reason: str) -> None:
+    """It has the node's message, on one line."""
     with pytest.raises(ImageNotFound, match=rf"'{IMAGE}'.*{reason}: no such host"):
         state.address(pod(container=waiting(reason, "no such\n  host")), IMAGE)
 
@@ -79,8 +79,8 @@ def test_an_image_that_cannot_be_had_is_named(reason: str) -> None:
         ),
     ],
 )
-def test_a_pod_that_never_will_says_why(found: Object, said: str) -> None:
-    """In the cluster's own words."""
+def test_pod_that_cannot_start_fails_with_the_reason(found: Object, said: str) -> None:
+    """The reason is the cluster's text."""
     with pytest.raises(LaunchFailed, match=said):
         state.address(found, IMAGE)
 
@@ -117,38 +117,36 @@ WARNINGS = [
         (pod(), [], "node node1 has not started it (it gives no reason)"),
     ],
 )
-def test_a_pod_that_takes_too_long_has_a_reason(
-    found: Object | None, events: list[Object], said: str
-) -> None:
-    """The scheduler's, or the last warning, or what the node waits for."""
+def test_slow_start_of_a_pod_has_a_reason(found: Object | None, events: list[Object], said: str) -> None:
+    """The reason is the scheduler's, the last warning, or what the node waits for."""
     assert said in state.waits_for(found, events)
 
 
-def test_what_has_ended_is_told_from_what_is_going() -> None:
-    """An object that is left is cleared away; one that is being deleted is left to that."""
+def test_ended_pods_differ_from_deleted_and_unreachable_ones() -> None:
+    """Only a pod that has ended and is not being deleted has to be removed."""
     going = pod("Succeeded")
     going["metadata"] = going["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}
     assert state.is_over(going) and not state.has_ended(going)
     assert state.is_over(pod("Failed")) and state.has_ended(pod("Failed"))
     assert not state.is_over(pod("Running")) and not state.has_ended(pod("Running"))
-    unheard_of = pod("Running", conditions=[{"type": "Ready", "status": "False"}])
-    assert state.is_over(unheard_of) and not state.has_ended(unheard_of), "it may be running"
+    unreachable = pod("Running", conditions=[{"type": "Ready", "status": "False"}])
+    assert state.is_over(unreachable) and not state.has_ended(unreachable), "it may be running"
 
 
 def spec(image: str = IMAGE, instance_id: str = "Blue_Service.1") -> ContainerSpec:
-    """What the pool asks for."""
+    """Return what the pool launches."""
     return ContainerSpec(image, instance_id, "the token", (), LIMITS, runtime="gvisor")
 
 
-def test_a_name_is_one_that_kubernetes_takes() -> None:
-    """Whatever the instance is called; and another one each time."""
+def test_name_of_a_pod_is_valid() -> None:
+    """It is valid for any instance id, and new each time."""
     names = {manifest.pod(spec(), "registry")["metadata"]["name"] for _ in range(5)}
     assert len(names) == 5
     assert all(name.startswith("code-interpreter-blueser-") and name.islower() for name in names)
 
 
-def test_the_folders_are_a_limit_and_no_request() -> None:
-    """A node keeps memory for kernels and for the code, and gives more where disks are filled."""
+def test_folders_count_in_the_limit_but_not_in_the_request() -> None:
+    """A node reserves memory for kernels and code, and gives more when the folders are filled."""
     made = manifest.pod(spec(), "registry", owner={"kind": "ReplicaSet"}, node_selector={"pool": "kernels"})
     resources = made["spec"]["containers"][0]["resources"]
     disks = contract.disk_bytes(LIMITS.workspace_bytes, LIMITS.tmp_bytes)
@@ -164,6 +162,6 @@ def test_the_folders_are_a_limit_and_no_request() -> None:
     ("image", "policy"),
     [(IMAGE, "IfNotPresent"), ("code-interpreter-kernel:latest", "Never")],
 )
-def test_no_registry_is_asked_for_a_plain_name(image: str, policy: str) -> None:
-    """It is that of an image made here."""
+def test_image_with_a_plain_name_is_not_pulled(image: str, policy: str) -> None:
+    """Such an image was built locally."""
     assert manifest.pod(spec(image), "registry")["spec"]["containers"][0]["imagePullPolicy"] == policy

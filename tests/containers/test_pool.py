@@ -1,4 +1,4 @@
-"""The pool's containers: made ahead, used once, replaced, and never left behind."""
+"""The pool's containers: launched in advance, used once, replaced, and never left behind."""
 
 import contextlib
 import signal
@@ -15,7 +15,7 @@ from tests.support.process import Service
 pytestmark = pytest.mark.timeout(120)
 
 
-def test_the_pool_fills_up_and_says_so(service: Service) -> None:
+def test_pool_fills_up_and_ready_counts_its_containers(service: Service) -> None:
     """`POOL_SIZE` containers are ready, and `/ready` counts them."""
     assert len(service.settle()) == 2
     response = service.api.http.get("/ready")
@@ -27,7 +27,7 @@ def test_the_pool_fills_up_and_says_so(service: Service) -> None:
 
 
 def test_a_container_serves_one_execution(service: Service) -> None:
-    """The one that was used is destroyed, the others stay, and a new one takes its place."""
+    """The used container is destroyed, the others stay, and a new one replaces it."""
     before = service.settle()
     service.api.run("1")
     after = service.settle()
@@ -42,17 +42,17 @@ def test_more_callers_than_kernels_are_all_served(service: Service) -> None:
     assert [result["stdout"] for result in results] == [f"{i}\n" for i in range(8)]
 
 
-def test_an_empty_pool_makes_callers_wait_then_says_come_back(start_service: StartService) -> None:
-    """A caller waits for a kernel; one too many, or too long, is 503 with `Retry-After`."""
+def test_callers_wait_for_a_kernel_and_are_then_refused(start_service: StartService) -> None:
+    """A caller waits for a kernel. One caller too many, or a wait too long, is 503 with `Retry-After`."""
     service = start_service(POOL_SIZE=1, MAX_CONTAINERS=1, QUEUE_SIZE=1, QUEUE_TIMEOUT_SEC=4)
     with ThreadPoolExecutor(3) as threads:
-        # One runs a little, the next waits for the container that takes its place.
+        # The first runs for a short time, and the second waits for the next container.
         first = threads.submit(service.api.run, "import time; time.sleep(0.5)")
         time.sleep(0.3)
         assert service.api.run("print('waited')")["stdout"] == "waited\n"
         assert first.result()["exit_code"] == 0
 
-        # One runs long; the queue of one is taken; the third is turned away at once.
+        # The first runs long, the second fills the queue of one, the third is refused at once.
         service.settle()
         first = threads.submit(service.api.run, "import time; time.sleep(6.5)")
         time.sleep(0.5)
@@ -72,46 +72,46 @@ def test_an_empty_pool_makes_callers_wait_then_says_come_back(start_service: Sta
     assert service.api.run("print('again')")["stdout"] == "again\n"
 
 
-def test_a_pool_of_none_makes_kernels_as_they_are_wanted(start_service: StartService) -> None:
-    """With `POOL_SIZE=0` nothing waits, and the service is ready and serves all the same."""
+def test_pool_of_size_zero_launches_kernels_on_demand(start_service: StartService) -> None:
+    """With `POOL_SIZE=0` no kernel is kept ready, and the service is ready and serves."""
     service = start_service(POOL_SIZE=0)
     assert service.settle() == set()
     assert service.api.run("print('served')")["stdout"] == "served\n"
     assert service.settle() == set()
 
 
-def test_who_waits_gets_a_kernel_that_has_not_preloaded_yet(start_service: StartService) -> None:
-    """It is there sooner; what it imports then is no more the user's memory than what others preload."""
+def test_waiting_caller_gets_a_kernel_without_preloading(start_service: StartService) -> None:
+    """The kernel starts sooner. Modules that it imports later do not count as the user's memory."""
     service = start_service(POOL_SIZE=0, KERNEL_PRELOAD="pandas", MEMORY_LIMIT_MB=64)
     code = "import sys; early = 'pandas' in sys.modules; import pandas; b = b'x' * (60 << 20); early"
     assert service.api.run(code)["stdout"] == "False\n"
 
 
-def test_kernels_made_in_a_hurry_do_not_stay(start_service: StartService) -> None:
-    """Where one is left when nobody waits any more, one that has preloaded everything takes its place."""
+def test_kernels_without_preloading_are_replaced(start_service: StartService) -> None:
+    """When no caller waits any more, a kernel with everything preloaded replaces such a kernel."""
     service = start_service(POOL_SIZE=1, KERNEL_PRELOAD="numpy", LEASE_SEC=8)
     seen = "import sys; 'numpy' in sys.modules"
     service.settle()
     with ThreadPoolExecutor(4) as threads:
         early = [result["stdout"] for result in threads.map(lambda _: service.api.run(seen), range(4))]
     assert set(early) == {"True\n", "False\n"}
-    time.sleep(2.5)  # Every two seconds the pool looks after what it has, see LEASE_SEC.
+    time.sleep(2.5)  # The pool's upkeep runs every two seconds, see LEASE_SEC.
     service.settle()
     assert service.api.run(seen)["stdout"] == "True\n"
 
 
 @pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_removes_every_container(start_service: StartService, with_signal: signal.Signals) -> None:
-    """SIGTERM and Ctrl-C leave nothing, not even while code runs."""
+    """SIGTERM and Ctrl-C leave no container, not even while code runs."""
     service = start_service(POOL_SIZE=2)
     service.settle()
 
-    def outlive() -> None:
-        # The connection may well break: the service stops.
+    def call() -> None:
+        # The connection may break, because the service stops.
         with contextlib.suppress(Exception):
             service.api.execute("import time; time.sleep(2)")
 
-    caller = threading.Thread(target=outlive)
+    caller = threading.Thread(target=call)
     caller.start()
     time.sleep(0.7)
     assert service.pool()["busy"] == 1
@@ -126,9 +126,9 @@ def test_stopping_removes_every_container(start_service: StartService, with_sign
 def test_a_crash_is_cleaned_up_at_the_next_start_and_only_ones_own(
     start_service: StartService, service: Service
 ) -> None:
-    """After kill -9 a start with the same storage removes what was left, and keeps the files.
+    """After kill -9, a start with the same storage removes the old containers, and keeps the files.
 
-    A service with another storage on the same engine keeps its containers through it all.
+    A service with another storage on the same engine keeps its containers all the time.
     """
     theirs = service.settle()
     mine = start_service(POOL_SIZE=2)
@@ -151,7 +151,7 @@ def test_a_crash_is_cleaned_up_at_the_next_start_and_only_ones_own(
 
 
 def test_a_container_removed_from_outside_is_replaced(service: Service) -> None:
-    """`docker rm -f` of waiting kernels is noticed; callers in between are served all the same."""
+    """The pool notices `docker rm -f` of ready kernels. Calls in between are served."""
     before = service.settle()
     for container_id in before:
         service.engine.remove(container_id)
@@ -162,7 +162,7 @@ def test_a_container_removed_from_outside_is_replaced(service: Service) -> None:
 
 
 def test_a_container_removed_unused_is_noticed(service: Service) -> None:
-    """Nobody has to call for the pool to find out that a kernel is gone."""
+    """The pool finds out without a call that a kernel is gone."""
     victim, *_ = sorted(service.settle())
     service.engine.remove(victim)
     deadline = time.monotonic() + 30
