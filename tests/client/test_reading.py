@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -66,8 +67,9 @@ def event_stream(*pieces: bytes, content_type: str = "text/event-stream") -> Res
         handler.send_header("Content-Type", content_type)
         handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
-        for piece in (*pieces, b""):
-            handler.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        with suppress(ConnectionError):  # the client closes the connection after an invalid event
+            for piece in (*pieces, b""):
+                handler.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
 
     return respond
 
