@@ -13,7 +13,9 @@ from sessions.models import Limits
 from tests.conftest import docker_only
 from tests.support.process import Service
 
-pytestmark = docker_only("a pod's facts are others, and held against others: test_every_wall_holds")
+pytestmark = docker_only(
+    "a pod's facts are others, and held against others: test_every_isolation_check_holds_on_a_pod"
+)
 
 MIB = 1024 * 1024
 PROBE = "from kernel_image.confinement.probe import main; main()"

@@ -1,4 +1,4 @@
-"""Services whose kernels are pods, beside the other tests' services."""
+"""Services whose kernels are pods."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from tests.support.process import Service, serve_to_the_end
 
 @pytest.fixture(scope="session")
 def pods() -> Iterator[PodEngine]:
-    """The cluster, with a namespace for these tests; without one they are skipped."""
+    """Return the cluster, with a namespace for these tests. Without a cluster the tests are skipped."""
     try:
         engine = PodEngine()
     except EngineMissing as missing:
@@ -27,13 +27,13 @@ def pods() -> Iterator[PodEngine]:
 
 @pytest.fixture(scope="session")
 def start_on(open_on: Callable[..., Service]) -> Callable[..., Service]:
-    """Start a service on a cluster, its log shown under failures."""
+    """Return a function that starts a service on a cluster, and shows its log if the test fails."""
     return partial(open_on, **LIGHT)
 
 
 @pytest.fixture(scope="session")
 def on_pods(pods: PodEngine, start_on: Callable[..., Service]) -> Iterator[Service]:
-    """The service that most tests here share."""
+    """Start the service that most of these tests share."""
     service = start_on(pods, **GENEROUS, PIDS_LIMIT=64)
     yield service
     service.finish()
@@ -41,7 +41,7 @@ def on_pods(pods: PodEngine, start_on: Callable[..., Service]) -> Iterator[Servi
 
 @pytest.fixture(scope="session")
 def chart(tmp_path_factory: pytest.TempPathFactory) -> Chart:
-    """The Helm chart."""
+    """Return the Helm chart."""
     return Chart(tmp_path_factory.mktemp("renderer"))
 
 
@@ -55,7 +55,7 @@ class Refusal:
 
 @pytest.fixture(scope="session")
 def refused(tmp_path_factory: pytest.TempPathFactory, pods: PodEngine) -> Callable[..., Refusal]:
-    """Start a service that can't run kernels, and wait for its end."""
+    """Return a function that starts a service that cannot run kernels, and waits for its end."""
 
     def start(**settings: Any) -> Refusal:
         given = pods.settings | {name: str(value) for name, value in (LIGHT | settings).items()}

@@ -1,4 +1,4 @@
-"""The Helm chart, rendered by Go's own templates and taken by the real API server in a dry run."""
+"""The Helm chart, rendered by Go's templates and checked by the real API server in a dry run."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -37,26 +37,26 @@ SHARED: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def namespace(pods: PodEngine) -> Iterator[str]:
-    """A namespace to try objects in."""
+    """Create a namespace for the dry runs."""
     with pods.cluster.namespace() as name:
         yield name
 
 
 @pytest.mark.parametrize("changes", [{}, MANY], ids=["defaults", "everything"])
-def test_the_api_server_takes_every_object(
+def test_api_server_accepts_every_object(
     chart: Chart, pods: PodEngine, namespace: str, changes: Object
 ) -> None:
-    """Each is created in a dry run: known fields alone, of the right types, with sensible values."""
+    """Each is created in a dry run: all fields are known, and have valid values."""
     objects = chart.render(changes)
     assert len(objects) >= 8
     for found in objects:
-        # A field that the server does not know it would drop in silence: what comes back has to have all.
+        # The server drops unknown fields without an error, so compare what it returns.
         taken = pods.cluster.call("POST", place_of(found, namespace), found, dryRun="All")
         assert lacking(found, taken) == []
 
 
 def lacking(asked: Any, got: Any, place: str = "") -> list[str]:
-    """What of an object the server has dropped."""
+    """Return the paths of the fields that the server dropped."""
     if asked in ({}, [], None):
         return []
     if isinstance(asked, dict) and isinstance(got, dict):
@@ -66,8 +66,8 @@ def lacking(asked: Any, got: Any, place: str = "") -> list[str]:
     return [place] if isinstance(asked, dict | list) or got is None else []
 
 
-def test_the_account_may_do_what_the_service_does_and_no_more(chart: Chart) -> None:
-    """Pods of one namespace, with the verbs that the engine needs; nothing of the cluster's."""
+def test_account_has_the_rights_that_the_engine_needs_and_no_others(chart: Chart) -> None:
+    """They are the engine's verbs on pods of one namespace, and none on the cluster."""
     objects = chart.render()
     assert of_kind(objects, "ClusterRole") == of_kind(objects, "ClusterRoleBinding") == []
     (role,) = of_kind(objects, "Role")
@@ -76,8 +76,8 @@ def test_the_account_may_do_what_the_service_does_and_no_more(chart: Chart) -> N
     assert (events_rule["resources"], events_rule["verbs"]) == (["events"], ["list"])
 
 
-def test_the_settings_of_the_deployment_are_settings(chart: Chart, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every variable has a field, and the service takes the values."""
+def test_deployments_variables_are_valid_settings(chart: Chart, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every variable is a setting, and the service accepts its value."""
     (deployment,) = of_kind(chart.render(MANY), "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     given = {"metadata.name": "try-7d9c-x2", "status.podIP": "10.1.2.3", "REPLICA_SECRET": "s" * 48}
@@ -88,7 +88,7 @@ def test_the_settings_of_the_deployment_are_settings(chart: Chart, monkeypatch: 
         values[variable["name"]] = value = value.replace("$(POD_IP)", values.get("POD_IP", ""))
         assert variable["name"].lower() in (*FIELDS, "pod_ip")
         monkeypatch.setenv(variable["name"], value)
-    # From the secret.
+    # This variable comes from the secret.
     monkeypatch.setenv("DATABASE_URL", "postgresql://database/one")
     monkeypatch.setenv("FILE_STORAGE_URL", "s3://bucket")
     settings = load_settings()
@@ -108,7 +108,7 @@ def test_the_settings_of_the_deployment_are_settings(chart: Chart, monkeypatch: 
 
 
 def test_kernels_may_be_in_a_namespace_of_their_own(chart: Chart) -> None:
-    """Role, binding and policy are there, the service where the release is."""
+    """Role, binding and policy are in that namespace, the service in that of the release."""
     objects = chart.render({"kernels": {"namespace": "kernels"}})
     there = {
         found["metadata"]["name"] for found in objects if found["metadata"].get("namespace") == "kernels"
@@ -136,12 +136,12 @@ REFUSED: dict[str, tuple[Object, str]] = {
         "set FILE_STORAGE_URL in env, or name a secret",
     ),
 }
-"""Values that can't be, and the sentence that says so."""
+"""Values that contradict each other, and a part of the error."""
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_it_refuses(name: str, chart: Chart) -> None:
-    """Replicas without what they have to share."""
+def test_chart_refuses(name: str, chart: Chart) -> None:
+    """Replicas need a shared database and a shared object storage."""
     values, sentence = REFUSED[name]
     with pytest.raises(ValueError, match=sentence):
         chart.render(values)
@@ -149,7 +149,7 @@ def test_it_refuses(name: str, chart: Chart) -> None:
 
 @pytest.mark.parametrize("values", [SHARED, SHARED | {"replicas": 1, "replication": {"enabled": True}}])
 def test_replicas_are_rolled_and_a_single_one_is_replaced(chart: Chart, values: Object) -> None:
-    """None goes before another is ready; where nothing is shared, two never run."""
+    """A replica ends only after another is ready. Without shared storage two never run at once."""
     (rolled,) = of_kind(chart.render(values), "Deployment")
     assert rolled["spec"]["strategy"] == {
         "type": "RollingUpdate",
@@ -161,7 +161,7 @@ def test_replicas_are_rolled_and_a_single_one_is_replaced(chart: Chart, values: 
 
 
 def test_the_replicas_secret_is_made_once(chart: Chart) -> None:
-    """An upgrade keeps it; one that is named is taken; a single replica has none."""
+    """An upgrade keeps it, a secret in the values replaces it, and a single replica has none."""
     (first,) = of_kind(chart.render(SHARED), "Secret")
     (other,) = of_kind(chart.render(SHARED), "Secret")
     assert first["data"] != other["data"] and len(first["data"]["REPLICA_SECRET"]) == 64
@@ -173,7 +173,7 @@ def test_the_replicas_secret_is_made_once(chart: Chart) -> None:
 
 
 def test_replicas_reach_each_other(chart: Chart) -> None:
-    """Also where a policy says who may call the service."""
+    """They do so even if a policy limits the callers of the service."""
     callers = {"networkPolicy": {"callers": [{"podSelector": {"matchLabels": {"app": "agent"}}}]}}
     selector = {"app.kubernetes.io/name": "code-interpreter", "app.kubernetes.io/instance": "try"}
     replicas = [{"podSelector": {"matchLabels": selector}}]
@@ -184,6 +184,6 @@ def test_replicas_reach_each_other(chart: Chart) -> None:
         assert [source for rule in policy["spec"]["ingress"] for source in rule["from"]] == sources
 
 
-def test_the_chart_is_of_this_version() -> None:
-    """Its image is that of the service beside it."""
+def test_chart_has_the_version_of_the_service() -> None:
+    """Its default image is that of this version."""
     assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == service.__version__

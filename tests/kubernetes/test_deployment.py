@@ -42,7 +42,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def gateway() -> str:
-    """This machine, as the pods see it."""
+    """Return this machine's address, as pods see it."""
     shown = subprocess.run(
         ["ip", "-4", "-o", "address", "show", "docker0"], stdout=subprocess.PIPE, check=True
     )
@@ -53,7 +53,7 @@ def gateway() -> str:
 
 @pytest.fixture(scope="module")
 def shared_state() -> Iterator[dict[str, str]]:
-    """The settings of a database and an object storage that pods reach."""
+    """Return the settings of a database and an object storage that pods can reach."""
     postgres, storage = Postgres(gateway()), ObjectStorageServer(gateway())
     yield {"DATABASE_URL": postgres.new(), **storage.settings(storage.new())}
     storage.close()
@@ -62,7 +62,7 @@ def shared_state() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def deployment(pods: PodEngine, chart: Chart, shared_state: dict[str, str]) -> Iterator[Deployment]:
-    """Two replicas."""
+    """Deploy two replicas."""
     with pods.cluster.namespace() as namespace:
         made = Deployment(
             pods.cluster,
@@ -79,7 +79,7 @@ def deployment(pods: PodEngine, chart: Chart, shared_state: dict[str, str]) -> I
 
 @pytest.fixture(scope="module", autouse=True)
 def alone(pods: PodEngine, chart: Chart, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[None]]:
-    """A single replica with a disk, whose story is told beside the others'."""
+    """Run the test of a single replica with a disk beside the other tests."""
     folder = tmp_path_factory.mktemp("volume")
     with ThreadPoolExecutor(1) as threads:
         yield threads.submit(_restarted, pods.cluster, chart, folder)
@@ -87,7 +87,7 @@ def alone(pods: PodEngine, chart: Chart, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def api(deployment: Deployment) -> Iterator[Api]:
-    """The service by all of its addresses."""
+    """Return a client that uses all addresses of the service."""
     api = balanced(deployment)
     yield api
     api.close()
@@ -95,7 +95,7 @@ def api(deployment: Deployment) -> Iterator[Api]:
 
 @pytest.fixture
 def two(deployment: Deployment) -> Iterator[tuple[Replica, Replica]]:
-    """Both replicas, ready."""
+    """Wait until both replicas are ready, and return them."""
     deployment.settle()
     first, second = deployment.replicas()
     yield first, second
@@ -104,12 +104,12 @@ def two(deployment: Deployment) -> Iterator[tuple[Replica, Replica]]:
 
 
 def opened(api: Api) -> Session:
-    """A new session, as it is asked by one way."""
+    """Open a session through a client."""
     return open_session(cast(Service, None), api)
 
 
 def end(api: Api, session: Session) -> None:
-    """Delete it, once its replica is settled."""
+    """Delete a session, once its replica is ready."""
 
     def delete() -> None:
         response = through(api, session).delete()
@@ -119,12 +119,12 @@ def end(api: Api, session: Session) -> None:
 
 
 def through(api: Api, session: Session) -> Session:
-    """The same session, asked by another way."""
+    """Return the same session through another client."""
     return Session(session.service, session.created, api)
 
 
 def soon(work: Callable[[], Any], seconds: float = 30) -> Any:
-    """What work comes to once nothing answers 503 any more."""
+    """Repeat `work` until it is not answered with 503, and return its result."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -140,8 +140,8 @@ def soon(work: Callable[[], Any], seconds: float = 30) -> Any:
 # --- the account, and what belongs to whom ----------------------------------------------------------
 
 
-def test_it_runs_by_the_charts_role_alone(deployment: Deployment, two: tuple[Replica, Replica]) -> None:
-    """As the pod that it is; kernels belong to the ReplicaSet, which owns the service's pods, too."""
+def test_service_runs_with_the_charts_role(deployment: Deployment, two: tuple[Replica, Replica]) -> None:
+    """It uses the account of its pod. The ReplicaSet that owns the service's pods owns the kernels too."""
     for replica in two:
         mode = (
             f"mode: Kubernetes; kernels are pods of namespace {deployment.namespace} at https://10.96.0.1:443"
@@ -163,25 +163,25 @@ def test_it_runs_by_the_charts_role_alone(deployment: Deployment, two: tuple[Rep
 
 
 def kill_container(cluster: Cluster, namespace: str, name: str) -> None:
-    """SIGKILL to the service in a pod, which stays and gets another container."""
+    """Kill the service in a pod. The pod stays and gets another container."""
     pod = cluster.call("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
     container_id = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("docker://")
     subprocess.run(["docker", "kill", container_id], check=True, stdout=subprocess.DEVNULL)
 
 
 def delete_pod(cluster: Cluster, namespace: str, name: str) -> None:
-    """`kubectl delete pod --grace-period=0 --force`."""
+    """Delete a pod as `kubectl delete pod --grace-period=0 --force` does."""
     cluster.delete_pod(namespace, name)
 
 
 @pytest.mark.parametrize("strike", [kill_container, delete_pod])
-def test_sessions_of_a_replica_that_is_gone_go_on(
+def test_sessions_survive_the_loss_of_their_replica(
     strike: Callable[[Cluster, str, str], None],
     deployment: Deployment,
     two: tuple[Replica, Replica],
     api: Api,
 ) -> None:
-    """Through the other: variables are there, and the cell that ran is followed to its end."""
+    """The other replica takes them over: variables are there, and a running cell is followed to its end."""
     dying, other = two
     busy, idle = (soon(lambda: opened(dying.api)) for _ in range(2))
     idle.run("kept = 'idle'")
@@ -210,7 +210,7 @@ RETRYABLE = frozenset({"session_moving", "replica_lost", "stopping", "no_capacit
 
 @dataclass
 class Caller:
-    """Counts in a session, or in a kernel of each call's own, again and again; notes what comes of it."""
+    """Counts in a session, or with one-shot executions, again and again, and records the results."""
 
     session: Session | None
     api: Api
@@ -222,7 +222,7 @@ class Caller:
     failures: list[str] = field(default_factory=list)
 
     def call_until(self, over: threading.Event) -> None:
-        """Call, and call again."""
+        """Repeat the call until `over` is set."""
         while not over.is_set():
             try:
                 self._call()
@@ -251,7 +251,7 @@ class Caller:
 
 @contextmanager
 def calling(callers: list[Caller]) -> Iterator[None]:
-    """They call for as long as the block."""
+    """Let the callers call until the block ends."""
     over = threading.Event()
     with ThreadPoolExecutor(len(callers)) as threads:
         for caller in callers:
@@ -262,13 +262,13 @@ def calling(callers: list[Caller]) -> Iterator[None]:
             over.set()
 
 
-def test_a_rolling_update_loses_nothing(
+def test_rolling_update_loses_no_session_and_no_call(
     deployment: Deployment,
     two: tuple[Replica, Replica],
     api: Api,
     record_testsuite_property: Callable[[str, object], None],
 ) -> None:
-    """Callers call all the time: no session is lost, no variable, and no call but by a clear 503."""
+    """Callers call all the time. No variable is lost, and calls fail only with a clear 503."""
     sessions: list[Session] = [soon(partial(opened, replica.api)) for replica in two for _ in range(2)]
     callers = [Caller(through(api, session), api) for session in sessions] + [Caller(None, api)]
     for session in sessions:
@@ -295,13 +295,13 @@ def test_a_rolling_update_loses_nothing(
 
 
 def test_a_single_replica_comes_back_to_its_sessions(alone: Future[None]) -> None:
-    """Replaced by an update, it finds registry, files and kernels again on its volume and in the cluster."""
+    """After an update it finds registry and files on its volume, and kernels in the cluster."""
     alone.result(120)
 
 
 @contextmanager
 def volume(cluster: Cluster, folder: Path) -> Iterator[str]:
-    """A folder of this machine as a volume to be claimed; the name of its storage class."""
+    """Offer a folder of this machine as a volume, and return the name of its storage class."""
     name = f"tests-{uuid.uuid4().hex[:12]}"
     folder.chmod(0o777)
     spec = {
@@ -347,7 +347,7 @@ def _restarted(cluster: Cluster, chart: Chart, folder: Path) -> None:
 
 @contextmanager
 def asked(deployment: Deployment) -> Iterator[Replica]:
-    """The only replica."""
+    """Wait for the only replica, and return it."""
     (only,) = deployment.replicas()
     try:
         yield only
@@ -359,11 +359,11 @@ def asked(deployment: Deployment) -> Iterator[Replica]:
 
 
 UNREADY_SEC = 16.0
-"""Longer than it takes for a replica that fails its probe to be no address of the service's any more."""
+"""Longer than the cluster needs to remove a replica that fails its probe from the service's addresses."""
 
 
 def refused_until_full(api: Api) -> tuple[list[Session], httpx.Response]:
-    """Open sessions until one is refused, and that refusal."""
+    """Open sessions until one is refused. Return the sessions and the refusal."""
     sessions: list[Session] = []
     while True:
         response = api.http.post("/v1/sessions", json={})
@@ -376,7 +376,7 @@ def refused_until_full(api: Api) -> tuple[list[Session], httpx.Response]:
 def serves_its_sessions_and_refuses_others(
     deployment: Deployment, api: Api, mine: list[Session], sentence: str, seconds: float
 ) -> list[Session]:
-    """Whatever is the matter with the cluster, for so long; all sessions."""
+    """Check that open sessions are served and new ones refused during a problem. Return all sessions."""
     sessions, refusal = refused_until_full(api)
     assert refusal.status_code == 503 and int(refusal.headers["retry-after"]) > 0
     assert sentence in problem(refusal)["detail"], refusal.text
@@ -390,8 +390,10 @@ def serves_its_sessions_and_refuses_others(
     return sessions
 
 
-def test_a_quota_that_is_used_up(deployment: Deployment, two: tuple[Replica, Replica], api: Api) -> None:
-    """New ones are told so and when to come again, and open ones go on, by the service's address."""
+def test_used_up_quota_refuses_new_sessions_only(
+    deployment: Deployment, two: tuple[Replica, Replica], api: Api
+) -> None:
+    """A refused caller gets the reason and Retry-After. Open sessions go on."""
     place = f"/api/v1/namespaces/{deployment.namespace}/resourcequotas"
     mine = [soon(partial(opened, replica.api)) for replica in two]
     here = len(deployment.pods()) + len(deployment.kernels())
@@ -408,8 +410,10 @@ def test_a_quota_that_is_used_up(deployment: Deployment, two: tuple[Replica, Rep
     assert soon(lambda: two[0].api.run("print(1)"))["stdout"] == "1\n"
 
 
-def test_a_role_that_is_taken_away(deployment: Deployment, two: tuple[Replica, Replica], api: Api) -> None:
-    """One clear sentence, open sessions go on, and all is well once the rights are back."""
+def test_missing_role_refuses_new_sessions_only(
+    deployment: Deployment, two: tuple[Replica, Replica], api: Api
+) -> None:
+    """The refusal is one clear sentence, and open sessions go on. The service recovers with the rights."""
     place = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{deployment.namespace}/rolebindings"
     mine = [soon(partial(opened, replica.api)) for replica in two]
     binding = deployment.cluster.call("GET", f"{place}/{NAME}")
@@ -430,8 +434,8 @@ def test_a_role_that_is_taken_away(deployment: Deployment, two: tuple[Replica, R
 # --- the end ----------------------------------------------------------------------------------------
 
 
-def test_kernels_go_with_the_deployment(deployment: Deployment, two: tuple[Replica, Replica]) -> None:
-    """Deleted, it leaves no pod: not those of the pool, and not that of an open session."""
+def test_kernels_end_with_the_deployment(deployment: Deployment, two: tuple[Replica, Replica]) -> None:
+    """No pod is left, neither those of the pool nor that of an open session."""
     session: Session = soon(lambda: opened(two[0].api))
     soon(lambda: session.run("x = 1"))
     deployment.delete()

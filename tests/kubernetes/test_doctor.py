@@ -1,4 +1,4 @@
-"""`code-interpreter-api doctor` where kernels are pods: what it looks at, and what is really wrong there."""
+"""`code-interpreter-api doctor` where kernels are pods, on a sound cluster and with real problems."""
 
 import uuid
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ FACTS = ClusterFacts("v1.31.2", (), True, {}, (), "there", (NODE,))
 
 @contextmanager
 def examining(folder: Path, pods: PodEngine, **settings: Any) -> Iterator[Future[Report]]:
-    """The doctor, begun ahead of the tests that ask for what it found."""
+    """Start the doctor before the tests that need its report."""
     wanted = {"PORT": free_port(), "FILE_STORAGE_DIR": folder, **pods.settings, **settings}
     with ThreadPoolExecutor() as threads:
         yield threads.submit(examined, **wanted)
@@ -38,7 +38,7 @@ def examining(folder: Path, pods: PodEngine, **settings: Any) -> Iterator[Future
 
 @pytest.fixture(scope="module")
 def well(pods: PodEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Report]]:
-    """The doctor where all is well, in a namespace with a quota that is large enough."""
+    """Start the doctor on a sound cluster, in a namespace with a large quota."""
     path = f"/api/v1/namespaces/{pods.namespace}/resourcequotas"
     hard = {"hard": {"count/pods": "50", "limits.memory": "60Gi", "secrets": "50"}}
     pods.cluster.call("POST", path, {"metadata": {"name": "enough"}, "spec": hard})
@@ -46,8 +46,8 @@ def well(pods: PodEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield report
 
 
-def test_a_cluster_that_will_do(well: Future[Report], pods: PodEngine) -> None:
-    """The cluster, the account, the namespace, its quota, the nodes; a pod's walls and limits."""
+def test_sound_cluster_has_no_failures(well: Future[Report], pods: PodEngine) -> None:
+    """It checks cluster, account, namespace, quota and nodes, and a pod's isolation and limits."""
     report = well.result()
     assert report.exit_code == 0 and report.levels("fail") == set(), report
     its_own_affair = {"cluster", "stored files", "CPU", "nodes"}
@@ -63,14 +63,14 @@ def test_a_cluster_that_will_do(well: Future[Report], pods: PodEngine) -> None:
     assert found["nodes"].startswith("1 of 1 take pods, with room for ")
 
 
-def test_it_leaves_nothing(well: Future[Report], pods: PodEngine) -> None:
-    """Its pods go, whatever they have been through."""
+def test_doctor_leaves_no_pods(well: Future[Report], pods: PodEngine) -> None:
+    """It removes them even after their limits were exceeded."""
     well.result()
     pods.cluster.wait_until(lambda: not pods.cluster.pods(pods.namespace))
 
 
-def test_an_account_without_rights(pods: PodEngine, tmp_path: Path) -> None:
-    """What it may not do, in words; no pod is tried."""
+def test_account_without_rights_is_found(pods: PodEngine, tmp_path: Path) -> None:
+    """The report names the missing rights, and no pod is launched."""
     nobody = {"KUBECONFIG": str(FOLDER / "kubeconfig.nobody")}
     found = examined(FILE_STORAGE_DIR=tmp_path, **pods.settings | nobody)
     assert found.exit_code == 1 and found.levels("fail") == {"rights"}
@@ -80,16 +80,16 @@ def test_an_account_without_rights(pods: PodEngine, tmp_path: Path) -> None:
     assert "not looked at" in found.findings["image, isolation, limits"]["seen"]
 
 
-def test_a_namespace_that_is_not_there_and_a_runtime_neither(pods: PodEngine, tmp_path: Path) -> None:
-    """Both are said, with what helps."""
+def test_missing_namespace_and_runtime_are_found(pods: PodEngine, tmp_path: Path) -> None:
+    """Each is a finding with a remedy."""
     wrong = {"KUBERNETES_NAMESPACE": "no-such-namespace", "KERNEL_RUNTIME": "no-such-runtime"}
     found = examined(FILE_STORAGE_DIR=tmp_path, **pods.settings | wrong)
     assert found.levels("fail") == {"namespace", "runtime"}
     assert found.findings["runtime"]["remedy"] == "`kubectl get runtimeclasses` lists them"
 
 
-def test_a_label_that_refuses_the_pods(tmp_path: Path) -> None:
-    """Pod security that keeps NET_ADMIN out is told before a pod is."""
+def test_pod_security_that_refuses_the_pods_is_found(tmp_path: Path) -> None:
+    """It is found by the namespace's label, before a pod is launched."""
     engine = PodEngine()
     try:
         label = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}}
@@ -102,27 +102,27 @@ def test_a_label_that_refuses_the_pods(tmp_path: Path) -> None:
         engine.close()
 
 
-def test_an_image_that_no_node_has(pods: PodEngine, tmp_path: Path) -> None:
-    """A launch finds that out, and says so of the image."""
+def test_image_that_no_node_has_is_found(pods: PodEngine, tmp_path: Path) -> None:
+    """A launch finds it, and the finding is about the image."""
     missing = {"PYTHON_EXECUTOR_DOCKER_IMAGE": f"no-such-image:{uuid.uuid4().hex[:8]}"}
     found = examined(FILE_STORAGE_DIR=tmp_path, **pods.settings | missing)
     assert found.levels("fail") == {"image"}
     assert "ErrImageNeverPull" in found.findings["image"]["seen"]
 
 
-def test_no_cluster_at_all(tmp_path: Path) -> None:
-    """The rest is looked at all the same."""
+def test_missing_cluster_is_found(tmp_path: Path) -> None:
+    """All other checks still run."""
     found = examined(FILE_STORAGE_DIR=tmp_path, EXECUTOR_BACKEND="kubernetes", KUBECONFIG="/no/such/file")
     assert found.levels("fail") == {"engine"}
     assert "no cluster is configured" in found.findings["engine"]["seen"]
     assert {"registry", "stored files", "clock"} <= found.levels("ok") | found.levels("warn")
 
 
-# Judgements, which ask nobody -------------------------------------------------------------------
+# Judgements, which need no cluster ---------------------------------------------------------------
 
 
 def levels(facts: ClusterFacts) -> dict[str, str]:
-    """What is not well, and how much so."""
+    """Return the levels of the findings that are not ok."""
     return {
         found.check: found.level
         for found in judge_room(facts, NEEDED, ready=2, most=16)
@@ -131,7 +131,7 @@ def levels(facts: ClusterFacts) -> dict[str, str]:
 
 
 def changed(**fields: Any) -> ClusterFacts:
-    """The facts of a cluster in which all is well but that."""
+    """Return the facts of a sound cluster, with some changed."""
     return ClusterFacts(**vars(FACTS) | fields)
 
 
@@ -147,13 +147,13 @@ def changed(**fields: Any) -> ClusterFacts:
         (Quota("q", "secrets", hard=0, used=0), None),
     ],
 )
-def test_quotas_are_held_against_what_is_asked_for(quota: Quota, level: str | None) -> None:
-    """Too few for the pool fails, too few for the most there may be is a warning."""
+def test_quotas_are_compared_with_what_the_pool_needs(quota: Quota, level: str | None) -> None:
+    """Too little for the ready kernels is a failure, too little for the maximum a warning."""
     assert levels(changed(quotas=(quota,))).get("quotas") == level
 
 
-def test_nodes_are_held_against_what_is_asked_for() -> None:
-    """By CPUs, memory and pods; those that take none do not count."""
+def test_nodes_are_compared_with_what_the_pool_needs() -> None:
+    """CPUs, memory and pods count. Nodes that take no pods do not."""
     closed = Node("b", takes_pods=False, room=NODE.room, kernel="6", runtime="c")
     small = Node(
         "c", takes_pods=True, room={"cpu": 1, "memory": 1 << 30, "pods": 110}, kernel="6", runtime="c"
@@ -179,15 +179,15 @@ def test_nodes_are_held_against_what_is_asked_for() -> None:
         ({"runtime_class": "forbidden"}, "runtime", "ok"),
     ],
 )
-def test_what_a_cluster_says_of_itself(fields: dict[str, Any], check: str, level: str) -> None:
-    """Each fact has its finding, with what helps unless it is well."""
+def test_each_fact_of_a_cluster_has_a_finding(fields: dict[str, Any], check: str, level: str) -> None:
+    """A finding that is not ok has a remedy."""
     found = {finding.check: finding for finding in judge_cluster(changed(**fields), "here", "gvisor")}
     assert found[check].level == level
     assert all(finding.remedy for finding in found.values() if finding.level != "ok")
 
 
-def test_kubernetes_numbers() -> None:
-    """Its notation, and its objects."""
+def test_quantities_and_objects_are_parsed() -> None:
+    """Quantities have Kubernetes' units; objects are a ResourceQuota and a Node."""
     assert [amount(text) for text in ("250m", "2", "1Ki", "1.5Gi", "1e3", "5k")] == [
         *(0.25, 2, 1024, 1.5 * (1 << 30), 1000, 5000)
     ]

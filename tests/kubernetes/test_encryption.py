@@ -1,4 +1,4 @@
-"""What goes over the network between the service and its pods, as somebody on the way sees it."""
+"""The traffic between the service and its pods, as it appears on the network."""
 
 import os
 import socket
@@ -17,19 +17,19 @@ from tests.support.session import new_session
 
 
 def test_nothing_can_be_read_on_the_way(on_pods: Service) -> None:
-    """Neither the code nor what it prints, shows, or is given, nor the supervisor's token."""
+    """Code, output, displays, input and the supervisor's token do not appear in the traffic."""
     assert overheard(on_pods) == set()
 
 
-def test_without_encryption_it_can(pods: PodEngine, start_on: Callable[..., Service]) -> None:
-    """KERNEL_ENCRYPTION=never: the same ears hear all of it, so they are good ears."""
+def test_traffic_without_encryption_can_be_read(pods: PodEngine, start_on: Callable[..., Service]) -> None:
+    """With KERNEL_ENCRYPTION=never all of it appears, so the test can see the traffic."""
     service = start_on(pods, POOL_SIZE=1, KERNEL_ENCRYPTION="never")
     assert overheard(service) == ALL
     service.finish()
 
 
-def test_a_pods_ports_speak_tls_alone(on_pods: Service, pods: PodEngine) -> None:
-    """Version 1.3, with a certificate that no other pod has."""
+def test_pods_ports_use_tls(on_pods: Service, pods: PodEngine) -> None:
+    """They use version 1.3, with a certificate that no other pod has."""
     on_pods.settle()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -49,7 +49,7 @@ def test_a_pods_ports_speak_tls_alone(on_pods: Service, pods: PodEngine) -> None
 
 @pytest.mark.parametrize("port", contract.PORTS)
 def test_plain_text_gets_no_answer(on_pods: Service, pods: PodEngine, port: int) -> None:
-    """A request without TLS is hung up on."""
+    """The connection of a request without TLS is closed."""
     on_pods.settle()
     host = pods.pods(on_pods.instance_id)[0]["status"]["podIP"]
     with socket.create_connection((host, port), 5) as plain:
@@ -58,8 +58,8 @@ def test_plain_text_gets_no_answer(on_pods: Service, pods: PodEngine, port: int)
             assert not plain.recv(1000).startswith((b"HTTP", b"\xff"))
 
 
-def test_connections_are_used_again(on_pods: Service, pods: PodEngine) -> None:
-    """A handshake for each file would cost time, and a descriptor for minutes."""
+def test_connections_are_reused(on_pods: Service, pods: PodEngine) -> None:
+    """A handshake for each file would cost time, and keep a descriptor open for minutes."""
     with new_session(on_pods) as session:
         session.run("for i in range(30): open(f'{i}', 'w').write('x')")
         address = session.printed("import socket; print(socket.gethostbyname(socket.gethostname()))")
@@ -67,7 +67,7 @@ def test_connections_are_used_again(on_pods: Service, pods: PodEngine) -> None:
 
 
 def connections(pid: int, to: tuple[str, int]) -> int:
-    """TCP connections that a process has to an address."""
+    """Return the number of TCP connections of a process to an address."""
     end = f"{socket.inet_aton(to[0])[::-1].hex().upper()}:{to[1]:04X}"
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     inodes = {row[9] for row in rows if row[2] == end}

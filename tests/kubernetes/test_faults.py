@@ -1,4 +1,4 @@
-"""Parts of the cluster go away under running kernels: pods, the API server, the node's kubelet."""
+"""Parts of the cluster fail under running kernels: pods, the API server, the node's kubelet."""
 
 import subprocess
 import time
@@ -21,8 +21,8 @@ OUTAGE_SEC = 30.0
 ANSWER_SEC = 20.0
 
 
-def test_a_pod_deleted_under_an_execution(on_pods: Service, pods: PodEngine) -> None:
-    """The caller hears of it long before the code's time is over, and the next one is served."""
+def test_execution_ends_when_its_pod_is_deleted(on_pods: Service, pods: PodEngine) -> None:
+    """The caller gets an error long before the code's timeout, and the next caller is served."""
     with ThreadPoolExecutor() as threads, new_session(on_pods) as session:
         name = container_of(session)
         running = threads.submit(session.execute, "import time; time.sleep(25)", timeout_ms=30_000)
@@ -36,8 +36,8 @@ def test_a_pod_deleted_under_an_execution(on_pods: Service, pods: PodEngine) -> 
     canary(on_pods)
 
 
-def test_the_api_server_is_gone(on_pods: Service, pods: PodEngine) -> None:
-    """For half a minute: sessions and ready kernels serve, /health says it, and all is well afterwards."""
+def test_service_survives_the_loss_of_the_api_server(on_pods: Service, pods: PodEngine) -> None:
+    """For half a minute sessions and ready kernels serve, and /health is an error. Then all is well."""
     on_pods.settle()
     with new_session(on_pods) as session:
         session.run("x = 41")
@@ -53,8 +53,8 @@ def test_the_api_server_is_gone(on_pods: Service, pods: PodEngine) -> None:
     on_pods.settle(60)
 
 
-def test_the_kubelet_is_killed_under_a_session(on_pods: Service, pods: PodEngine) -> None:
-    """A node's kernels run on without it; no new one starts there until it is back."""
+def test_sessions_survive_the_loss_of_the_kubelet(on_pods: Service, pods: PodEngine) -> None:
+    """The node's kernels run on without it. No new kernel starts there until it is back."""
     on_pods.settle()
     with new_session(on_pods) as session:
         session.run("x = 41")
@@ -67,8 +67,8 @@ def test_the_kubelet_is_killed_under_a_session(on_pods: Service, pods: PodEngine
     on_pods.settle(60)
 
 
-def test_a_node_that_is_gone(on_pods: Service, pods: PodEngine) -> None:
-    """Nothing there answers, and the cluster gives its pods up: sessions end as lost; the pool refills."""
+def test_loss_of_a_node_ends_its_sessions_as_lost(on_pods: Service, pods: PodEngine) -> None:
+    """The cluster evicts the pods of a node that does not answer. The pool refills."""
     on_pods.settle()
     with new_session(on_pods) as session:
         session.run("x = 41")
@@ -76,7 +76,7 @@ def test_a_node_that_is_gone(on_pods: Service, pods: PodEngine) -> None:
         place = f"/api/v1/namespaces/{pods.namespace}/pods/{name}"
         (container,) = pods.cluster.call("GET", place)["status"]["containerStatuses"]
         with pods.cluster.without("kubelet"), frozen(container["containerID"].removeprefix("docker://")):
-            # As the cluster evicts: the pod stays until its node says that it has ended.
+            # An eviction leaves the pod until its node reports its end.
             pods.cluster.call("DELETE", place, {"gracePeriodSeconds": 30})
             assert session.wait_until_ended(60)["reason"] == "lost"
     canary(on_pods)
@@ -85,7 +85,7 @@ def test_a_node_that_is_gone(on_pods: Service, pods: PodEngine) -> None:
 
 @contextmanager
 def frozen(container_id: str) -> Iterator[None]:
-    """A container that stands still for as long as the block: connections are taken, and nobody answers."""
+    """Freeze a container until the block ends: it accepts connections, and does not answer."""
     subprocess.run(["docker", "pause", container_id], check=True, stdout=subprocess.DEVNULL)
     try:
         yield
@@ -94,7 +94,7 @@ def frozen(container_id: str) -> Iterator[None]:
 
 
 def test_the_service_comes_back_to_its_sessions(pods: PodEngine, start_on: Callable[..., Service]) -> None:
-    """Killed and started again it finds the session's pod, and clears away those of its old pool."""
+    """After a kill it finds the session's pod again, and removes the pods of its old pool."""
     service = start_on(pods, POOL_SIZE=1)
     with new_session(service) as session:
         name = container_of(session)

@@ -1,4 +1,4 @@
-"""Two nodes, one of which goes away."""
+"""A cluster of two nodes, one of which fails."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture
 def second_node(pods: PodEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecondNode]:
-    """A node beside the cluster's first."""
+    """Add a second node to the cluster."""
     can_run_engines()
     node = SecondNode(pods.cluster, tmp_path_factory.mktemp("node2"))
     yield node
@@ -25,7 +25,7 @@ def second_node(pods: PodEngine, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def node_of(session: Session, pods: PodEngine) -> str:
-    """Where a session's pod runs."""
+    """Return the node of a session's pod."""
     address = session.printed("import socket; print(socket.gethostbyname(socket.gethostname()))")
     (name,) = {
         pod["spec"]["nodeName"]
@@ -35,10 +35,10 @@ def node_of(session: Session, pods: PodEngine) -> str:
     return str(name)
 
 
-def test_a_node_dies_under_sessions(
+def test_loss_of_a_node_ends_its_sessions_only(
     pods: PodEngine, second_node: SecondNode, start_on: Callable[..., Service]
 ) -> None:
-    """Its sessions end as lost, those of the other node never notice, and calls are served there."""
+    """Its sessions end as lost. Those of the other node go on, and calls are served there."""
     pods.cluster.cordon(NAME)
     service = start_on(pods, POOL_SIZE=1, KUBERNETES_START_TIMEOUT_SEC=20)
     service.settle()

@@ -1,4 +1,4 @@
-"""What a kernel's pod is: its limits, what is not in it, and how it ends."""
+"""A kernel's pod: its limits, its secrets, and its end."""
 
 import json
 import os
@@ -22,13 +22,13 @@ Object = dict[str, Any]
 
 @pytest.fixture
 def pod(on_pods: Service, pods: PodEngine) -> Object:
-    """A pod that waits in the pool."""
+    """Return a pod that is ready in the pool."""
     on_pods.settle()
     return pods.pods(on_pods.instance_id)[0]
 
 
 def test_a_pod_has_every_limit(pod: Object) -> None:
-    """As the API server has taken it, nothing left to a cluster's defaults."""
+    """The API server shows all of them; none depends on a cluster's defaults."""
     spec, (container,) = pod["spec"], pod["spec"]["containers"]
     assert spec["restartPolicy"] == "Never"
     assert spec["automountServiceAccountToken"] is False
@@ -49,7 +49,7 @@ def test_a_pod_has_every_limit(pod: Object) -> None:
 
 
 def test_no_secret_is_in_the_cluster(on_pods: Service, pods: PodEngine) -> None:
-    """Neither a supervisor's token nor a kernel's key is anywhere in the namespace: pods, secrets, maps."""
+    """No pod, secret or map of the namespace has a supervisor's token or a kernel's key."""
     on_pods.settle()
     with sqlite3.connect(on_pods.storage / "registry.sqlite3") as registry:
         rows = registry.execute("SELECT token, kernel_key FROM containers").fetchall()
@@ -63,8 +63,8 @@ def test_no_secret_is_in_the_cluster(on_pods: Service, pods: PodEngine) -> None:
     assert not [secret for secret in secrets if secret in everything]
 
 
-def test_every_wall_holds(on_pods: Service) -> None:
-    """The start-up self-test has passed, with what a pod can't have said for what it is."""
+def test_every_isolation_check_holds_on_a_pod(on_pods: Service) -> None:
+    """The self-test has passed. It names the substitutes for what a pod cannot have."""
     report = {check["name"]: check for check in on_pods.api.http.get("/ready").json()["self_test"]}
     assert len(report) > 20 and all(check["ok"] for check in report.values())
     assert report["processes"]["detail"] == "at most 64, which the supervisor counts"
@@ -86,7 +86,7 @@ def test_every_wall_holds(on_pods: Service) -> None:
     ],
 )
 def test_too_many_processes_end_the_call(on_pods: Service, code: str) -> None:
-    """A pod has no such limit of its own: the supervisor counts, ends them all, and says why."""
+    """A pod has no limit of processes. The supervisor counts them, kills all, and says why."""
     began = time.monotonic()
     result = on_pods.api.run(code, timeout_ms=25_000)
     check_result(result)
@@ -97,7 +97,7 @@ def test_too_many_processes_end_the_call(on_pods: Service, code: str) -> None:
 
 
 def test_too_many_files_end_the_call_and_can_be_deleted(on_pods: Service) -> None:
-    """A pod's folders have no limit of files: the supervisor counts, and suffers those that are there."""
+    """A pod's folders have no limit of files. The supervisor counts them, and keeps those that exist."""
     make = "import os\nfor i in range(10**7): os.close(os.open(f'/tmp/{i}', os.O_CREAT))"
     with new_session(on_pods) as session:
         session.run("open('kept.txt', 'w').write('kept')")
@@ -111,15 +111,15 @@ def test_too_many_files_end_the_call_and_can_be_deleted(on_pods: Service) -> Non
 
 
 def test_a_session_goes_on_after_too_many_processes(on_pods: Service) -> None:
-    """Its kernel is gone and is replaced, its files stay."""
+    """Its kernel is replaced, and its files stay."""
     with new_session(on_pods) as session:
         session.run("open('kept.txt', 'w').write('kept')")
         session.bash("for i in $(seq 200); do sleep 30 & done; wait", timeout_ms=20_000)
         assert session.printed("print(open('kept.txt').read())") == "kept"
 
 
-def test_a_pod_whose_lease_ran_out_is_cleared_away(on_pods: Service, pods: PodEngine) -> None:
-    """PID 1 has ended by itself: nothing of the pod stays, and another takes its place in the pool."""
+def test_pod_whose_lease_ran_out_is_removed(on_pods: Service, pods: PodEngine) -> None:
+    """PID 1 ends by itself. The pod is removed, and another one replaces it in the pool."""
     before = on_pods.settle()
     victim = min(before)
     pid = pods.inspect(victim)["State"]["Pid"]

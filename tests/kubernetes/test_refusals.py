@@ -1,4 +1,4 @@
-"""The start-up self-test on pods: nothing is served where a wall is missing that PID 1 has to put up."""
+"""The start-up self-test on pods: the service does not start if PID 1 leaves out a part of the isolation."""
 
 import uuid
 from collections.abc import Callable
@@ -32,16 +32,16 @@ WITHOUT: dict[str, tuple[tuple[str, str, str], set[str]]] = {
         {"mounts"},
     ),
 }
-"""A piece of the kernel image's code, what stands there instead, and walls that are then missing."""
+"""A piece of the kernel image's code, its replacement, and the isolation checks that fail then."""
 
 
 @pytest.mark.parametrize("name", WITHOUT)
-def test_a_pod_is_refused_without(name: str, pods: PodEngine, refused: Callable[..., Refusal]) -> None:
-    """Status 3, and a sentence for the wall."""
-    change, walls = WITHOUT[name]
+def test_service_refuses_pods_without(name: str, pods: PodEngine, refused: Callable[..., Refusal]) -> None:
+    """The service exits with status 3, and a sentence for each check that fails."""
+    change, checks = WITHOUT[name]
     tag = f"code-interpreter-tests:{uuid.uuid4().hex[:12]}"
     with pods.changed_image(*change, tag=tag) as image:
         refusal = refused(PYTHON_EXECUTOR_DOCKER_IMAGE=image)
     assert refusal.exit_code == CANNOT_START, refusal.log
-    missing = {wall for wall in walls if f"{wall}: " not in refusal.log}
+    missing = {check for check in checks if f"{check}: " not in refusal.log}
     assert not missing, refusal.log

@@ -1,4 +1,4 @@
-"""Why a pod does not start is said in one clear sentence, at the start and later."""
+"""If a pod does not start, one clear sentence says why, at the start and later."""
 
 import json
 import time
@@ -50,12 +50,12 @@ TROUBLES: dict[str, tuple[dict[str, str], str]] = {
         "no cluster is configured",
     ),
 }
-"""Settings, and what the service's last words have in them."""
+"""Settings, and a part of the service's last message."""
 
 
 @pytest.fixture(scope="module")
 def refusals(refused: Callable[..., Refusal]) -> Iterator[Callable[[str], Refusal]]:
-    """All the starts, two at a time; each test asks for its own."""
+    """Run all starts, two at a time. Each test asks for one of them."""
     with ThreadPoolExecutor(2) as threads:
         starts: dict[str, Future[Refusal]] = {
             name: threads.submit(refused, **settings) for name, (settings, _) in TROUBLES.items()
@@ -64,16 +64,16 @@ def refusals(refused: Callable[..., Refusal]) -> Iterator[Callable[[str], Refusa
 
 
 @pytest.mark.parametrize("name", TROUBLES)
-def test_it_does_not_start_with(name: str, refusals: Callable[[str], Refusal]) -> None:
-    """The service ends with a sentence that names the trouble, and without a traceback."""
+def test_service_does_not_start_with(name: str, refusals: Callable[[str], Refusal]) -> None:
+    """The service ends with a sentence that names the problem, and without a traceback."""
     refusal = refusals(name)
     assert refusal.exit_code in CANNOT_START, refusal.log
     assert TROUBLES[name][1] in refusal.log
     assert "Traceback" not in refusal.log
 
 
-def test_an_api_that_does_not_answer(refused: Callable[..., Refusal], tmp_path: Path) -> None:
-    """A kubeconfig that leads nowhere: said so, within seconds."""
+def test_service_ends_if_the_api_does_not_answer(refused: Callable[..., Refusal], tmp_path: Path) -> None:
+    """The kubeconfig has a wrong address. The service says so within seconds."""
     config = json.loads((FOLDER / "kubeconfig").read_text())
     config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
@@ -84,7 +84,7 @@ def test_an_api_that_does_not_answer(refused: Callable[..., Refusal], tmp_path: 
 
 
 def _limit(engine: PodEngine, pods: int) -> None:
-    """Let the namespace have no more pods than that, from now on."""
+    """Limit the number of pods in the namespace."""
     path = f"/api/v1/namespaces/{engine.namespace}/resourcequotas"
     hard = {"hard": {"pods": str(pods)}}
     found: list[dict[str, Any]] = engine.cluster.call("GET", path)["items"]
@@ -100,8 +100,8 @@ def _limit(engine: PodEngine, pods: int) -> None:
     engine.cluster.wait_until(is_counted)
 
 
-def test_a_quota_that_is_used_up(start_on: Callable[..., Service]) -> None:
-    """What is ready still serves; then callers are told why there is no more, and served once there is."""
+def test_used_up_quota_is_reported_and_recovered_from(start_on: Callable[..., Service]) -> None:
+    """Ready kernels serve. Then callers get the reason, and are served once there is room."""
     engine = PodEngine()
     try:
         _limit(engine, 1)
