@@ -1,4 +1,4 @@
-"""The service's commands with containers that have no limits: `python -m tests.unlimited doctor`."""
+"""The service's commands, with containers without limits: `python -m tests.unlimited doctor`."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def _without_limits() -> None:
         return found
 
     setattr(container_options, "host_config", config)  # noqa: B010
-    setattr(DockerEngine, "limit_memory", weakened._leave_memory_alone)  # noqa: B010
+    setattr(DockerEngine, "limit_memory", weakened._keep_memory_limit)  # noqa: B010
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The start-up self-test: it finds every wall in place, and nothing is served where one is missing."""
+"""The start-up self-test: all isolation checks hold, and the service does not start if one fails."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,12 +17,12 @@ from tests.support.process import Service, serve_to_the_end
 
 pytestmark = [
     pytest.mark.timeout(120),
-    docker_only("it takes Docker's settings away; tests/kubernetes/test_refusals.py is of pods"),
+    docker_only("it changes Docker's settings; tests/kubernetes/test_refusals.py is for pods"),
 ]
 
 CANNOT_START = 3
 
-# Without what, and which walls the service then misses.
+# What is left out of the containers' settings, and the isolation checks that fail then.
 WITHOUT_SETTING = {
     "the engine's filter": {"system call filters"},
     "the read-only root": {"read-only root", "mounts"},
@@ -37,7 +37,7 @@ WITHOUT_SETTING = {
     weakened.NO_MEMORY_LIMIT: {"memory"},
 }
 
-# A piece of the kernel image's code, what stands there instead, and which walls are then missing.
+# A piece of the kernel image's code, its replacement, and the isolation checks that fail then.
 WITHOUT_CODE = {
     "the firewall": (
         (
@@ -74,11 +74,11 @@ class Start:
     exit_code: int
     log: str
     left: set[str]
-    """Containers that it has left behind."""
+    """Containers that it left behind."""
 
     @property
     def missing(self) -> set[str]:
-        """Walls that it named."""
+        """Return the names of the failed checks in the log."""
         return {
             line.removeprefix("- ").partition(":")[0]
             for line in self.log.splitlines()
@@ -87,7 +87,7 @@ class Start:
 
 
 def start(engine: Engine, folder: Path, *command: str, **settings: str) -> Start:
-    """Start a service that ought to refuse, and wait for its end."""
+    """Start a service that should refuse to serve, and wait for its end."""
     instance_id = f"refusing-{uuid.uuid4().hex}"
     given = {"HOST": "0.0.0.0", "INSTANCE_ID": instance_id} | LIGHT | settings
     try:
@@ -101,7 +101,7 @@ def start(engine: Engine, folder: Path, *command: str, **settings: str) -> Start
 
 @pytest.fixture(scope="module")
 def refusals(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Start]]:
-    """The starts of all weakened services, two at a time; each test asks for its own."""
+    """Start all weakened services, two at a time. Each test asks for one of them."""
     folder = tmp_path_factory.mktemp("refusing")
 
     def without_code(name: str) -> Start:
@@ -120,7 +120,7 @@ def refusals(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def check_refusal(refusal: Start, expected: set[str]) -> None:
-    """It ended with a status and a sentence for each wall and no other, served nothing, and left nothing."""
+    """Check the exit status, the sentence for each failed check, and that nothing was served or left."""
     assert refusal.exit_code == CANNOT_START, refusal.log
     assert refusal.missing == expected, refusal.log
     assert "is up at" not in refusal.log
@@ -132,18 +132,18 @@ def check_refusal(refusal: Start, expected: set[str]) -> None:
 
 @pytest.mark.parametrize("name", WITHOUT_SETTING)
 def test_it_refuses_to_serve_without(name: str, refusals: Callable[[str], Start]) -> None:
-    """A container whose settings lack a wall: the service names it and ends."""
+    """A container lacks a setting. The service names the failed checks and ends."""
     check_refusal(refusals(name), WITHOUT_SETTING[name])
 
 
 @pytest.mark.parametrize("name", WITHOUT_CODE)
 def test_it_refuses_to_serve_with_an_image_without(name: str, refusals: Callable[[str], Start]) -> None:
-    """A kernel image whose code leaves something out: the service names it and ends."""
+    """The code of the kernel image leaves something out. The service names the failed checks and ends."""
     check_refusal(refusals(name), WITHOUT_CODE[name][1])
 
 
-def test_the_report_is_there_to_read(service: Service) -> None:
-    """`GET /ready` has every check with its name, that it holds, and what was seen."""
+def test_ready_shows_the_report_of_the_self_test(service: Service) -> None:
+    """Each check has its name, whether it holds, and what was found."""
     report = service.api.http.get("/ready").json()["self_test"]
     assert len(report) > 20
     for check in report:
@@ -151,12 +151,12 @@ def test_the_report_is_there_to_read(service: Service) -> None:
         assert check["ok"] is True
         assert check["detail"]
     named = {check["name"] for check in report}
-    for wall in {*chain(*WITHOUT_SETTING.values(), *(walls for _, walls in WITHOUT_CODE.values()))}:
-        assert wall in named or wall == "probe"
+    for name in {*chain(*WITHOUT_SETTING.values(), *(checks for _, checks in WITHOUT_CODE.values()))}:
+        assert name in named or name == "probe"
 
 
-def test_the_kernel_that_was_examined_is_as_new(start_service: StartService) -> None:
-    """The first caller gets it: first cell, empty workspace, no process but its own. Any runtime's name."""
+def test_examined_kernel_is_as_new_for_the_first_caller(start_service: StartService) -> None:
+    """It has run no cell, its workspace is empty, and no process is left. The runtime may have any name."""
     service = start_service(POOL_SIZE=1, KERNEL_RUNTIME="io.containerd.runc.v2")
     (container_id,) = service.settle()
     assert service.engine.inspect(container_id)["HostConfig"]["Runtime"] == "io.containerd.runc.v2"
@@ -170,8 +170,8 @@ def test_the_kernel_that_was_examined_is_as_new(start_service: StartService) -> 
     assert result["execution_count"] == 1
 
 
-def test_a_runtime_that_is_not_there_is_a_sentence(engine: Engine, tmp_path: Path) -> None:
-    """`KERNEL_RUNTIME` with a name that the engine does not know: said at the start, which ends."""
+def test_unknown_runtime_ends_the_start_with_one_sentence(engine: Engine, tmp_path: Path) -> None:
+    """The engine does not know the name in `KERNEL_RUNTIME`."""
     refusal = start(engine, tmp_path, "service", KERNEL_RUNTIME="no-such-runtime")
     assert refusal.exit_code == CANNOT_START, refusal.log
     assert "the container engine has no runtime 'no-such-runtime' (KERNEL_RUNTIME)" in refusal.log
@@ -180,5 +180,5 @@ def test_a_runtime_that_is_not_there_is_a_sentence(engine: Engine, tmp_path: Pat
 
 
 def test_a_probe_that_fails_says_why(refusals: Callable[[str], Start]) -> None:
-    """Its own error is in the sentence."""
+    """The sentence has the probe's own error."""
     assert "No module named 'no_such_module'" in refusals("a probe that can be imported").log

@@ -1,6 +1,6 @@
-"""The service, with containers that lack one of the walls: `python -m tests.hostile.weakened NAME`.
+"""The service with containers that lack one setting: `python -m tests.hostile.weakened NAME`.
 
-What is left out of the containers' settings is really left out; all else is the service as it is.
+The setting is really left out of the containers. Everything else is the service as it is.
 """
 
 import sys
@@ -36,19 +36,19 @@ SETTINGS: dict[str, Callable[[HostConfig], HostConfig]] = {
     },
     "a /dev without the host's devices": lambda _: {"devices": ["/dev/kmsg:/dev/kmsg:rw"]},
 }
-"""What is missing, and what a container's settings are instead."""
+"""Name of what is left out, and the changed settings of a container."""
 
 
 NO_MEMORY_LIMIT = "the memory limit"
 
 
-async def _leave_memory_alone(engine: DockerEngine, container_id: str, memory_bytes: int) -> bool:
-    """In place of `DockerEngine.limit_memory`."""
+async def _keep_memory_limit(engine: DockerEngine, container_id: str, memory_bytes: int) -> bool:
+    """Replace `DockerEngine.limit_memory` by a method that does nothing."""
     return True
 
 
 def main(missing: str) -> None:
-    """Serve, or refuse to."""
+    """Start the service."""
     whole = container_options.host_config
 
     def weakened(spec: ContainerSpec) -> HostConfig:
@@ -56,7 +56,7 @@ def main(missing: str) -> None:
         return config | SETTINGS[missing](config)
 
     if missing == NO_MEMORY_LIMIT:
-        setattr(DockerEngine, "limit_memory", _leave_memory_alone)  # noqa: B010
+        setattr(DockerEngine, "limit_memory", _keep_memory_limit)  # noqa: B010
     else:
         setattr(container_options, "host_config", weakened)  # noqa: B010
     sys.exit(server.main(Namespace()))

@@ -1,4 +1,4 @@
-"""What the self-test makes of what a probe found: on other kernels and engines than this machine's."""
+"""The isolation checks, also with facts from kernels and engines other than this machine's."""
 
 import copy
 import json
@@ -13,9 +13,7 @@ from sessions.models import Limits
 from tests.conftest import docker_only
 from tests.support.process import Service
 
-pytestmark = docker_only(
-    "a pod's facts are others, and held against others: test_every_isolation_check_holds_on_a_pod"
-)
+pytestmark = docker_only("a pod has other facts: see test_every_isolation_check_holds_on_a_pod")
 
 MIB = 1024 * 1024
 PROBE = "from kernel_image.confinement.probe import main; main()"
@@ -26,7 +24,7 @@ Facts = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def found(service: Service) -> Facts:
-    """What the probe finds in a kernel of the shared service, when it is told of nobody to reach."""
+    """Return what the probe finds in a kernel of the shared service, without addresses to reach."""
     with service.api.open_stream(PROBE, stdin=json.dumps(TARGETS)) as events:
         text = "".join(event.data["data"] for event in events if event.type == "output")
     facts: Facts = json.loads(text) | {"heard": []}
@@ -36,29 +34,29 @@ def found(service: Service) -> Facts:
 
 @pytest.fixture
 def facts(found: Facts) -> Facts:
-    """The same, to be changed."""
+    """Return a copy of the facts, which a test may change."""
     return copy.deepcopy(found)
 
 
 def limits_of(facts: Facts) -> Limits:
-    """The limits that the service asked for."""
+    """Return the limits that the service asked for."""
     memory = int(facts["cgroup"]["memory"])
     return Limits(memory, cpus=1.0, pids=256, workspace_bytes=128 * MIB, tmp_bytes=64 * MIB, lease_sec=60)
 
 
 def missing(facts: Facts, limits: Limits | None = None) -> dict[str, str]:
-    """Walls that do not hold, and why."""
+    """Return the checks that fail, and why."""
     checks: tuple[CheckResult, ...] = check_isolation(facts, limits or limits_of(facts))
     return {check.name: check.detail for check in checks if not check.ok}
 
 
-def test_a_whole_container_passes(facts: Facts) -> None:
-    """Nothing is missing where nothing is."""
+def test_sound_container_passes_all_checks(facts: Facts) -> None:
+    """No check fails."""
     assert missing(facts) == {}
 
 
-def test_what_could_not_be_looked_at_does_not_hold(facts: Facts) -> None:
-    """A fact that is missing fails every wall that needs it, with the reason."""
+def test_check_without_its_fact_fails(facts: Facts) -> None:
+    """A missing fact fails every check that needs it, with the reason."""
     for name in ("cgroup", "ipv6"):
         del facts[name]
     facts["unknown"] = {"cgroup": "OSError: no such file"}
@@ -69,8 +67,8 @@ def test_what_could_not_be_looked_at_does_not_hold(facts: Facts) -> None:
     assert named["memory"] == "could not be looked at: OSError: no such file"
 
 
-def test_limits_of_cgroup_version_2(facts: Facts) -> None:
-    """`memory.max`, `memory.swap.max`, `pids.max` and `cpu.max` are understood, and `max` is no limit."""
+def test_limits_of_cgroup_version_2_are_understood(facts: Facts) -> None:
+    """They are `memory.max`, `memory.swap.max`, `pids.max` and `cpu.max`; `max` means no limit."""
     memory = str(limits_of(facts).memory_bytes)
     whole = {"memory": memory, "swap": "0", "memory and swap": None, "pids": "256"}
     facts["cgroup"] = whole | {"quota": "100000", "period": "100000"}
@@ -87,8 +85,8 @@ def test_limits_of_cgroup_version_2(facts: Facts) -> None:
     assert set(missing(facts, limits)) == {"memory", "swap", "processes", "CPU"}
 
 
-def test_swap_needs_a_limit_only_where_there_is_swap(facts: Facts) -> None:
-    """Without accounting of swap, a machine that has some is refused."""
+def test_swap_needs_a_limit_only_if_the_machine_has_swap(facts: Facts) -> None:
+    """Without swap accounting, a machine with swap is refused."""
     facts["cgroup"] |= {"swap": None, "memory and swap": None}
     facts["swap of machine"] = 0
     assert missing(facts) == {}
@@ -96,8 +94,8 @@ def test_swap_needs_a_limit_only_where_there_is_swap(facts: Facts) -> None:
     assert set(missing(facts)) == {"swap"}
 
 
-def test_filters_on_kernels_that_do_not_count_them(facts: Facts) -> None:
-    """Before Linux 5.9 what the engine's filter refuses tells that it is there."""
+def test_engines_filter_is_found_on_kernels_that_do_not_count_filters(facts: Facts) -> None:
+    """Before Linux 5.9, a call that only the engine's filter refuses shows that the filter is in force."""
     del facts["status"]["Seccomp_filters"]
     facts["memory policy"] = "EPERM"
     assert missing(facts) == {}
@@ -115,7 +113,7 @@ def _set(*path: str) -> Callable[[Facts, Any], None]:
 
 
 @pytest.mark.parametrize(
-    ("change", "value", "wall"),
+    ("change", "value", "check"),
     [
         (_set("status", "NoNewPrivs"), "0", "new privileges"),
         (_set("status", "Groups"), "0 27", "user"),
@@ -135,15 +133,15 @@ def _set(*path: str) -> Callable[[Facts, Any], None]:
         (_set("reach", "kernels"), {"tcp 172.17.0.3:8701": "done"}, "other kernels"),
     ],
 )
-def test_each_wall_can_be_found_missing(
-    facts: Facts, change: Callable[[Facts, Any], None], value: object, wall: str
+def test_each_check_fails_by_its_own_fact(
+    facts: Facts, change: Callable[[Facts, Any], None], value: object, check: str
 ) -> None:
-    """One fact that is otherwise fails its wall and no other."""
+    """One bad fact fails its check and no other."""
     change(facts, value)
-    assert set(missing(facts)) == {wall}
+    assert set(missing(facts)) == {check}
 
 
-def test_ipv6_that_is_refused_holds(facts: Facts) -> None:
-    """Where the container speaks IPv6, a datagram to its neighbours has to fail."""
+def test_ipv6_check_holds_if_datagrams_are_refused(facts: Facts) -> None:
+    """If the container has IPv6, a datagram to its neighbours has to fail."""
     facts["ipv6"] = {"eth0": "EPERM"}
     assert missing(facts) == {}

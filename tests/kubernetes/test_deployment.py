@@ -215,9 +215,9 @@ class Caller:
     session: Session | None
     api: Api
     count: int = 0
-    """Calls that went well."""
+    """Number of calls that succeeded."""
     unsure: int = 0
-    """Calls whose code may have run without an answer."""
+    """Number of calls whose code may have run without an answer."""
     refusals: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
 

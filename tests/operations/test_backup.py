@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def busy(service: Service, until: threading.Event) -> None:
-    """Files that come and go, until told to stop."""
+    """Store and delete files until `stop` is set."""
     mine: list[str] = []
     while not until.is_set():
         mine.append(service.api.upload(os.urandom(50_000)))
@@ -29,10 +29,10 @@ def busy(service: Service, until: threading.Event) -> None:
             service.api.http.delete(f"/v1/files/{mine.pop(0)}")
 
 
-def test_a_service_on_the_copy_has_what_was_there(
+def test_service_on_the_copy_has_files_and_ended_sessions(
     service: Service, open_service: Callable[..., Service], tmp_path: Path
 ) -> None:
-    """Copied while files come and go, started beside the original: whole files, ended sessions."""
+    """The copy is made while files come and go. Its service runs beside the original."""
     kept = {service.api.upload(content): content for content in (b"", b"kept", os.urandom(3 << 20))}
     (made,) = service.api.run("with open('made.txt', 'w') as f: _ = f.write('made')")["files"]
     kept[made["file_id"]] = b"made"
@@ -73,8 +73,8 @@ def test_a_service_on_the_copy_has_what_was_there(
         service.api.http.delete(f"/v1/files/{file_id}")
 
 
-def test_files_that_went_while_others_were_copied_are_in_neither(tmp_path: Path) -> None:
-    """A row without its bytes would be a file that nobody can download."""
+def test_files_deleted_during_the_copying_are_not_in_the_copy(tmp_path: Path) -> None:
+    """A row without its bytes would be a file that cannot be downloaded."""
     storage = tmp_path / "storage"
     (storage / "files").mkdir(parents=True)
     with closing(sqlite3.connect(storage / "registry.sqlite3")) as database, database:
@@ -89,8 +89,8 @@ def test_files_that_went_while_others_were_copied_are_in_neither(tmp_path: Path)
         assert list(database.execute("SELECT file_id FROM files")) == [("here",)]
 
 
-def test_what_cannot_be_copied_is_a_sentence_and_leaves_nothing(service: Service, tmp_path: Path) -> None:
-    """No registry, a folder that is there, a disk that is too small, another database."""
+def test_failed_backup_says_why_and_leaves_nothing(service: Service, tmp_path: Path) -> None:
+    """There is no registry, the folder exists, the disk is too small, or the database is another one."""
     said = run_command("backup", tmp_path / "backup", storage=tmp_path / "nothing")
     assert said.returncode == 1 and "there is no registry" in said.stderr
     (tmp_path / "there").mkdir()

@@ -35,19 +35,19 @@ NOBODY = "unix:///nonexistent/docker.sock"
 
 @dataclass(frozen=True)
 class Report:
-    """What the doctor said."""
+    """The doctor's report."""
 
     exit_code: int
     findings: dict[str, dict[str, str]]
     progress: str
 
     def levels(self, level: str) -> set[str]:
-        """Checks that came out so."""
+        """Return the checks with that level."""
         return {name for name, finding in self.findings.items() if finding["level"] == level}
 
 
 def doctor(*arguments: str, module: str = "service", **settings: object) -> subprocess.CompletedProcess[str]:
-    """Run the command, in an environment of the test's own."""
+    """Run the command, in an environment of its own."""
     environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
     environment |= {"PYTHON_EXECUTOR_DOCKER_IMAGE": IMAGE, "KERNEL_PRELOAD": "none", "HOST": "127.0.0.1"}
     environment |= {name: str(value) for name, value in settings.items()}
@@ -63,7 +63,7 @@ def doctor(*arguments: str, module: str = "service", **settings: object) -> subp
 
 
 def examined(*, module: str = "service", **settings: object) -> Report:
-    """What it says as JSON; the last of findings of one name."""
+    """Run the command, and return its JSON report. Of findings with one name it has the last."""
     done = doctor("--json", module=module, **settings)
     assert "Traceback" not in done.stderr, done.stderr
     report = json.loads(done.stdout)
@@ -75,14 +75,14 @@ def examined(*, module: str = "service", **settings: object) -> Report:
 
 @pytest.fixture(scope="module", autouse=True)
 def unlimited(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Report]]:
-    """A doctor whose kernel has no limits, and an image of another digest; beside the other tests."""
+    """Run a doctor whose kernel has no limits and whose image has another digest, beside the other tests."""
     tag = f"code-interpreter-tests:{uuid.uuid4().hex[:12]}"
     images.derive(tag, {contract.DIGEST_LABEL: "0123"})
     settings = {
         "PYTHON_EXECUTOR_DOCKER_IMAGE": tag,
         "FILE_STORAGE_DIR": tmp_path_factory.mktemp("unlimited") / "not made yet",
         "PORT": free_port(),
-        # So little that a busy machine gives more.
+        # So little that even a busy machine gives more.
         "KERNEL_CPUS": 0.2,
     }
     with ThreadPoolExecutor() as threads:
@@ -92,19 +92,19 @@ def unlimited(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def beside(service: Service) -> tuple[Report, set[str], set[str]]:
-    """The doctor beside a service with the same settings; the service's kernels before and after."""
+    """Run the doctor beside a service. Return the report, and the service's kernels before and after."""
     before = service.settle()
     port = service.base_url.rpartition(":")[2]
     report = examined(PORT=port, FILE_STORAGE_DIR=service.storage)
     return report, before, service.settle()
 
 
-def test_where_all_is_well_nothing_fails(beside: tuple[Report, set[str], set[str]]) -> None:
-    """Every check there is has a line; what this machine may warn of is its own affair."""
+def test_sound_machine_has_no_failures(beside: tuple[Report, set[str], set[str]]) -> None:
+    """Every check has a finding. Warnings about this machine are allowed."""
     report = beside[0]
     assert report.exit_code == 0 and report.levels("fail") == set()
-    its_own_affair = {"engine's warning", "stored files", "engine's disk", "CPU", "memory"}
-    assert report.levels("warn") <= its_own_affair
+    allowed_warnings = {"engine's warning", "stored files", "engine's disk", "CPU", "memory"}
+    assert report.levels("warn") <= allowed_warnings
     assert set(report.findings) >= {
         *("settings", "keys", "port", "stored files", "registry", "clock"),
         *(
@@ -131,10 +131,10 @@ def test_where_all_is_well_nothing_fails(beside: tuple[Report, set[str], set[str
     assert report.progress.count("looking at ") == 5
 
 
-def test_a_service_beside_it_goes_on_and_is_known(
+def test_running_service_is_recognised_and_not_disturbed(
     beside: tuple[Report, set[str], set[str]], service: Service
 ) -> None:
-    """Its port is held by itself, its registry is read, its kernels stay."""
+    """The doctor knows that the port is the service's, reads its registry, and leaves its kernels."""
     report, before, after = beside
     assert "this service, version" in report.findings["port"]["seen"]
     assert "it is whole" in report.findings["registry"]["seen"]
@@ -143,15 +143,15 @@ def test_a_service_beside_it_goes_on_and_is_known(
 
 
 def test_limits_that_are_not_enforced_are_found(unlimited: Future[Report]) -> None:
-    """By the self-test, which reads them, and by running into them; another image is a warning.
+    """The self-test reads them, and the limit checks exceed them. Another image is a warning.
 
-    Nothing of any doctor's is left.
+    The doctor leaves no container.
     """
     report = unlimited.result(timeout=110)
     listed = images.docker("ps", "--all", "--format", f'{{{{.Label "{contract.INSTANCE_LABEL}"}}}}')
     assert "doctor-" not in listed
     assert report.exit_code == 1
-    # On a busy machine there may be no more than one CPU to be had.
+    # A busy machine may not have more than one CPU to give.
     assert report.levels("fail") | {"CPU"} == {
         *("isolation: memory", "isolation: processes", "isolation: CPU", "isolation: writable folders"),
         *("memory of a container", "processes", "CPU", "disks of a container"),
@@ -161,8 +161,8 @@ def test_limits_that_are_not_enforced_are_found(unlimited: Future[Report]) -> No
     assert "the first start creates it" in report.findings["registry"]["seen"]
 
 
-def test_what_is_wrong_is_found_without_an_engine(tmp_path: Path) -> None:
-    """The engine is not there, the disk is too small, the port is another's, the registry is none."""
+def test_problems_are_found_without_an_engine(tmp_path: Path) -> None:
+    """The engine is missing, the disk too small, the port in use, the registry not a database."""
     with mounted(tmp_path / "disk", "8m") as disk, socket.create_server(("127.0.0.1", 0)) as other:
         (disk / "registry.sqlite3").write_bytes(b"once upon a time " * 1000)
         report = examined(DOCKER_HOST=NOBODY, FILE_STORAGE_DIR=disk, PORT=other.getsockname()[1])
@@ -176,7 +176,7 @@ def test_what_is_wrong_is_found_without_an_engine(tmp_path: Path) -> None:
 
 
 def test_an_image_that_is_missing_or_cannot_work_is_found(tmp_path: Path) -> None:
-    """No kernel is tried then, and all else is looked at."""
+    """No kernel is launched then, and all other checks run."""
     tag = f"code-interpreter-tests:{uuid.uuid4().hex[:12]}"
 
     def look() -> Report:
@@ -191,8 +191,8 @@ def test_an_image_that_is_missing_or_cannot_work_is_found(tmp_path: Path) -> Non
     assert "not looked at" in report.findings["isolation, limits, memory"]["seen"]
 
 
-def test_bad_settings_are_said_and_have_a_status_of_their_own() -> None:
-    """Each is a line of the table, with the variable."""
+def test_invalid_settings_are_listed_and_exit_with_status_2() -> None:
+    """Each has a line in the table, with the variable."""
     done = doctor(POOL_SIZE="many", PORT="99999")
     assert done.returncode == 2
     assert "POOL_SIZE" in done.stdout and "PORT" in done.stdout and done.stdout.count("FAIL") == 2
@@ -200,7 +200,7 @@ def test_bad_settings_are_said_and_have_a_status_of_their_own() -> None:
 
 
 def test_a_disk_that_is_full_or_read_only_is_found(tmp_path: Path) -> None:
-    """By writing to it; nothing is left there."""
+    """The doctor writes to it, and leaves nothing there."""
     with mounted(tmp_path / "disk", "300m") as disk:
         sound = inspect_disk(disk / "files" / "deep", write=True)
         assert judge_disk("disk", disk, sound, ours=True).level == "warn" and sound.write_error is None
@@ -217,7 +217,7 @@ def test_a_disk_that_is_full_or_read_only_is_found(tmp_path: Path) -> None:
 
 
 def of_schema(path: Path, revision: str) -> None:
-    """A registry that says it has that revision."""
+    """Make a registry with a schema revision."""
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
         database.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
@@ -232,10 +232,10 @@ def of_schema(path: Path, revision: str) -> None:
     ],
     ids=["empty", "newer", "older"],
 )
-def test_a_registrys_schema_is_told(
+def test_schema_of_the_registry_is_reported(
     change: Callable[[Path], object], level: str, said: str, tmp_path: Path
 ) -> None:
-    """What the next start will make of it; it is left as it is."""
+    """The finding says what the next start will do. The registry is not changed."""
     path = tmp_path / "registry.sqlite3"
     change(path)
     before = path.read_bytes()
@@ -244,10 +244,10 @@ def test_a_registrys_schema_is_told(
     assert path.read_bytes() == before
 
 
-def test_a_database_and_an_object_storage_are_looked_at(
+def test_database_and_object_storage_are_checked(
     postgres: Postgres, object_storage: ObjectStorageServer, tmp_path: Path
 ) -> None:
-    """What they are and how far; and what is wrong where they do not answer."""
+    """The findings say what they are and how fast they answer, or what is wrong."""
     there = {"DATABASE_URL": postgres.new(), **object_storage.settings(object_storage.new())}
     found = examined(FILE_STORAGE_DIR=tmp_path, DOCKER_HOST=NOBODY, **there).findings
     assert "postgresql 1" in found["registry"]["seen"] and "answers in" in found["registry"]["seen"]
@@ -258,8 +258,8 @@ def test_a_database_and_an_object_storage_are_looked_at(
     assert "DATABASE_URL" in found["registry"]["remedy"]
 
 
-async def test_the_facts_are_the_engines() -> None:
-    """What `docker info` says, and a clock that agrees."""
+async def test_facts_agree_with_docker_info() -> None:
+    """The engine's clock agrees with this machine's."""
     engine = DockerEngine(find_engine(None))
     facts = await engine.facts()
     await engine.close()
@@ -275,8 +275,8 @@ async def test_the_facts_are_the_engines() -> None:
     assert "seccomp" in facts.security and facts.missing_limits == () and abs(facts.clock_ahead_sec) < 5
 
 
-def test_the_table_shows_what_helps() -> None:
-    """Below what is not well; long lines are broken."""
+def test_table_shows_remedies() -> None:
+    """They are below the findings that are not ok. Long lines are wrapped."""
     shown = table(
         [
             Finding("port", "ok", "free"),

@@ -1,4 +1,4 @@
-"""What the doctor makes of what was found: on other engines, machines and versions than this one's."""
+"""The doctor's judgement of facts, also of engines and machines other than this one."""
 
 from dataclasses import replace
 
@@ -49,15 +49,15 @@ SOUND = LimitChecks(
 
 
 def levels(findings: list[Finding]) -> dict[str, str]:
-    """What is not well, by check."""
+    """Return the levels of the findings that are not ok."""
     return {finding.check: finding.level for finding in findings if finding.level != "ok"}
 
 
 # The engine ------------------------------------------------------------------------------------
 
 
-def test_a_sound_engine_has_nothing_said_of_it() -> None:
-    """Nor one that warns of what nothing here needs."""
+def test_sound_engine_has_no_findings() -> None:
+    """Warnings about features that the service does not use are ignored."""
     assert levels(judge_engine(FACTS)) == {}
     assert levels(judge_engine(replace(FACTS, warnings=("WARNING: No blkio throttle support",)))) == {}
 
@@ -77,22 +77,22 @@ def test_a_sound_engine_has_nothing_said_of_it() -> None:
         ),
     ],
 )
-def test_each_fact_that_is_otherwise_is_found(facts: EngineFacts, expected: dict[str, str]) -> None:
-    """It is its own line, and no other changes."""
+def test_each_bad_fact_has_its_finding(facts: EngineFacts, expected: dict[str, str]) -> None:
+    """No other finding changes."""
     assert levels(judge_engine(facts)) == expected
 
 
 @pytest.mark.parametrize(("ahead", "level"), [(-0.4, "ok"), (4.0, "ok"), (-30.0, "warn"), (3600.0, "fail")])
-def test_clocks_may_differ_by_little(ahead: float, level: str) -> None:
-    """Seconds are a warning, minutes end sessions too early or too late."""
+def test_small_differences_of_clocks_are_allowed(ahead: float, level: str) -> None:
+    """Some seconds are a warning. Minutes fail: sessions would end too early or too late."""
     assert judge_clock("clock", ahead).level == level
 
 
 # Limits ----------------------------------------------------------------------------------------
 
 
-def test_limits_that_hold_are_well() -> None:
-    """And so are those that need not be tried."""
+def test_limits_that_hold_have_no_findings() -> None:
+    """Neither have limits that are too large to try."""
     assert levels(judge_limits(SOUND, LIMITS)) == {}
     assert levels(judge_limits(replace(SOUND, processes=None), LIMITS)) == {}
 
@@ -119,13 +119,13 @@ def test_limits_that_hold_are_well() -> None:
         (replace(SOUND, clock_ahead_sec=-90.0), {"clock of a kernel": "fail"}),
     ],
 )
-def test_each_limit_that_does_not_hold_is_found(exceeded: LimitChecks, expected: dict[str, str]) -> None:
-    """It is its own line, and no other changes."""
+def test_each_broken_limit_has_its_finding(exceeded: LimitChecks, expected: dict[str, str]) -> None:
+    """No other finding changes."""
     assert levels(judge_limits(exceeded, LIMITS)) == expected
 
 
 def test_each_failed_isolation_check_has_a_finding() -> None:
-    """All that hold are one."""
+    """All checks that hold share one finding."""
     holds = CheckResult("user", True, "uid 1000", "")
     missing = CheckResult("CPU", False, "no quota", "give it one")
     assert levels(judge_isolation([holds, holds])) == {}
@@ -137,8 +137,10 @@ def test_each_failed_isolation_check_has_a_finding() -> None:
     ("ready", "containers", "machine", "level"),
     [(2, 16, 24 * GIB, "ok"), (2, 16, 8 * GIB, "warn"), (70, 4, 8 * GIB, "fail"), (1, 1, 512 * MIB, "fail")],
 )
-def test_what_may_run_has_to_fit_the_machine(ready: int, containers: int, machine: int, level: str) -> None:
-    """What always runs, and one container, must; what might is a warning with a number that fits."""
+def test_memory_of_the_machine_is_compared_with_the_settings(
+    ready: int, containers: int, machine: int, level: str
+) -> None:
+    """Ready kernels and one container have to fit. If the maximum does not, a warning names one that does."""
     finding = judge_memory(LIMITS, 120 * MIB, ready, containers, machine)
     assert finding.level == level
     if level == "warn":
@@ -161,8 +163,8 @@ def test_what_may_run_has_to_fit_the_machine(ready: int, containers: int, machin
         (Disk(50 * GIB, 10_000_000, None, 2.5), "warn"),
     ],
 )
-def test_disks_need_room_and_have_to_take_what_is_written(disk: Disk, level: str) -> None:
-    """Bytes, inodes, a file that can be written, and not too slowly."""
+def test_disks_need_room_and_must_be_writable(disk: Disk, level: str) -> None:
+    """Bytes and inodes are free, and a file can be written fast enough."""
     assert judge_disk("disk", ROOT, disk, ours=True).level == level
 
 
@@ -178,7 +180,7 @@ def test_disks_need_room_and_have_to_take_what_is_written(disk: Disk, level: str
 def test_a_clock_that_was_never_or_just_set_is_found(
     now: float, wall: float, monotonic: float, level: str
 ) -> None:
-    """By its date, and by the clock that nobody sets."""
+    """It is found by its date, and by comparison with the monotonic clock."""
     assert judge_clocks(now, wall, monotonic).level == level
 
 
@@ -192,12 +194,12 @@ def test_a_clock_that_was_never_or_just_set_is_found(
         ("10.0.0.7", False, "warn"),
     ],
 )
-def test_where_others_can_call_they_need_a_key(host: str, needs_key: bool, level: str) -> None:
-    """Without one, whoever reaches the port reads every file."""
+def test_service_that_others_reach_needs_a_key(host: str, needs_key: bool, level: str) -> None:
+    """Without a key, everyone who reaches the port can read every file."""
     assert judge_keys(host, needs_key=needs_key).level == level
 
 
 @pytest.mark.parametrize(("host", "level"), [("127.0.0.1", "ok"), ("192.0.2.1", "fail")])
-async def test_an_address_that_is_not_this_machines_cannot_be_had(host: str, level: str) -> None:
-    """The service would not start there."""
+async def test_address_of_another_machine_is_a_failure(host: str, level: str) -> None:
+    """The service could not start there."""
     assert (await check_port(host, 0)).level == level
