@@ -1,1 +1,1 @@
-"""The Jupyter gateway: sessions as kernels, for `jupyter lab --gateway-url` and what speaks as it does."""
+"""The Jupyter gateway: sessions as kernels, for `jupyter lab --gateway-url` and similar clients."""

@@ -4,15 +4,17 @@ from sessions.errors import CallFailed
 
 
 class TooManyConnections(CallFailed):
-    """``limit`` sockets are open to a session."""
+    """A session has ``limit`` open WebSockets, and another one was requested."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"{limit} sockets are open to this kernel; close one")
+        super().__init__(
+            f"This kernel has {limit} open WebSockets, which is the limit; close one and try again"
+        )
         self.limit = limit
 
 
 class KernelSpecNotFound(CallFailed):
-    """A notebook asks for a kernel of a name that there is not."""
+    """A client names a kernelspec that does not exist."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"There is no kernelspec '{name}'")

@@ -1,4 +1,4 @@
-"""`/api/kernelspecs` and `/api/kernels`: sessions as Jupyter's REST API has kernels."""
+"""`/api/kernelspecs` and `/api/kernels`: sessions as kernels of Jupyter's REST API."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Self
@@ -33,18 +33,18 @@ _REPLACE: Final = (*_GONE, SessionBusy, EngineUnavailable, LaunchFailed, Supervi
 
 
 class KernelSpec(BaseModel):
-    """A kind of kernel, or an open session under a name of its own."""
+    """A kernelspec: the default one, or one that stands for an open session."""
 
-    name: str = Field(description="What `POST /api/kernels` takes.", examples=[_DEFAULT])
+    name: str = Field(description="Name for `POST /api/kernels`.", examples=[_DEFAULT])
     spec: dict[str, Any] = Field(
         description="As in a `kernel.json`.",
         examples=[{"argv": [], "display_name": _NAME, "language": "python", "interrupt_mode": "message"}],
     )
-    resources: dict[str, str] = Field(description="None.", examples=[{}])
+    resources: dict[str, str] = Field(description="Always empty.", examples=[{}])
 
     @classmethod
     def of(cls, name: str, display_name: str) -> Self:
-        """A spec under that name; nothing is run here, so there is no command."""
+        """Return a spec without a command, as clients start no process."""
         spec = {
             "argv": [],
             "env": {},
@@ -57,19 +57,19 @@ class KernelSpec(BaseModel):
 
 
 class KernelSpecs(BaseModel):
-    """What a notebook may choose from."""
+    """The kernels that a notebook may choose."""
 
-    default: str = Field(description="What is taken where none is named.", examples=[_DEFAULT])
+    default: str = Field(description="The kernelspec that is used if none is named.", examples=[_DEFAULT])
     kernelspecs: dict[str, KernelSpec] = Field(
-        description="A new sandbox, and each open session that no socket is open to: choosing that opens it."
+        description="A new sandbox, and each open session without a connection. Choosing a session opens it."
     )
 
 
 class StartKernel(BaseModel):
-    """Which kernel; other fields that Jupyter sends, such as `env`, are ignored."""
+    """The kernel to start. Other fields that Jupyter sends, such as `env`, are ignored."""
 
     name: Text | None = Field(
-        None, description="Name of a kernelspec; null: the default.", examples=[_DEFAULT]
+        None, description="Name of a kernelspec; null for the default.", examples=[_DEFAULT]
     )
 
 
@@ -79,12 +79,12 @@ class Kernel(BaseModel):
     id: SessionId
     name: str = Field(description="Always the default kernelspec.", examples=[_DEFAULT])
     last_activity: str = Field(
-        description="When it was last used, in UTC.", examples=["2026-01-01T00:01:00.250000Z"]
+        description="Time of the last use, in UTC.", examples=["2026-01-01T00:01:00.250000Z"]
     )
     execution_state: Literal["idle", "busy"] = Field(
-        description="`busy`: code is running.", examples=["idle"]
+        description="`busy` while code is running.", examples=["idle"]
     )
-    connections: int = Field(description="Sockets that are open to it.", examples=[1])
+    connections: int = Field(description="Number of open WebSockets.", examples=[1])
 
 
 async def _gateway(request: Request) -> Gateway:
@@ -93,7 +93,7 @@ async def _gateway(request: Request) -> Gateway:
 
 
 async def _session(kernel_id: KernelIdPath, sessions: SessionsDep, owner: OwnerDep) -> Session:
-    """The session; Jupyter takes nothing but 404 for one that is no more."""
+    """Return the session. An ended one is 404, because Jupyter knows no 410."""
     try:
         session = await sessions.get(kernel_id, owner)
     except SessionEnded as error:
@@ -123,7 +123,7 @@ def _described(record: SessionRecord, *, busy: bool, connections: int = 0) -> Ke
 
 @router.get("/kernelspecs")
 async def list_kernelspecs(sessions: SessionsDep, owner: OwnerDep, gateway: GatewayDep) -> KernelSpecs:
-    """List the kernels to choose from: a new sandbox, and the sessions that are open."""
+    """List the kernelspecs: a new sandbox, and the open sessions without a connection."""
     specs = [KernelSpec.of(_DEFAULT, _NAME)]
     here = [
         session.record for session in sessions.all_of(owner) if not gateway.connections(session.session_id)
@@ -140,7 +140,7 @@ async def list_kernelspecs(sessions: SessionsDep, owner: OwnerDep, gateway: Gate
 async def get_kernelspec(
     name: KernelSpecPath, sessions: SessionsDep, owner: OwnerDep, gateway: GatewayDep
 ) -> KernelSpec:
-    """Look at one of them."""
+    """Get one kernelspec."""
     known = await list_kernelspecs(sessions, owner, gateway)
     if name not in known.kernelspecs:
         raise KernelSpecNotFound(name)
@@ -155,7 +155,7 @@ async def start_kernel(
     response: Response,
     asked: StartKernel | None = None,
 ) -> Kernel:
-    """Open a session, or find the one that is named."""
+    """Start a session, or return the open one that the kernelspec names."""
     name = (asked.name if asked else None) or _DEFAULT
     if name == _DEFAULT:
         session = await sessions.create(caller, DEFAULT_TTL_SEC)
@@ -177,13 +177,13 @@ async def list_kernels(sessions: SessionsDep, owner: OwnerDep, gateway: GatewayD
 
 @router.get("/kernels/{kernel_id}", responses=refusals(*_GONE))
 async def get_kernel(session: SessionDep, gateway: GatewayDep) -> Kernel:
-    """Look at a session."""
+    """Get one session."""
     return _kernel(session, gateway)
 
 
 @router.delete("/kernels/{kernel_id}", status_code=204, responses=refusals(*_GONE))
 async def delete_kernel(session: SessionDep, sessions: SessionsDep) -> None:
-    """End a session."""
+    """Delete a session."""
     await sessions.delete(session)
 
 
@@ -193,12 +193,12 @@ async def delete_kernel(session: SessionDep, sessions: SessionsDep) -> None:
     responses=refusals(*_GONE, SupervisorFailed),
 )
 async def interrupt_kernel(session: SessionDep) -> None:
-    """Interrupt what runs, as Ctrl-C does."""
+    """Interrupt the running code, as Ctrl-C does."""
     await session.interrupt()
 
 
 @router.post("/kernels/{kernel_id}/restart", responses=refusals(*_REPLACE))
 async def restart_kernel(session: SessionDep, gateway: GatewayDep) -> Kernel:
-    """Replace the kernel: variables are gone, files stay."""
+    """Restart the kernel: variables are gone, files are kept."""
     await gateway.restart(session)
     return _kernel(session, gateway)
