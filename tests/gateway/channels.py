@@ -1,4 +1,4 @@
-"""A socket to a kernel's channels, as a notebook uses it. Frames are read and made by Jupyter's own code."""
+"""A WebSocket to a kernel's channels, as a notebook has. Jupyter's own code encodes and decodes frames."""
 
 import json
 import time
@@ -25,65 +25,79 @@ Message = dict[str, Any]
 
 
 def pack(value: Any) -> bytes:
-    """JSON as Jupyter's own server makes it."""
+    """Return JSON as Jupyter's own server encodes it."""
     return json.dumps(value).encode()
 
 
 @dataclass
 class Outcome:
-    """What came of one request: its reply, and in order all that was told of it."""
+    """One request: its reply, and all messages on iopub and stdin that belong to it, in order."""
 
     reply: Message
-    told: list[Message] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
 
     @property
     def status(self) -> str:
-        """Of the reply."""
+        """The status in the reply."""
         return str(self.reply["content"]["status"])
 
     @property
     def kinds(self) -> list[str]:
-        """Types of the messages, status left out."""
-        return [message["header"]["msg_type"] for message in self.told if not is_status(message)]
+        """Types of the messages without statuses; consecutive `stream` messages count as one."""
+        kinds = [message["header"]["msg_type"] for message in self.messages if not is_status(message)]
+        # Text may be cut into any number of messages.
+        return [kind for at, kind in enumerate(kinds) if kind != "stream" or kinds[at - 1 : at] != ["stream"]]
+
+    @property
+    def transcript(self) -> str:
+        """All text and all plain-text displays, each display in angle brackets, in order."""
+        parts = []
+        for message in self.messages:
+            match message["header"]["msg_type"]:
+                case "stream":
+                    parts.append(message["content"]["text"])
+                case "display_data":
+                    parts.append(f"<{message['content']['data']['text/plain']}>")
+        return "".join(parts)
 
     @property
     def text(self) -> str:
-        """What was printed, both streams."""
+        """The text of both streams."""
         return "".join(m["content"]["text"] for m in self.of("stream"))
 
     def of(self, kind: str) -> list[Message]:
-        """The messages of a type."""
-        return [message for message in self.told if message["header"]["msg_type"] == kind]
+        """Return the messages of a type."""
+        return [message for message in self.messages if message["header"]["msg_type"] == kind]
 
     def data(self, kind: str = "execute_result") -> Message:
-        """The MIME bundle of the only message of that type."""
+        """Return the MIME bundle of the only message of that type."""
         (message,) = self.of(kind)
         data: Message = message["content"]["data"]
         return data
 
 
 def is_status(message: Message, state: str | None = None) -> bool:
-    """Whether a message tells a kernel's status, or that one."""
+    """Return whether a message is a status of the kernel, or this status."""
     is_one = message["header"]["msg_type"] == "status"
     return is_one and state in (None, message["content"]["execution_state"])
 
 
 class Channels:
-    """An open socket."""
+    """An open WebSocket."""
 
     def __init__(self, socket: ClientConnection, session_id: str) -> None:
         self.socket = socket
         self.session_id = session_id
         self.frames: list[str | bytes] = []
-        """All that came, as it came."""
+        """All frames that were received."""
 
     @property
     def is_v1(self) -> bool:
-        """Whether the socket speaks the binary protocol."""
+        """Whether the v1 form was agreed on."""
         return self.socket.subprotocol == V1
 
     def message(self, kind: str, content: Message, message_id: str = "") -> Message:
-        """A message of ours."""
+        """Return a new message."""
         header = {
             "msg_id": message_id or uuid.uuid4().hex,
             "msg_type": kind,
@@ -103,7 +117,7 @@ class Channels:
         buffers: tuple[bytes, ...] = (),
         message_id: str = "",
     ) -> str:
-        """Send a message; its id."""
+        """Send a message and return its id."""
         message = self.message(kind, content, message_id)
         if self.is_v1:
             parts = [pack(message[name]) for name in ("header", "parent_header", "metadata", "content")]
@@ -115,7 +129,7 @@ class Channels:
         return str(message["header"]["msg_id"])
 
     def receive(self, seconds: float = WAIT_SEC) -> Message:
-        """The next message. Raises ``TimeoutError``."""
+        """Receive the next message. Raises ``TimeoutError``."""
         frame = self.socket.recv(timeout=max(0.01, seconds))
         self.frames.append(frame)
         if self.is_v1:
@@ -130,18 +144,18 @@ class Channels:
         return found
 
     def until(self, is_it: Callable[[Message], bool], seconds: float = WAIT_SEC) -> Message:
-        """The next message of that kind; those before it are passed over."""
+        """Receive messages up to one that satisfies the condition, and return that one."""
         deadline = time.monotonic() + seconds
         while not is_it(message := self.receive(deadline - time.monotonic())):
             pass
         return message
 
     def until_kind(self, kind: str, seconds: float = WAIT_SEC) -> Message:
-        """The next message of a type."""
+        """Receive messages up to one of that type, and return it."""
         return self.until(lambda message: message["header"]["msg_type"] == kind, seconds)
 
     def reply(self, message_id: str) -> Message:
-        """The next message that belongs to a request, of those that are not for all."""
+        """Receive messages up to the reply to a request, and return it."""
         return self.until(
             lambda message: (
                 message["parent_header"].get("msg_id") == message_id and message["channel"] != "iopub"
@@ -151,8 +165,15 @@ class Channels:
     def outcome(
         self, message_id: str, answer: str | None = None, seconds: float = WAIT_SEC, *, replies: bool = True
     ) -> Outcome:
-        """All that comes of a request up to its reply and the kernel's idle; `answer` is for what it asks."""
-        told: list[Message] = []
+        """Receive the messages of a request up to its reply and the idle status.
+
+        Args:
+            message_id: id of the request.
+            answer: the answer to a request for input.
+            seconds: time limit.
+            replies: whether the request gets a reply.
+        """
+        messages: list[Message] = []
         reply: Message = {}
         is_idle = False
         deadline = time.monotonic() + seconds
@@ -161,19 +182,19 @@ class Channels:
             if message["parent_header"].get("msg_id") != message_id:
                 continue
             if message["channel"] == "iopub":
-                told.append(message)
+                messages.append(message)
                 is_idle = is_idle or is_status(message, "idle")
             elif message["header"]["msg_type"] == "input_request":
                 assert message["channel"] == "stdin"
-                assert answer is not None, "the code asks"
-                told.append(message)
+                assert answer is not None, "the code requests input"
+                messages.append(message)
                 self.send("input_reply", {"value": answer}, "stdin")
             else:
                 reply = message
-        return Outcome(reply, told)
+        return Outcome(reply, messages)
 
     def begin(self, code: str, **fields: Any) -> str:
-        """Ask for a cell; the request's id."""
+        """Send an `execute_request` and return its id."""
         content = {
             "code": code,
             "silent": False,
@@ -185,11 +206,15 @@ class Channels:
         return self.send("execute_request", content | fields)
 
     def run(self, code: str, answer: str | None = None, **fields: Any) -> Outcome:
-        """Run a cell to its end."""
+        """Run a cell and wait for its end."""
         return self.outcome(self.begin(code, **fields), answer)
 
+    def sync(self) -> None:
+        """Wait until the service has read all messages that were sent so far."""
+        self.reply(self.send("debug_request", {}, "control"))
+
     def ask(self, kind: str, channel: str = "shell", **content: Any) -> Message:
-        """The content of the reply to a question."""
+        """Send a request and return the content of its reply."""
         reply = self.outcome(self.send(f"{kind}_request", content, channel)).reply
         assert reply["header"]["msg_type"] == f"{kind}_reply"
         assert reply["channel"] == channel
@@ -198,7 +223,7 @@ class Channels:
 
 
 def address(service: Service, kernel_id: str, query: str = "") -> str:
-    """Where a kernel's channels are."""
+    """Return the address of a kernel's channels."""
     return f"{service.base_url.replace('http', 'ws', 1)}/api/kernels/{kernel_id}/channels{query}"
 
 
@@ -211,7 +236,7 @@ def open_channels(
     session_id: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> Iterator[Channels]:
-    """A socket for as long as the block."""
+    """Open a WebSocket for the duration of the block."""
     name = session_id or uuid.uuid4().hex
     with connect(
         address(service, kernel_id, f"?session_id={name}"),

@@ -1,4 +1,4 @@
-"""Jupyter's own programs as processes: a JupyterLab whose kernels are ours, and nbclient."""
+"""Jupyter's own programs as processes: JupyterLab with the service as its gateway, and nbclient."""
 
 import json
 import os
@@ -30,12 +30,12 @@ def notebook(path: Path, *cells: str, kernel: str = "python3") -> None:
 
 
 def surroundings(home: Path, **more: str) -> dict[str, str]:
-    """An environment whose settings and data are a test's own."""
+    """Return an environment with settings and data for one test."""
     return {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONWARNINGS": "ignore", **more}
 
 
 class Cable:
-    """A way to a port, on which connections can be cut."""
+    """A proxy in front of a TCP port, whose connections can be cut."""
 
     def __init__(self, port: int) -> None:
         self._to = port
@@ -46,7 +46,7 @@ class Cable:
 
     @property
     def url(self) -> str:
-        """What is at its other end, by way of it."""
+        """The address of the proxy."""
         return f"http://127.0.0.1:{self.port}"
 
     def _accept(self) -> None:
@@ -67,7 +67,7 @@ class Cable:
                 end.shutdown(socket.SHUT_RDWR)
 
     def cut(self) -> None:
-        """End all connections; new ones can be made."""
+        """Close all connections; new ones can be opened."""
         ends, self._ends = self._ends, []
         for end in ends:
             with suppress(OSError):
@@ -75,14 +75,14 @@ class Cable:
             end.close()
 
     def close(self) -> None:
-        """End it all."""
+        """Stop listening and close all connections."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
 
 
 class Lab:
-    """A JupyterLab on this machine, whose notebooks are in `folder`."""
+    """A JupyterLab on this machine, with its notebooks in `folder`."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
@@ -90,14 +90,14 @@ class Lab:
         self.http = httpx.Client(base_url=url, timeout=60)
 
     def sessions(self) -> list[dict[str, Any]]:
-        """Which notebook has which kernel."""
+        """Return JupyterLab's sessions: which notebook has which kernel."""
         listed: list[dict[str, Any]] = self.http.get("/api/sessions").json()
         return listed
 
 
 @contextmanager
 def jupyter_lab(gateway_url: str, key: str, folder: Path) -> Iterator[Lab]:
-    """`jupyter lab --gateway-url=…`, which asks nobody outside this machine for anything."""
+    """Run `jupyter lab --gateway-url=…` without any requests to other machines."""
     port = free_port()
     notebooks = folder / "notebooks"
     notebooks.mkdir()
@@ -153,8 +153,8 @@ path = sys.argv[1]
 notebook = nbformat.read(path, as_version=4)
 manager = "jupyter_server.gateway.managers.GatewayKernelManager"
 try:
-    client = NotebookClient(notebook, kernel_manager_class=manager, timeout=60)
-    # Without the name its manager takes the default, whatever the notebook says.
+    client = NotebookClient(notebook, kernel_manager_class=manager, timeout=60, coalesce_streams=True)
+    # Without the name, its manager uses the default kernelspec and ignores the one in the notebook.
     client.execute(kernel_name=notebook.metadata.kernelspec.name)
 finally:
     nbformat.write(notebook, path)
@@ -162,7 +162,7 @@ finally:
 
 
 def run_notebook(path: Path, gateway_url: str, key: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Have nbclient run a notebook in place."""
+    """Run a notebook in place with nbclient."""
     more = {"JUPYTER_GATEWAY_URL": gateway_url}
     if key is not None:
         more["JUPYTER_GATEWAY_AUTH_TOKEN"] = key

@@ -1,4 +1,4 @@
-"""Who may open a kernel's socket, how long a cell may run there, and what the log says of it."""
+"""Access to a kernel's WebSocket: keys, origins, limits, and the log."""
 
 import json
 import socket
@@ -16,6 +16,7 @@ from tests.gateway.conftest import CELL_SEC
 from tests.support.keys import KeyedService
 from tests.support.process import Service
 from tests.support.session import Session, new_session
+from tests.support.waiting import soon
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def owned(guarded: KeyedService) -> Iterator[Session]:
 
 
 def refusal(url: str, **headers: str) -> tuple[int, str]:
-    """Status and code of the answer to a handshake that is refused."""
+    """Return status and code of the answer to a handshake that is refused."""
     with pytest.raises(InvalidStatus) as refused, connect(url, additional_headers=headers, proxy=None):
         pass
     response = refused.value.response
@@ -35,8 +36,8 @@ def refusal(url: str, **headers: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("scheme", ["token", "Token", "Bearer", "x-api-key", "query"])
-def test_a_key_opens_its_own_kernels(guarded: KeyedService, owned: Session, scheme: str) -> None:
-    """In the header that Jupyter sends, in ours, or in the address, where a page can't send headers."""
+def test_key_opens_its_own_kernels(guarded: KeyedService, owned: Session, scheme: str) -> None:
+    """The key may be in Jupyter's header, in `X-API-Key`, or in the address, as pages cannot set headers."""
     key = guarded.key("ada")
     headers = {} if scheme == "query" else {"Authorization": f"{scheme} {key}"}
     if scheme == "x-api-key":
@@ -49,8 +50,8 @@ def test_a_key_opens_its_own_kernels(guarded: KeyedService, owned: Session, sche
     )
 
 
-def test_without_a_key_nothing_is_opened(guarded: KeyedService, owned: Session) -> None:
-    """Nor with a wrong one, two different ones, or somebody else's, for whom there is no such kernel."""
+def test_websocket_without_the_owners_key_is_refused(guarded: KeyedService, owned: Session) -> None:
+    """Wrong keys and two different keys are refused. For another key the kernel is unknown."""
     url = address(guarded.service, owned.id)
     ada, ben = guarded.key("ada"), guarded.key("ben")
     assert refusal(url) == (401, "key_missing")
@@ -58,27 +59,27 @@ def test_without_a_key_nothing_is_opened(guarded: KeyedService, owned: Session) 
     assert refusal(f"{url}?token=wrong") == (401, "key_invalid")
     assert refusal(f"{url}?token={ben}", Authorization=f"token {ada}") == (401, "key_invalid")
     unknown = address(guarded.service, "00000000-0000-4000-8000-000000000000")
-    for of_another in (url, unknown):
-        assert refusal(of_another, Authorization=f"token {ben}") == (404, "session_not_found")
+    for foreign in (url, unknown):
+        assert refusal(foreign, Authorization=f"token {ben}") == (404, "session_not_found")
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "https://127.0.0.1"])
-def test_pages_of_other_servers_open_nothing(service: Service, session: Session, origin: str) -> None:
-    """Also where no keys are set: a page that somebody looks at must not reach a kernel."""
+def test_pages_of_other_servers_are_refused(service: Service, session: Session, origin: str) -> None:
+    """This also holds without keys: no web page of another server may reach a kernel."""
     assert refusal(address(service, session.id), Origin=origin) == (403, "foreign_origin")
     for method, path in (("POST", "/api/kernels"), ("GET", "/api/kernels"), ("GET", "/api/kernelspecs")):
         response = service.api.http.request(method, path, headers={"Origin": origin})
         assert (response.status_code, response.json()["code"]) == (403, "foreign_origin")
 
 
-def test_a_page_of_the_service_itself_may(service: Service, session: Session) -> None:
-    """Its Origin is the host that it asks."""
+def test_page_of_the_service_itself_may_connect(service: Service, session: Session) -> None:
+    """Its Origin names the same host as the request."""
     with open_channels(service, session.id, headers={"Origin": service.base_url}) as channels:
         assert channels.run("1").status == "ok"
 
 
-def test_the_log_tells_of_sockets_and_not_of_keys(guarded: KeyedService, owned: Session) -> None:
-    """One line for each handshake, accepted or not, without its query."""
+def test_log_has_a_line_for_each_handshake_and_no_keys(guarded: KeyedService, owned: Session) -> None:
+    """Refused handshakes are logged, too. The query is left out."""
     key = guarded.key("ada")
     path = f"/api/kernels/{owned.id}/channels"
     with connect(address(guarded.service, owned.id, f"?token={key}&session_id=s1"), proxy=None):
@@ -92,8 +93,8 @@ def test_the_log_tells_of_sockets_and_not_of_keys(guarded: KeyedService, owned: 
     assert "session_id" not in log
 
 
-def test_what_is_no_handshake_is_refused_like_the_rest(service: Service, session: Session) -> None:
-    """With the caller's id, a code, and a line in the log: also what the library beneath refuses."""
+def test_invalid_handshake_is_refused_with_a_code_and_a_log_line(service: Service, session: Session) -> None:
+    """This also holds for handshakes that the WebSocket library refuses."""
     host, port = service.base_url.removeprefix("http://").split(":")
     upgrade = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Request-ID: no-handshake"
     with socket.create_connection((host, int(port)), timeout=10) as connection:
@@ -105,8 +106,8 @@ def test_what_is_no_handshake_is_refused_like_the_rest(service: Service, session
     assert "request_id=no-handshake" in service.log_path.read_text()
 
 
-def test_a_cell_has_the_time_of_notebooks(guarded: KeyedService, owned: Session) -> None:
-    """Longer than a call of the API may take, and no longer than their own limit; variables stay."""
+def test_cell_has_the_time_limit_of_notebooks(guarded: KeyedService, owned: Session) -> None:
+    """The limit is longer than that of the REST API. Variables are kept after a timeout."""
     headers = {"Authorization": f"token {guarded.key('ada')}"}
     with open_channels(guarded.service, owned.id, headers=headers) as channels:
         assert channels.run("import time\nkept = 7\ntime.sleep(1.2)").status == "ok"
@@ -118,8 +119,8 @@ def test_a_cell_has_the_time_of_notebooks(guarded: KeyedService, owned: Session)
         assert channels.run("kept").data() == {"text/plain": "7"}
 
 
-def test_a_handler_of_a_widget_has_it_as_well(guarded: KeyedService) -> None:
-    """It runs code like a cell; what does not heed the interrupt is ended."""
+def test_handler_of_a_widget_has_the_time_limit_of_notebooks(guarded: KeyedService) -> None:
+    """A handler runs code as a cell does, and is interrupted at the limit."""
     headers = {"Authorization": f"token {guarded.key('ada')}"}
     with (
         new_session(guarded.service, guarded.api("ada")) as session,
@@ -132,12 +133,12 @@ def test_a_handler_of_a_widget_has_it_as_well(guarded: KeyedService) -> None:
         began = time.monotonic()
         request = channels.send("comm_open", {"comm_id": "c", "target_name": "mine", "data": {}})
         assert channels.outcome(request, replies=False).text == "in\n"
-        assert CELL_SEC <= time.monotonic() - began < CELL_SEC + 8
+        assert time.monotonic() - began >= CELL_SEC
         assert channels.run("1").status == "ok"
 
 
-def test_what_a_notebook_is_shown_is_bounded(guarded: KeyedService, owned: Session) -> None:
-    """Five times what a cell's outputs may be together, and then it is said that there was more."""
+def test_displays_of_a_cell_are_limited(guarded: KeyedService, owned: Session) -> None:
+    """A notebook gets five times the size of displays that is kept, and then a note about the rest."""
     headers = {"Authorization": f"token {guarded.key('ada')}"}
     with open_channels(guarded.service, owned.id, headers=headers) as channels:
         outcome = channels.run("for i in range(30): display({'text/plain': 'x' * 100_000}, raw=True)")
@@ -146,16 +147,15 @@ def test_what_a_notebook_is_shown_is_bounded(guarded: KeyedService, owned: Sessi
     assert "left out" in shown[-1]["content"]["data"]["text/plain"]
 
 
-def test_cells_have_the_limits_of_a_key_and_cpu_time_of_their_own(start_service: StartService) -> None:
-    """What is over a limit is an error, and the socket goes on.
+def test_cells_have_the_limits_of_their_key_and_their_own_cpu_limit(start_service: StartService) -> None:
+    """A cell over a limit gets an error that names the limit, and the WebSocket stays open.
 
-    Requests a minute, executions at once; CPU time, at whose end the kernel's end comes, and the message
-    names the limit that was met.
+    The limits are requests a minute, executions at once, and CPU seconds.
     """
     key = "a" * 32
     service = start_service(
         API_KEYS=f"ada:{key}",
-        KEY_REQUESTS_PER_MINUTE=30,
+        KEY_REQUESTS_PER_MINUTE=12,
         KEY_MAX_EXECUTIONS=1,
         JUPYTER_CPU_TIME_LIMIT_SEC=1,
         POOL_SIZE=1,
@@ -166,14 +166,16 @@ def test_cells_have_the_limits_of_a_key_and_cpu_time_of_their_own(start_service:
         open_channels(service, kernel_id, headers=headers) as channels,
         open_channels(service, kernel_id, headers=headers) as other,
     ):
-        request = channels.begin("while True: pass")
-        channels.until_kind("execute_input")
+        request = channels.begin("input()")
+        channels.until_kind("input_request")
         assert other.run("1").reply["content"]["ename"] == "TooManyExecutions"
-        content = channels.outcome(request).reply["content"]
+        channels.send("input_reply", {"value": ""}, "stdin")
+        assert channels.outcome(request).status == "ok"
+        content = channels.run("while True: pass").reply["content"]
         assert content["ename"] == "CpuTimeLimitExceeded"
         assert "JUPYTER_CPU_TIME_LIMIT_SEC=1" in content["evalue"]
-        outcomes = [channels.run("1") for _ in range(40)]
-        assert outcomes[0].status == "ok"
-        assert outcomes[-1].reply["content"]["ename"] == "TooManyRequests"
-    time.sleep(60 / 30 + 0.5)
-    assert service.api.http.delete(f"/api/kernels/{kernel_id}", headers=headers).status_code == 204
+        while (outcome := channels.run("1")).status == "ok":
+            pass
+        assert outcome.reply["content"]["ename"] == "TooManyRequests"
+    url = f"/api/kernels/{kernel_id}"
+    assert soon(lambda: service.api.http.delete(url, headers=headers).status_code == 204, 30)

@@ -28,14 +28,14 @@ pytestmark = pytest.mark.timeout(180)
 
 
 def outputs(path: Path) -> list[list[nbformat.NotebookNode]]:
-    """The outputs of each cell of a notebook that was run, which must be valid."""
+    """Return the outputs of each cell of a notebook that was run. The notebook must be valid."""
     ran = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     nbformat.validate(ran)
     return [cell.outputs for cell in ran.cells]
 
 
 def test_nbclient_runs_a_notebook(service: Service, tmp_path: Path) -> None:
-    """In order, with a plot and a value, in a session that it ends; nothing is told twice."""
+    """Text, plot and value are in order, and each output is there once."""
     path = tmp_path / "plain.ipynb"
     notebook(
         path,
@@ -52,8 +52,8 @@ def test_nbclient_runs_a_notebook(service: Service, tmp_path: Path) -> None:
     assert "<td>42</td>" in table[0].data["text/html"]
 
 
-def test_nbclient_stops_at_an_error_and_uses_an_agents_session(guarded: KeyedService, tmp_path: Path) -> None:
-    """With a key, in a session that an agent has made; the traceback is in the notebook."""
+def test_nbclient_uses_an_agents_session_and_stops_at_an_error(guarded: KeyedService, tmp_path: Path) -> None:
+    """The notebook uses a key and an agent's session, and has the traceback of the error."""
     api = guarded.api("nbclient")
     with new_session(guarded.service, api) as session:
         session.run("table = [1, 2, 3]", timeout_ms=1000)
@@ -72,7 +72,7 @@ def test_nbclient_stops_at_an_error_and_uses_an_agents_session(guarded: KeyedSer
 
 @pytest.fixture(scope="module")
 def cable(service: Service) -> Iterator[Cable]:
-    """The way from JupyterLab to the service."""
+    """The connection from JupyterLab to the service, which a test can cut."""
     port = urlsplit(service.base_url).port
     assert port is not None
     cable = Cable(port)
@@ -82,13 +82,13 @@ def cable(service: Service) -> Iterator[Cable]:
 
 @pytest.fixture(scope="module")
 def lab(cable: Cable, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A JupyterLab whose kernels are the service's."""
+    """A JupyterLab that uses the service as its gateway."""
     with jupyter_lab(cable.url, "any", tmp_path_factory.mktemp("lab")) as running:
         yield running
 
 
-def test_jupyter_server_passes_everything_on(lab: Lab, cable: Cable, service: Service) -> None:
-    """Its REST calls and its socket, as a browser uses them, and a cell that outlives a cut connection."""
+def test_jupyter_server_forwards_all_calls(lab: Lab, cable: Cable, service: Service) -> None:
+    """REST calls and the WebSocket work as for a browser. A cell survives a broken connection."""
     assert "python3" in lab.http.get("/api/kernelspecs").json()["kernelspecs"]
     kernel_id = lab.http.post("/api/kernels", json={"name": "python3"}).json()["id"]
     assert kernel_id in [kernel["id"] for kernel in service.api.http.get("/api/kernels").json()]
@@ -110,7 +110,7 @@ def test_jupyter_server_passes_everything_on(lab: Lab, cable: Cable, service: Se
         assert channels.outcome(request).reply["content"]["ename"] == "KeyboardInterrupt"
         assert lab.http.post(f"/api/kernels/{kernel_id}/restart").status_code == 200
         assert channels.run("'kept' in globals()").data() == {"text/plain": "False"}
-        # What it can't take would end its socket.
+        # A binary frame would close its WebSocket.
         channels.run("from comm import create_comm\ncreate_comm(target_name='t', buffers=[b'\\xff' * 300])")
         assert channels.run("'on'").data() == {"text/plain": "'on'"}
     assert lab.http.get(f"/api/kernels/{kernel_id}").json()["execution_state"] == "idle"
@@ -120,7 +120,7 @@ def test_jupyter_server_passes_everything_on(lab: Lab, cable: Cable, service: Se
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, without a window; it finds no address but this machine's."""
+    """Debian's Chromium without a window. It can reach only this machine."""
     path = shutil.which("chromium")
     assert path, "these tests need Chromium: run scripts/setup-chromium"
     with sync_playwright() as playwright:
@@ -132,10 +132,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page, of which a picture is kept at the end."""
+    """A page. A screenshot is saved after the test."""
     page = browser.new_page(viewport={"width": 1280, "height": 960})
     page.set_default_timeout(PATIENCE_MS)
-    # Chromium drops what it is loading when a network comes or goes, as each container's does.
+    # Chromium aborts loading when a network interface appears or disappears, as with each container.
     theme = page.locator("dialog.jp-Dialog", has_text="Error Loading Theme")
     page.add_locator_handler(theme, lambda dialog: dialog.get_by_role("button").last.click())
     yield page
@@ -156,7 +156,7 @@ class Notebook:
             assert time.monotonic() < deadline, "the notebook has no kernel"
             time.sleep(0.1)
         self.kernel_id: str = kernels[0]["id"]
-        # At its start JupyterLab connects twice, and forgets what was asked for in between.
+        # At its start JupyterLab connects twice, and drops requests that were sent in between.
         page.wait_for_load_state("networkidle")
         self.idle()
 
@@ -171,13 +171,13 @@ class Notebook:
         self.page.keyboard.press("Shift+Enter")
 
     def shows(self, number: int, text: str) -> None:
-        """Wait until a cell has that text among its outputs."""
+        """Wait until the outputs of a cell contain that text."""
         area = self.page.locator(".jp-CodeCell").nth(number).locator(".jp-OutputArea").first
         expect(area).to_contain_text(text, timeout=PATIENCE_MS)
 
 
 def test_jupyterlab_runs_a_notebook(lab: Lab, page: Page, service: Service) -> None:
-    """A plot, an input, an interrupt, completion; its cells are in the session's history."""
+    """Plot, input, interrupt and completion work. The cells are in the session's history."""
     notebook(
         lab.folder / "sandbox.ipynb",
         "import matplotlib.pyplot as plt\n"
@@ -218,8 +218,8 @@ def test_jupyterlab_runs_a_notebook(lab: Lab, page: Page, service: Service) -> N
     assert [cell["result"]["exit_code"] for cell in cells] == [0, 0, 130, 0]
 
 
-def test_jupyterlab_restarts_a_kernel_that_works(lab: Lab, page: Page, service: Service) -> None:
-    """Who asks for that is not told that the kernel has died; who has not is."""
+def test_jupyterlab_restarts_a_busy_kernel(lab: Lab, page: Page, service: Service) -> None:
+    """JupyterLab reports a dead kernel only if another client restarted it."""
     cells = "import time\nprint('started')\ntime.sleep(60)", "'time' in globals()"
     notebook(lab.folder / "restart.ipynb", *cells)
     opened = Notebook(page, lab, "restart.ipynb")
@@ -239,10 +239,8 @@ def test_jupyterlab_restarts_a_kernel_that_works(lab: Lab, page: Page, service: 
     opened.shows(1, "False")
 
 
-def test_jupyterlab_opens_what_an_agent_has_made(
-    lab: Lab, page: Page, service: Service, fresh: Session
-) -> None:
-    """The session is a kernel to choose, and its variables are there."""
+def test_jupyterlab_opens_an_agents_session(lab: Lab, page: Page, service: Service, fresh: Session) -> None:
+    """The session can be chosen as a kernelspec, and its variables are there."""
     fresh.run("secret = 'from the agent'")
     notebook(lab.folder / "agent.ipynb", "secret.upper()", kernel=f"session-{fresh.id}")
     opened = Notebook(page, lab, "agent.ipynb")
@@ -254,12 +252,12 @@ def test_jupyterlab_opens_what_an_agent_has_made(
     page.goto("about:blank")
     deadline = time.monotonic() + 20
     while service.api.http.get(f"/api/kernels/{fresh.id}").json()["connections"]:
-        assert time.monotonic() < deadline, "a closed tab leaves its socket open"
+        assert time.monotonic() < deadline, "a closed tab left its WebSocket open"
         time.sleep(0.1)
 
 
 def test_widgets_work_in_jupyterlab(lab: Lab, page: Page, service: Service, tmp_path: Path) -> None:
-    """ipywidgets: a slider whose function prints and shows, a button, what a thread sends after its cell."""
+    """ipywidgets: a slider, a button, and a thread that sends text after its cell."""
     notebook(
         lab.folder / "widgets.ipynb",
         "import sys\nsys.path.insert(0, '/workspace/ipywidgets.zip')\n"

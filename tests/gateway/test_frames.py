@@ -1,4 +1,4 @@
-"""The two wire formats, held against Jupyter's own implementations of them."""
+"""The two forms of frames, compared with Jupyter's own implementations."""
 
 import json
 import struct
@@ -33,17 +33,17 @@ NAMES = ("header", "parent_header", "metadata", "content")
 
 
 def fields(message: KernelMessage) -> dict[str, Any]:
-    """A message as Jupyter's code has it."""
+    """Return the parts of a message as Jupyter's code has them."""
     return {name: getattr(message, name) for name in NAMES}
 
 
 def encoded(message: KernelMessage) -> list[bytes]:
-    """Its four JSON parts and its buffers."""
+    """Return the four JSON parts and the buffers of a message."""
     return [*(json.dumps(part).encode() for part in fields(message).values()), *message.buffers]
 
 
 @pytest.mark.parametrize("buffers", [(), (b"",), (b"\xff" * 300, b"x")])
-def test_jupyter_reads_our_v1_frames(buffers: tuple[bytes, ...]) -> None:
+def test_jupyter_decodes_v1_frames(buffers: tuple[bytes, ...]) -> None:
     """Channel, parts and buffers are those of the message."""
     message = KernelMessage(HEADER, {}, {}, {"text": "ü"}, buffers)
     channel, parts = deserialize_msg_from_ws_v1(frames.to_v1(frames.encode("iopub", message)))
@@ -52,20 +52,20 @@ def test_jupyter_reads_our_v1_frames(buffers: tuple[bytes, ...]) -> None:
     assert tuple(parts[4:]) == buffers
 
 
-def test_we_read_jupyters_v1_frames() -> None:
-    """The message is what was put in."""
+def test_v1_frames_of_jupyter_are_decoded() -> None:
+    """The decoded message equals the original."""
     frame = serialize_msg_to_ws_v1(encoded(MESSAGE), "shell")
     assert frames.from_v1(frame) == ("shell", MESSAGE)
 
 
-def test_our_v1_frames_are_jupyters_to_the_byte() -> None:
-    """Of the same JSON both make the same frame."""
+def test_v1_frames_equal_those_of_jupyter() -> None:
+    """Both implementations make the same frame of the same JSON."""
     sent = frames.encode("shell", MESSAGE)
     assert frames.to_v1(sent) == serialize_msg_to_ws_v1([*sent.parts, *MESSAGE.buffers], "shell")
 
 
-def test_jupyter_reads_our_binary_default_frames() -> None:
-    """With buffers the default form is binary."""
+def test_jupyter_decodes_binary_default_frames() -> None:
+    """In the default form, a message with buffers is a binary frame."""
     frame = frames.to_default(frames.encode("iopub", MESSAGE))
     assert isinstance(frame, bytes)
     read = deserialize_binary_message(frame)
@@ -78,8 +78,8 @@ def test_jupyter_reads_our_binary_default_frames() -> None:
     assert tuple(bytes(buffer) for buffer in read["buffers"]) == MESSAGE.buffers
 
 
-def test_we_read_jupyters_binary_default_frames() -> None:
-    """The message is what was put in."""
+def test_binary_default_frames_of_jupyter_are_decoded() -> None:
+    """The decoded message equals the original."""
     frame = serialize_binary_message(
         {**fields(MESSAGE), "channel": "shell", "buffers": list(MESSAGE.buffers)}
     )
@@ -88,7 +88,7 @@ def test_we_read_jupyters_binary_default_frames() -> None:
 
 @pytest.mark.parametrize("buffers", [(), (b"\xff",)])
 def test_text_frames_are_json_without_buffers(buffers: tuple[bytes, ...]) -> None:
-    """Who takes no binary frame gets the message all the same."""
+    """A client that accepts no binary frames gets the message without its buffers."""
     message = KernelMessage(HEADER, {}, {}, {"text": "ü\u2028"}, buffers)
     frame = frames.to_default(frames.encode("iopub", message), binary=False)
     assert isinstance(frame, str)
@@ -103,13 +103,13 @@ def test_text_frames_are_json_without_buffers(buffers: tuple[bytes, ...]) -> Non
     assert frames.from_default(frame) == ("iopub", KernelMessage(HEADER, {}, {}, message.content))
 
 
-def test_a_message_without_channel_is_for_the_shell() -> None:
-    """As in Jupyter's own server."""
+def test_message_without_a_channel_is_for_the_shell_channel() -> None:
+    """Jupyter's own server does the same."""
     assert frames.from_default(json.dumps(fields(MESSAGE)))[0] == "shell"
 
 
-def test_a_header_has_what_the_kernel_needs_and_nothing_else() -> None:
-    """Dates that are numbers, as some clients send them, are replaced; unknown fields are left out."""
+def test_header_has_the_standard_fields_only() -> None:
+    """Dates that are numbers, as some clients send them, are replaced. Unknown fields are removed."""
     header = {"msg_id": "7", "msg_type": "execute_request", "date": 1.5, "more": {"x": 1}}
     _, message = frames.from_default(json.dumps({"header": header}))
     assert message.header["msg_id"] == "7"
@@ -136,8 +136,8 @@ BAD_TEXT = [
 
 
 @pytest.mark.parametrize("text", BAD_TEXT, ids=range(len(BAD_TEXT)))
-def test_text_that_is_no_message_is_malformed(text: str) -> None:
-    """Whatever it is, it is refused in the same way."""
+def test_text_frame_without_a_valid_message_is_malformed(text: str) -> None:
+    """All kinds of invalid text raise the same error."""
     with pytest.raises(MalformedFrame):
         frames.from_default(text)
 
@@ -159,15 +159,15 @@ BAD_V1 = [
 
 
 @pytest.mark.parametrize("frame", BAD_V1, ids=range(len(BAD_V1)))
-def test_binary_that_is_no_message_is_malformed(frame: bytes) -> None:
-    """Offsets that lead elsewhere are refused as well as parts that are no JSON."""
+def test_binary_frame_without_a_valid_message_is_malformed(frame: bytes) -> None:
+    """Invalid offsets and invalid JSON raise the same error."""
     with pytest.raises(MalformedFrame):
         frames.from_v1(frame)
 
 
 @given(st.binary(max_size=200))
-def test_no_frame_does_anything_else_than_be_malformed(frame: bytes) -> None:
-    """Random bytes are no message, in neither form."""
+def test_random_bytes_are_malformed(frame: bytes) -> None:
+    """No other error is raised, in either form."""
     for read in (frames.from_v1, frames.from_default):
         with pytest.raises(MalformedFrame):
             read(frame)
@@ -184,8 +184,8 @@ def test_no_frame_does_anything_else_than_be_malformed(frame: bytes) -> None:
     ),
     st.lists(st.binary(max_size=20), max_size=3),
 )
-def test_messages_survive_both_forms(value: Any, buffers: list[bytes]) -> None:
-    """What is sent and read again is the same."""
+def test_messages_survive_encoding_and_decoding_in_both_forms(value: Any, buffers: list[bytes]) -> None:
+    """The decoded message equals the original."""
     message = KernelMessage(HEADER, {"msg_id": "0"}, {}, {"value": value}, tuple(buffers))
     sent = frames.encode("shell", message)
     assert frames.from_v1(frames.to_v1(sent)) == ("shell", message)

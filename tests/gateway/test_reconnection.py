@@ -1,28 +1,30 @@
-"""A socket that drops: what belongs to it is kept, and delivered to the next of the same session id."""
+"""A WebSocket that breaks: messages are kept and delivered to the next one with the same session id."""
 
 import socket
-import time
 
 from tests.conftest import StartService
 from tests.gateway.channels import Channels, is_status, open_channels
 from tests.support.process import Service
-from tests.support.session import Session, new_session
+from tests.support.session import WAIT_FOR_FILE, Session, new_session
+from tests.support.waiting import soon
 
-SLOW = "import time\nprint('first')\ntime.sleep(1)\nprint('second')\n'end'"
 
-
-def drop(channels: Channels) -> None:
-    """End a socket as a broken network does: without a word."""
+def drop(service: Service, session: Session, channels: Channels) -> None:
+    """Break a connection without a close frame, and wait until the service has noticed."""
+    path = f"/api/kernels/{session.id}"
+    before = service.api.http.get(path).json()["connections"]
     channels.socket.socket.shutdown(socket.SHUT_RDWR)
+    assert soon(lambda: service.api.http.get(path).json()["connections"] < before, 30)
 
 
-def test_a_cell_goes_on_and_its_end_is_delivered(service: Service, session: Session) -> None:
-    """Text, value, reply and idle of a cell that ran meanwhile come after the client is back."""
+def test_client_that_reconnects_receives_the_rest_of_its_cell(service: Service, session: Session) -> None:
+    """Text, value, reply and idle status of a cell that ended meanwhile are delivered."""
     with open_channels(service, session.id, session_id="mine") as channels:
-        request = channels.begin(SLOW)
+        request = channels.begin(f"print('first')\n{WAIT_FOR_FILE}\nprint('second')\n'end'")
         assert "first" in channels.until_kind("stream")["content"]["text"]
-        drop(channels)
-    time.sleep(1.5)
+        drop(service, session, channels)
+    session.put("go", b"")
+    assert soon(lambda: session.describe()["state"] == "ready", 30)
     with open_channels(service, session.id, session_id="mine") as channels:
         outcome = channels.outcome(request)
         assert (outcome.status, outcome.text.strip()) == ("ok", "second")
@@ -30,19 +32,20 @@ def test_a_cell_goes_on_and_its_end_is_delivered(service: Service, session: Sess
         assert channels.run("1").status == "ok"
 
 
-def test_cells_that_wait_are_run_while_the_client_is_away(service: Service, session: Session) -> None:
-    """They were asked for."""
+def test_waiting_cells_run_while_their_client_is_disconnected(service: Service, session: Session) -> None:
+    """Requests that the service has accepted are carried out."""
     with open_channels(service, session.id, session_id="away") as channels:
-        channels.begin("import time\ntime.sleep(0.5)")
+        channels.begin(WAIT_FOR_FILE)
         waiting = channels.begin("print('waited')")
-        channels.until_kind("status")
-        drop(channels)
+        channels.sync()
+        drop(service, session, channels)
+    session.put("go", b"")
     with open_channels(service, session.id, session_id="away") as channels:
         assert channels.outcome(waiting).text == "waited\n"
 
 
-def test_a_cell_and_its_session_outlive_the_service(start_service: StartService) -> None:
-    """After a crash the kernel with its variables is there, and the cell's whole text in the history."""
+def test_cell_and_session_survive_a_crash_of_the_service(start_service: StartService) -> None:
+    """The kernel keeps its variables, and the history has the cell's whole text."""
     service = start_service(POOL_SIZE=1)
     with new_session(service) as session:
         with open_channels(service, session.id, session_id="mine") as channels:
@@ -56,22 +59,25 @@ def test_a_cell_and_its_session_outlive_the_service(start_service: StartService)
             assert channels.run("kept").data() == {"text/plain": "5"}
 
 
-def test_a_prompt_is_delivered_to_who_comes_back(service: Service, session: Session) -> None:
-    """And can be answered."""
+def test_client_that_reconnects_receives_the_request_for_input(service: Service, session: Session) -> None:
+    """The client can answer it."""
     with open_channels(service, session.id, session_id="asked") as channels:
-        request = channels.begin("import time\ntime.sleep(0.5)\ninput('Who? ')")
+        request = channels.begin(f"{WAIT_FOR_FILE}\ninput('Who? ')")
         channels.until_kind("status")
-        drop(channels)
-    time.sleep(1)
+        drop(service, session, channels)
+    session.put("go", b"")
     with open_channels(service, session.id, session_id="asked") as channels:
         assert channels.outcome(request, answer="Ada").data() == {"text/plain": "'Ada'"}
 
 
-def test_another_session_id_gets_nothing_of_it(service: Service, session: Session) -> None:
-    """A page that is loaded anew has no use for the outputs of the old one."""
+def test_client_with_another_session_id_receives_no_earlier_messages(
+    service: Service, session: Session
+) -> None:
+    """A page that is loaded again has no use for the outputs of the old page."""
     with open_channels(service, session.id, session_id="old") as channels:
         request = channels.begin("'of the old page'")
-        drop(channels)
+        drop(service, session, channels)
+    session.run("'the cell of the old page has ended'")
     with open_channels(service, session.id, session_id="new") as channels:
         channels.run("1")
         channels.send("kernel_info_request", {})
@@ -79,8 +85,8 @@ def test_another_session_id_gets_nothing_of_it(service: Service, session: Sessio
             assert message["parent_header"].get("msg_id") != request
 
 
-def test_a_second_socket_takes_the_place_of_the_first(service: Service, session: Session) -> None:
-    """The first may be dead without our knowledge; it is closed."""
+def test_second_websocket_of_a_client_replaces_the_first(service: Service, session: Session) -> None:
+    """The first is closed, as it may be broken without the service having noticed."""
     with open_channels(service, session.id, session_id="twice") as first:
         first.run("1")
         with open_channels(service, session.id, session_id="twice") as second:
@@ -92,20 +98,17 @@ def test_a_second_socket_takes_the_place_of_the_first(service: Service, session:
         assert connections <= 1
 
 
-def test_what_is_kept_is_bounded_and_the_end_is_among_it(service: Service, session: Session) -> None:
-    """Outputs beyond it are left out, and said to be; the reply and the kernel's idle are not."""
+def test_messages_for_a_disconnected_client_are_limited(service: Service, session: Session) -> None:
+    """Displays over the limit are dropped with a note. The reply and the idle status are kept."""
     with open_channels(service, session.id, session_id="full") as channels:
         request = channels.begin(
-            "import time\ntime.sleep(0.5)\n"
-            "for i in range(14): display({'text/plain': 'x' * 1_000_000}, raw=True)"
+            f"{WAIT_FOR_FILE}\nfor i in range(14): display({{'text/plain': 'x' * 1_000_000}}, raw=True)"
         )
         channels.until_kind("status")
-        drop(channels)
-    deadline = time.monotonic() + 20
-    while not any("range(14)" in cell["code"] and cell["state"] == "done" for cell in session.cells()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    time.sleep(0.5)
+        drop(service, session, channels)
+    with open_channels(service, session.id, session_id="watching") as watching:
+        session.put("go", b"")
+        watching.outcome(request, replies=False)
     with open_channels(service, session.id, session_id="full") as channels:
         outcome = channels.outcome(request)
     assert outcome.status == "ok"

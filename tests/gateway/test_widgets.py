@@ -1,4 +1,4 @@
-"""Comm messages, which widgets are made of. The image has no ipywidgets; `comm` comes with ipykernel."""
+"""Comm messages, on which widgets are based. The image has no ipywidgets; `comm` comes with ipykernel."""
 
 from collections.abc import Iterator
 
@@ -11,11 +11,11 @@ from tests.support.session import Session
 OPEN = """
 from comm import create_comm
 comm = create_comm(target_name="widget", data={"value": 1}, buffers=[b"\\xff\\x00"])
-heard = []
+received = []
 def on_message(message):
-    heard.append((message["content"]["data"], [bytes(b) for b in message["buffers"]]))
-    print("heard", message["content"]["data"])
-    display("shown")
+    received.append((message["content"]["data"], [bytes(b) for b in message["buffers"]]))
+    print("received", message["content"]["data"])
+    display("displayed")
     print("sent")
     comm.send({"echo": message["content"]["data"]}, buffers=[b"\\xfe"])
 comm.on_msg(on_message)
@@ -25,40 +25,40 @@ comm.comm_id
 
 @pytest.fixture
 def v1(service: Service, session: Session) -> Iterator[Channels]:
-    """A socket in the protocol that browsers speak."""
+    """A WebSocket with frames of the v1 form, which browsers use."""
     with open_channels(service, session.id, v1=True) as opened:
         yield opened
 
 
 def opened_by(channels: Channels) -> str:
-    """The id of a comm that the kernel opens."""
+    """Have the kernel open a comm, and return the id of the comm."""
     outcome = channels.run(OPEN)
     comm_id = str(outcome.data()["text/plain"]).strip("'")
-    (told,) = outcome.of("comm_open")
-    assert told["content"]["comm_id"] == comm_id
-    assert told["content"]["data"] == {"value": 1}
+    (opening,) = outcome.of("comm_open")
+    assert opening["content"]["comm_id"] == comm_id
+    assert opening["content"]["data"] == {"value": 1}
     return comm_id
 
 
-def test_a_widget_speaks_with_the_kernel(v1: Channels) -> None:
-    """Both ways, with buffers; what its handler prints and shows belongs to the message, in order."""
+def test_widget_and_kernel_exchange_messages(v1: Channels) -> None:
+    """Messages have buffers both ways. The handler's output belongs to the widget's message."""
     comm_id = opened_by(v1)
     request = v1.send("comm_msg", {"comm_id": comm_id, "data": {"value": 2}}, buffers=(b"\xfd", b""))
     outcome = v1.outcome(request, replies=False)
     kinds = [kind for kind in outcome.kinds if kind != "execute_input"]
     assert kinds == ["stream", "display_data", "stream", "comm_msg"]
-    assert outcome.text == "heard {'value': 2}\nsent\n"
+    assert outcome.text == "received {'value': 2}\nsent\n"
     (answer,) = outcome.of("comm_msg")
     assert answer["content"]["data"] == {"echo": {"value": 2}}
     assert answer["buffers"] == [b"\xfe"]
-    assert v1.run("heard").data() == {"text/plain": "[({'value': 2}, [b'\\xfd', b''])]"}
+    assert v1.run("received").data() == {"text/plain": "[({'value': 2}, [b'\\xfd', b''])]"}
     assert comm_id in v1.ask("comm_info")["comms"]
     v1.outcome(v1.send("comm_close", {"comm_id": comm_id, "data": {}}), replies=False)
     assert comm_id not in v1.ask("comm_info")["comms"]
 
 
-def test_a_client_opens_a_comm(v1: Channels) -> None:
-    """With a target that the code has registered."""
+def test_client_opens_a_comm(v1: Channels) -> None:
+    """The code has registered the target."""
     v1.run(
         "def target(comm, message):\n    comm.send({'hello': message['content']['data']})\n"
         "get_ipython().kernel.comm_manager.register_target('mine', target)"
@@ -68,21 +68,21 @@ def test_a_client_opens_a_comm(v1: Channels) -> None:
     assert answer["content"] == {"comm_id": "c1", "data": {"hello": {"n": 3}}}
 
 
-def test_the_id_that_an_output_widget_catches_is_the_clients(v1: Channels) -> None:
-    """`with output:` tells the page to catch what belongs to the request that the kernel works on."""
+def test_code_sees_the_message_id_of_the_clients_request(v1: Channels) -> None:
+    """An output widget tells the page to capture the messages of this request."""
     request = v1.begin("get_ipython().kernel.get_parent()['header']['msg_id']")
     assert v1.outcome(request).data() == {"text/plain": f"'{request}'"}
 
 
-def test_threads_reach_their_widgets_after_the_cell(v1: Channels) -> None:
-    """What is published when nothing runs is told as well."""
+def test_threads_send_comm_messages_after_their_cell(v1: Channels) -> None:
+    """Messages that the kernel publishes while no cell runs reach the clients."""
     opened_by(v1)
     v1.run("import threading\nthreading.Timer(0.3, lambda: comm.send({'late': True})).start()")
     assert v1.until_kind("comm_msg")["content"]["data"] == {"late": True}
 
 
-def test_what_is_published_between_cells_does_not_pile_up(v1: Channels) -> None:
-    """An animation may go on for long: what it has sent is in nobody's memory."""
+def test_messages_published_between_cells_take_no_memory_of_the_kernel(v1: Channels) -> None:
+    """An animation may run for long, and the kernel must not keep the frames that it has sent."""
     opened_by(v1)
     held = "int(open('/proc/self/statm').read().split()[1]) * 4096 >> 20"
     before = int(v1.run(held).data()["text/plain"])
@@ -96,8 +96,8 @@ def test_what_is_published_between_cells_does_not_pile_up(v1: Channels) -> None:
     assert int(v1.run(held).data()["text/plain"]) < before + 60
 
 
-def test_a_handlers_error_is_told(v1: Channels) -> None:
-    """And the kernel goes on."""
+def test_error_in_a_handler_is_published(v1: Channels) -> None:
+    """The kernel goes on."""
     comm_id = opened_by(v1)
     v1.run("def fail(message): get_ipython().run_cell('1 / 0')\ncomm.on_msg(fail)")
     outcome = v1.outcome(v1.send("comm_msg", {"comm_id": comm_id, "data": {}}), replies=False)
@@ -105,8 +105,8 @@ def test_a_handlers_error_is_told(v1: Channels) -> None:
     assert v1.run("1").status == "ok"
 
 
-def test_a_handler_can_be_interrupted(service: Service, session: Session, v1: Channels) -> None:
-    """As a cell can; it is busy, and other calls wait for it."""
+def test_handler_of_a_widget_can_be_interrupted(service: Service, session: Session, v1: Channels) -> None:
+    """While the handler runs, the session is busy, as during a cell."""
     comm_id = opened_by(v1)
     v1.run(
         "import time\ndef loop(message):\n    print('in')\n    while True: time.sleep(0.1)\ncomm.on_msg(loop)"
@@ -119,8 +119,8 @@ def test_a_handler_can_be_interrupted(service: Service, session: Session, v1: Ch
     assert v1.run("'kept'").status == "ok"
 
 
-def test_a_handler_that_ends_the_kernel_is_survived(service: Service, fresh: Session) -> None:
-    """Clients are told of the new one."""
+def test_kernel_that_a_handler_ends_is_replaced(service: Service, fresh: Session) -> None:
+    """Clients get the status `restarting`."""
     with open_channels(service, fresh.id, v1=True) as v1:
         comm_id = opened_by(v1)
         v1.run("import os\ncomm.on_msg(lambda message: os._exit(1))")
@@ -129,15 +129,15 @@ def test_a_handler_that_ends_the_kernel_is_survived(service: Service, fresh: Ses
         assert v1.run("'comm' in globals()").data() == {"text/plain": "False"}
 
 
-def test_messages_for_comms_that_are_gone_do_no_harm(v1: Channels) -> None:
-    """A page may be older than the kernel."""
+def test_messages_for_unknown_comms_are_ignored(v1: Channels) -> None:
+    """A page may have widgets of an earlier kernel."""
     v1.outcome(v1.send("comm_msg", {"comm_id": "gone", "data": {}}), replies=False)
     v1.outcome(v1.send("comm_msg", {}), replies=False)
     assert v1.run("1").status == "ok"
 
 
-def test_a_text_client_gets_buffers_only_if_it_sends_some(channels: Channels) -> None:
-    """Jupyter's gateway client takes every frame for text, and would stop at a binary one."""
+def test_client_of_text_frames_gets_buffers_only_after_it_has_sent_some(channels: Channels) -> None:
+    """Jupyter's gateway client reads every frame as text, and would stop at a binary one."""
     comm_id = opened_by(channels)
     assert all(isinstance(frame, str) for frame in channels.frames)
     request = channels.send("comm_msg", {"comm_id": comm_id, "data": {}}, buffers=(b"\xff",))

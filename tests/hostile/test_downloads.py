@@ -1,4 +1,4 @@
-"""Downloads in a browser: whatever is in the file, and whatever it is called, it is saved and not run."""
+"""Downloads in a browser: a file of any content and name is saved and not run."""
 
 import re
 from collections.abc import Iterator
@@ -30,11 +30,11 @@ NAMES = [
 DISPOSITION = re.compile(
     r'attachment; filename="([ !#-\[\]-~]*)"(?:; filename\*=UTF-8\'\'([A-Za-z0-9%._~-]+))?'
 )
-"""RFC 6266, with the extended notation of RFC 5987: a quoted string of plain ASCII, and then what it is."""
+"""RFC 6266 with the extended notation of RFC 5987: a quoted ASCII name, then the exact name."""
 
 
 def name_of(response: httpx.Response) -> str:
-    """The name under which a browser saves the answer, which it must not do anything else with."""
+    """Return the name under which a browser saves the answer. The headers must forbid everything else."""
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["content-security-policy"] == "sandbox"
     assert response.headers["content-type"] == "application/octet-stream"
@@ -46,16 +46,16 @@ def name_of(response: httpx.Response) -> str:
 
 @pytest.fixture
 def own(session: Session) -> Iterator[Session]:
-    """The session, with an empty workspace."""
+    """The session; its workspace is emptied after the test."""
     yield session
     session.bash("find . -mindepth 1 -delete")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_stored_page_is_a_file_to_save(target: Service, name: str) -> None:
-    """By GET and HEAD, whole, in part and when it is there already, under its exact name."""
+def test_stored_page_is_downloaded_under_its_exact_name(target: Service, name: str) -> None:
+    """This holds for GET and HEAD, for the whole file, for a range, and for a conditional request."""
     if "\t" in name:
-        name = name.replace("\t", " ")  # an upload's name may have no control characters
+        name = name.replace("\t", " ")  # the name of an upload must not have control characters
     http = target.api.http
     body = (
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="'
@@ -78,8 +78,8 @@ def test_a_stored_page_is_a_file_to_save(target: Service, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_sessions_page_is_a_file_to_save(own: Session, name: str) -> None:
-    """Also where it lies in the working folder, without the folders it is in."""
+def test_page_in_a_workspace_is_downloaded_under_its_exact_name(own: Session, name: str) -> None:
+    """The name does not have the folders of the path."""
     address = f"/files/some/folder/{quoted(name)}"
     assert own.call("PUT", address, content=PAGE).status_code == 201
     for method in ("GET", "HEAD"):
@@ -89,8 +89,8 @@ def test_a_sessions_page_is_a_file_to_save(own: Session, name: str) -> None:
     assert own.call("GET", address).content == PAGE
 
 
-def test_what_code_wrote_and_drew_is_a_file_to_save(own: Session, target: Service) -> None:
-    """Outputs and images of a cell, SVG with a script in it among them, are downloads like any other."""
+def test_files_and_images_of_a_cell_are_downloads(own: Session, target: Service) -> None:
+    """An SVG image with a script is downloaded like any other file."""
     result = own.run(
         "with open('page.html', 'w') as file: count = file.write('<script>alert(1)</script>')\n"
         "display({'image/svg+xml': '<svg><script>alert(1)</script></svg>'}, raw=True)"

@@ -1,4 +1,4 @@
-"""The Jupyter gateway: kernels that lie and flood, clients that do not read, or send what is no message."""
+"""The Jupyter gateway: kernels that forge or flood messages, clients that do not read or send garbage."""
 
 import json
 import os
@@ -36,21 +36,21 @@ for thread in threads: thread.start()
 
 @pytest.fixture(scope="module", autouse=True)
 def _opened(target: Service, standing: StandingSession) -> None:
-    """What a session and its first socket hold is there before the canary looks."""
+    """Open a first WebSocket, so that the memory it takes is not counted as a leak."""
     with open_channels(target, standing.alive().id) as opened:
         opened.run("1")
 
 
 @pytest.fixture
 def channels(target: Service, session: Session) -> Iterator[Channels]:
-    """A socket to the standing session."""
+    """A WebSocket to the standing session."""
     with open_channels(target, session.id) as opened:
         yield opened
 
 
 @pytest.mark.parametrize("code", MALFORMED.values(), ids=MALFORMED)
-def test_what_a_kernel_publishes_reaches_a_notebook_as_plain_json(channels: Channels, code: str) -> None:
-    """Whatever it signs: each frame can be read by any reader, and the next cell runs."""
+def test_malformed_messages_of_a_kernel_reach_clients_as_valid_json(channels: Channels, code: str) -> None:
+    """A strict parser accepts every frame, and the next cell runs."""
     channels.run(FORGE + code, stop_on_error=False)
     assert channels.run("print('on')").text == "on\n"
     for frame in channels.frames:
@@ -58,8 +58,8 @@ def test_what_a_kernel_publishes_reaches_a_notebook_as_plain_json(channels: Chan
         strict_json(frame.encode())
 
 
-def test_a_kernel_does_not_say_when_its_cell_is_over(channels: Channels) -> None:
-    """An idle and a reply of its own making come to nothing: there is one end, the service's."""
+def test_kernel_cannot_forge_the_end_of_its_cell(channels: Channels) -> None:
+    """Forged idle statuses and replies are dropped. The service alone reports the end."""
     request = channels.begin(
         FORGE
         + """
@@ -73,12 +73,12 @@ print("after")
     )
     outcome = channels.outcome(request)
     assert outcome.kinds.count("execute_reply") == outcome.kinds.count("input_request") == 0
-    assert is_status(outcome.told[-1], "idle")
+    assert is_status(outcome.messages[-1], "idle")
     assert channels.run("'next'").data() == {"text/plain": "'next'"}
 
 
-def test_replies_of_other_kinds_and_to_others_are_not_passed_on(channels: Channels) -> None:
-    """On the channel of questions only answers come, one for each question."""
+def test_forged_replies_are_dropped(channels: Channels) -> None:
+    """A client gets one reply of the right type for each request."""
     channels.run(
         FORGE
         + """
@@ -92,17 +92,17 @@ kernel.do_complete = complete
 """
     )
     request = channels.send("complete_request", {"code": "impor", "cursor_pos": 5})
-    heard = [channels.reply(request)]
+    replies = [channels.reply(request)]
     last = channels.send("is_complete_request", {"code": "1"})
-    while heard[-1]["parent_header"]["msg_id"] != last:
+    while replies[-1]["parent_header"]["msg_id"] != last:
         message = channels.receive()
         if message["channel"] != "iopub":
-            heard.append(message)
-    assert [message["header"]["msg_type"] for message in heard] == ["complete_reply", "is_complete_reply"]
+            replies.append(message)
+    assert [message["header"]["msg_type"] for message in replies] == ["complete_reply", "is_complete_reply"]
 
 
-def test_marks_in_the_text_can_be_forged_without_harm(channels: Channels) -> None:
-    """They cost their cell a moment; what the text says stays."""
+def test_forged_marks_do_no_harm(channels: Channels) -> None:
+    """They delay their own cell only. The text is kept."""
     outcome = channels.run(
         FORGE
         + """
@@ -118,23 +118,20 @@ print("\\x1e\\x1f" * 10, "end")
     )
 
 
-def test_a_flood_of_messages_does_not_occupy_the_service(target: Service, session: Session) -> None:
-    """A kernel's threads publish without end; the canary sings, and a restart ends it."""
+def test_flood_of_messages_does_not_block_the_service(target: Service, session: Session) -> None:
+    """While threads of the kernel publish without end, the service answers. A restart ends the flood."""
     with open_channels(target, session.id) as channels:
         assert channels.run(FLOOD.replace("SIZE", "1")).status == "ok"
-        heard = 0
-        deadline = time.monotonic() + 2
-        while time.monotonic() < deadline:
-            heard += channels.receive()["header"]["msg_type"] == "comm_msg"
+        for _ in range(50):
+            channels.until_kind("comm_msg")
             assert target.api.http.get("/health").status_code == 200
-        assert heard > 10
         session.restart()
         channels.until(lambda message: is_status(message, "restarting"))
         assert channels.run("'calm'").data() == {"text/plain": "'calm'"}
 
 
-def test_a_flood_of_large_messages_ends_its_own_kernel(target: Service, session: Session) -> None:
-    """What nobody can read so fast waits in the kernel, whose memory is bounded."""
+def test_flood_of_large_messages_ends_its_own_kernel(target: Service, session: Session) -> None:
+    """Messages that are not read fast enough wait in the kernel, whose memory is limited."""
     with open_channels(target, session.id) as channels:
         assert channels.run(FLOOD.replace("SIZE", "1_000_000")).status == "ok"
         channels.until(lambda message: is_status(message, "restarting"), 100)
@@ -142,7 +139,7 @@ def test_a_flood_of_large_messages_ends_its_own_kernel(target: Service, session:
 
 
 def raw_handshake(service: Service, kernel_id: str) -> socket.socket:
-    """A WebSocket whose client is ours to misbehave."""
+    """Open a WebSocket on a plain socket, so that the test can send anything."""
     where = urlsplit(service.base_url)
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -154,7 +151,7 @@ def raw_handshake(service: Service, kernel_id: str) -> socket.socket:
 
 
 def upgrade(path: str, host: str, method: str = "GET", more: str = "") -> bytes:
-    """The head of a handshake."""
+    """Return the head of a handshake."""
     return (
         f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
@@ -162,13 +159,13 @@ def upgrade(path: str, host: str, method: str = "GET", more: str = "") -> bytes:
 
 
 def masked(opcode: int, payload: bytes, *, length: int | None = None) -> bytes:
-    """A client's frame; `length` is what it says it has, and the mask is zero."""
+    """Return a frame with a mask of zeros; `length` is the declared length if it is not the real one."""
     size = len(payload) if length is None else length
     return bytes([0x80 | opcode, 0x80 | 127]) + struct.pack("!Q", size) + bytes(4) + payload
 
 
 def close_code(raw: socket.socket) -> int | None:
-    """The code of the close frame that the service sends; None if it just hangs up."""
+    """Return the close code that the service sends; None if it closes the connection without one."""
     data = b""
     while (at := data.find(b"\x88")) < 0 or len(data) < at + 4:
         try:
@@ -181,8 +178,8 @@ def close_code(raw: socket.socket) -> int | None:
     return int.from_bytes(data[at + 2 : at + 4], "big")
 
 
-def test_who_does_not_read_is_hung_up_on(target: Service, session: Session) -> None:
-    """Its outputs do not gather in the service: what it gets later is bounded."""
+def test_client_that_does_not_read_is_disconnected(target: Service, session: Session) -> None:
+    """Its messages do not pile up in the service."""
     raw = raw_handshake(target, session.id)
     with open_channels(target, session.id) as channels:
         began = time.monotonic()
@@ -193,8 +190,8 @@ def test_who_does_not_read_is_hung_up_on(target: Service, session: Session) -> N
     raw.close()
 
 
-def test_who_answers_no_ping_is_hung_up_on(target: Service, session: Session) -> None:
-    """A client that was cut off does not keep its session alive."""
+def test_client_that_answers_no_ping_is_disconnected(target: Service, session: Session) -> None:
+    """A client whose connection broke does not keep its session alive."""
     raw = raw_handshake(target, session.id)
     url = f"/api/kernels/{session.id}"
     assert target.api.http.get(url).json()["connections"] == 1
@@ -203,25 +200,25 @@ def test_who_answers_no_ping_is_hung_up_on(target: Service, session: Session) ->
 
 
 FRAMES = {
-    "text that is no JSON": (masked(1, b"no json"), 1007),
-    "JSON that is no message": (masked(1, b'{"header": 3}'), 1007),
-    "text that is no UTF-8": (masked(1, b"\xff\xfe"), 1007),
+    "text that is not JSON": (masked(1, b"no json"), 1007),
+    "JSON that is not a message": (masked(1, b'{"header": 3}'), 1007),
+    "text that is not UTF-8": (masked(1, b"\xff\xfe"), 1007),
     "JSON that is nested too deeply": (masked(1, b"[" * 100_000), 1007),
-    "bytes that are nothing": (masked(2, b"\0\0\0\1"), 1007),
-    "a frame that says it is huge": (masked(1, b"", length=1 << 40), 1009),
+    "bytes that are not a message": (masked(2, b"\0\0\0\1"), 1007),
+    "a frame with a huge declared length": (masked(1, b"", length=1 << 40), 1009),
     "a frame over the limit": (masked(1, b" " * 10, length=FRAME_BYTES + 1), 1009),
-    "an opcode that there is not": (masked(3, b""), 1002),
+    "an unknown opcode": (masked(3, b""), 1002),
     "a frame without a mask": (bytes([0x81, 1]) + b"x", 1002),
-    "a continuation of nothing": (masked(0, b"x"), 1002),
+    "a continuation without a start": (masked(0, b"x"), 1002),
     "reserved bits": (bytes([0xF1, 0x80]) + bytes(4), 1002),
 }
 
 
 @pytest.mark.parametrize(("frame", "code"), FRAMES.values(), ids=FRAMES)
-def test_a_frame_that_is_no_message_closes_the_socket(
+def test_invalid_frame_closes_the_websocket(
     target: Service, session: Session, frame: bytes, code: int
 ) -> None:
-    """With a code that says why, at once, and without a line of complaint in the log."""
+    """The close code has the reason. The log has no error."""
     before = len(target.log_path.read_text())
     raw = raw_handshake(target, session.id)
     raw.sendall(frame)
@@ -232,8 +229,8 @@ def test_a_frame_that_is_no_message_closes_the_socket(
     assert "ERROR" not in log
 
 
-def test_many_requests_at_once_are_bounded(target: Service, session: Session) -> None:
-    """A thousand wait; those over that are refused one by one, and no memory is lost to them."""
+def test_waiting_requests_are_limited(target: Service, session: Session) -> None:
+    """A thousand may wait. Each further one is refused."""
     with open_channels(target, session.id) as channels:
         channels.begin("input()")
         channels.until_kind("input_request")
@@ -246,8 +243,8 @@ def test_many_requests_at_once_are_bounded(target: Service, session: Session) ->
         channels.until(lambda message: message["content"].get("status") == "aborted")
 
 
-def test_a_kernel_has_so_many_sockets_and_no_more(target: Service, session: Session) -> None:
-    """The next one is refused; when one is closed there is room again."""
+def test_websockets_of_a_kernel_are_limited(target: Service, session: Session) -> None:
+    """The ninth is refused. After one is closed, another can be opened."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(open_channels(target, session.id)) for _ in range(8)]
         with pytest.raises(InvalidStatus) as refused, open_channels(target, session.id):
@@ -259,7 +256,7 @@ def test_a_kernel_has_so_many_sockets_and_no_more(target: Service, session: Sess
 
 
 def is_open(target: Service, session: Session) -> bool:
-    """Whether a socket can be opened."""
+    """Return whether a WebSocket can be opened and used."""
     try:
         with open_channels(target, session.id) as channels:
             return channels.run("1").status == "ok"
@@ -267,8 +264,8 @@ def is_open(target: Service, session: Session) -> bool:
         return False
 
 
-def test_clients_that_come_and_go_leave_nothing(target: Service, session: Session) -> None:
-    """Of many that had sockets only a few are remembered, and all descriptors come back."""
+def test_clients_that_connect_and_leave_take_no_memory(target: Service, session: Session) -> None:
+    """Only a few disconnected clients are remembered, and all file descriptors are closed."""
     for _ in range(30):
         with open_channels(target, session.id) as channels:
             channels.begin("print('x' * 100_000)")
@@ -285,12 +282,12 @@ HEADS = {
         upgrade("/api/kernels/x/channels", "h", more="".join(f"X-{i}: y\r\n" for i in range(300))),
         431,
     ),
-    "a kernel that there is not": (upgrade("/api/kernels/x/channels", "h"), 404),
-    "a key that is none": (
+    "an unknown kernel": (upgrade("/api/kernels/x/channels", "h"), 404),
+    "an invalid WebSocket key": (
         upgrade("/api/kernels/x/channels", "h").replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"x"),
         400,
     ),
-    "a version of long ago": (
+    "an old version": (
         upgrade("/api/kernels/x/channels", "h").replace(b"Version: 13", b"Version: 1"),
         400,
     ),
@@ -299,10 +296,10 @@ HEADS = {
 
 
 @pytest.mark.parametrize(("head", "status"), HEADS.values(), ids=HEADS)
-def test_a_handshake_that_is_none_gets_an_answer_or_is_hung_up_on(
+def test_invalid_handshake_gets_an_answer_or_is_disconnected(
     target: Service, head: bytes, status: int
 ) -> None:
-    """Never a 500, never nothing for longer than a client may take."""
+    """No answer is a 500, and no connection stays open for longer than the timeout of clients."""
     where = urlsplit(target.base_url)
     before = len(target.log_path.read_text())
     with socket.create_connection((where.hostname, where.port), timeout=PATIENCE_SEC + 10) as raw:
@@ -314,8 +311,8 @@ def test_a_handshake_that_is_none_gets_an_answer_or_is_hung_up_on(
     assert "Traceback" not in log
 
 
-def test_a_client_of_random_bytes_ends_nothing(target: Service, session: Session) -> None:
-    """After a handshake anything may come."""
+def test_random_bytes_after_a_handshake_do_no_harm(target: Service, session: Session) -> None:
+    """Other clients can still run code."""
     for size in (1, 10, 1000, 100_000):
         raw = raw_handshake(target, session.id)
         raw.sendall(os.urandom(size))

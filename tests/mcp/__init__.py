@@ -1,1 +1,1 @@
-"""The Model Context Protocol, with clients of its world."""
+"""The Model Context Protocol, tested with real clients."""

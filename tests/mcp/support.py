@@ -1,4 +1,4 @@
-"""What a tool gave, taken apart."""
+"""Messages of the protocol, and the parts of results."""
 
 import base64
 from typing import Any
@@ -15,37 +15,37 @@ ACCEPT = {"Accept": "application/json, text/event-stream"}
 
 
 def message(method: str, request_id: int | str = 1, **params: Any) -> dict[str, Any]:
-    """A request of the protocol."""
+    """Return a request of the protocol."""
     return {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
 
 
 def tool_call(name: str, request_id: int | str = 1, **arguments: Any) -> dict[str, Any]:
-    """A request that calls a tool."""
+    """Return a request that calls a tool."""
     return message("tools/call", request_id, name=name, arguments=arguments)
 
 
 def text(result: CallToolResult) -> str:
-    """All text of a result."""
+    """Return all text of a result."""
     return "\n".join(block.text for block in result.content if isinstance(block, TextContent))
 
 
 def images(result: CallToolResult) -> list[bytes]:
-    """The images of a result."""
+    """Return the images of a result."""
     return [base64.b64decode(block.data) for block in result.content if isinstance(block, ImageContent)]
 
 
 def links(result: CallToolResult) -> dict[str, str]:
-    """The links of a result: name to address."""
+    """Return the links of a result: name to address."""
     return {block.name: block.uri for block in result.content if isinstance(block, ResourceLink)}
 
 
 async def python(client: Client, code: str, **arguments: Any) -> CallToolResult:
-    """Run code."""
+    """Run code with run_python."""
     return await client.call_tool("run_python", {"code": code, **arguments})
 
 
 async def printed(client: Client, code: str, **arguments: Any) -> str:
-    """What code that ends well prints."""
+    """Run code that must succeed, and return the text of the result."""
     result = await python(client, code, **arguments)
     assert not result.is_error, text(result)
     return text(result)

@@ -1,4 +1,4 @@
-"""Results as content: what is cut, what is bounded, what is said. Pure functions."""
+"""Results as content for a model: cut text, limited images, remarks. Pure functions."""
 
 import json
 from typing import Any
@@ -34,25 +34,25 @@ def result(stdout: str = "", stderr: str = "", **fields: Any) -> FinishedExecuti
 
 
 def picture(size: int, file_id: str | None = None) -> dict[str, object]:
-    """An output with an image of so many characters of base64."""
+    """Return a display with an image of `size` characters of base64."""
     facts = {} if file_id is None else {"image/png": {"file_id": file_id}}
     data = {"image/png": "A" * size, "text/plain": "<Figure>"}
     return {"output_type": "display_data", "data": data, "metadata": facts}
 
 
 @pytest.mark.parametrize("length", [0, 10, 40_000])
-def test_text_that_fits_is_left_alone(length: int) -> None:
-    """Up to the limit nothing is cut."""
+def test_text_up_to_the_limit_is_not_cut(length: int) -> None:
+    """The limit itself is included."""
     assert content.cut("x" * length) == "x" * length
 
 
-def test_of_long_text_beginning_and_end_are_kept() -> None:
-    """The mark between says how much is missing."""
+def test_long_text_is_cut_in_the_middle() -> None:
+    """A note says how many characters are missing."""
     assert content.cut("abcdefghij" * 10, 8) == "abcdef\n[… 92 characters left out …]\nij"
 
 
-def test_a_result_fits_into_one_event() -> None:
-    """However much there is of everything, and however long it is as JSON, it is less than 1 MiB."""
+def test_result_fits_into_one_event() -> None:
+    """A result with too much of everything has less than 1 MiB as JSON."""
     many = result(
         stdout="\x01" * 2_000_000,
         stderr="\x02" * 2_000_000,
@@ -67,30 +67,30 @@ def test_a_result_fits_into_one_event() -> None:
     assert len(content.of_execution(many, LINKS).model_dump_json()) < 1024 * 1024
 
 
-def test_images_have_a_share_and_the_rest_an_address() -> None:
-    """What does not fit is said to be where a GET finds it; its plain text is not said."""
+def test_images_over_the_limit_become_links() -> None:
+    """A remark has the address of an image that does not fit. The plain text of images is left out."""
     given = content.of_execution(
         result(outputs=[picture(300_000), picture(300_000, "id-2"), picture(100_000)]), LINKS
     )
-    said, *images = given.content
+    remark, *images = given.content
     assert [len(image.data) for image in images] == [300_000, 100_000]  # type: ignore[union-attr]
-    assert "too large to be shown here; it is at http://host:8000/v1/files/id-2]" in said.text  # type: ignore[union-attr]
-    assert "Figure" not in said.text  # type: ignore[union-attr]
+    assert "too large to be shown here; it is at http://host:8000/v1/files/id-2]" in remark.text  # type: ignore[union-attr]
+    assert "Figure" not in remark.text  # type: ignore[union-attr]
 
 
-def test_what_is_shown_but_not_printed_is_text() -> None:
-    """`display(...)` of what is no image gives its text, Markdown first."""
+def test_displays_become_text() -> None:
+    """A display without an image gives its text, in Markdown if there is some."""
     outputs = [
         {"output_type": "display_data", "data": {"text/plain": "plain", "text/html": "<b>"}, "metadata": {}},
         {"output_type": "display_data", "data": {"text/plain": "p", "text/markdown": "*m*"}, "metadata": {}},
         {"output_type": "execute_result", "data": {"text/plain": "printed"}, "metadata": {}},
     ]
-    [said] = content.of_execution(result(stdout="printed\n", outputs=outputs), LINKS).content
-    assert said.text == "printed\nplain\n*m*"  # type: ignore[union-attr]
+    [shown] = content.of_execution(result(stdout="printed\n", outputs=outputs), LINKS).content
+    assert shown.text == "printed\nplain\n*m*"  # type: ignore[union-attr]
 
 
-def test_odd_outputs_do_no_harm() -> None:
-    """The code says what its outputs are: what is not as it should be is passed over."""
+def test_malformed_displays_are_ignored() -> None:
+    """User code controls the content of displays, so they may have any shape."""
     outputs = [
         {"output_type": "display_data", "data": {"image/png": ["no"], "text/plain": 5}, "metadata": {}},
         {"output_type": "display_data", "data": {"image/png": "x" * 600_000}, "metadata": {"image/png": 3}},
@@ -101,8 +101,8 @@ def test_odd_outputs_do_no_harm() -> None:
     json.loads(given.model_dump_json())
 
 
-def test_an_end_that_is_no_success_is_said() -> None:
-    """Limits, exit codes, lost variables, files without a link, cut streams: all in words."""
+def test_failures_are_described_in_remarks() -> None:
+    """Limits, exit codes, lost variables, files without a link and cut streams each get a remark."""
     given = content.of_execution(
         result(
             exit_code=137,

@@ -14,6 +14,7 @@ from mcp import Client, MCPError
 
 from tests.mcp.support import ACCEPT, INITIALIZE, images, links, message, printed, python, text, tool_call
 from tests.support.process import Service
+from tests.support.session import WAIT_FOR_FILE
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -33,7 +34,7 @@ def picture(size):
 
 @pytest.fixture
 async def client(service: Service) -> AsyncIterator[Client]:
-    """A conversation on the shared service, in one task from its beginning to its end."""
+    """A conversation on the shared service. One task opens and closes it, as the SDK requires."""
     opened: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
     over = asyncio.Event()
 
@@ -59,8 +60,8 @@ async def conversation(service: Service) -> AsyncIterator[Client]:
         yield client
 
 
-async def test_a_conversation_keeps_its_state_and_is_told_once_that_it_is_new(client: Client) -> None:
-    """Variables of one call are there in the next; only the first answer says that the session is new."""
+async def test_conversation_keeps_its_state_and_gets_the_note_on_a_new_session_once(client: Client) -> None:
+    """Variables are kept between calls. Only the first result says that the session is new."""
     assert await printed(client, "x = 20; print('hello')\nx + 1") == (
         "[This is a new session: it has no variables and no files yet.]\nhello\n21"
     )
@@ -68,15 +69,15 @@ async def test_a_conversation_keeps_its_state_and_is_told_once_that_it_is_new(cl
     assert await printed(client, "y = 1") == "[no output]"
 
 
-async def test_conversations_share_nothing(client: Client, service: Service) -> None:
-    """What one defines is not there in another."""
+async def test_conversations_share_no_variables(client: Client, service: Service) -> None:
+    """A variable of one conversation is unknown in another."""
     await printed(client, "secret = 7")
     async with conversation(service) as other:
         assert "NameError" in text(await python(other, "secret"))
 
 
-async def test_the_session_ends_with_the_conversation(service: Service) -> None:
-    """When the client ends its session, ours is deleted."""
+async def test_session_ends_with_the_conversation(service: Service) -> None:
+    """When the client ends its session of the protocol, the session of the service is deleted."""
     async with conversation(service) as client:
         await printed(client, "1")
         link = links(await client.call_tool("write_file", {"path": "a", "text": "b"}))
@@ -92,8 +93,8 @@ async def test_the_session_ends_with_the_conversation(service: Service) -> None:
     assert (await get(url)).json()["reason"] == "deleted"
 
 
-async def test_a_figure_is_an_image_and_a_file_is_a_link(client: Client) -> None:
-    """An image comes as one; links lead to the same bytes by `resources/read` and by a plain GET."""
+async def test_figure_is_an_image_and_file_is_a_link(client: Client) -> None:
+    """A link can be read with `resources/read` and with a plain GET."""
     result = await python(
         client, f"{DRAW}\nopen('table.csv', 'w').write('a,b')\ndisplay(Image(picture(100)))"
     )
@@ -107,8 +108,8 @@ async def test_a_figure_is_an_image_and_a_file_is_a_link(client: Client) -> None
     assert read.mime_type == "text/csv"
 
 
-async def test_what_fails_is_an_error_that_says_why(client: Client) -> None:
-    """An exception, an exit code and a signal are results with `isError`, in words."""
+async def test_failed_code_is_an_error_with_a_reason(client: Client) -> None:
+    """An exception, an exit code and a signal are results with `isError`."""
     raised = await python(client, "print('before')\n1 / 0")
     assert raised.is_error
     assert "before" in text(raised)
@@ -121,8 +122,8 @@ async def test_what_fails_is_an_error_that_says_why(client: Client) -> None:
     assert "without variables; files are kept" in text(died)
 
 
-async def test_code_past_its_time_is_told_of_and_keeps_its_variables(client: Client) -> None:
-    """A timeout is a result with `isError`; the next call finds the variables."""
+async def test_timeout_is_an_error_and_keeps_the_variables(client: Client) -> None:
+    """The result has the text so far."""
     result = await python(client, "import time; z = 3; print('go'); time.sleep(20)", timeout_seconds=0.5)
     assert result.is_error
     assert "go" in text(result)
@@ -130,53 +131,54 @@ async def test_code_past_its_time_is_told_of_and_keeps_its_variables(client: Cli
     assert await printed(client, "z") == "3"
 
 
-async def test_too_long_a_time_is_refused_before_anything_runs(client: Client) -> None:
-    """A `timeout_seconds` over the service's limit is an error that names the limit."""
+async def test_timeout_over_the_limit_is_refused_before_code_runs(client: Client) -> None:
+    """The error names the limit of the service."""
     result = await python(client, "open('ran', 'w')", timeout_seconds=31)
     assert result.is_error
     assert "timeout_seconds is at most 30" in text(result)
     assert "empty" in text(await client.call_tool("list_files", {}))
 
 
-async def test_long_code_tells_of_its_progress(client: Client) -> None:
-    """What is printed comes as progress while the code runs, with rising numbers."""
-    told: list[tuple[float, float | None, str | None]] = []
-    finished: list[float] = []
+async def test_running_code_reports_progress(client: Client) -> None:
+    """Printed text arrives while the code runs, with increasing numbers."""
+    reports: list[tuple[float, float | None, str | None]] = []
 
-    async def hear(progress: float, total: float | None, message: str | None) -> None:
-        told.append((progress, total, message))
-        finished.append(time.monotonic())
+    async def receive(progress: float, total: float | None, message: str | None) -> None:
+        reports.append((progress, total, message))
 
-    await printed(client, "import time")
-    code = "for i in range(3): print('step', i); time.sleep(0.7)"
-    await client.call_tool("run_python", {"code": code, "timeout_seconds": 25}, progress_callback=hear)
-    ended = time.monotonic()
-    assert "step 0" in (told[0][2] or "")
-    assert finished[0] < ended - 0.5, "it came with the result"
-    assert [step for step, _, _ in told] == sorted({step for step, _, _ in told})
-    assert {total for _, total, _ in told} == {25}
+    async def has_first_report() -> bool:
+        return bool(reports)
+
+    code = f"print('step 0', flush=True)\n{WAIT_FOR_FILE}\nprint('step 1', flush=True)\ntime.sleep(0.7)"
+    arguments = {"code": code, "timeout_seconds": 25}
+    call = asyncio.create_task(client.call_tool("run_python", arguments, progress_callback=receive))
+    await eventually(has_first_report)
+    # The code waits for this file, so it has not ended.
+    await client.call_tool("write_file", {"path": "go", "text": ""})
+    assert not (await call).is_error
+    assert "step 0" in (reports[0][2] or "")
+    assert [progress for progress, _, _ in reports] == sorted({progress for progress, _, _ in reports})
+    assert {total for _, total, _ in reports} == {25}
 
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("run_python", {"code": "open('ran', 'w')\nimport time; time.sleep(25)"}),
-        ("run_shell", {"command": "touch ran; trap '' INT; sleep 25"}),
+        ("run_python", {"code": "open('ran', 'w')\nimport time; time.sleep(25); open('ended', 'w')"}),
+        ("run_shell", {"command": "touch ran; trap '' INT; sleep 25; touch ended"}),
     ],
 )
-async def test_cancelling_ends_what_runs(client: Client, name: str, arguments: dict[str, str]) -> None:
-    """`notifications/cancelled` interrupts code and commands; the session goes on with its variables."""
+async def test_cancelled_call_is_interrupted(client: Client, name: str, arguments: dict[str, str]) -> None:
+    """`notifications/cancelled` interrupts code and commands. The session keeps its variables."""
     await printed(client, "kept = 5")
     call = asyncio.create_task(client.call_tool(name, arguments))
     await eventually_there(client, "ran")
     call.cancel()
-    began = time.monotonic()
-    assert await printed(client, "kept") == "5"
-    assert time.monotonic() - began < 15
+    assert await printed(client, "import os; kept, os.path.exists('ended')") == "(5, False)"
 
 
 async def eventually_there(client: Client, path: str) -> None:
-    """Wait until a file is in the working folder."""
+    """Wait until a file is in the workspace."""
 
     async def is_there() -> bool:
         listed = await client.call_tool("list_files", {})
@@ -185,21 +187,21 @@ async def eventually_there(client: Client, path: str) -> None:
     await eventually(is_there)
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 15) -> None:
-    """Wait until a condition holds."""
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
+    """Wait until a condition is true."""
     deadline = time.monotonic() + seconds
     while not await condition():
-        assert time.monotonic() < deadline, "it did not come to that"
+        assert time.monotonic() < deadline, "the condition did not become true"
         await asyncio.sleep(0.1)
 
 
 async def get(url: str) -> httpx.Response:
-    """A plain GET."""
+    """Send a plain GET."""
     return await asyncio.to_thread(httpx.get, url)
 
 
-async def test_files_go_in_and_come_out(client: Client, service: Service) -> None:
-    """Text, base64 and an uploaded file can be written, listed and read; folders are made."""
+async def test_files_are_written_listed_and_read(client: Client, service: Service) -> None:
+    """The content is text, base64 or an uploaded file. Missing folders are created."""
     file_id = service.api.upload(b"uploaded", "up.txt")
     for arguments in (
         {"path": "a.txt", "text": "grüße"},
@@ -221,16 +223,16 @@ async def test_files_go_in_and_come_out(client: Client, service: Service) -> Non
     assert text(shell) == "grüße\n[exit code 4]"
 
 
-async def test_a_path_may_be_the_one_that_code_sees(client: Client) -> None:
-    """Models write what `os.getcwd()` has told them."""
+async def test_absolute_path_in_the_workspace_is_accepted(client: Client) -> None:
+    """Models use the paths that `os.getcwd()` returns."""
     wrote = await client.call_tool("write_file", {"path": "/workspace/as/seen.txt", "text": "seen"})
     assert (wrote.structured_content or {})["path"] == "as/seen.txt"
     assert text(await client.call_tool("read_file", {"path": "/workspace/as/seen.txt"})) == "seen"
     assert (await client.call_tool("read_file", {"path": "/etc/passwd"})).is_error
 
 
-async def test_what_is_neither_text_nor_image_is_a_link(client: Client) -> None:
-    """A binary file is linked to, and a GET gets it; of a long text the middle is left out."""
+async def test_binary_file_is_a_link_and_long_text_is_cut(client: Client) -> None:
+    """A GET downloads the link of a binary file. The middle of a long text is left out."""
     await printed(
         client, "open('b.bin', 'wb').write(bytes(5000)); open('long.txt', 'w').write('ab' * 50_000)"
     )
@@ -242,8 +244,8 @@ async def test_what_is_neither_text_nor_image_is_a_link(client: Client) -> None:
     assert len(long) < 41_000
 
 
-async def test_what_is_too_much_is_cut_and_still_arrives(client: Client) -> None:
-    """A flood of text that is long as JSON, many images and many files: one event that clients take."""
+async def test_result_over_all_limits_still_arrives(client: Client) -> None:
+    """Much text that is long as JSON, many images and many files fit into one event."""
     flood = (
         f"{DRAW}\nprint('\\1' * 500_000)\nfor i in range(8): display(Image(picture(100_000)))\n"
         "for i in range(60): open('f' * 200 + str(i), 'w')"
@@ -257,8 +259,8 @@ async def test_what_is_too_much_is_cut_and_still_arrives(client: Client) -> None
     assert "more files: list_files lists them" in text(result)
 
 
-async def test_reset_forgets_variables_and_files_if_asked_to(client: Client) -> None:
-    """A reset leaves the files; with `delete_files` all is new, and that is told."""
+async def test_reset_drops_variables_and_optionally_files(client: Client) -> None:
+    """A reset keeps the files. With `delete_files` the next call gets a new session and a note."""
     assert "nothing to reset" in text(await client.call_tool("reset", {}))
     await printed(client, "v = 1; open('kept', 'w').write('x')")
     assert "files are kept" in text(await client.call_tool("reset", {}))
@@ -268,8 +270,8 @@ async def test_reset_forgets_variables_and_files_if_asked_to(client: Client) -> 
     assert await printed(client, "os.listdir()") == "[]"
 
 
-async def test_wrong_arguments_are_told_in_words(client: Client) -> None:
-    """A model that gives the wrong thing is told what, as a result that it sees."""
+async def test_invalid_arguments_are_errors_that_name_them(client: Client) -> None:
+    """The error is a result, so that the model sees it."""
     wrong: list[tuple[str, dict[str, str], str]] = [
         ("run_python", {"cod": "1"}, "code: Field required; cod: there is no such argument"),
         ("run_python", {"code": "\0"}, "NUL"),
@@ -287,8 +289,8 @@ async def test_wrong_arguments_are_told_in_words(client: Client) -> None:
         assert words in text(result)
 
 
-async def test_tools_are_described_for_a_model(client: Client) -> None:
-    """Schemas are valid and without oddities, limits and libraries are named, hints are given."""
+async def test_descriptions_of_tools_have_schemas_limits_and_hints(client: Client) -> None:
+    """Schemas are valid and simple. Descriptions name limits and libraries. Annotations have hints."""
     tools = {tool.name: tool for tool in (await client.list_tools()).tools}
     assert set(tools) == {"run_python", "run_shell", "list_files", "read_file", "write_file", "reset"}
     for tool in tools.values():
@@ -297,7 +299,7 @@ async def test_tools_are_described_for_a_model(client: Client) -> None:
         assert tool.annotations is not None
         assert tool.annotations.open_world_hint is False
         for field in tool.input_schema["properties"].values():
-            assert isinstance(field["type"], str), f"{tool.name}: some clients take no other"
+            assert isinstance(field["type"], str), f"{tool.name}: some clients accept no other kind of type"
     about = tools["run_python"].description or ""
     assert "30 s, 20 s of CPU time, 512 MiB" in about
     assert "pandas" in about
@@ -308,7 +310,7 @@ async def test_tools_are_described_for_a_model(client: Client) -> None:
 
 
 async def test_resources_are_the_files_of_the_session(client: Client) -> None:
-    """They are listed with addresses to read; too large ones are refused in words, unknown ones by code."""
+    """They are listed with their URIs. Reading a large or an unknown resource is an error."""
     assert (await client.list_resources()).resources == []
     await printed(client, "open('a b.txt', 'w').write('x'); open('big', 'wb').write(bytes(600_000))")
     addresses = {found.name: found.uri for found in (await client.list_resources()).resources}
@@ -323,14 +325,14 @@ async def test_resources_are_the_files_of_the_session(client: Client) -> None:
     assert len((await client.list_resource_templates()).resource_templates) == 2
 
 
-async def test_an_unknown_tool_is_an_error_of_the_protocol(client: Client) -> None:
-    """It is refused by code."""
+async def test_unknown_tool_is_an_error_of_the_protocol(client: Client) -> None:
+    """A model cannot correct it, so it is not a result."""
     with pytest.raises(MCPError, match="Unknown tool: rm"):
         await client.call_tool("rm", {})
 
 
-def test_an_old_client_gets_addresses_as_text(service: Service) -> None:
-    """Links as content came with 2025-06-18: who speaks an earlier version gets none."""
+def test_client_of_an_old_version_gets_addresses_as_text(service: Service) -> None:
+    """Version 2025-06-18 introduced links as content. Clients of earlier versions get none."""
     with httpx.Client(base_url=service.base_url, headers=ACCEPT, timeout=60) as http:
         opened = http.post(
             "/mcp", json=message("initialize", **INITIALIZE | {"protocolVersion": "2024-11-05"})

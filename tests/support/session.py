@@ -66,6 +66,10 @@ def check_session_result(result: Body, without: frozenset[str] = frozenset()) ->
     assert isinstance(result["cell_id"], str)
 
 
+WAIT_FOR_FILE = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.05)\nos.remove('go')\n"
+"""Code that waits until the test writes the file `go` into the workspace."""
+
+
 class Session:
     """One session of a service, also after the service has been started anew."""
 
