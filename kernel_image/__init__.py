@@ -1,1 +1,1 @@
-"""What runs inside a kernel container: the supervisor (PID 1), the zygote, kernels, and their confinement."""
+"""The code inside a kernel container: the supervisor (PID 1), the zygote, kernels, and their confinement."""

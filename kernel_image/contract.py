@@ -1,4 +1,4 @@
-"""What the service and the inside of a container have agreed on: ports, paths, ids, labels, names.
+"""The contract between the service and the inside of a container: ports, paths, ids, labels, names.
 
 Standard library only: this is the one module of `kernel_image` that `sessions` imports.
 """

@@ -1,4 +1,4 @@
-"""What the container uses, as its cgroup and its file systems report it.
+"""Resource use of the container, as its cgroup and its file systems report it.
 
 Reads both layouts: cgroup v2 (one tree at /sys/fs/cgroup) and v1 (a folder for each controller).
 """

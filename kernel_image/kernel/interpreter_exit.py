@@ -1,4 +1,4 @@
-"""What a Python interpreter does at exit, for a cell that is a whole program.
+"""The work of a Python interpreter at exit, for a cell that is a whole program.
 
 At the end of a script the interpreter waits for threads, runs `atexit` handlers and flushes open
 files. A kernel does none of this after a cell, so output would be missing.

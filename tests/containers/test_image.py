@@ -1,4 +1,4 @@
-"""The kernel image: what is in it, what is not, and what can be built on it."""
+"""Tests of the kernel image: its libraries, fonts, user and labels, and images that are built on it."""
 
 import base64
 import hashlib
@@ -50,7 +50,7 @@ LOCKS: Final = ("requirements.lock", "requirements-dev.lock", "kernel_image/requ
 
 
 def docker(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the docker command; its output as text, whatever its exit status."""
+    """Run the docker command and return its text output. Any exit status is accepted."""
     return subprocess.run(
         ["docker", *arguments],
         input=stdin,
@@ -63,9 +63,9 @@ def docker(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]
 
 
 def run_python(code: str, *, image: str = IMAGE) -> str:
-    """Run code in a container as the user, without network, nothing writable but /tmp.
+    """Run code as the user in a container without network, where only /tmp is writable.
 
-    Any warning is an error. The result is what it printed; it must end well and say nothing else.
+    Any warning is an error. Return the code's stdout; it must end with status 0 and an empty stderr.
     """
     done = docker(
         *("run", "--rm", "--interactive", "--network", "none", "--read-only", "--tmpfs", "/tmp"),
@@ -79,7 +79,7 @@ def run_python(code: str, *, image: str = IMAGE) -> str:
 
 
 def font_cache_copied(code: str) -> str:
-    """The code, after the start that the zygote gives every kernel: the font list is copied."""
+    """Return the code, preceded by a copy of the font cache, as the zygote makes it for every kernel."""
     start = (
         "import os, shutil\n"
         f"shutil.copytree({contract.MATPLOTLIB_CACHE!r}, '/tmp/matplotlib')\n"
@@ -90,7 +90,7 @@ def font_cache_copied(code: str) -> str:
 
 @pytest.mark.usefixtures("engine")
 def test_every_library_imports_without_a_warning() -> None:
-    """The libraries of the original's executor, and ours, are there and import in silence."""
+    """The libraries of the original's executor, and ours, import without output."""
     code = f"""
 import importlib
 for library in {LIBRARIES.split()!r}:
@@ -104,7 +104,7 @@ for library in {LIBRARIES.split()!r}:
 
 @pytest.mark.usefixtures("engine")
 def test_nothing_for_debuggers_or_graphics_cards_is_installed() -> None:
-    """No debugpy, which every kernel would load, and no CUDA, which is gigabytes."""
+    """debugpy would cost every kernel time, and CUDA takes gigabytes."""
     code = "import importlib.metadata as m; print(*(d.name for d in m.distributions()), sep='\\n')"
     names = run_python(code).lower().split()
     assert "pandas" in names
@@ -113,7 +113,7 @@ def test_nothing_for_debuggers_or_graphics_cards_is_installed() -> None:
 
 @pytest.mark.usefixtures("engine")
 def test_modules_are_compiled_and_the_compiled_files_are_used() -> None:
-    """A compiled file that Python rejects would cost every start, and could not be replaced."""
+    """A stale compiled file would slow down every start, because the read-only root prevents a new one."""
     code = """
 import importlib.util, json, pathlib, runpy, struct, sys, sysconfig
 packages = pathlib.Path(sysconfig.get_path("purelib"))
@@ -135,7 +135,7 @@ for source in sources:
 
 @pytest.mark.usefixtures("engine")
 def test_charts_show_most_scripts_of_the_world() -> None:
-    """No character of these texts is missing from the fonts, in normal and in bold type."""
+    """The fonts have every character of these texts, in normal and in bold type."""
     code = f"""
 import matplotlib
 matplotlib.use("Agg")
@@ -147,13 +147,13 @@ for row, text in enumerate({list(SCRIPTS.values())!r}):
 figure.savefig("/tmp/chart.png")
 print(os.listdir("/tmp/matplotlib"))
 """
-    # The one file is the copied list: matplotlib took it, and neither made nor locked another.
+    # Only the copied cache is there: matplotlib has used it, and has neither made nor locked another.
     assert re.fullmatch(r"\['fontlist-[^']*\.json'\]\n", run_python(font_cache_copied(code)))
 
 
 @pytest.mark.usefixtures("engine")
 def test_charts_that_ask_for_another_systems_font_are_readable() -> None:
-    """Programs name Chinese, Japanese and Korean fonts that only Windows or macOS has."""
+    """Chinese, Japanese and Korean fonts of Windows and macOS are replaced by fonts of the image."""
     code = """
 import matplotlib
 matplotlib.use("Agg")
@@ -170,7 +170,7 @@ for family in ("SimHei", "Microsoft JhengHei", "Hiragino Sans", "Malgun Gothic")
 
 @pytest.mark.usefixtures("engine")
 def test_pillow_finds_fonts_by_their_file_name() -> None:
-    """Text drawn on pictures has the same fonts, and DejaVu where programs expect it."""
+    """Text drawn on pictures uses the same fonts. DejaVu is also at its usual path."""
     code = """
 from PIL import ImageFont
 for name in (
@@ -189,7 +189,7 @@ for name in (
 
 @pytest.mark.usefixtures("engine")
 def test_the_user_has_a_name_a_home_and_a_workspace() -> None:
-    """The uid that code runs as is in the user database and owns its folders."""
+    """The uid of user code is in the user database and owns its folders."""
     code = f"""
 import grp, os, pwd
 user = pwd.getpwuid({contract.USER_ID})
@@ -206,14 +206,14 @@ print(os.getcwd())
 
 @pytest.mark.usefixtures("engine")
 def test_the_image_is_labelled_with_what_it_was_built_from() -> None:
-    """The label is how `make run` notices that kernel_image/ has changed."""
+    """`make run` compares the label to notice that kernel_image/ has changed."""
     label = '{{index .Config.Labels "code-interpreter.digest"}}'
     built = docker("image", "inspect", "--format", label, IMAGE).stdout
     assert re.fullmatch(r"[0-9a-f]{32}\n", built)
 
 
 def wheel_of(folder: Path, package: str, source: str) -> Path:
-    """Write a wheel with one module, as small as the format allows."""
+    """Write a minimal wheel with one module, and return its path."""
     info = f"{package}-1.0.dist-info"
     members = {
         f"{package}.py": source,
@@ -233,7 +233,7 @@ def wheel_of(folder: Path, package: str, source: str) -> Path:
 
 @pytest.fixture(scope="module")
 def users_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An image made FROM ours with one more package, as docs/kernel-image.md tells a user to."""
+    """Build an image FROM ours with one more package, as docs/kernel-image.md describes; return its tag."""
     assert engine
     folder = tmp_path_factory.mktemp("image")
     wheel = wheel_of(folder, "greeting", 'TEXT = "hello from a package of my own"\n')
@@ -250,13 +250,13 @@ def users_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def test_a_users_image_built_on_ours_has_the_users_package(users_image: str) -> None:
-    """`FROM code-interpreter-kernel` and `pip install` is all it takes; nothing of ours is lost."""
+    """`FROM code-interpreter-kernel` and `pip install` suffice, and our libraries still import."""
     code = "import greeting, pandas; print(greeting.TEXT)"
     assert run_python(code, image=users_image) == "hello from a package of my own\n"
 
 
 def test_the_service_runs_code_in_a_users_image(users_image: str, start_service: StartService) -> None:
-    """PYTHON_EXECUTOR_DOCKER_IMAGE names the image that executions run in."""
+    """PYTHON_EXECUTOR_DOCKER_IMAGE names the image in which executions run."""
     service = start_service(PYTHON_EXECUTOR_DOCKER_IMAGE=users_image, POOL_SIZE=1)
     result = service.api.execute("import greeting; print(greeting.TEXT)").json()
     assert result["stdout"] == "hello from a package of my own\n", result["stderr"]
@@ -264,7 +264,7 @@ def test_the_service_runs_code_in_a_users_image(users_image: str, start_service:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_file_pins_everything_with_hashes_and_names_no_address(lock: str) -> None:
-    """Each requirement has one version and sha256 hashes; where it comes from is not written."""
+    """Each requirement has one version and sha256 hashes, and no URL."""
     text = (ROOT / lock).read_text()
     assert not re.search(r"://|^\s*-(?!-hash=)|@", text, re.MULTILINE)
     requirements = text.replace("\\\n", " ").splitlines()

@@ -1,4 +1,4 @@
-"""A container that is used again: as new, for the same caller only, and destroyed in doubt."""
+"""Tests of container reuse: a used container is as new, serves only its tenant, and is destroyed in doubt."""
 
 import json
 import time
@@ -21,7 +21,7 @@ ROUNDS = 100
 
 @pytest.fixture
 def reusing(start_service: StartService) -> Service:
-    """A service with one container, which it uses again."""
+    """Start a service that has one container and uses it again."""
     return start_service(
         CONTAINER_REUSE="tenant",
         POOL_SIZE=1,
@@ -32,7 +32,7 @@ def reusing(start_service: StartService) -> Service:
 
 
 def facts(service: Service) -> dict[str, Any]:
-    """What a program finds that looks for anything left."""
+    """Run `tests/inside/look.py` and return what it found."""
     result = service.api.run(LOOK, timeout_ms=15_000)
     assert result["exit_code"] == 0, result["stderr"][-2000:]
     found: dict[str, Any] = json.loads(result["stdout"])
@@ -40,7 +40,7 @@ def facts(service: Service) -> dict[str, Any]:
 
 
 def test_nothing_is_left_in_a_hundred_rounds(reusing: Service) -> None:
-    """One program leaves everything it can, the next, in the same container, finds what the first found."""
+    """One program leaves everything it can. The next one, in the same container, finds nothing of it."""
     container = reusing.settle()
     fresh = facts(reusing)
     for number in range(ROUNDS):
@@ -64,15 +64,15 @@ def test_nothing_is_left_in_a_hundred_rounds(reusing: Service) -> None:
     ids=["a timeout", "an exit", "a signal", "no memory", "too much to remove"],
 )
 def test_a_container_in_doubt_is_destroyed(reusing: Service, code: str) -> None:
-    """After a timeout, a signal, an end of its own or for want of memory it is not used again."""
+    """After a timeout, a signal, an exit or a lack of memory, the container is not used again."""
     before = reusing.settle()
     reusing.api.run(code, timeout_ms=2000)
     assert reusing.api.run("print('next')", timeout_ms=15_000)["stdout"] == "next\n"
     assert not before & reusing.settle()
 
 
-def test_an_exception_is_no_doubt(reusing: Service) -> None:
-    """A program that fails leaves no more than one that does not."""
+def test_an_exception_does_not_cost_the_container(reusing: Service) -> None:
+    """A program that raises leaves no more than one that succeeds, so the container is used again."""
     before = reusing.settle()
     assert reusing.api.run("1 / 0")["exit_code"] == 1
     assert reusing.api.run("print('next')")["stdout"] == "next\n"
@@ -81,7 +81,7 @@ def test_an_exception_is_no_doubt(reusing: Service) -> None:
 
 @pytest.mark.parametrize("keys", [{}, {"API_KEYS": "a:one,b:two"}], ids=["unchecked", "checked"])
 def test_a_container_is_never_used_across_keys(start_service: StartService, keys: dict[str, str]) -> None:
-    """Each API key has containers of its own; where there is room for one, the other's is destroyed."""
+    """Each API key has containers of its own. If there is room for one only, the other key's is destroyed."""
     service = start_service(CONTAINER_REUSE="tenant", POOL_SIZE=1, MAX_CONTAINERS=1, **keys)
     used: dict[str, set[str]] = {"one": set(), "two": set()}
     for _ in range(2):
@@ -94,8 +94,8 @@ def test_a_container_is_never_used_across_keys(start_service: StartService, keys
     assert not used["one"] & used["two"]
 
 
-def test_idle_containers_of_others_keep_nobody_waiting(watched: KeyedService) -> None:
-    """However many are ready for other keys, one is made for the key that has none."""
+def test_idle_containers_of_other_keys_make_no_caller_wait(watched: KeyedService) -> None:
+    """A key without a container gets a new one, however many are ready for other keys."""
     for number in range(5):
         response = watched.api(f"one-of-many-{number}").execute("1")
         assert response.status_code == 200, response.text
@@ -105,8 +105,8 @@ def test_idle_containers_of_others_keep_nobody_waiting(watched: KeyedService) ->
             time.sleep(0.05)
 
 
-def test_a_container_is_used_so_often_and_no_more(start_service: StartService) -> None:
-    """After `CONTAINER_MAX_USES` calls it is destroyed."""
+def test_a_container_is_destroyed_after_its_last_use(start_service: StartService) -> None:
+    """A container is used again `CONTAINER_MAX_USES` times."""
     service = start_service(CONTAINER_REUSE="tenant", POOL_SIZE=1, MAX_CONTAINERS=1, CONTAINER_MAX_USES=3)
     seen = []
     for _ in range(8):
@@ -115,8 +115,8 @@ def test_a_container_is_used_so_often_and_no_more(start_service: StartService) -
     assert [seen.count(container) for container in dict.fromkeys(seen)] == [4, 4]
 
 
-def test_many_callers_at_once_share_what_there_is(start_service: StartService) -> None:
-    """More callers than containers: each gets its own answer, and nobody another's variables."""
+def test_many_callers_share_few_containers(start_service: StartService) -> None:
+    """Each of more callers than containers gets its own answer, and none sees another's variables."""
     service = start_service(CONTAINER_REUSE="tenant", POOL_SIZE=2, MAX_CONTAINERS=3, QUEUE_SIZE=100)
     code = "print('mine' in globals()); mine = {0}; print(mine)"
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Taking all there is of something: of a container from within, of the service from outside."""
+"""Tests of exhaustion: code uses up a container from inside, and clients use up the service from outside."""
 
 import http.client
 import socket
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.timeout(90), pytest.mark.usefixtures("canary")]
 
 INSIDE = Path(__file__).parents[1] / "inside"
 
-# From within -------------------------------------------------------------------------------------
+# From inside -------------------------------------------------------------------------------------
 
 BOMBS = {
     "of processes": "while True:\n    try: os.fork()\n    except OSError: pass",
@@ -33,7 +33,7 @@ BOMBS = {
                 if os.fork() == 0: os.setsid()
             except OSError: pass
     """,
-    "of the dead": """
+    "of zombies": """
         while True:
             try:
                 if os.fork() == 0: os._exit(0)
@@ -67,7 +67,7 @@ BOMBS = {
     "of memory files": """
         while True: os.write(os.memfd_create('x'), b'x' * 20_000_000)
     """,
-    "of time, deaf to interrupts": """
+    "of time that ignores interrupts": """
         signal.signal(signal.SIGINT, signal.SIG_IGN); signal.signal(signal.SIGXCPU, signal.SIG_IGN)
         while True: pass
     """,
@@ -104,10 +104,10 @@ BOMBS = {
     """,
     "of text": "while True: print('x' * 100_000)",
     "of text on both descriptors": "while True: os.write(1, b'x' * 100_000); os.write(2, b'y' * 100_000)",
-    "of letters": "while True: os.write(1, b'x'); os.write(2, b'y')",
+    "of single characters": "while True: os.write(1, b'x'); os.write(2, b'y')",
     "of text from a child": "subprocess.run('yes & yes >&2', shell=True); time.sleep(60)",
 }
-"""What takes without end, and the code does not end by itself."""
+"""Code that takes more and more of something and does not end by itself."""
 
 IMPORTS = "import ctypes, mmap, os, signal, socket, subprocess, sys, threading, time\n"
 
@@ -117,8 +117,8 @@ COUNT = "import os; print(sum(name.isdigit() for name in os.listdir('/proc')) < 
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
-def test_a_bomb_meets_a_limit_or_the_end_of_its_time(session: Session, bomb: str) -> None:
-    """The session has a kernel that works afterwards, and none of the bomb's processes."""
+def test_a_bomb_ends_by_a_limit_or_its_timeout(session: Session, bomb: str) -> None:
+    """Afterwards the session's kernel works, and none of the bomb's processes is left."""
     began = time.monotonic()
     result = session.run(f"{IMPORTS}print('began')\n{dedent(bomb)}", timeout_ms=600)
     assert time.monotonic() - began < 15
@@ -131,8 +131,8 @@ def test_a_bomb_meets_a_limit_or_the_end_of_its_time(session: Session, bomb: str
 
 
 @pytest.mark.parametrize("name", ["of processes that leave their parents", "of memory", "of text"])
-def test_a_bomb_in_a_call_of_its_own_goes_with_its_container(target: Service, name: str) -> None:
-    """It ends as in a session, and its container is replaced."""
+def test_a_bomb_in_a_one_shot_execution_costs_its_container(target: Service, name: str) -> None:
+    """The bomb ends as in a session, and its container is replaced."""
     result = target.api.run(f"{IMPORTS}{dedent(BOMBS[name])}", timeout_ms=600)
     assert result["error"]["name"] in ENDS, result["error"]
     assert result["state"] == "lost"
@@ -140,7 +140,7 @@ def test_a_bomb_in_a_call_of_its_own_goes_with_its_container(target: Service, na
 
 @docker_only("a pod's folders have no limit of files: test_too_many_files_end_the_call_and_can_be_deleted")
 def test_full_disks_leave_room_for_the_next_call(session: Session) -> None:
-    """All four disks full, first of bytes and then of empty files: errors for the code, and nothing else."""
+    """Four full disks, first of bytes and then of empty files, only raise errors in the code."""
     fill = (INSIDE / "fill.py").read_text().replace("os.remove(path)", "pass")
     full = session.run(fill, timeout_ms=20_000)
     assert full["exit_code"] == 0, full["stderr"]
@@ -160,7 +160,7 @@ def test_full_disks_leave_room_for_the_next_call(session: Session) -> None:
 
 
 def test_the_first_process_is_out_of_reach(session: Session) -> None:
-    """Its descriptors, memory and signals are closed to the code, which can't write its log either."""
+    """Code cannot open PID 1's descriptors, memory or environment, and cannot signal PID 1."""
     result = session.run(
         dedent("""
             import os, signal
@@ -182,7 +182,7 @@ def test_the_first_process_is_out_of_reach(session: Session) -> None:
 
 @contextmanager
 def connection(service: Service, receive_bytes: int | None = None) -> Iterator[socket.socket]:
-    """A plain connection; with a small buffer for what is received, if wanted."""
+    """Open a TCP connection to the service; `receive_bytes` is the size of its receive buffer."""
     address = httpx.URL(service.base_url)
     with socket.socket() as client:
         if receive_bytes is not None:
@@ -193,7 +193,7 @@ def connection(service: Service, receive_bytes: int | None = None) -> Iterator[s
 
 
 def request(service: Service, path: str, body: bytes = b"", length: int | None = None) -> bytes:
-    """A POST of JSON, or a GET without a body; `length` is what it says of its length."""
+    """Return a POST of JSON, or a GET if there is no body. `length` replaces the true Content-Length."""
     method = b"POST" if body or length else b"GET"
     size = len(body) if length is None else length
     head = b"%s %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -201,7 +201,7 @@ def request(service: Service, path: str, body: bytes = b"", length: int | None =
 
 
 def is_closed(client: socket.socket) -> bool:
-    """Whether the service hangs up within some seconds; what it says before is read."""
+    """Return whether the service closes the connection within 20 seconds. Read what it sends before."""
     try:
         while client.recv(65536):
             pass
@@ -212,20 +212,20 @@ def is_closed(client: socket.socket) -> bool:
     return True
 
 
-def test_who_does_not_read_a_stream_holds_no_kernel(target: Service, canary_client: Canary) -> None:
-    """The code ends, its container goes, and at last the connection of the reader that reads nothing."""
+def test_a_client_that_does_not_read_a_stream_holds_no_kernel(target: Service, canary_client: Canary) -> None:
+    """The code ends and its container is removed. Then the service closes the idle reader's connection."""
     code = b"{\"code\": \"for i in range(40): display(dict(a='x' * 200000)); print('y' * 20000)\"}"
     with connection(target, 4096) as client:
         client.sendall(request(target, "/v1/execute/stream", code))
         assert client.recv(15) == b"HTTP/1.1 200 OK"
         began = time.monotonic()
-        assert soon(canary_client.is_at_rest, 10), "the container is held by a reader"
+        assert soon(canary_client.is_at_rest, 10), "the reader holds the container"
         time.sleep(max(0, PATIENCE_SEC + 1 - (time.monotonic() - began)))
         assert is_closed(client)
 
 
-def test_who_does_not_read_a_download_is_hung_up_on(target: Service, session: Session) -> None:
-    """Of a stored file and of a session's: nothing is kept open for them."""
+def test_a_client_that_does_not_read_a_download_is_disconnected(target: Service, session: Session) -> None:
+    """The service closes the connection for a stored file and for a file of a session."""
     content = bytes(4 * MEGABYTE)
     session.put("large", content)
     addresses = [f"/v1/files/{target.api.upload(content)}", f"{session.url}/files/large"]
@@ -246,8 +246,8 @@ def test_who_does_not_read_a_download_is_hung_up_on(target: Service, session: Se
         assert max(threads.map(stall, addresses)) < len(content)
 
 
-def test_two_hundred_callers_at_once(target: Service) -> None:
-    """Each has its own answer, or is told at once to come again; nobody gets anybody else's."""
+def test_two_hundred_callers_are_answered_or_refused(target: Service) -> None:
+    """Each caller gets its own answer, or is refused at once with `Retry-After`."""
 
     def call(number: int) -> tuple[int, str]:
         with httpx.Client(base_url=target.base_url, timeout=60) as own:
@@ -265,8 +265,8 @@ def test_two_hundred_callers_at_once(target: Service) -> None:
     assert statuses.count(200) >= 8
 
 
-def test_callers_who_hang_up(target: Service) -> None:
-    """Forty who leave before the answer, at any stage, cost their call and nothing more."""
+def test_callers_that_disconnect_leave_nothing(target: Service) -> None:
+    """Forty clients that disconnect before the answer, at any stage, affect only their own calls."""
     body = b'{"code": "import time; time.sleep(1)", "timeout_ms": 1500}'
 
     def leave(number: int) -> None:
@@ -292,12 +292,14 @@ SLOW = {
     "half a chunk": b"POST /v1/execute HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
     b"Content-Type: application/json\r\n\r\nffff\r\n{",
 }
-"""What clients send before they fall silent."""
+"""What clients send before they stop."""
 
 
 @pytest.mark.parametrize("sent", SLOW.values(), ids=SLOW.keys())
-def test_many_who_begin_and_do_not_go_on(target: Service, canary_client: Canary, sent: bytes) -> None:
-    """Others are served meanwhile; after `CLIENT_TIMEOUT_SEC` the silent are hung up on."""
+def test_many_unfinished_requests_are_disconnected(
+    target: Service, canary_client: Canary, sent: bytes
+) -> None:
+    """Other clients are served meanwhile. After `CLIENT_TIMEOUT_SEC` the idle connections are closed."""
     count = 20 if len(sent) > 1000 else 150
     before = canary_client.descriptors()
     with ThreadPoolExecutor(8) as threads:
@@ -314,10 +316,8 @@ def test_many_who_begin_and_do_not_go_on(target: Service, canary_client: Canary,
                 client.close()
 
 
-def test_a_file_that_stops_on_its_way_into_a_session_leaves_nothing(
-    target: Service, session: Session
-) -> None:
-    """Half a file is neither a file of the session nor room that is taken there."""
+def test_an_interrupted_upload_into_a_session_leaves_nothing(target: Service, session: Session) -> None:
+    """Half an upload is no file of the session and takes no space there."""
     head = b"PUT %s/files/half HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n"
     with connection(target) as client:
         client.sendall(head % session.url.encode() + b"x" * 2_000_000)
@@ -326,8 +326,8 @@ def test_a_file_that_stops_on_its_way_into_a_session_leaves_nothing(
     assert session.files() == {}
 
 
-def test_who_sends_a_byte_at_a_time_does_not_have_for_ever(target: Service) -> None:
-    """A head that comes byte by byte has to be whole in time, however steadily they come."""
+def test_a_client_that_sends_byte_by_byte_is_disconnected(target: Service) -> None:
+    """The timeout is for the whole head of a request, however steadily its bytes arrive."""
     with connection(target) as client:
         began = time.monotonic()
         try:
@@ -340,7 +340,7 @@ def test_who_sends_a_byte_at_a_time_does_not_have_for_ever(target: Service) -> N
 
 
 def chunk(data: bytes) -> bytes:
-    """A piece of a body whose length is not told."""
+    """Return a chunk of a body with Transfer-Encoding: chunked."""
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
@@ -362,14 +362,12 @@ ENDLESS = {
     "an upload": (UPLOAD_HEAD + PART, chunk(b"x" * 65536), 413),
     "part headers": (UPLOAD_HEAD + chunk(b"--b\r\nX-A:"), chunk(b"x" * 65536), 422),
 }
-"""How a request begins, how it goes on without end, and the status it gets."""
+"""The beginning of each request, the piece that it repeats without end, and the expected status."""
 
 
 @pytest.mark.parametrize(("begin", "piece", "status"), ENDLESS.values(), ids=ENDLESS.keys())
-def test_a_request_without_end_has_an_answer(
-    target: Service, begin: bytes, piece: bytes, status: int
-) -> None:
-    """Fifty megabytes of it are refused, and are never held."""
+def test_an_endless_request_is_refused(target: Service, begin: bytes, piece: bytes, status: int) -> None:
+    """The service refuses the request and does not keep its fifty megabytes."""
     with connection(target) as client:
         answers: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Ways out of a kernel's network, tried from inside against listeners of the tests' own."""
+"""Tests of the closed network: code in a kernel tries to reach listeners that the tests open."""
 
 import json
 import socket
@@ -53,7 +53,7 @@ WAYS_OUT = (
 
 @pytest.fixture(scope="module")
 def escapes(service: Service, engine: Engine) -> dict[str, dict[str, Any]]:
-    """How each attempt of `tests/inside/escape.py` ended, by name; nobody may have heard of any."""
+    """Run `tests/inside/escape.py`, check that nothing arrived; return how each attempt ended, by name."""
     _, gateway, _ = engine.network(min(service.settle()))
     abstract = f"code-interpreter-tests-{time.monotonic_ns()}"
     with listeners() as host, socket.socket(socket.AF_UNIX) as unix:
@@ -72,12 +72,12 @@ def escapes(service: Service, engine: Engine) -> dict[str, dict[str, Any]]:
         result = service.api.run(ESCAPE, stdin=json.dumps(targets), timeout_ms=30_000)
         assert result["exit_code"] == 0, result["stderr"][-2000:]
         time.sleep(0.3)
-        assert host.heard == [], "something came out of a kernel"
+        assert host.heard == [], "something got out of a kernel"
     return {attempt["name"]: attempt for attempt in json.loads(result["stdout"])}
 
 
 def test_most_of_these_are_ways_out_of_a_plain_container(service: Service, engine: Engine) -> None:
-    """The same attempts by the same user, on the kernels' own bridge, arrive: so they try something."""
+    """From a plain container on the same bridge, most attempts succeed. So the attempts prove something."""
     network, gateway, _ = engine.network(min(service.settle()))
     with listeners() as host:
         targets = {"host": gateway, "port": host.port, "abstract": "nobody", "own": contract.PORTS}
@@ -89,18 +89,18 @@ def test_most_of_these_are_ways_out_of_a_plain_container(service: Service, engin
 
 @pytest.mark.parametrize("way", WAYS_OUT)
 def test_there_is_no_way_out(way: str, escapes: dict[str, dict[str, Any]]) -> None:
-    """It fails, and at once."""
+    """Each attempt fails within a second."""
     assert not escapes[way]["ended"].startswith("reached"), escapes[way]
     assert escapes[way]["seconds"] < 1.0, escapes[way]
 
 
-def test_every_way_is_asserted(escapes: dict[str, dict[str, Any]]) -> None:
-    """No attempt is made that nobody looks at."""
+def test_every_attempt_is_asserted(escapes: dict[str, dict[str, Any]]) -> None:
+    """The outcome of every attempt is asserted."""
     assert set(escapes) == set(WAYS_OUT)
 
 
 def test_the_services_own_port_is_out_of_reach(start_service: StartService, engine: Engine) -> None:
-    """Though it listens on every address and a plain container reaches it, code in a kernel does not."""
+    """A plain container reaches the service, which listens on every address. Code in a kernel does not."""
     service = start_service(HOST="0.0.0.0", POOL_SIZE=1)
     port = int(service.base_url.rpartition(":")[2])
     network, gateway, _ = engine.network(min(service.settle()))
@@ -114,7 +114,7 @@ def test_the_services_own_port_is_out_of_reach(start_service: StartService, engi
 
 
 def test_other_kernels_are_out_of_reach(service: Service, engine: Engine) -> None:
-    """Neither at their own address nor by the ports they publish, where the test itself gets an answer."""
+    """Other kernels cannot be reached at their own address or their published ports. The test itself can."""
     kernels = sorted(service.settle())
     assert len(kernels) == 2
     targets: list[tuple[str, int]] = []

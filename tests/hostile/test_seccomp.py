@@ -1,4 +1,4 @@
-"""System calls that the user's code may not make: each is made, in a cell and in a shell command."""
+"""Tests of the seccomp filter: a cell and a shell command try each system call that it refuses."""
 
 import json
 import platform
@@ -30,19 +30,19 @@ UNCONFINED: dict[str, Any] = {
     "security_opt": ["seccomp=unconfined", "no-new-privileges"],
 }
 OURS_ALONE = ("io_uring_setup", "io_uring_enter", "io_uring_register", "ptrace", "socket: nftables")
-"""What Docker's default profile of this engine, or of others, lets through."""
+"""Calls that Docker's default profile allows, on this engine or on others, and that our filter refuses."""
 
 
 @pytest.fixture(scope="module")
 def session(service: Service) -> Iterator[Session]:
-    """A session on the shared service."""
+    """Open a session on the shared service."""
     with new_session(service) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def outcomes(service: Service, session: Session) -> dict[str, dict[str, str]]:
-    """How each attempt ended, in a cell and in a shell command."""
+    """Try everything in a cell and in a shell command, and return how each attempt ended."""
     in_cell = service.api.run(LOOK)
     in_shell = session.bash(f"python - <<'END'\n{LOOK}\nEND")
     return {"cell": json.loads(in_cell["stdout"]), "shell": json.loads(in_shell["stdout"])}
@@ -50,39 +50,39 @@ def outcomes(service: Service, session: Session) -> dict[str, dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def unfiltered(engine: Engine) -> dict[str, str]:
-    """The same attempts by the same user without any filter."""
+    """Make the same attempts as the same user without any filter."""
     found: dict[str, str] = json.loads(engine.plain_python(LOOK, **UNCONFINED))
     return found
 
 
 @pytest.mark.parametrize("name", [name for name in seccomp.REFUSED if seccomp.number(seccomp.REFUSED[name])])
 def test_a_system_call_is_refused(name: str, outcomes: dict[str, dict[str, str]]) -> None:
-    """EPERM, whatever its arguments; the process lives on."""
+    """The call fails with EPERM, and the process lives on."""
     assert {place: found[name] for place, found in outcomes.items()} == {"cell": "EPERM", "shell": "EPERM"}
 
 
 @pytest.mark.parametrize("name", SPECIAL)
 def test_a_system_call_is_refused_for_its_arguments(name: str, outcomes: dict[str, dict[str, str]]) -> None:
-    """New namespaces, strange personalities and families; clone3 says that it is not there."""
+    """New namespaces, other personalities and socket families are refused. clone3 fails with ENOSYS."""
     expected = "ENOSYS" if name == "clone3" else "EPERM"
     assert {found[name] for found in outcomes.values()} == {expected}
 
 
 @pytest.mark.parametrize("name", SOCKETS)
 def test_a_kind_of_socket_is_refused(name: str, outcomes: dict[str, dict[str, str]]) -> None:
-    """All but Unix, TCP, UDP, ping, and netlink's questions about addresses."""
+    """Only Unix, TCP, UDP and ping sockets are allowed, and netlink's queries about addresses."""
     assert {found[f"socket: {name}"] for found in outcomes.values()} == {"EPERM"}
 
 
-def test_it_is_the_filter_that_refuses(unfiltered: dict[str, str]) -> None:
-    """Without one, the same user gets another answer to most of them."""
+def test_most_calls_are_refused_by_the_filter_alone(unfiltered: dict[str, str]) -> None:
+    """Without a filter, most calls end otherwise for the same user."""
     answered = {name for name, ended in unfiltered.items() if ended not in ("EPERM", "ENOSYS")}
     assert len(answered) > 25
     assert {"keyctl", "add_key", "unshare", "userfaultfd", "process_vm_readv", *OURS_ALONE} <= answered
 
 
 def test_a_filter_cannot_be_taken_off(run: Run) -> None:
-    """Code may add filters of its own, such as one that allows all, and nothing is allowed by that."""
+    """Code may add a filter that allows all, but the strictest filter still decides."""
     result = run(
         dedent("""
             import ctypes, struct
@@ -99,9 +99,9 @@ def test_a_filter_cannot_be_taken_off(run: Run) -> None:
     assert result["stdout"] == "0\n-1 -1\n{'EPERM'}\n", result["stderr"]
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="these ways in are x86's")
-def test_other_calling_conventions_are_no_way_round(run: Run) -> None:
-    """System calls of 32-bit programs, by `int 0x80`, and of the x32 ABI fail, whatever they are."""
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86 has these calling conventions")
+def test_other_calling_conventions_are_refused(run: Run) -> None:
+    """All system calls of 32-bit programs (`int 0x80`) and of the x32 ABI fail."""
     result = run(
         dedent("""
             import ctypes, errno, mmap
@@ -117,15 +117,15 @@ def test_other_calling_conventions_are_no_way_round(run: Run) -> None:
 
 
 def test_commands_that_make_namespaces_fail(session: Session) -> None:
-    """`unshare`, `mount` and their like say that it is not permitted."""
+    """`unshare`, `mount` and `umount` report that it is not permitted."""
     for command in ("unshare -r true", "unshare -n true", "mount -t tmpfs none /tmp", "umount /tmp"):
         result = session.bash(command)
         assert result["exit_code"] != 0, command
         assert "not permitted" in result["stderr"] or "must be superuser" in result["stderr"], result
 
 
-def test_ordinary_programs_notice_nothing(run: Run) -> None:
-    """Threads, processes of every kind, sockets, names of interfaces, shared memory, and the libraries."""
+def test_ordinary_programs_work_under_the_filter(run: Run) -> None:
+    """Threads, processes, sockets, interface names, shared memory and the libraries work."""
     result = run(
         dedent("""
             import asyncio, concurrent.futures, multiprocessing, os, socket, subprocess, threading
@@ -171,8 +171,8 @@ def test_ordinary_programs_notice_nothing(run: Run) -> None:
     assert [file["path"] for file in result["files"]] == ["plot.png"]
 
 
-def test_the_filter_knows_both_machines() -> None:
-    """It can be put together for x86-64 and ARM, and no number stands there twice."""
+def test_the_filter_can_be_assembled_for_both_machines() -> None:
+    """The filter can be assembled for x86-64 and ARM, and no system call number occurs twice."""
     for column, machine in enumerate(("x86_64", "aarch64")):
         program = seccomp._program(machine)
         assert 50 < len(program) < 4096

@@ -1,4 +1,4 @@
-"""What code can do with files, and with what is none: nothing is followed, held or dropped in silence."""
+"""Tests of hostile files: links are not followed, sizes are limited, and omissions are reported."""
 
 import time
 from textwrap import dedent
@@ -20,24 +20,24 @@ MOST_FILES = 64
 
 
 def skipped(result: Body) -> dict[str, str]:
-    """Path to reason, of what was left out."""
+    """Return the skipped files: path to reason."""
     return {file["path"]: file["reason"] for file in result["skipped_files"]}
 
 
 def returned(result: Body) -> set[str]:
-    """Paths of the files that came back."""
+    """Return the paths of the returned files."""
     return {file["path"] for file in result["files"]}
 
 
 def ran(session: Session, code: str) -> Body:
-    """Run code that must end well; its result."""
+    """Run code that must succeed, and return its result."""
     result = session.run(dedent(code), timeout_ms=25_000)
     assert result["exit_code"] == 0, result["stderr"]
     return result
 
 
-def test_what_is_no_file_is_named_and_not_followed(session: Session) -> None:
-    """Links, pipes and sockets are reported with a reason; devices can't be made; folders are nothing."""
+def test_links_and_special_files_are_reported_and_not_followed(session: Session) -> None:
+    """Links, pipes and sockets are reported with a reason. Devices cannot be made. Folders are left out."""
     result = ran(
         session,
         """
@@ -67,8 +67,8 @@ def test_what_is_no_file_is_named_and_not_followed(session: Session) -> None:
         assert 400 <= session.file("GET", name).status_code < 500
 
 
-def test_a_terabyte_of_nothing_is_refused(session: Session) -> None:
-    """A sparse file is no larger than the disks; one that is larger than may come back is reported."""
+def test_a_sparse_file_of_a_terabyte_is_refused(session: Session) -> None:
+    """A sparse file cannot be larger than the disks. One that is too large to return is reported."""
     result = ran(
         session,
         """
@@ -97,8 +97,8 @@ def test_a_terabyte_of_nothing_is_refused(session: Session) -> None:
         ),
     ],
 )
-def test_what_comes_back_is_no_more_than_the_workspace_holds(session: Session, make: str) -> None:
-    """Ninety megabytes that cost the code three or none do not become ninety on the service's disk."""
+def test_returned_files_are_no_larger_than_the_workspace(session: Session, make: str) -> None:
+    """Ninety megabytes that take three or none in the workspace do not fill the service's disk."""
     result = ran(session, make)
     assert sum(file["size_bytes"] for file in result["files"]) <= WORKSPACE_BYTES
     assert len(result["files"]) == 10
@@ -107,8 +107,8 @@ def test_what_comes_back_is_no_more_than_the_workspace_holds(session: Session, m
     assert all("WORKSPACE_SIZE_MB" in reason for reason in left_out.values())
 
 
-def test_a_file_that_grows_without_end_while_it_is_read(session: Session) -> None:
-    """What comes back is some beginning of it, or it is reported; the call has an end."""
+def test_a_file_that_grows_while_it_is_read_does_not_hold_the_call(session: Session) -> None:
+    """The call ends. The beginning of the file is returned, or the file is reported."""
     result = ran(
         session,
         """
@@ -124,14 +124,14 @@ def test_a_file_that_grows_without_end_while_it_is_read(session: Session) -> Non
         try:
             response = session.file("GET", "log")
         except httpx.RemoteProtocolError:
-            continue  # It became shorter than was promised: the transfer is cut, so that the reader knows.
+            continue  # The file has shrunk, so the service cuts the transfer.
         assert response.status_code in (200, 404, 503)
         assert set(response.content) <= {ord("x")} or response.status_code != 200
     session.restart()
 
 
-def test_files_sent_where_code_swaps_folders_for_links(session: Session) -> None:
-    """However the path changes while a file is sent there, nothing is written outside the workspace."""
+def test_an_upload_does_not_follow_a_link_that_code_swaps_in(session: Session) -> None:
+    """Nothing is written outside the workspace, however the path changes during an upload."""
     ran(
         session,
         """
@@ -162,8 +162,8 @@ def test_files_sent_where_code_swaps_folders_for_links(session: Session) -> None
 
 
 @docker_only("a pod's folders have no limit of files: test_too_many_files_end_the_call_and_can_be_deleted")
-def test_a_hundred_thousand_files(session: Session, target: Service) -> None:
-    """The disk takes some; each is returned, named as skipped, or counted among those not even listed."""
+def test_each_of_very_many_files_is_returned_or_reported(session: Session, target: Service) -> None:
+    """Each file that the disk can hold is returned, listed as skipped, or counted among the rest."""
     result = ran(
         session,
         """
@@ -184,8 +184,8 @@ def test_a_hundred_thousand_files(session: Session, target: Service) -> None:
     assert time.monotonic() - began < 1
 
 
-def test_a_tree_four_thousand_folders_deep(session: Session) -> None:
-    """It is looked into as deep as files may be staged; the rest is reported as one."""
+def test_a_tree_four_thousand_folders_deep_is_cut(session: Session) -> None:
+    """The scan goes as deep as files can be staged. The rest is reported as one entry."""
     result = ran(
         session,
         """
@@ -201,8 +201,8 @@ def test_a_tree_four_thousand_folders_deep(session: Session) -> None:
     assert set(session.files()) == {"d/d/d/d/file"}
 
 
-def test_a_tree_five_thousand_folders_wide(session: Session) -> None:
-    """A file in each of five thousand folders is seen: no descriptor is held for each."""
+def test_a_tree_five_thousand_folders_wide_is_read(session: Session) -> None:
+    """A file in each of five thousand folders is found, because the scan does not keep all folders open."""
     result = ran(
         session,
         """
@@ -218,8 +218,8 @@ def test_a_tree_five_thousand_folders_wide(session: Session) -> None:
 
 
 @pytest.mark.parametrize("name", ["n" * 250, ",[{" * 80, "\\x01" * 250, "\\u2028" * 80])
-def test_paths_of_fifteen_thousand_bytes(session: Session, name: str) -> None:
-    """Three thousand files behind sixty long names do not make an answer that can't be sent."""
+def test_paths_of_fifteen_thousand_bytes_are_reported(session: Session, name: str) -> None:
+    """Three thousand files beneath sixty long names do not make the answer too large to send."""
     result = ran(
         session,
         f"""
@@ -255,8 +255,8 @@ NAMES = {
 
 
 @pytest.mark.parametrize("spelled", NAMES.values(), ids=NAMES.keys())
-def test_a_name_that_means_harm_is_only_a_name(session: Session, target: Service, spelled: str) -> None:
-    """It comes back as it is, in the answer, in the list, and as a download that is one header long."""
+def test_a_hostile_file_name_is_returned_unchanged(session: Session, target: Service, spelled: str) -> None:
+    """The name is unchanged in the answer and in the list, and a download has no header injected."""
     name = spelled.encode("ascii").decode("unicode_escape")
     result = ran(session, f'with open("{spelled}", "w") as file: count = file.write("x")')
     assert returned(result) == {name}
@@ -270,12 +270,12 @@ def test_a_name_that_means_harm_is_only_a_name(session: Session, target: Service
 
 
 def quoted(name: str) -> str:
-    """A name as a part of an address, with nothing left to be understood otherwise."""
+    """Return the name with every byte percent-encoded."""
     return "".join(f"%{byte:02X}" for byte in name.encode())
 
 
-def test_names_that_are_no_text_are_reported(session: Session) -> None:
-    """Bytes that are not UTF-8, halves of characters among them, are named as far as they can be."""
+def test_names_that_are_not_utf_8_are_reported(session: Session) -> None:
+    """Names that are not UTF-8, or end within a character, are reported with escapes."""
     result = ran(
         session,
         r"""
@@ -304,8 +304,8 @@ BAD_PATHS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("path", BAD_PATHS.values(), ids=BAD_PATHS.keys())
-def test_a_path_from_outside_that_means_harm_is_refused(session: Session, path: str) -> None:
-    """Whatever is asked of it is a 4xx that says why, and the workspace stays empty."""
+def test_a_hostile_path_in_a_request_is_refused(session: Session, path: str) -> None:
+    """Each method gets a 4xx with a reason, and the workspace stays empty."""
     for method in ("GET", "PUT", "DELETE", "PATCH"):
         options = {"json": {"path": "x"}} if method == "PATCH" else {}
         response = session.call(method, f"/files/{path}", **options)

@@ -1,1 +1,1 @@
-"""Code the tests send to a kernel. Each file prints what it found out there as one line of JSON."""
+"""Code that tests run in a kernel. Each file prints its findings as one line of JSON."""

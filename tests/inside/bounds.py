@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""Start threads, then processes, until the container refuses. Prints how many of each it gave."""
+"""Starts threads, then processes, until the container refuses. Prints how many of each were started."""
 
 import json
 import os

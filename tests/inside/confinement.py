@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""What a process of the user's may and may not do to its own container. Prints facts as JSON."""
+"""Finds out what user code may do in its own container. Prints the facts as JSON."""
 
 import ctypes
 import json
@@ -16,7 +16,7 @@ PTRACE_ATTACH, CLONE_NEWUSER = 16, 0x10000000
 
 
 def outcome(action: Callable[[], Any]) -> str:
-    """`done`, or the name of the error."""
+    """Try an action; return `done`, or the name of the error."""
     try:
         action()
     except (OSError, ValueError) as error:
@@ -25,7 +25,7 @@ def outcome(action: Callable[[], Any]) -> str:
 
 
 def system_call(name: str, *arguments: Any) -> Callable[[], None]:
-    """A call of the C library that raises OSError where it fails."""
+    """Return a call of the C library that raises OSError if it fails."""
 
     def call() -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -37,7 +37,7 @@ def system_call(name: str, *arguments: Any) -> Callable[[], None]:
 
 
 def overwrite(path: str) -> Callable[[], None]:
-    """Opening an existing file to write, without changing it."""
+    """Return an action that opens an existing file for writing, without changing it."""
 
     def call() -> None:
         os.close(os.open(path, os.O_WRONLY))
@@ -46,7 +46,7 @@ def overwrite(path: str) -> Callable[[], None]:
 
 
 def make(folder: str) -> Callable[[], None]:
-    """Making a file and removing it."""
+    """Return an action that makes a file and removes it."""
 
     def call() -> None:
         path = pathlib.Path(folder, f"made-by-a-test-{os.getpid()}")
@@ -57,7 +57,7 @@ def make(folder: str) -> Callable[[], None]:
 
 
 def read(path: str) -> Callable[[], None]:
-    """Opening and reading a little of a file."""
+    """Return an action that opens a file and reads its first byte."""
 
     def call() -> None:
         with open(path, "rb") as file:
@@ -67,7 +67,7 @@ def read(path: str) -> Callable[[], None]:
 
 
 def visible_text() -> str:
-    """Environment and command line of every process that lets itself be read."""
+    """Return the environment and the command line of every process that can be read."""
     found = [json.dumps(dict(os.environ))]
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         for name in ("environ", "cmdline"):
@@ -79,7 +79,7 @@ def visible_text() -> str:
 
 
 def supervisor_sockets_held() -> list[str]:
-    """Descriptors of ours that are sockets of the supervisor's port."""
+    """Return this process's descriptors that are sockets of the supervisor's port."""
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         if not os.path.exists(table):
@@ -98,7 +98,7 @@ def supervisor_sockets_held() -> list[str]:
 
 
 def space(folder: str) -> dict[str, Any]:
-    """Size in bytes, inodes and mount options of the file system under a folder."""
+    """Return size in bytes, inodes and mount options of the file system at a folder."""
     stat = os.statvfs(folder)
     options = [
         line.split()[3]

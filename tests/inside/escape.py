@@ -1,8 +1,9 @@
 # ruff: noqa: T201
-"""Try less usual ways out of a kernel's network, to addresses of this machine's own.
+"""Tries unusual ways out of a kernel's network, to addresses of the test's own machine.
 
-Standard input: JSON {"host": address, "port": a TCP and UDP port there, "abstract": name of a Unix
-socket of the host's, "own": [port]}, the kernel's published ports. Prints how each attempt ended.
+Standard input is JSON: {"host": address, "port": a TCP and UDP port there, "abstract": name of a Unix
+socket of the host, "own": [port]}, where "own" has the kernel's published ports. Prints how each
+attempt ended.
 """
 
 import json
@@ -14,14 +15,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 2.0
+TIMEOUT_SEC = 2.0
 targets = json.load(sys.stdin)
 host, port = targets["host"], targets["port"]
 attempts: list[dict[str, Any]] = []
 
 
 def attempt(name: str, action: Callable[[], Any]) -> None:
-    """Run an action that ought to fail and note how it ended."""
+    """Run an action that must fail, and record how it ended."""
     began = time.monotonic()
     try:
         ended = f"reached: {action()!r}"
@@ -31,11 +32,11 @@ def attempt(name: str, action: Callable[[], Any]) -> None:
 
 
 def connect(prepare: Callable[[socket.socket], object], family: int = socket.AF_INET) -> Callable[[], str]:
-    """A TCP connection from a socket that was prepared in some way."""
+    """Return an action that connects a prepared TCP socket."""
 
     def call() -> str:
         with socket.socket(family) as connection:
-            connection.settimeout(PATIENCE)
+            connection.settimeout(TIMEOUT_SEC)
             prepare(connection)
             connection.connect((host, port) if family == socket.AF_INET else (f"::ffff:{host}", port))
             return "connected"
@@ -44,7 +45,7 @@ def connect(prepare: Callable[[socket.socket], object], family: int = socket.AF_
 
 
 def send(address: tuple[str, int], prepare: Callable[[socket.socket], object]) -> Callable[[], int]:
-    """A datagram from a socket that was prepared in some way."""
+    """Return an action that sends a datagram from a prepared socket."""
 
     def call() -> int:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
@@ -55,14 +56,14 @@ def send(address: tuple[str, int], prepare: Callable[[socket.socket], object]) -
 
 
 def fast_open() -> int:
-    """Data in the first packet of a TCP connection."""
+    """Send data in the first packet of a TCP connection."""
     with socket.socket() as connection:
-        connection.settimeout(PATIENCE)
+        connection.settimeout(TIMEOUT_SEC)
         return connection.sendto(b"out", socket.MSG_FASTOPEN, (host, port))
 
 
 def from_own_port(number: int) -> Callable[[socket.socket], object]:
-    """From a port that lets answers out."""
+    """Return a preparation: bind the socket to a published port, from which the firewall lets answers out."""
 
     def prepare(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -73,14 +74,14 @@ def from_own_port(number: int) -> Callable[[socket.socket], object]:
 
 
 def unix_of_the_host() -> str:
-    """The abstract name of a Unix socket, which needs no file system."""
+    """Connect to a Unix socket of the host by its abstract name, which needs no file system."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(f"\0{targets['abstract']}")
         return "connected"
 
 
 def through_child() -> str:
-    """By bash's own sockets, in a process of its own."""
+    """Connect through bash's /dev/tcp, in a child process."""
     command = f"exec 3<>/dev/tcp/{host}/{port}"
     if subprocess.run(["bash", "-c", command], capture_output=True, check=False).returncode:
         raise ConnectionError
@@ -88,12 +89,12 @@ def through_child() -> str:
 
 
 def route(kind: int, body: bytes, protocol: int = 0) -> Callable[[], str]:
-    """A request for a change of the network's settings, by netlink."""
+    """Return an action that requests a change of the network's settings by netlink."""
 
     def call() -> str:
         message = struct.pack("=IHHII", 16 + len(body), kind, 0x405, 1, 0) + body
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as netlink:
-            netlink.settimeout(PATIENCE)
+            netlink.settimeout(TIMEOUT_SEC)
             netlink.send(message)
             answer = netlink.recv(4096)
         (code,) = struct.unpack_from("=i", answer, 16)
@@ -105,7 +106,7 @@ def route(kind: int, body: bytes, protocol: int = 0) -> Callable[[], str]:
 
 
 def option(level: int, name: int, value: int | bytes) -> Callable[[socket.socket], object]:
-    """A socket option."""
+    """Return a preparation that sets a socket option."""
     return lambda channel: channel.setsockopt(level, name, value)
 
 

@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""Fill every writable file system at the same time. Prints how each refused and what it took."""
+"""Fills every writable file system at the same time. Prints each one's error number and bytes written."""
 
 import json
 import os

@@ -1,6 +1,6 @@
 # ruff: noqa: T201
 # mypy: ignore-errors
-"""Leave behind everything that a program can. Prints what could not be left, as JSON."""
+"""Leaves behind everything that a program can. Prints what could not be left, as JSON."""
 
 import ctypes
 import fcntl
@@ -24,7 +24,7 @@ refused = []
 
 
 def attempt(action, *arguments):
-    """Do it; if that is not possible, say so."""
+    """Call `action`; if it fails, add the error to `refused`."""
     try:
         return action(*arguments)
     except (OSError, ValueError, RuntimeError) as error:
@@ -32,14 +32,14 @@ def attempt(action, *arguments):
 
 
 def checked(result):
-    """The result of a C function, unless it failed."""
+    """Return the result of a C function; raise OSError if it failed."""
     if result == -1:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
 
 
 def in_daemon(work):
-    """Have a grandchild in a session of its own do `work` and then wait for good."""
+    """Let a grandchild in a session of its own do `work` and then wait for ever."""
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
@@ -90,7 +90,7 @@ for startup in (
 
 
 def keep_writing():
-    """Write files for as long as it lives."""
+    """Write files for ever."""
     while True:
         for folder in FOLDERS:
             attempt(pathlib.Path(folder, f"left-later-{time.time_ns()}").write_text, "left")
@@ -98,7 +98,7 @@ def keep_writing():
 
 
 def hold_deleted_file():
-    """Keep 5 MB in a file without a name, and memory."""
+    """Hold 5 MB in a deleted file, and 20 MB of memory."""
     descriptor = os.open("/tmp/left-deleted", os.O_RDWR | os.O_CREAT)
     os.write(descriptor, bytes(5_000_000))
     os.unlink("/tmp/left-deleted")
@@ -106,7 +106,7 @@ def hold_deleted_file():
 
 
 def listen():
-    """Listen wherever one can."""
+    """Listen on TCP, UDP, IPv6 and an abstract Unix socket."""
     sockets = globals()["sockets"] = [socket.socket(), socket.socket(type=socket.SOCK_DGRAM)]
     sockets += [socket.socket(socket.AF_INET6), socket.socket(socket.AF_UNIX)]
     for one, address in zip(sockets, [("", 5555), ("", 5556), ("::", 5557), "\0left"], strict=True):
@@ -116,7 +116,7 @@ def listen():
 
 
 def fork_on_and_on():
-    """Never be the same process for long."""
+    """Change the process id all the time, by forking and exiting."""
     while True:
         if os.fork():
             time.sleep(0.01)

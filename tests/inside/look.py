@@ -1,6 +1,6 @@
 # ruff: noqa: T201
 # mypy: ignore-errors
-"""Look for anything that an earlier program may have left. Prints facts as JSON."""
+"""Looks for anything that an earlier program may have left. Prints facts as JSON."""
 
 import json
 import os
@@ -28,7 +28,7 @@ FOLDERS = (
 
 
 def text(path):
-    """A file's content, or why there is none."""
+    """Return a file's content, or the name of the error."""
     try:
         return Path(path).read_text()
     except OSError as error:
@@ -36,7 +36,7 @@ def text(path):
 
 
 def below(folder):
-    """All that is in a folder."""
+    """Return path, mode, owner and size of everything beneath a folder."""
     found = []
     for path, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -47,13 +47,13 @@ def below(folder):
 
 
 def commands():
-    """Command lines of all processes but this one."""
+    """Return the command lines of all other processes."""
     pids = [name for name in os.listdir("/proc") if name.isdigit() and name != str(os.getpid())]
     return sorted(text(f"/proc/{pid}/cmdline").replace("\0", " ") for pid in pids)
 
 
 def listening():
-    """Local addresses of sockets that wait for somebody; of those that get any port, the count."""
+    """Return the local addresses of listening sockets. Randomly chosen ports are masked."""
     found = []
     for table in ("tcp", "tcp6", "udp", "udp6", "raw"):
         rows = [line.split() for line in text(f"/proc/net/{table}").splitlines()[1:]]
@@ -62,7 +62,7 @@ def listening():
 
 
 def own_status():
-    """The lines that do not change from one process to the next."""
+    """Return the lines of the process status that are the same for every kernel."""
     names = ("Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp", "Sig", "Shd", "Umask", "Threads")
     return [line for line in text("/proc/self/status").splitlines() if line.startswith(names)]
 
@@ -88,7 +88,7 @@ facts = {
         line.split()[7] for line in text("/proc/net/unix").splitlines() if len(line.split()) > 7
     ),
     "System V": [text(f"/proc/sysvipc/{kind}") for kind in ("shm", "sem", "msg")],
-    # The machine's root has keys as well, more or fewer from one moment to the next.
+    # Keys of the machine's root are left out: their number changes all the time.
     "keys": [text("/proc/keys"), re.sub(r"(?m)^ *0:.*\n", "", text("/proc/key-users"))],
     "locks": text("/proc/locks").count(f" {os.major(disk):02x}:{os.minor(disk):02x}:"),
     "mounts": text("/proc/self/mounts"),

@@ -1,8 +1,9 @@
 # ruff: noqa: T201
-"""Look for secrets in this process's own memory without ever holding one whole.
+"""Searches this process's own memory for secrets, without ever holding a whole secret.
 
-Standard input: a JSON list of {"head", "length", "sha256"}: how a secret begins, its length in
-bytes, and its digest. Prints how often each was found.
+Standard input is a JSON list of {"head", "length", "sha256"}: the beginning of a secret, its length in
+bytes, and its digest. Prints how often each was found. The first number is for a control, which this
+file plants itself.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ CHUNK = 16 * 1024 * 1024
 
 
 def times_found(secret: dict[str, Any]) -> int:
-    """How many places in readable memory hold the secret."""
+    """Return how many places in readable memory hold the secret."""
     head, length = secret["head"].encode(), secret["length"]
     found = 0
     with open("/proc/self/maps") as maps:

@@ -1,7 +1,8 @@
 # ruff: noqa: T201
-"""Try to reach addresses from inside a kernel.
+"""Tries to reach addresses from inside a kernel.
 
-Standard input: JSON {"tcp": [[host, port]], "udp": [[host, port]], "ipv6": [[host, port]]}.
+Standard input is JSON: {"tcp": [[host, port]], "udp": [[host, port]], "ipv6": [[host, port]],
+"supervisor": [[host, port]]}.
 Prints for each attempt its name, how it ended and how long it took, in seconds.
 """
 
@@ -13,12 +14,12 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 3.0
+TIMEOUT_SEC = 3.0
 attempts: list[dict[str, Any]] = []
 
 
 def attempt(name: str, action: Callable[[], Any]) -> None:
-    """Run an action that ought to fail and note how it ended."""
+    """Run an action that must fail, and record how it ended."""
     began = time.monotonic()
     try:
         ended = f"reached: {action()!r}"
@@ -28,21 +29,21 @@ def attempt(name: str, action: Callable[[], Any]) -> None:
 
 
 def connect(host: str, port: int) -> Callable[[], str]:
-    """A TCP connection."""
+    """Return an action that opens a TCP connection."""
 
     def call() -> str:
-        with socket.create_connection((host, port), timeout=PATIENCE):
+        with socket.create_connection((host, port), timeout=TIMEOUT_SEC):
             return "connected"
 
     return call
 
 
 def connect_ipv6(host: str, port: int) -> Callable[[], str]:
-    """A TCP connection to a link-local address on this container's interface."""
+    """Return an action that connects to a link-local address through this container's interface."""
 
     def call() -> str:
         with socket.socket(socket.AF_INET6) as connection:
-            connection.settimeout(PATIENCE)
+            connection.settimeout(TIMEOUT_SEC)
             connection.connect((host, port, 0, socket.if_nametoindex("eth0")))
             return "connected"
 
@@ -50,13 +51,13 @@ def connect_ipv6(host: str, port: int) -> Callable[[], str]:
 
 
 def multicast_ipv6() -> int:
-    """A datagram to all IPv6 nodes of the network."""
+    """Send a datagram to all IPv6 nodes of the network."""
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as channel:
         return channel.sendto(b"hello", ("ff02::1", 9, 0, socket.if_nametoindex("eth0")))
 
 
 def ask(host: str, port: int, question: bytes) -> Callable[[], bytes]:
-    """A datagram and the answer to it."""
+    """Return an action that sends a datagram and reads the answer."""
 
     def call() -> bytes:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
@@ -69,7 +70,7 @@ def ask(host: str, port: int, question: bytes) -> Callable[[], bytes]:
 
 
 def ping(host: str) -> Callable[[], bytes]:
-    """An echo request by the socket type that needs no privilege, and the answer to it."""
+    """Return an action that sends an unprivileged echo request and reads the answer."""
 
     def call() -> bytes:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as channel:
@@ -81,7 +82,7 @@ def ping(host: str) -> Callable[[], bytes]:
 
 
 def resolver_sockets() -> list[tuple[str, int]]:
-    """Where Docker's embedded resolver listens: port 53 and the real ports behind its NAT."""
+    """Return where Docker's embedded resolver listens: port 53 and the real ports behind its NAT."""
     found = [("tcp", 53), ("udp", 53)]
     for kind in ("tcp", "udp"):
         with open(f"/proc/net/{kind}") as table:
@@ -93,7 +94,7 @@ def resolver_sockets() -> list[tuple[str, int]]:
 
 
 def raw(family: int, kind: int, protocol: int) -> Callable[[], str]:
-    """A socket that sees or forges packets."""
+    """Return an action that opens a socket which could read or forge packets."""
 
     def call() -> str:
         socket.socket(family, kind, protocol).close()
@@ -120,7 +121,7 @@ for host, port in targets["supervisor"]:
     attempt(f"supervisor {host}", connect(host, port))
     attempt("supervisor own address", connect(own_address, port))
 attempt("look up a name", lambda: socket.getaddrinfo("name.invalid", 80))
-attempt("fetch a page", lambda: urllib.request.urlopen("http://name.invalid/", timeout=PATIENCE))
+attempt("fetch a page", lambda: urllib.request.urlopen("http://name.invalid/", timeout=TIMEOUT_SEC))
 attempt("raw IP", raw(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
 attempt("raw TCP", raw(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP))
 attempt("packets", raw(socket.AF_PACKET, socket.SOCK_RAW, 0x0300))

@@ -1,4 +1,4 @@
-"""What untrusted code can't do: each wall is pushed from inside a real kernel."""
+"""Tests of isolation: code in a real kernel tries what it must not be able to do."""
 
 import errno
 import hashlib
@@ -36,7 +36,7 @@ for line in open("/proc/net/route"):
 
 
 def found_inside(service: Service, probe: str, **fields: Any) -> Any:
-    """Run a file of `tests/inside` in a kernel; what it printed."""
+    """Run a file of `tests/inside` in a kernel and return what it printed."""
     result = service.api.run((INSIDE / probe).read_text(), **fields)
     assert result["exit_code"] == 0, result["stderr"][-2000:] or result["error"]
     return json.loads(result["stdout"])
@@ -44,7 +44,7 @@ def found_inside(service: Service, probe: str, **fields: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def facts(default_service: Service) -> dict[str, Any]:
-    """What `tests/inside/confinement.py` found in a kernel of the service with default settings."""
+    """Run `tests/inside/confinement.py` on a service with default settings and return what it found."""
     found: dict[str, Any] = found_inside(default_service, "confinement.py")
     return found
 
@@ -53,7 +53,7 @@ def facts(default_service: Service) -> dict[str, Any]:
 
 
 def test_the_code_has_no_privilege_and_cannot_gain_any(facts: dict[str, Any]) -> None:
-    """No capability in any set, no new privileges, a system call filter, an ordinary user."""
+    """The code has no capability in any set, no_new_privs, a system call filter and an ordinary user."""
     status = facts["status"]
     for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
         assert int(status[name], 16) == 0, name
@@ -75,7 +75,7 @@ def test_what_must_be_refused_is_refused(facts: dict[str, Any]) -> None:
 
 @docker_only("volumes in memory have a size, and neither mount options nor a limit of files")
 def test_only_four_folders_can_be_written_and_each_has_a_limit(facts: dict[str, Any]) -> None:
-    """The root is read-only; workspace, /tmp, home and /dev/shm are small file systems."""
+    """The root is read-only. Workspace, /tmp, home and /dev/shm are small file systems."""
     assert "ro" in facts["root_options"]
     assert len(facts["spaces"]) == 4
     for folder, space in facts["spaces"].items():
@@ -88,7 +88,7 @@ def test_only_four_folders_can_be_written_and_each_has_a_limit(facts: dict[str, 
 
 
 def test_a_process_has_limits_it_cannot_raise(facts: dict[str, Any]) -> None:
-    """No core files, a bounded number of descriptors, and no file larger than the disk."""
+    """Core files are off, and the number of descriptors and the size of a file are bounded."""
     hard = facts["hard_limits"]
     assert hard["core"] == 0
     assert 0 < hard["descriptors"] <= 65_536
@@ -96,16 +96,16 @@ def test_a_process_has_limits_it_cannot_raise(facts: dict[str, Any]) -> None:
 
 
 def test_nothing_of_the_host_is_in_sight(facts: dict[str, Any]) -> None:
-    """No engine socket and no device but the harmless ones."""
+    """The container has no engine socket and only harmless devices."""
     assert facts["docker_sockets"] == []
     harmless = {"core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr"}
     harmless |= {"stdin", "stdout", "tty", "urandom", "zero", "console"}
-    harmless |= {"termination-log"}  # a pod's, and root's alone
+    harmless |= {"termination-log"}  # in pods only, and closed to the user
     assert set(facts["devices"]) <= harmless
 
 
 def test_no_secret_is_in_sight(facts: dict[str, Any], default_service: Service) -> None:
-    """No environment or command line that can be read holds a token, by name or by value."""
+    """No readable environment or command line has a token, by name or by value."""
     names = [name for name in facts["environment"] if re.search("(?i)TOKEN|SECRET|KEY|PASS", name)]
     assert names == []
     assert contract.TOKEN_DIGEST_VARIABLE not in facts["visible"]
@@ -114,7 +114,7 @@ def test_no_secret_is_in_sight(facts: dict[str, Any], default_service: Service) 
 
 
 def test_no_token_is_in_the_memory_of_the_code(service: Service) -> None:
-    """The supervisor's token is not even left over in the pages a kernel was forked with."""
+    """A kernel's memory does not contain the supervisor's token, not even in pages from before the fork."""
     secrets = []
     container_ids = service.settle()
     with sqlite3.connect(service.storage / "registry.sqlite3") as registry:
@@ -137,7 +137,7 @@ def test_no_token_is_in_the_memory_of_the_code(service: Service) -> None:
 
 @docker_only("it is Docker's account; test_a_pod_has_every_limit is the cluster's")
 def test_a_container_is_made_with_every_restriction(default_service: Service) -> None:
-    """The engine's own account of a kernel's container shows each limit of the design."""
+    """`docker inspect` of a kernel's container shows each limit of the design."""
     container_id = min(default_service.settle())
     inspected = default_service.engine.inspect(container_id)
     host = inspected["HostConfig"]
@@ -170,7 +170,7 @@ def test_a_container_is_made_with_every_restriction(default_service: Service) ->
 
 @pytest.fixture(scope="module")
 def reached(service: Service, engine: Engine) -> dict[str, dict[str, Any]]:
-    """How each attempt of `tests/inside/reach.py` to get somewhere ended, by name."""
+    """Run `tests/inside/reach.py` and return how each attempt ended, by name."""
     network, gateway, _ = engine.network(min(service.settle()))
     addresses = sorted(own_addresses() | {gateway})
     with listeners() as host, engine.peer(PEER_SERVES, network) as peer:
@@ -183,7 +183,7 @@ def reached(service: Service, engine: Engine) -> dict[str, dict[str, Any]]:
             except OSError:
                 time.sleep(0.1)
         else:
-            raise AssertionError("the second container does not answer; it proves nothing")
+            raise AssertionError("the second container does not answer, so the test proves nothing")
         engine.plain_python(PLAIN_GETS_OUT.replace("PORT", str(host.port)))
         _wait_for(lambda: any("b'plain'" in line for line in host.heard))
         assert any("b'plain'" in line for line in host.heard), "a plain container gets out"
@@ -200,7 +200,7 @@ def reached(service: Service, engine: Engine) -> dict[str, dict[str, Any]]:
         }
         attempts = found_inside(service, "reach.py", stdin=json.dumps(targets), timeout_ms=30_000)
         time.sleep(0.3)
-        assert host.heard == [], "something came out of a kernel"
+        assert host.heard == [], "something got out of a kernel"
     assert len(attempts) >= 2 * len(addresses) + 10
     return {attempt["name"]: attempt for attempt in attempts}
 
@@ -227,7 +227,7 @@ def _wait_for(condition: Any, seconds: float = 5.0) -> None:
     ],
 )
 def test_nothing_gets_out_and_everything_fails_at_once(reached: dict[str, dict[str, Any]], kind: str) -> None:
-    """Host, gateway, other containers, resolvers and the supervisor refuse within a second."""
+    """Attempts to reach the host, other containers, resolvers and the supervisor fail within a second."""
     attempts = [attempt for name, attempt in reached.items() if name.startswith(kind)]
     assert attempts
     for attempt in attempts:
@@ -236,7 +236,7 @@ def test_nothing_gets_out_and_everything_fails_at_once(reached: dict[str, dict[s
 
 
 def test_ipv6_is_closed_too(reached: dict[str, dict[str, Any]]) -> None:
-    """Neither the host's link-local address on the kernels' bridge nor a multicast gets out."""
+    """The host's link-local address and a multicast cannot be reached."""
     attempts = [attempt for name, attempt in reached.items() if name.startswith("ipv6")]
     assert attempts
     for attempt in attempts:
@@ -245,13 +245,13 @@ def test_ipv6_is_closed_too(reached: dict[str, dict[str, Any]]) -> None:
 
 
 def test_raw_sockets_are_refused(reached: dict[str, dict[str, Any]]) -> None:
-    """It takes a privilege the code does not have, not just a closed network."""
+    """A raw socket needs a privilege that the code lacks. The closed network is not the only reason."""
     for name in ("raw IP", "raw TCP", "packets"):
         assert reached[name]["ended"] == "PermissionError"
 
 
 def test_the_supervisor_answers_outside_only_with_its_token(service: Service) -> None:
-    """The port closed from inside answers HTTP on the host, and refuses who has no token."""
+    """The supervisor's port is closed from inside. From the host it refuses requests without the token."""
     container_id = min(service.settle())
     for token in (None, "Bearer wrong", "Bearer "):
         connection = service.engine.supervisor(container_id)
@@ -262,7 +262,7 @@ def test_the_supervisor_answers_outside_only_with_its_token(service: Service) ->
 
 
 def test_the_users_own_servers_work(run: Run) -> None:
-    """Code may serve and fetch from itself over loopback, TCP and UDP."""
+    """Code can serve and fetch over loopback, by TCP and by UDP."""
     result = run(
         dedent("""
             import http.server, socket, threading, urllib.request
@@ -285,8 +285,8 @@ def test_the_users_own_servers_work(run: Run) -> None:
 # Resources ---------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_an_error_not_an_end(default_service: Service) -> None:
-    """With default limits, filling all four folders at once is ENOSPC in each; the kernel lives."""
+def test_a_full_disk_raises_an_error_and_the_kernel_lives(default_service: Service) -> None:
+    """With default limits, filling all four folders at once fails with ENOSPC in each."""
     ended = found_inside(default_service, "fill.py")
     assert len(ended) == 4
     for folder, (code, taken) in ended.items():
@@ -295,7 +295,7 @@ def test_a_full_disk_is_an_error_not_an_end(default_service: Service) -> None:
 
 
 def test_the_size_of_the_folders_is_a_setting(tight_service: Service) -> None:
-    """`WORKSPACE_SIZE_MB` and `TMP_SIZE_MB` bound what can be written."""
+    """`WORKSPACE_SIZE_MB` and `TMP_SIZE_MB` limit how much can be written."""
     ended = found_inside(tight_service, "fill.py")
     assert ended["/workspace"][0] == ended["/tmp"][0] == errno.ENOSPC
     assert 15 * MEGABYTE <= ended["/workspace"][1] <= 16 * MEGABYTE
@@ -304,14 +304,14 @@ def test_the_size_of_the_folders_is_a_setting(tight_service: Service) -> None:
 
 @docker_only("a pod has no such limit: test_too_many_processes_end_the_call")
 def test_threads_and_processes_are_bounded(tight_service: Service) -> None:
-    """`PIDS_LIMIT` counts both; the code sees an error it can handle."""
+    """`PIDS_LIMIT` counts both. The code gets an exception that it can handle."""
     given = found_inside(tight_service, "bounds.py")
     assert 5 <= given["threads"] < 64
     assert 5 <= given["processes"] < 64
 
 
-def test_a_fork_bomb_ends_with_its_time(service: Service) -> None:
-    """A bomb hits the limit, is ended in full, and the next caller notices nothing."""
+def test_a_fork_bomb_ends_with_its_timeout(service: Service) -> None:
+    """A fork bomb reaches the limit and all its processes are killed. The next call works as usual."""
     before = service.settle()
     bomb = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"
     result = service.api.run(bomb, timeout_ms=1500)
@@ -322,8 +322,8 @@ def test_a_fork_bomb_ends_with_its_time(service: Service) -> None:
     assert len(before & service.settle()) == 0, "both containers that were used are gone"
 
 
-def test_executions_never_meet(run: Run) -> None:
-    """Files, shared memory and processes of one execution are not there for another."""
+def test_executions_see_nothing_of_each_other(run: Run) -> None:
+    """An execution finds no files, shared memory or processes of an earlier one."""
     leave = run(
         dedent("""
             import pathlib, subprocess

@@ -1,4 +1,4 @@
-"""What all handlers of the supervisor's API share: the token check, JSON bodies, and error responses."""
+"""The base of all handlers of the supervisor's API: the token check, JSON bodies, and error responses."""
 
 import contextlib
 import errno
