@@ -1,1 +1,1 @@
-"""What an operator deals with: the engine, readiness, housekeeping, backups."""
+"""Operation of the service: the engine, readiness, housekeeping, backups."""

@@ -1,4 +1,4 @@
-"""What health and readiness report about the part that runs kernels."""
+"""Health and readiness of the part that runs kernels."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""Containers: the seam to an engine, Docker behind it, and the pool of ready kernels."""
+"""Containers: engines, images, launching and removing, sandboxes, and the pool."""

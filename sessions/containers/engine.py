@@ -11,7 +11,7 @@ Feature = Literal["mount options", "inode limits", "process limits", "read-only 
 
 
 class Engine(Protocol):
-    """What runs containers. Every method may raise `EngineUnavailable`."""
+    """A container engine. Every method may raise `EngineUnavailable`."""
 
     unsupported_features: frozenset[Feature]
     uses_tls: bool

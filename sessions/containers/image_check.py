@@ -14,7 +14,7 @@ from sessions.models import Image
 
 _FOLDER: Final = Path(contract.__file__).parent
 _FILES: Final = ("Dockerfile", "build", "matplotlibrc", "requirements.lock")
-"""What the image is built from, besides the Python files."""
+"""Files that the image is built from, besides the Python files."""
 _DIGEST_LENGTH: Final = 32
 _BUILD: Final = "`make image` builds the image of this version"
 

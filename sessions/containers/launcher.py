@@ -37,7 +37,7 @@ Examine = Callable[[Sandbox, ContainerSpec], Awaitable[None]]
 
 @dataclass(frozen=True)
 class LaunchSettings:
-    """What containers are launched from and may use. `limits.memory_bytes` is the user's share."""
+    """Image and limits of the containers. `limits.memory_bytes` is the user's share."""
 
     image: str
     image_pull: Pull

@@ -1,4 +1,4 @@
-"""What an isolation check is: a condition on the probe's findings, and advice for when it does not hold."""
+"""Isolation checks: conditions on the probe's findings, with advice for when they do not hold."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from sessions.containers.engine import Feature
 from sessions.models import Limits
 
 Facts = Mapping[str, Any]
-"""What the probe printed, and `heard`: which of the self-test's sockets got a connection or a datagram."""
+"""The probe's output, and `heard`: which of the self-test's sockets got a connection or a datagram."""
 
 HELP_IMAGE: Final = "build the kernel image anew (`make image`), and from nothing but this version's files"
 HELP_LIMIT: Final = "see which limits the container engine warns of (`docker info`), and enable that cgroup"
@@ -32,11 +32,11 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the container was launched with."""
+    """Limits that the container was launched with."""
 
     limits: Limits
     unsupported: Collection[Feature] = ()
-    """What its engine cannot set."""
+    """Features that its engine cannot set."""
 
 
 @dataclass(frozen=True)

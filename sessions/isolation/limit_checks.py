@@ -114,7 +114,7 @@ class MemoryCheck:
 
 @dataclass(frozen=True)
 class LimitChecks:
-    """What happened when each limit was exceeded."""
+    """Results of exceeding each limit."""
 
     files: dict[str, tuple[int, str | None]]
     """For each writable folder, the bytes that were written, and the error that ended it."""

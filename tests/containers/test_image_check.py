@@ -62,7 +62,7 @@ def test_an_image_that_cannot_work_is_refused() -> None:
 
 
 def test_service_without_a_digest_of_its_own_warns() -> None:
-    """It does not assume that an image fits which it cannot compare."""
+    """The service does not assume that an image fits which it cannot compare."""
     (warning,) = judge(image(), "1.0", None).warnings
     assert "lacks parts" in warning
 

@@ -1,4 +1,4 @@
-"""What a pod's status means, and the pod for a container. Needs no cluster."""
+"""The status of a pod, and the pod for a container. Needs no cluster."""
 
 from typing import Any
 

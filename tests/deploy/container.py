@@ -146,7 +146,7 @@ class ServiceContainer:
         self.api = Api(url)
 
     def wait_until_ready_or_remove(self) -> None:
-        """As `wait_until_ready`, but remove the container if that fails."""
+        """Call `wait_until_ready`, and remove the container if that fails."""
         try:
             self.wait_until_ready()
         except BaseException:
@@ -191,12 +191,12 @@ class ServiceContainer:
         return docker("exec", self.name, *command).stdout
 
     def status_of(self, pid: int = 1) -> dict[str, str]:
-        """What the kernel says of one of its processes."""
+        """Return the status that Linux reports for one of its processes."""
         lines = self.run("cat", f"/proc/{pid}/status").splitlines()
         return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
     def process(self, command: str) -> int:
-        """The id, inside, of the one process whose command line contains that."""
+        """Return the id inside the container of the only process with a text in its command line."""
         code = (
             "import os, sys\n"
             "for pid in filter(str.isdecimal, os.listdir('/proc')):\n"

@@ -97,7 +97,7 @@ def test_self_test_tries_the_container_and_its_published_port(beside: ServiceCon
 
 
 def test_the_service_is_not_root(beside: ServiceContainer) -> None:
-    """It starts as root, and becomes a user without capabilities, in the group of the engine's socket."""
+    """The container starts as root, and becomes a user with no capabilities and the socket's group."""
     status = beside.status_of(1)
     assert status["Uid"].split() == status["Gid"].split() == ["10001"] * 4
     assert status["Groups"].split() == [str(SOCKET.stat().st_gid)]
@@ -131,7 +131,7 @@ def test_kernels_reach_neither_the_service_nor_each_other(beside: ServiceContain
 
 
 def test_doctor_runs_inside_the_container(beside: ServiceContainer) -> None:
-    """It uses the same engine, and does not take the container's /var/lib/docker for the engine's folder."""
+    """The doctor uses the same engine, and does not measure the container's own /var/lib/docker."""
     report = json.loads(beside.run("python", "-m", "service", "doctor", "--json"))
     assert report["ok"], report
     found = {finding["check"]: finding for finding in report["findings"]}

@@ -82,7 +82,7 @@ def unlimited(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "PYTHON_EXECUTOR_DOCKER_IMAGE": tag,
         "FILE_STORAGE_DIR": tmp_path_factory.mktemp("unlimited") / "not made yet",
         "PORT": free_port(),
-        # So little that even a busy machine gives more.
+        # Even a busy machine gives more.
         "KERNEL_CPUS": 0.2,
     }
     with ThreadPoolExecutor() as threads:

@@ -1,4 +1,4 @@
-"""What an engine reports about itself and its containers. Calls block."""
+"""Facts that an engine reports about itself and its containers. Calls block."""
 
 import re
 import time

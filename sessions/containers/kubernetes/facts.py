@@ -1,4 +1,4 @@
-"""What a cluster reports about itself, a namespace and its nodes, for the doctor. Pure."""
+"""Facts that a cluster reports about itself, a namespace and its nodes, for the doctor. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ class Node:
 
 @dataclass(frozen=True)
 class ClusterFacts:
-    """What was found, or why it is not known."""
+    """Facts about a cluster; where one is not known, the reason."""
 
     version: str
     missing: tuple[str, ...]

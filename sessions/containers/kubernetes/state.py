@@ -1,4 +1,4 @@
-"""What a pod's status means for its start. Pure."""
+"""Meaning of a pod's status for its start. Pure."""
 
 from collections.abc import Iterable
 from typing import Any, Final

@@ -19,11 +19,11 @@ class Stock:
     def __init__(self, remover: Remover, kept_ids: Collection[str]) -> None:
         """`kept_ids` are the ids of containers that belong to sessions of an earlier run of the service."""
         self.ready: deque[Sandbox] = deque()
-        """As new, and waiting for a caller."""
+        """Sandboxes that are as new, and wait for a caller."""
         self.busy: set[Sandbox] = set()
-        """Running code of a caller, or being scrubbed."""
+        """Sandboxes that run code of a caller, or are being scrubbed."""
         self.kept: set[Sandbox] = set()
-        """Used by a session of this service."""
+        """Sandboxes of this service's sessions."""
         self.kept_ids = set(kept_ids)
         """Ids of containers that belong to a session, of this service or of another replica."""
         self.starting = 0
@@ -104,7 +104,7 @@ class Stock:
         self._changed.set()
 
     def changed_soon(self) -> None:
-        """As `changed`, a moment later: the call that took a sandbox gets the CPU first.
+        """Call `changed` a moment later: the call that took a sandbox gets the CPU first.
 
         Most calls are over in a few milliseconds.
         """
