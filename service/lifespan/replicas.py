@@ -31,7 +31,7 @@ async def open_replication(
     app: FastAPI,
     settings: Settings,
     stores: Stores,
-    sessions: SessionRegistry,
+    session_registry: SessionRegistry,
     engine: Engine,
     stack: AsyncExitStack,
 ) -> Replication:
@@ -42,7 +42,7 @@ async def open_replication(
     """
     url = settings.replicas.replica_url
     if url is None:
-        return Replication(SingleService(sessions, stores.instance_id), engine_id=None)
+        return Replication(SingleService(session_registry, stores.instance_id), engine_id=None)
     engine_id = await engine.identity()
     lease_sec = settings.replicas.replica_lease_sec
     registry = ReplicaRegistry(stores.database)
@@ -50,5 +50,5 @@ async def open_replication(
     lease = await stack.enter_async_context(ReplicaLease(registry, replica, lease_sec))
     forwarder = Forwarder(app.state.signer, registry.is_there, lease_sec)
     app.state.forwarder = await stack.enter_async_context(forwarder)
-    leased = LeasedReplica(lease, registry, sessions, settings.sessions.session_lease_sec)
+    leased = LeasedReplica(lease, registry, session_registry, settings.sessions.session_lease_sec)
     return Replication(leased, engine_id)

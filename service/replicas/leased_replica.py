@@ -31,7 +31,7 @@ class LeasedReplica:
         self,
         lease: ReplicaLease,
         registry: ReplicaRegistry,
-        sessions: SessionRegistry,
+        session_registry: SessionRegistry,
         session_lease_sec: float,
     ) -> None:
         """Hold sessions by `lease`.
@@ -41,7 +41,7 @@ class LeasedReplica:
         """
         self._lease = lease
         self._registry = registry
-        self._sessions = sessions
+        self._session_registry = session_registry
         self._session_lease_sec = session_lease_sec
 
     @property
@@ -94,7 +94,7 @@ class LeasedReplica:
             raise SessionElsewhere(session_id, found[1])
 
     async def open_sessions(self, owner: str) -> list[OpenSessionRecord]:
-        return await self._sessions.open_sessions(owner)
+        return await self._session_registry.open_sessions(owner)
 
     async def count_sessions(self, owner: str) -> int:
         return await self._registry.count_sessions(owner)
@@ -135,4 +135,4 @@ class LeasedReplica:
 
     async def _end(self, session_ids: list[str], reason: SessionEnd) -> None:
         for session_id in session_ids:
-            await self._sessions.end_session(session_id, reason, clock.now())
+            await self._session_registry.end_session(session_id, reason, clock.now())

@@ -12,15 +12,15 @@ class SingleService:
     holder = None
     is_sure = True
 
-    def __init__(self, sessions: SessionRegistry, instance_id: str) -> None:
-        self._sessions = sessions
+    def __init__(self, session_registry: SessionRegistry, instance_id: str) -> None:
+        self._session_registry = session_registry
         self._instance_id = instance_id
 
     def call_when_lost(self, let_go: Callable[[], Awaitable[None]]) -> None:
         """Do nothing: no other service can take a session."""
 
     async def sessions_at_start(self) -> list[SessionRecord]:
-        return await self._sessions.live_sessions(self._instance_id)
+        return await self._session_registry.live_sessions(self._instance_id)
 
     async def rounds(self) -> AsyncIterator[list[SessionRecord]]:
         nothing: tuple[list[SessionRecord], ...] = ()
@@ -41,12 +41,14 @@ class SingleService:
 
     async def add_session(self, session: SessionRecord, limit: int) -> bool:
         """Add the row and return True: the session manager has checked the limit."""
-        await self._sessions.add_session(session)
+        await self._session_registry.add_session(session)
         return True
 
     async def kept_containers(self) -> list[str]:
         """Return the ids of the containers that the pool must not remove at the start."""
-        return [record.container_id for record in await self._sessions.live_sessions(self._instance_id)]
+        return [
+            record.container_id for record in await self._session_registry.live_sessions(self._instance_id)
+        ]
 
     async def is_my_turn(self, what: str, interval_sec: float) -> bool:
         """Return True: no other service does the periodic work."""
