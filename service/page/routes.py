@@ -73,7 +73,8 @@ class _Asset:
 @cache
 def assets() -> Mapping[str, _Asset]:
     """The files of the page by their paths in the service's address."""
-    names = sorted(file.name for file in _FOLDER.iterdir() if file.suffix in _MEDIA_TYPES)
+    files = (file for file in _FOLDER.rglob("*") if file.suffix in _MEDIA_TYPES)
+    names = sorted(file.relative_to(_FOLDER).as_posix() for file in files)
     return {"/" if name == "index.html" else f"/page/{name}": _read(name) for name in names}
 
 

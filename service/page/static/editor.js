@@ -35,7 +35,7 @@ import {
   syntaxHighlighting,
   tags,
   toggleComment,
-} from "./editor.bundle.js";
+} from "./vendor/editor.bundle.js";
 import { el, message } from "./dom.js";
 
 const colours = HighlightStyle.define(

@@ -194,7 +194,7 @@ export class Outputs {
 
   #markdown(text) {
     const place = el("div");
-    import("./markdown.bundle.js").then(
+    import("./vendor/markdown.bundle.js").then(
       ({ marked }) => place.replaceWith(frame(marked.parse(text, { async: false }), "markdown", "Markdown output")),
       () => place.replaceWith(this.#text(text)),
     );
