@@ -68,7 +68,7 @@ def _retry_after(error: Exception) -> dict[str, str]:
 
 
 def _ask_for_key(error: Exception) -> dict[str, str]:
-    """As RFC 6750 has it: an error only where there was a key."""
+    """Return the challenge of RFC 6750. It names an error only if the request had a key."""
     challenge = 'Bearer realm="code-interpreter"'
     if isinstance(error, KeyInvalid):
         challenge += ', error="invalid_token"'
@@ -77,14 +77,14 @@ def _ask_for_key(error: Exception) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Answer:
-    """How an error is told to the caller; ``detail`` and ``headers`` are made from the error."""
+    """How an error is answered; ``detail``, ``headers`` and ``facts`` are made from the error."""
 
     status: int
     code: str
     detail: Callable[[Any], str] = str
     headers: Callable[[Any], Mapping[str, str]] = _no_headers
     facts: Callable[[Any], Mapping[str, Any]] = _no_headers
-    """What the body says besides ``detail`` and ``code``."""
+    """Fields of the body besides ``detail`` and ``code``."""
 
 
 def _end(error: SessionEnded) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def install_error_handlers(app: FastAPI, answers: Answers) -> None:
         app.add_exception_handler(error_type, answer)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.add_exception_handler(ClientDisconnect, _answer_disconnected)
     app.add_exception_handler(Exception, _answer_internal)
 
 
@@ -213,7 +213,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> str:
-    """All methods of the path that was asked for: each route knows its own only."""
+    """Return all methods of the requested path: each route knows only its own."""
 
     def is_there(method: str) -> bool:
         scope = {**request.scope, "method": method}
@@ -222,8 +222,8 @@ def _methods(request: Request) -> str:
     return ", ".join(method for method in _METHODS if is_there(method))
 
 
-async def _answer_nobody(_: Request, __: Exception) -> Response:
-    """The caller has hung up: there is nobody to answer, and nothing for the log."""
+async def _answer_disconnected(_: Request, __: Exception) -> Response:
+    """Return an answer that nobody reads: the client has closed the connection."""
     return Response(status_code=400)
 
 

@@ -1,4 +1,4 @@
-"""Keeps JSON bodies small: they are held in memory whole before they can be read.
+"""Limits JSON bodies, because a whole body is held in memory while it is parsed.
 
 The limit is applied where a route reads the body, so that an unknown path or method still gets
 its own answer. Nothing is done to the connection: the server reads and drops the rest of a body

@@ -1,4 +1,4 @@
-"""What routes may ask for. The lifespan puts it into ``app.state``; nothing is a global.
+"""Dependencies of routes. They come from ``app.state``, which the lifespan fills; nothing is a global.
 
 ``app.state.settings``, ``metrics`` and ``traces`` are set by ``create_app``; ``files``, ``kernels``,
 ``executor``, ``executions`` and ``sessions`` by the lifespan.
@@ -22,7 +22,7 @@ from sessions.models import Caller
 
 
 class Kernels(Protocol):
-    """What health and readiness ask of the part that runs kernels."""
+    """The state of the kernels, for `/health`, `/ready` and `/metrics`."""
 
     @property
     def instance_id(self) -> str:
@@ -90,7 +90,7 @@ async def _owner(request: Request) -> str:
 
 CallerDep = Annotated[Caller, Depends(_caller)]
 OwnerDep = Annotated[str, Depends(_owner)]
-"""Whose things the request is about."""
+"""The owner whose files, sessions and executions the request is about."""
 SettingsDep = Annotated[Settings, Depends(_settings)]
 FilesDep = Annotated[FileStore, Depends(_files)]
 KernelsDep = Annotated[Kernels, Depends(_kernels)]

@@ -1,4 +1,4 @@
-"""Work that is only for a caller who is still there."""
+"""Work that ends when its caller disconnects."""
 
 import asyncio
 from collections.abc import Coroutine

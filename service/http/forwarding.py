@@ -1,4 +1,4 @@
-"""Calls for what another replica holds: passed on to it, bytes and all, and its answer passed back.
+"""Pass calls on to the replica that holds the session, unchanged, and pass its answer back.
 
 Who asks was found out here. It is told in two headers, signed with what all replicas know, and so is that the
 call was passed on: nobody passes it on again.
@@ -41,9 +41,9 @@ _REQUEST_ID: Final = REQUEST_ID_HEADER.decode()
 _EACH_ITS_OWN: Final = frozenset({"date", _REQUEST_ID})
 """Headers that every replica gives its answers."""
 _KEPT: Final = frozenset({"host", "content-length"})
-"""Whatever a request's `Connection` says."""
+"""Headers that are passed on even if the request's `Connection` header names them."""
 _NEVER_SENT: Final = (None, 1005, 1006)
-"""How a WebSocket is closed that was not closed."""
+"""Close codes that are never sent: the other side vanished without a close frame."""
 _GOING_AWAY: Final = 1001
 _OF_A_SOCKET: Final = "sec-websocket-"
 
@@ -76,7 +76,7 @@ class Forwarder:
         await self._http.close()
 
     async def answer_of(self, url: str, request: Request, session_id: str | None = None) -> Response:
-        """The answer of another replica to a request, or that there is none."""
+        """Return the answer of another replica to a request, or an error if it does not answer."""
         try:
             return await self._pass_on(request, url, request.scope["state"]["caller"])
         except (aiohttp.ClientError, TimeoutError) as failure:
@@ -99,7 +99,8 @@ class Forwarder:
                 request.method,
                 _address(url, path),
                 headers=headers,
-                # Whatever was announced has to follow, or the next call on the connection is taken for it.
+                # An announced body must follow. Otherwise the next call on the connection is read as that
+                # body.
                 data=_body(request) if _has_body(request) else None,
                 allow_redirects=False,
             )
@@ -118,7 +119,7 @@ class Forwarder:
         raise AssertionError("unreachable")
 
     async def _while_there(self, url: str, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for something of another replica, as long as that is alive."""
+        """Wait for another replica's data, but only while that replica is alive."""
         task = asyncio.create_task(work)
         try:
             while not (await asyncio.wait({task}, timeout=self._look_sec))[0]:
@@ -177,7 +178,7 @@ class Forwarder:
 
 
 async def elsewhere(request: Request, error: Exception) -> Response:
-    """The answer of the replica that holds the session, or that it is moving."""
+    """Answer with the replica that holds the session, or with SessionMoving if that is not possible."""
     assert isinstance(error, SessionElsewhere)
     forwarder: Forwarder | None = getattr(request.app.state, "forwarder", None)
     if forwarder is None or is_passed_on(request.scope):
@@ -195,7 +196,7 @@ def _has_body(request: Request) -> bool:
 
 
 def _passed(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    """Headers that are not only of the connection they came on."""
+    """Return the headers without those that concern only one connection."""
     plain = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
     named = {
         word.strip().lower() for name, value in plain if name == "connection" for word in value.split(",")

@@ -1,6 +1,6 @@
-"""Who comes in: every request is told whose it is, or refused, before a route or a body is looked at.
+"""Find the caller of every request, or refuse the request, before a route or a body is read.
 
-What is open is listed; a new route is closed until somebody lists it, and so is every WebSocket.
+Open paths are listed. A new route needs a key until it is listed, and every WebSocket needs one.
 Browsers let any page open one, and send it a key that they have: so a page's has to be of this service,
 and so do its requests to kernels.
 """
@@ -106,7 +106,7 @@ def _key_in_query(scope: Scope) -> list[tuple[bytes, bytes]]:
 
 
 def caller_of(scope: Scope) -> Caller:
-    """Who sent a request that the guard let in by a key. ``KeyError`` on an open path."""
+    """Return the caller of a request that the guard admitted. ``KeyError`` on an open path."""
     caller: Caller = scope["state"][_CALLER]
     return caller
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of answers that are errors: the codes each route may answer with."""
+"""The error answers in the OpenAPI document: the codes with which each route may answer."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

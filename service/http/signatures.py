@@ -24,11 +24,11 @@ SIGNATURE_HEADER: Final = "x-replica-signature"
 
 
 class Stale(Exception):
-    """A call that was passed on too long ago: whoever passed it on has given it up."""
+    """A call was passed on too long ago: the other replica no longer waits for its answer."""
 
 
 class Signer:
-    """What replicas tell each other of a caller."""
+    """Signs the caller of a call that is passed on, and checks such signatures."""
 
     def __init__(self, secret: str, valid_sec: float) -> None:
         """`valid_sec`: for how long, by two machines' clocks, a call may be on its way."""
@@ -42,7 +42,7 @@ class Signer:
         return {CALLER_HEADER: value, SIGNATURE_HEADER: self._signature(value, method, path)}
 
     def caller(self, headers: Iterable[tuple[bytes, bytes]], method: str, path: str) -> Caller | None:
-        """Who sent a call that another replica has passed on; None if none has. Raises `Stale`."""
+        """Return the caller of a call that a replica passed on; None for other calls. Raises `Stale`."""
         found = {name: value.decode("latin-1") for name, value in headers if name.startswith(b"x-replica-")}
         value = found.get(CALLER_HEADER.encode(), "")
         signature = found.get(SIGNATURE_HEADER.encode(), "")

@@ -19,16 +19,16 @@ from sessions.errors import FileTooLarge
 FIELD = "file"
 UNNAMED = "unnamed"
 
-# What a body may have besides the file: boundaries, headers and fields we do not read.
+# Room for the body's boundaries, its headers and its other fields.
 _ENVELOPE_BYTES = 256 * 1024
 
-# What file systems take as one name, and so what a download can be saved under.
+# Longest name of a file on most file systems. A download must be savable under its name.
 _MAX_NAME_BYTES = 255
 
 
 @dataclass
 class _Part:
-    """What the headers of one part of the body say. Without a filename it is no file."""
+    """The headers of one part of the body. Without a filename it is no file."""
 
     name: str | None = None
     filename: str | None = None
@@ -131,7 +131,7 @@ class _Reader:
             raise _malformed(str(error)) from error
 
     def feed(self, chunk: bytes) -> list[_Part | bytes]:
-        """What a further chunk of the body completes."""
+        """Return the events that a further chunk of the body completes."""
         self._found = []
         try:
             self._parser.write(chunk)

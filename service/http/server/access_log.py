@@ -18,11 +18,11 @@ _ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SEGMENTS: Final = 12
 
 WEBSOCKET: Final = "WEBSOCKET"
-"""What stands in the place of a method."""
+"""The access log's word in place of a method."""
 
 
 class AccessLog:
-    """Who asked for what, with the name of the key, the status of the answer and the time it took."""
+    """Writes one line for each request: client, key name, method, path, status and duration."""
 
     def __init__(self, templates: Iterable[str]) -> None:
         """`templates` are the paths of all routes."""

@@ -103,7 +103,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def _await(self) -> None:
-        """From now on something has to come."""
+        """Start to wait for data from the client."""
         self._await_no_more()
         self._heard_at = self.loop.time()
         self._awaiting = self.loop.call_later(self.patience_sec, self._look)
@@ -119,7 +119,7 @@ class Connection(HttpToolsProtocol):
         if self._in_head:
             self.transport.abort()
         elif self.flow.read_paused:
-            # It is not the client who is slow.
+            # The service has paused reading, so the client is not the slow side.
             self._awaiting = self.loop.call_later(self.patience_sec, self._look)
         elif left <= 0 or now > self._body_until:
             self.transport.abort()

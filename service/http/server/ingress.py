@@ -1,4 +1,4 @@
-"""What every request gets on its way in and out: ids, a line in the log, a count, a span."""
+"""Gives every request its ids, a line in the access log, a count and a span."""
 
 import asyncio
 import time
@@ -51,7 +51,7 @@ class Ingress:
             return
         began = time.perf_counter()
         trail = RequestContext(request_id_of(scope["headers"]))
-        # It stays set: the server logs what it catches, in the request's own task.
+        # The context stays set: the server logs errors in the request's own task.
         REQUEST_CONTEXT.set(trail)
         if scope["type"] == "http" and scope["path"].startswith(_TRACED):
             self._traces.request_began(trail, scope["headers"])

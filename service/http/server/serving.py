@@ -86,7 +86,7 @@ def make_server(
         # A client that is cut off is found out within twice that.
         ws_ping_interval=client_timeout_sec,
         ws_ping_timeout=client_timeout_sec,
-        # It would cost a quarter of a MiB for each connection.
+        # Compression would cost a quarter of a MiB for each connection.
         ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,
@@ -122,7 +122,7 @@ class _Server(uvicorn.Server):
             sys.exit(1)
         if not self.should_exit:
             logs.say(banner(self._host, port, needs_key=self._needs_key))
-            # What there is by now stays: the collector need not look at it again and again.
+            # The objects that exist now stay, so the garbage collector need not examine them again.
             gc.collect()
             gc.freeze()
 

@@ -39,7 +39,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         """The library's own refusals, which come before or after all of ours, look as those do."""
         status, trail = http.HTTPStatus(status), current()
         if trail is None:
-            # Of a head that could not be read there is none.
+            # An unreadable head has no request context.
             headers = self.request.headers.raw_items() if hasattr(self, "request") else ()
             request_id = request_id_of(
                 (name.lower().encode(), value.encode("latin-1")) for name, value in headers
@@ -77,7 +77,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def send_receive_event_to_app(self) -> None:
-        """Text that is none is the client's business, and none of the log's."""
+        """Close the connection if text is not UTF-8, without a traceback in the log."""
         try:
             if self.curr_msg_data_type == "text":
                 b"".join(self.frames).decode()
