@@ -1,4 +1,4 @@
-"""How the gateway's own errors are answered."""
+"""The HTTP answers to the errors of the gateway."""
 
 from typing import Final
 
@@ -11,4 +11,4 @@ ANSWERS: Final[Answers] = {
     KernelSpecNotFound: Answer(404, "kernelspec_not_found"),
     TooManyConnections: Answer(429, "too_many_connections", headers=lambda _: {"Retry-After": "10"}),
 }
-"""All errors that a call of the gateway may meet."""
+"""Answers to all errors that a call of the gateway may raise."""

@@ -18,7 +18,7 @@ _DISPLAY_KINDS: Final = frozenset({"execute_result", "display_data", "update_dis
 
 
 class RunningRequest:
-    """What the kernel has published so far for one request."""
+    """A request that runs code, with a summary of what the kernel has published for it."""
 
     def __init__(self, header: JsonObject, limit_bytes: int) -> None:
         """`header` is the header of the request; `limit_bytes` limits the size of its displays."""

@@ -1,4 +1,4 @@
-"""What the tools use, handed in when the service starts."""
+"""The parts of the service that the tools use; the lifespan hands them in."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from sessions.manager.manager import SessionManager
 
 @dataclass(frozen=True)
 class McpServices:
-    """The services that MCP is a way into."""
+    """The parts of the service that the tools use."""
 
     settings: Settings
     sessions: SessionManager

@@ -17,7 +17,7 @@ import nbformat
 
 from tests.support.process import ROOT, free_port
 
-UP_SEC = 90.0
+START_SEC = 90.0
 
 
 def notebook(path: Path, *cells: str, kernel: str = "python3") -> None:
@@ -121,7 +121,7 @@ def jupyter_lab(gateway_url: str, key: str, folder: Path) -> Iterator[Lab]:
         )
     lab = Lab(f"http://127.0.0.1:{port}", notebooks)
     try:
-        deadline = time.monotonic() + UP_SEC
+        deadline = time.monotonic() + START_SEC
         while not _answers(lab):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -139,8 +139,8 @@ def _answers(lab: Lab) -> bool:
     return False
 
 
-# nbclient with the kernels of a gateway. The client of jupyter_server sends no key with its socket, so
-# where one is needed it is given here.
+# Runs nbclient with the kernels of a gateway. jupyter_server's client sends no key with its WebSocket, so the
+# script adds the key.
 NBCLIENT = """
 import functools, os, sys
 import nbformat, websocket

@@ -102,7 +102,7 @@ kernel.do_complete = complete
 
 
 def test_forged_marks_do_no_harm(channels: Channels) -> None:
-    """They delay their own cell only. The text is kept."""
+    """Forged marks delay their own cell only. The text is kept."""
     outcome = channels.run(
         FORGE
         + """
