@@ -153,7 +153,7 @@ path = sys.argv[1]
 notebook = nbformat.read(path, as_version=4)
 manager = "jupyter_server.gateway.managers.GatewayKernelManager"
 try:
-    client = NotebookClient(notebook, kernel_manager_class=manager, timeout=60, coalesce_streams=True)
+    client = NotebookClient(notebook, kernel_manager_class=manager, timeout=60)
     # Without the name, its manager uses the default kernelspec and ignores the one in the notebook.
     client.execute(kernel_name=notebook.metadata.kernelspec.name)
 finally:

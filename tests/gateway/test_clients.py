@@ -28,10 +28,23 @@ pytestmark = pytest.mark.timeout(180)
 
 
 def outputs(path: Path) -> list[list[nbformat.NotebookNode]]:
-    """Return the outputs of each cell of a notebook that was run. The notebook must be valid."""
+    """Return the outputs of each cell of a notebook that was run. The notebook must be valid.
+
+    Adjacent pieces of text are joined, as text may be cut into any number of messages.
+    """
     ran = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     nbformat.validate(ran)
-    return [cell.outputs for cell in ran.cells]
+    return [_with_joined_text(cell.outputs) for cell in ran.cells]
+
+
+def _with_joined_text(found: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    joined: list[nbformat.NotebookNode] = []
+    for output in found:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def test_nbclient_runs_a_notebook(service: Service, tmp_path: Path) -> None:
