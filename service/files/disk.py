@@ -29,12 +29,12 @@ T = TypeVar("T")
 _READ_BLOCK: Final = 256 * 1024
 _THREADS: Final = 4
 
-# EFBIG: a limit of the file system or of the process, which is full for this file too.
+# EFBIG is a limit of the file system or of the process: no more fits into this file.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def make_folder(folder: Path) -> None:
-    """Make a private folder, if it is not there. Raises ``StorageUnavailable``."""
+    """Create a private folder if it is missing. Raises ``StorageUnavailable``."""
     try:
         _make(folder)
     except OSError as error:
@@ -73,7 +73,7 @@ class Disk:
             raise StorageUnavailable(self._root, error.strerror or str(error)) from error
 
     async def claim(self, registry_id: str) -> None:
-        """A lock on the folder has done that: see `service.files.storage_lock`."""
+        """Do nothing: the lock on the folder keeps other services out, see `service.files.storage_lock`."""
 
     async def any(self) -> bool:
         with os.scandir(self._files) as entries:
@@ -110,20 +110,20 @@ class Disk:
         self._threads.shutdown()
 
     def path(self, file_id: str) -> Path:
-        """Where the bytes of a file are. ``file_id`` must be one that the store gave out."""
+        """Return the path of a file. ``file_id`` must be a valid id."""
         assert FILE_ID.fullmatch(file_id)
         return self._files / file_id
 
     async def on_thread(self, work: Callable[[], T]) -> T:
-        """Do ``work`` on a thread for the disk. Who is cancelled still waits until it is done."""
+        """Call ``work`` on a thread. A cancelled caller waits until it has ended."""
         return await finish(asyncio.get_running_loop().run_in_executor(self._threads, work))
 
 
 class DiskDraft:
-    """Bytes under a temporary path, hashed as they are written."""
+    """`service.files.storage.Draft` at a temporary path, hashed as it is written."""
 
     def __init__(self, path: Path, target: Path, on_thread: Callable[[Callable[[], None]], Any]) -> None:
-        """Nothing is on disk before the first write."""
+        """Prepare a draft. The first write creates the file at ``path``."""
         self.size_bytes = 0
         self._path = path
         self._target = target
@@ -163,19 +163,19 @@ class DiskDraft:
             _sync_folder(self._target.parent)
 
     def discard(self) -> None:
-        # Done in place: who has been cancelled cannot wait for a thread.
+        # Not on a thread: a cancelled task cannot wait for one.
         if self._file is not None:
-            # What is still in the buffer may not fit on the disk either.
+            # Writing the rest of the buffer may fail as well, on a full disk.
             with suppress(OSError):
                 self._file.close()
-            # On a disk that fails it stays, and is swept one day.
+            # If the disk fails, a later sweep removes the file.
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
         _unlink(self._target.parent, {self._target.name})
 
 
 class DiskContent:
-    """A file of the disk, open for reading: deleting it meanwhile does not hurt."""
+    """`service.files.storage.Content` of an open file, which can be read to its end even if it is deleted."""
 
     def __init__(self, file: FileIO, on_thread: Callable[[Callable[[], bytes]], Any]) -> None:
         self._file = file
@@ -193,12 +193,12 @@ class DiskContent:
             start += len(chunk)
 
     def _read(self, size: int, offset: int) -> bytes:
-        # What was to be sent may have nobody left to send it to, who has closed it.
+        # The response may have closed the file when its client disconnected.
         return b"" if self._file.closed else os.pread(self._file.fileno(), size, offset)
 
 
 def _make(folder: Path) -> None:
-    """It is there, unless somebody tidied up."""
+    """Create a folder if it is missing, also after an operator has removed it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
@@ -217,7 +217,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A rename survives a power cut only when the folder is on the disk too."""
+    """Sync a folder, because a rename survives a power cut only then."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -226,7 +226,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _ids_and_dates(folder: Path) -> dict[str, float]:
-    """Files of a folder that are named by an id, with when they were last written."""
+    """Return the ids of the files in a folder, and when each was written."""
     dates: dict[str, float] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -243,5 +243,5 @@ def _unlink(folder: Path, file_ids: Collection[str]) -> None:
         try:
             (folder / file_id).unlink(missing_ok=True)
         except OSError as error:
-            # Without a row it is nobody's: the next sweep tries again.
+            # The file has no row any more, so the next sweep tries again.
             log.warning("cannot remove %s: %s", folder / file_id, error.strerror)

@@ -7,7 +7,7 @@ from sessions.errors import CallFailed
 
 
 class InvalidFilename(CallFailed):
-    """A name that no file should have."""
+    """The name of an uploaded file is invalid."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The filename {reason}")
@@ -15,7 +15,7 @@ class InvalidFilename(CallFailed):
 
 
 class StorageUnavailable(StartError):
-    """The folder of the files cannot be made or written."""
+    """The folder of the stored files cannot be created or written."""
 
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(
@@ -26,7 +26,7 @@ class StorageUnavailable(StartError):
 
 
 class StorageInUse(StartError):
-    """Another service works in this folder."""
+    """Another service uses the folder of the stored files."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
@@ -36,7 +36,7 @@ class StorageInUse(StartError):
 
 
 class ObjectStorageMissing(StartError):
-    """Files are to be in an object storage, but the library for that is not installed."""
+    """An object storage is configured, but the library for it is not installed."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -57,7 +57,7 @@ class ObjectStorageUnavailable(StartError):
 
 
 class ObjectStorageTaken(StartError):
-    """The files there are another registry's, whose service would be robbed by this one's sweeps."""
+    """The files belong to another registry, so that a sweep would remove them."""
 
     def __init__(self, url: str) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Media types of files, told from their names: the same on every machine."""
+"""Media types of files by their names, the same on every machine."""
 
 import mimetypes
 import re
@@ -6,7 +6,7 @@ import re
 OCTET_STREAM = "application/octet-stream"
 
 _OFFICE = "application/vnd.openxmlformats-officedocument."
-# What data people handle and the standard library's own table lacks.
+# Types of data files that the standard library does not know.
 _MORE_TYPES = {
     ".docx": _OFFICE + "wordprocessingml.document",
     ".pptx": _OFFICE + "presentationml.presentation",
@@ -28,7 +28,7 @@ _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{
 
 
 def _table() -> mimetypes.MimeTypes:
-    # An instance of its own reads no files of the system.
+    # A new instance does not read the system's files, which differ between machines.
     table = mimetypes.MimeTypes()
     for suffix, media_type in _MORE_TYPES.items():
         table.add_type(media_type, suffix)
@@ -39,7 +39,7 @@ _TABLE = _table()
 
 
 def guess_media_type(filename: str) -> str:
-    """The media type that a file of this name has by convention."""
+    """Return the media type that a file of this name has by convention."""
     media_type, encoding = _TABLE.guess_type(filename.rpartition("/")[2].replace(":", "_"))
     if encoding is not None:
         return "application/gzip" if encoding == "gzip" else OCTET_STREAM
@@ -47,7 +47,7 @@ def guess_media_type(filename: str) -> str:
 
 
 def clean_media_type(declared: str | None) -> str | None:
-    """The type and subtype a client declared; None if they say nothing or make no sense."""
+    """Return the type and subtype that a client declared; None if they are generic or invalid."""
     media_type = (declared or "").partition(";")[0].strip().lower()
     if media_type == OCTET_STREAM or not _TYPE.fullmatch(media_type):
         return None

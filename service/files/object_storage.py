@@ -1,11 +1,10 @@
-"""Stored files in an object storage that speaks S3. The one module that imports `obstore`, where it is used.
+"""Stored files in an object storage with the S3 API. Only this module imports `obstore`.
 
-A file is one object, ``files/<file_id>``. Small ones are put in one request. Larger ones go in parts as they
-come, and appear when the last part is there.
+A file is one object, ``files/<file_id>``. A small file is put in one request. A larger one is sent in
+parts as they arrive, and appears when the last part is there.
 """
 
 import asyncio
-import hashlib
 import logging
 import uuid
 from collections.abc import AsyncIterator, Collection, Iterator
@@ -17,49 +16,45 @@ from urllib.parse import urlsplit, urlunsplit
 from service.files.download_headers import content_disposition
 from service.files.errors import ObjectStorageMissing, ObjectStorageTaken, ObjectStorageUnavailable
 from service.files.media_types import OCTET_STREAM
+from service.files.object_draft import PART_BYTES, Abandoned, ObjectDraft
 from service.files.storage import FILE_ID
 from sessions.errors import StorageFailed, StorageFull
 from sessions.tasks import BackgroundTasks
 
 log = logging.getLogger(__name__)
 
-_PART_BYTES: Final = 5 * 1024 * 1024
-"""S3 takes no smaller ones. What is smaller altogether is put in one request."""
 _PARTS_AT_ONCE: Final = 2
 _READ_BYTES: Final = 4 * 1024 * 1024
-"""A download asks for so much at a time: who reads slowly holds that, and no connection."""
+"""Bytes that a download requests at a time, so that a slow reader holds no connection."""
 _CHUNK_BYTES: Final = 256 * 1024
-_HASH_ON_THREAD: Final = 64 * 1024
 _FILES: Final = "files/"
 _LISTING_SEC: Final = 900.0
-"""A request for each thousand files."""
+"""Seconds between two listings: a listing takes a request for each thousand files."""
 _OWNER: Final = "registry"
-"""The object that says whose files these are."""
+"""Name of the object that holds the id of the registry to which the files belong."""
 _CONNECT_SEC: Final = 5
 _REQUEST_SEC: Final = 60
 _RETRY_SEC: Final = 10
 _RETRIES: Final = 3
 _FULL: Final = ("507 Insufficient Storage", "XMinioStorageFull", "QuotaExceeded", "InsufficientCapacity")
-"""What servers say that take no more. Amazon's never is full."""
-
-
-class _Abandoned(Exception):
-    """Nobody wants the object any more, whose parts are on their way."""
+"""Texts by which servers report that they are full. Amazon's never is."""
 
 
 class ObjectStorage:
     """`service.files.storage.Storage` below an ``s3://bucket/prefix``."""
 
     def __init__(self, url: str, endpoint: str | None = None, link_sec: int = 0) -> None:
-        """Connects later; credentials come from the variables and places where AWS' own programs look.
+        """Prepare a storage that connects when it is first used.
+
+        The credentials come from the variables and files that AWS' own programs read.
 
         Args:
-            endpoint: the server, if it is not Amazon's.
-            link_sec: how long links to download from are valid; 0: there are none.
+            endpoint: URL of the server; None for Amazon's.
+            link_sec: seconds for which download links are valid; 0 for no links.
 
         Raises:
             ObjectStorageMissing: obstore is not installed.
-            ObjectStorageUnavailable: the URL makes no sense to it.
+            ObjectStorageUnavailable: the URL or the credentials are invalid.
         """
         try:
             import obstore  # noqa: PLC0415
@@ -131,7 +126,7 @@ class ObjectStorage:
             raise ObjectStorageUnavailable(self.place, _line(error)) from error
         return False
 
-    def draft(self, file_id: str, filename: str) -> "ObjectDraft":
+    def draft(self, file_id: str, filename: str) -> ObjectDraft:
         return ObjectDraft(self, _key(file_id), filename)
 
     async def open(self, file_id: str) -> "ObjectContent":
@@ -154,7 +149,7 @@ class ObjectStorage:
         except FileNotFoundError:
             return
         except Exception as error:
-            # Without a row it is nobody's: the next sweep tries again.
+            # The file has no row any more, so the next sweep tries again.
             log.warning("cannot remove %s from %s: %s", key, self.place, _line(error))
 
     async def dates(self) -> dict[str, float]:
@@ -168,7 +163,7 @@ class ObjectStorage:
         return found
 
     async def remove_unfinished(self, before: float, being_saved: Collection[str]) -> int:
-        # Parts without an object are nowhere to be seen; the bucket's lifecycle removes them.
+        # Parts of an unfinished upload cannot be listed as files. The bucket's lifecycle removes them.
         return 0
 
     async def close(self) -> None:
@@ -177,7 +172,7 @@ class ObjectStorage:
     # --- for drafts and contents ------------------------------------------------------------------
 
     async def put(self, key: str, content: bytes | AsyncIterator[bytes], filename: str) -> None:
-        """Store an object, in parts if it comes so."""
+        """Store an object, in parts if the content is an iterator."""
         attributes = {
             "Content-Disposition": content_disposition(filename),
             "Content-Type": OCTET_STREAM,
@@ -189,17 +184,17 @@ class ObjectStorage:
                 content,
                 attributes=attributes,
                 use_multipart=not isinstance(content, bytes),
-                chunk_size=_PART_BYTES,
+                chunk_size=PART_BYTES,
                 max_concurrency=_PARTS_AT_ONCE,
             )
 
     async def read(self, key: str, start: int, end: int) -> memoryview:
-        """Some bytes of an object."""
+        """Return the bytes of an object from `start` up to, not including, `end`."""
         with self._errors():
             return memoryview(await self._api.get_range_async(self._store, key, start=start, end=end))
 
     def discard(self, key: str, before: "asyncio.Task[None] | None") -> None:
-        """Have an object removed in the background, once ``before`` is over."""
+        """Remove an object in the background, once the task ``before`` has ended."""
 
         async def remove() -> None:
             if before is not None:
@@ -212,117 +207,25 @@ class ObjectStorage:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (_Abandoned, FileNotFoundError):
+        except (Abandoned, FileNotFoundError):
             raise
         except Exception as error:
             said = str(error)
             log.error("%s: %s", self.place, _line(error))
             if any(word in said for word in _FULL):
                 raise StorageFull(_line(error)) from error
-            raise StorageFailed("the object storage does not do what it is asked") from error
-
-
-class ObjectDraft:
-    """Bytes on their way to an object."""
-
-    def __init__(self, storage: ObjectStorage, key: str, filename: str) -> None:
-        self.size_bytes = 0
-        self._storage = storage
-        self._key = key
-        self._filename = filename
-        self._hash = hashlib.sha256()
-        self._held: list[bytes] = []
-        self._held_bytes = 0
-        self._parts: asyncio.Queue[list[bytes] | None] = asyncio.Queue(1)
-        self._putting: asyncio.Task[None] | None = None
-        self._abandoned = asyncio.Event()
-        self._is_begun = False
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
-
-    async def write(self, block: list[bytes]) -> None:
-        for piece in block:
-            self.size_bytes += len(piece)
-            self._held_bytes += len(piece)
-            # A digest lets other threads run, but only on what is large enough to be worth while.
-            if len(piece) > _HASH_ON_THREAD:
-                await asyncio.to_thread(self._hash.update, piece)
-            else:
-                self._hash.update(piece)
-        self._held += block
-        if self._held_bytes >= _PART_BYTES:
-            await self._pass_on()
-
-    async def publish(self, rest: list[bytes]) -> None:
-        await self.write(rest)
-        if self._putting is None:
-            self._is_begun = True
-            await self._storage.put(self._key, b"".join(self._held), self._filename)
-            return
-        await self._pass_on()
-        await self._offer(None)
-        await asyncio.shield(self._putting)
-
-    async def _pass_on(self) -> None:
-        """Give what is held to the request that puts it, which is begun by the first."""
-        held, self._held, self._held_bytes = self._held, [], 0
-        if self._putting is None:
-            self._is_begun = True
-            putting = self._storage.put(self._key, self._stream(), self._filename)
-            self._putting = asyncio.create_task(putting)
-        await self._offer(held)
-
-    async def _offer(self, part: list[bytes] | None) -> None:
-        """Wait until a part is taken. Raises what made the request fail."""
-        assert self._putting is not None
-        offering = asyncio.create_task(self._parts.put(part))
-        try:
-            await asyncio.wait({offering, self._putting}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            offering.cancel()
-        if self._putting.done():
-            self._putting.result()
-
-    async def _stream(self) -> AsyncIterator[bytes]:
-        while True:
-            taking = asyncio.create_task(self._parts.get())
-            giving_up = asyncio.create_task(self._abandoned.wait())
-            await asyncio.wait({taking, giving_up}, return_when=asyncio.FIRST_COMPLETED)
-            giving_up.cancel()
-            if self._abandoned.is_set():
-                taking.cancel()
-                # An error makes the parts be removed that are there already.
-                raise _Abandoned
-            part = taking.result()
-            if part is None:
-                return
-            yield b"".join(part)
-
-    def discard(self) -> None:
-        self._abandoned.set()
-        if self._putting is not None:
-            self._putting.add_done_callback(_heard)
-        if self._is_begun:
-            self._storage.discard(self._key, self._putting)
-
-
-def _heard(task: "asyncio.Task[None]") -> None:
-    """Nobody asks any more what became of it."""
-    if not task.cancelled():
-        task.exception()
+            raise StorageFailed("the object storage refused the request") from error
 
 
 class ObjectContent:
-    """An object to read. Once deleted it is gone, also for who reads it."""
+    """`service.files.storage.Content` of one object. A deletion ends a download that is under way."""
 
     def __init__(self, storage: ObjectStorage, key: str) -> None:
         self._storage = storage
         self._key = key
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: no connection is held."""
 
     async def chunks(self, start: int, end: int) -> AsyncIterator[bytes]:
         for first in range(start, end, _READ_BYTES):
@@ -337,5 +240,5 @@ def _key(file_id: str) -> str:
 
 
 def _line(error: Exception) -> str:
-    """The first line of what the library says, without its debugging output."""
+    """Return the message of the library in one line, without its debugging output."""
     return " ".join(str(error).partition("\n\nDebug source")[0].split())[:500]

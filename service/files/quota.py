@@ -1,4 +1,4 @@
-"""How many bytes of files each key may store."""
+"""The limit on the total size of an owner's stored files."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -8,11 +8,11 @@ from typing import Final
 from sessions.errors import StorageQuotaExceeded
 
 FILE_OVERHEAD_BYTES: Final = 4096
-"""What a file counts besides its bytes: many empty ones fill a disk, too."""
+"""Bytes that a file counts in addition to its content, because many empty files fill a disk as well."""
 
 
 class StorageQuota:
-    """How many bytes of files each owner has stored, or is storing."""
+    """The bytes that each owner has stored or is storing, and the limit on them (0: no limit)."""
 
     def __init__(self, limit_bytes: int = 0) -> None:
         self._limit_bytes = limit_bytes
@@ -25,21 +25,23 @@ class StorageQuota:
         return self._limit_bytes > 0
 
     def load_one(self, owner: str, files: int, size: int) -> None:
-        """What an owner has stored by now, on whichever replica; what is being stored here comes on top."""
+        """Set what an owner has stored on all replicas. Files that are being stored here are added to it."""
         self._used[owner] = size + files * FILE_OVERHEAD_BYTES + self._being_stored[owner]
 
     def load(self, stored: Mapping[str, tuple[int, int]]) -> None:
-        """Begin with what is there: number of files and their bytes, by owner."""
+        """Set what all owners have stored: the number of files and their total size in bytes."""
         self._used = Counter(
             {owner: size + files * FILE_OVERHEAD_BYTES for owner, (files, size) in stored.items()}
         )
 
     @contextmanager
     def new_file(self, owner: str) -> Iterator[Callable[[int], None]]:
-        """Count a file while it is stored: the block says how many bytes it is about to add.
+        """Count a file while the block stores it. The block calls its function before it adds bytes.
 
-        What a block that fails has added is given back. Raises ``StorageQuotaExceeded``, and so does
-        the function that is given.
+        An error in the block takes the bytes off again.
+
+        Raises:
+            StorageQuotaExceeded: the owner is at the limit. The function raises it as well.
         """
         added = 0
 
@@ -61,5 +63,5 @@ class StorageQuota:
             self._being_stored[owner] -= added
 
     def forget(self, owner: str, size_bytes: int) -> None:
-        """A file is gone."""
+        """Take a deleted file off."""
         self._used[owner] -= size_bytes + FILE_OVERHEAD_BYTES

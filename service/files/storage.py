@@ -1,7 +1,7 @@
-"""Where the bytes of stored files are: the seam that a disk and an object storage stand behind.
+"""The interface of a storage, which holds the bytes of stored files: a folder or an object storage.
 
-A file is written as a draft, published under its id, never changed, and removed. What a storage raises is
-`StorageFull` where it takes no more, and `StorageFailed` for its other failures.
+A file is written as a draft, published under its id, never changed, and removed at last. A storage raises
+`StorageFull` if it is full, and `StorageFailed` for its other failures.
 """
 
 import re
@@ -9,81 +9,81 @@ from collections.abc import AsyncIterator, Collection
 from typing import Final, Protocol
 
 FILE_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-"""What a file's bytes are stored as: a version 4 UUID in its canonical lower-case form."""
+"""The id of a file: a version 4 UUID in its canonical lower-case form."""
 
 
 class Draft(Protocol):
-    """A file on its way in."""
+    """A file that is being stored."""
 
     @property
     def size_bytes(self) -> int:
-        """Of all bytes written so far."""
+        """The number of bytes written so far."""
 
     @property
     def sha256(self) -> str:
-        """Of all bytes written so far, in lower-case hexadecimal."""
+        """The digest of the bytes written so far, in lower-case hexadecimal."""
 
     async def write(self, block: list[bytes]) -> None:
-        """Append the pieces of a block."""
+        """Append the pieces."""
 
     async def publish(self, rest: list[bytes]) -> None:
-        """Append the rest, and make the file appear whole and for good."""
+        """Append the rest, and publish the complete file durably."""
 
     def discard(self) -> None:
-        """Leave nothing of it, published or not. Never waits: who is cancelled could not."""
+        """Remove the file, published or not, without waiting: a cancelled task calls this."""
 
 
 class Content(Protocol):
-    """The bytes of a file, open for reading."""
+    """A file that is open for reading."""
 
     def chunks(self, start: int, end: int) -> AsyncIterator[bytes]:
-        """The bytes from ``start`` up to, not including, ``end``."""
+        """Yield the bytes from ``start`` up to, not including, ``end``."""
 
     def close(self) -> None:
-        """Let go of it; a second call does nothing."""
+        """Close the file; a second call does nothing."""
 
 
 class Storage(Protocol):
-    """Bytes by the ids of their files."""
+    """Holds the bytes of files by the files' ids."""
 
     @property
     def place(self) -> str:
-        """What an operator calls it: a folder or a URL, without secrets."""
+        """The folder or URL, without secrets, for messages to the operator."""
 
     @property
     def listing_sec(self) -> float:
-        """How much time to leave between two listings of all files, which may cost."""
+        """Seconds to leave between two listings of all files, which may be expensive."""
 
     @property
     def gives_links(self) -> bool:
-        """Whether callers download from it themselves, by ``link``."""
+        """Whether callers download from the storage itself, by ``link``."""
 
     async def prepare(self) -> None:
-        """See to it that files can be stored. Raises a ``StartError`` if they cannot."""
+        """Check that files can be stored. Raises a ``StartError`` if they cannot."""
 
     async def claim(self, registry_id: str) -> None:
-        """See to it that no other registry's service works here. Raises a ``StartError`` if one does."""
+        """Mark the storage as this registry's. Raises a ``StartError`` if it belongs to another one."""
 
     async def any(self) -> bool:
-        """Whether any file is stored. Raises a ``StartError`` if that cannot be found out."""
+        """Return whether any file is stored. Raises a ``StartError`` if the storage cannot be read."""
 
     def draft(self, file_id: str, filename: str) -> Draft:
-        """Begin a file; nothing is stored before the first write."""
+        """Return a new draft. Nothing is stored before the first write."""
 
     async def open(self, file_id: str) -> Content:
         """Open a file. Raises ``FileNotFoundError`` if it is not there."""
 
     async def link(self, file_id: str) -> str:
-        """A URL to download a file from, for a while."""
+        """Return a URL from which a file can be downloaded for a limited time."""
 
     async def remove(self, file_ids: Collection[str]) -> None:
-        """Remove files; those that are gone already are fine, and what fails is logged."""
+        """Remove files. Missing files are ignored, and failures are logged."""
 
     async def dates(self) -> dict[str, float]:
-        """Every file with when it was written, in seconds since the epoch."""
+        """Return the id of every file, and when it was written in seconds since the epoch."""
 
     async def remove_unfinished(self, before: float, being_saved: Collection[str]) -> int:
-        """Remove drafts that are older than ``before``, left by a process that died; how many."""
+        """Remove drafts older than ``before``, left by a process that died; return their number."""
 
     async def close(self) -> None:
-        """Let go of it; what it is doing is finished first."""
+        """Finish the work that is under way, and close the storage."""

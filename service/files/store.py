@@ -1,7 +1,7 @@
-"""Stored files: uploads, and what executions made.
+"""Stored files: uploads, and files that executions created.
 
-The bytes are in a storage and the rest in the registry. A file is published there whole
-and only then registered: a row always has its bytes, and what a crash leaves behind has no row and is swept.
+The bytes are in a storage, and the names and dates in the registry. A file is published in the storage before
+its row is added. So every row has its bytes, and a file that a crash leaves without a row is swept.
 """
 
 import asyncio
@@ -20,28 +20,28 @@ from sessions.errors import FileNotFound, FileTooLarge
 from sessions.records import FileOrigin, StoredFile
 from sessions.tasks import finish
 
-# A block is stored in one step: most files are a single one.
+# Bytes that are written in one step. Most files are smaller.
 _WRITE_BLOCK = 1024 * 1024
 
-# How long what no row knows is kept: another process may be about to register it.
+# Seconds for which a file without a row is kept, because another process may be about to add the row.
 _GRACE_SEC = 15 * 60
 
 
 @dataclass(frozen=True)
 class Swept:
-    """How many files one sweep removed."""
+    """The numbers of files that one sweep removed."""
 
     expired: int
     orphans: int
-    """Stored, but in no row."""
+    """Files without a row."""
     unfinished: int
-    """Drafts, left by a process that died."""
+    """Drafts that a process left when it died."""
     lost: int
-    """Rows whose bytes were gone."""
+    """Rows without a file."""
 
 
 class OpenFile:
-    """A stored file, open for reading: deleting it meanwhile does not hurt. Close it after use."""
+    """A stored file that is open for reading. Close it after use."""
 
     def __init__(self, stored: StoredFile, content: Content) -> None:
         self.stored = stored
@@ -54,11 +54,11 @@ class OpenFile:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; a second call does nothing."""
+        """Close the file; a second call does nothing."""
         self._content.close()
 
     async def chunks(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """The bytes from ``start`` up to, not including, ``end`` (None: all)."""
+        """Yield the bytes from ``start`` up to, not including, ``end`` (None: the end of the file)."""
         left = (self.stored.size_bytes if end is None else end) - start
         async for chunk in self._content.chunks(start, start + left):
             left -= len(chunk)
@@ -68,12 +68,7 @@ class OpenFile:
 
 
 class FileStore:
-    """Files in a storage, with their names and dates in the registry.
-
-    ``max_bytes`` is the most a file may have. ``ttl_sec`` is the seconds a file is kept; None or
-    0 keeps it until it is deleted. Each file has an owner, and nobody else gets it; ``quota`` bounds
-    what an owner may store.
-    """
+    """Files in a storage, with their names and dates in the registry. Only its owner can read a file."""
 
     def __init__(
         self,
@@ -85,7 +80,14 @@ class FileStore:
         *,
         is_shared: bool = False,
     ) -> None:
-        """``is_shared``: other services store there, too, and register in the same registry."""
+        """Store files in `storage`.
+
+        Args:
+            max_bytes: size of the largest file.
+            ttl_sec: seconds until a file expires; None or 0 means never.
+            quota: limit on the files of an owner.
+            is_shared: replicas use the same storage and registry.
+        """
         self.max_bytes = max_bytes
         self.storage = storage
         self._registry = registry
@@ -96,14 +98,14 @@ class FileStore:
         self._being_saved: set[str] = set()
 
     async def count_stored(self) -> None:
-        """Begin to count from what is there, once before the first file."""
+        """Count the stored files, at the start and again when replicas may have stored more."""
         stored = await self._registry.sizes()
         self._quota.load(stored)
         self._stored_files = sum(files for files, _ in stored.values())
         self._stored_bytes = sum(size for _, size in stored.values())
 
     def stored(self) -> tuple[int, int]:
-        """How many files there are, and their bytes, all owners' together."""
+        """Return the number of files and their total size in bytes, of all owners."""
         return self._stored_files, self._stored_bytes
 
     async def save(
@@ -116,16 +118,16 @@ class FileStore:
         execution_id: str | None = None,
         media_type: str | None = None,
     ) -> StoredFile:
-        """Store what ``chunks`` yields. Whatever goes wrong on the way leaves nothing behind.
+        """Store the bytes that ``chunks`` yields; an error leaves nothing behind.
 
         Args:
             filename: any text without lone surrogates; it is never used as a path.
-            media_type: None to tell it from the filename.
+            media_type: None to derive it from the filename.
 
         Raises:
-            FileTooLarge: there are more than ``max_bytes`` bytes.
-            StorageQuotaExceeded: the owner may not store so much.
-            StorageFull: the storage takes no more.
+            FileTooLarge: the file is larger than ``max_bytes``.
+            StorageQuotaExceeded: the owner is over the quota.
+            StorageFull: the storage is full.
             StorageFailed: the storage fails.
             RegistryUnavailable: the file could not be registered.
         """
@@ -162,7 +164,7 @@ class FileStore:
             self._being_saved.discard(file_id)
 
     async def get(self, file_id: str, owner: str) -> StoredFile:
-        """The owner's file of this id. Raises ``FileNotFound``, also once it has expired."""
+        """Return the owner's file of this id. Raises ``FileNotFound``, also once the file has expired."""
         if not FILE_ID.fullmatch(file_id):
             raise FileNotFound(file_id)
         stored = await self._registry.get(file_id, owner)
@@ -171,7 +173,7 @@ class FileStore:
         return stored
 
     async def list_files(self, owner: str, limit: int | None = None, after: str | None = None) -> FilePage:
-        """The owner's files that have not expired, oldest first; see ``FileRegistry.page``."""
+        """Return the owner's files that have not expired, oldest first; see ``FileRegistry.page``."""
         return await self._registry.page(owner, limit, after, now=clock.now())
 
     async def open(self, file_id: str, owner: str) -> OpenFile:
@@ -183,14 +185,14 @@ class FileStore:
             raise FileNotFound(file_id) from None
 
     async def link(self, file_id: str, owner: str) -> str | None:
-        """Where to download a file of the owner's from; None: from here. Raises ``FileNotFound``."""
+        """Return the storage's URL of a download; None if the service sends it. Raises ``FileNotFound``."""
         if not self.storage.gives_links:
             return None
         stored = await self.get(file_id, owner)
         return await self.storage.link(stored.file_id)
 
     async def delete(self, file_id: str, owner: str) -> bool:
-        """Delete a file of the owner's; False if there is none of this id, or it has expired."""
+        """Delete a file of the owner's; return False if there is none of this id, or it has expired."""
         try:
             await self.get(file_id, owner)
         except FileNotFound:
@@ -198,14 +200,17 @@ class FileStore:
         return await self._remove(file_id)
 
     async def sweep(self, now: float, *, thorough: bool = True) -> Swept:
-        """Remove files that have expired at ``now`` and, for which all are listed, what crashes left."""
+        """Remove the files that have expired at ``now`` and, if ``thorough``, those that crashes left.
+
+        ``thorough`` lists all files of the storage.
+        """
         expired = await self._registry.expired(now)
         for file_id in expired:
             await self._remove(file_id)
 
         if not thorough:
             return Swept(len(expired), 0, 0, 0)
-        # In this order, a file saved or deleted meanwhile looks neither lost nor an orphan.
+        # Rows first: a file that is saved or deleted meanwhile then counts neither as lost nor as an orphan.
         registered = await self._registry.all_ids()
         present = await self.storage.dates()
         lost = [file_id for file_id in registered - present.keys() if await self._forget(file_id)]
@@ -220,7 +225,7 @@ class FileStore:
     async def _write(
         self, draft: Draft, chunks: AsyncIterable[bytes], count: Callable[[int], None]
     ) -> list[bytes]:
-        """Write all full blocks, and return what remains: it saves small files a step."""
+        """Write the full blocks and return the rest, so that a small file is stored in one step."""
         received = held = 0
         block: list[bytes] = []
         async for chunk in chunks:
@@ -243,7 +248,7 @@ class FileStore:
             raise
 
     async def _remove(self, file_id: str) -> bool:
-        """Row first, so that nobody is given a row without bytes."""
+        """Remove the row first, so that no caller gets a row without bytes."""
         known = await self._forget(file_id)
         await self.storage.remove({file_id})
         return known
