@@ -1,8 +1,8 @@
-"""The time of day, as the service counts it: what is to happen in an hour happens in an hour.
+"""The time of day, unaffected by changes of the machine's clock while the service runs.
 
-The machine's clock may be set while the service runs, by hand or by NTP after a boot. Expiry must not
-follow such a jump: it would end every session at once, or none for a year. So the time is read once, at the
-start, and counted on from there; a machine that slept has slept in it too. The next start reads it again.
+The clock may be set by hand, or by NTP after a boot. Sessions and files must not expire early or late because
+of that. So the time is read once at the start, and the seconds since then are added. They include the time in
+which the machine slept. The next start reads the clock again.
 """
 
 import time
@@ -12,5 +12,5 @@ _START: Final = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def now() -> float:
-    """Seconds since the epoch."""
+    """Return the time in seconds since the epoch."""
     return _START + time.clock_gettime(time.CLOCK_BOOTTIME)

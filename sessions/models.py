@@ -1,4 +1,4 @@
-"""Values that pass between the stages of an execution. All frozen."""
+"""Frozen values that the parts of the domain exchange."""
 
 import uuid
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 DEFAULT_TTL_SEC: Final = 15 * 60
 MAX_TTL_SEC: Final = 24 * 60 * 60
-"""How long a session lives unless it is extended, in seconds."""
+"""Default and longest time to live of a session, in seconds."""
 
 Stream = Literal["stdout", "stderr"]
 JsonObject = dict[str, Any]
@@ -15,7 +15,7 @@ JsonObject = dict[str, Any]
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sends a request."""
+    """The caller of a request, as its API key identifies it."""
 
     owner: str
     """Owner of the files, sessions and executions that the request reads and creates."""
@@ -25,7 +25,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one container may use. Sizes in bytes, times in seconds."""
+    """The limits of one container. Sizes are in bytes, times in seconds."""
 
     memory_bytes: int
     cpus: float
@@ -37,9 +37,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Image:
-    """An image that the engine has; `command` is what a container of it starts.
+    """An image that the engine has.
 
-    `labels` is None where the engine can't tell.
+    `command` is the command that its containers run. `labels` is None if the engine does not list them.
     """
 
     image_id: str
@@ -49,7 +49,7 @@ class Image:
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What an engine says of itself and of its machine."""
+    """Facts that an engine reports about itself and its machine."""
 
     version: str
     storage_driver: str
@@ -68,18 +68,19 @@ class EngineFacts:
     cpus: int
     memory_bytes: int
     folder: str
-    """Where it keeps images and containers, on its own machine."""
+    """The folder of images and containers, on the machine of the engine."""
     clock_ahead_sec: float
-    """How much its clock is before this machine's; the answer took part of that."""
+    """Seconds by which the clock of the engine is ahead of this machine's; includes the time of the call."""
     is_local: bool
-    """Whether it is reached by a socket of this machine."""
+    """Whether the engine listens on a Unix socket of this machine."""
 
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """What to launch: `memory_bytes` of the limits is the container's whole limit.
+    """Describes a container to launch.
 
-    `runtime` is the OCI runtime's name; None is the engine's default.
+    `limits.memory_bytes` is the limit of the whole container. `runtime` names an OCI runtime; None means the
+    default of the engine.
     """
 
     image: str
@@ -88,7 +89,7 @@ class ContainerSpec:
     preload: tuple[str, ...]
     limits: Limits
     idle_bytes: int = 0
-    """Memory of a kernel with all of `preload`, where it is known: in no kernel that is the user's."""
+    """Memory of an idle kernel that has imported `preload`, as measured; 0 before the measurement."""
     runtime: str | None = None
 
 
@@ -100,7 +101,7 @@ class Container:
     name: str
     host: str
     ports: Mapping[int, int]
-    """Port inside the container (`contract.PORTS`) to port at `host`."""
+    """Maps each port of `contract.PORTS` to the port at `host`."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +122,15 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Cell:
-    """One execution.
+    """Code to run in a kernel, with its options.
 
-    `final`: the cell is a whole program, whose kernel is not used again. `counted`: it moves the
-    kernel's execution count. `allow_stdin`: the code may ask (`InputRequest`) instead of reading
-    end of file. `cell_id` is hexadecimal. The container keeps `note` as long as it keeps the cell.
-    `asked` is the kernel message that asks for the cell, where somebody else has made it.
+    Attributes:
+        final: the cell is a whole program; its kernel is not used again.
+        counted: the cell increments the kernel's execution count.
+        allow_stdin: `input()` sends an `InputRequest`; otherwise it reads end of file.
+        note: text that the container keeps together with the cell.
+        cell_id: 32 hexadecimal digits.
+        asked: the `execute_request` of a Jupyter client; None if the service makes the request itself.
     """
 
     code: str
@@ -143,7 +147,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class KernelMessage:
-    """A message of the Jupyter protocol without its envelope; `header` has a `msg_id` and a `msg_type`."""
+    """A message of the Jupyter protocol, unsigned. `header` has a `msg_id` and a `msg_type`."""
 
     header: JsonObject
     parent_header: JsonObject = field(default_factory=dict)
@@ -153,17 +157,17 @@ class KernelMessage:
 
     @property
     def kind(self) -> str:
-        """Its `msg_type`."""
+        """The `msg_type` of the message."""
         return str(self.header.get("msg_type"))
 
     @property
     def message_id(self) -> str:
-        """Its `msg_id`."""
+        """The `msg_id` of the message."""
         return str(self.header.get("msg_id"))
 
     @property
     def parent_id(self) -> str | None:
-        """The `msg_id` of the message it belongs to."""
+        """The `msg_id` of the request that caused this message; None without one."""
         parent = self.parent_header.get("msg_id")
         return parent if isinstance(parent, str) else None
 
@@ -188,9 +192,9 @@ class WorkspaceEntry:
 
 @dataclass(frozen=True)
 class Budget:
-    """What one cell may use and send.
+    """The limits of one execution.
 
-    CPU seconds, bytes of memory beyond the idle kernel's, bytes of each stream and of rich output.
+    CPU seconds, bytes of memory beyond those of an idle kernel, bytes of each stream, bytes of rich output.
     """
 
     cpu_sec: float
@@ -198,12 +202,12 @@ class Budget:
     output_bytes: int
     display_bytes: int
     cpu_setting: str = "CPU_TIME_LIMIT_SEC"
-    """What an operator knows `cpu_sec` as."""
+    """Name of the setting that `cpu_sec` comes from, for error messages."""
 
 
 @dataclass(frozen=True)
 class OutputChunk:
-    """A piece of stdout or stderr, as it comes."""
+    """A piece of stdout or stderr."""
 
     stream: Stream
     text: str
@@ -211,16 +215,19 @@ class OutputChunk:
 
 @dataclass(frozen=True)
 class Mark:
-    """Here in its text a notebook's cell has published the message of that id, or says so."""
+    """The position in the text of a cell at which the kernel published the message of that id.
+
+    User code can forge marks.
+    """
 
     message_id: str
 
 
 @dataclass(frozen=True)
 class Display:
-    """A rich output, as it comes: an nbformat display_data or execute_result.
+    """A rich output: a `display_data` or `execute_result` of nbformat.
 
-    With `replaces` it takes the place of the earlier ones of the same `display_id`.
+    If `replaces` is true, it replaces the earlier displays of the same `display_id`.
     """
 
     output: JsonObject
@@ -230,7 +237,7 @@ class Display:
 
 @dataclass(frozen=True)
 class InputRequest:
-    """The code asks for a line of input and waits."""
+    """A request of the code for a line of input. The code waits for the answer."""
 
     prompt: str
     password: bool
@@ -238,7 +245,7 @@ class InputRequest:
 
 @dataclass(frozen=True)
 class CellError:
-    """Why a cell did not end well: the exception of the code, or what stopped it."""
+    """The exception that ended a cell, or the limit or the death of the process."""
 
     name: str
     value: str
@@ -247,7 +254,7 @@ class CellError:
 
 @dataclass(frozen=True)
 class ChangedFile:
-    """A file in the workspace that is new or differs."""
+    """A file in the workspace that the code has created or changed."""
 
     path: str
     size_bytes: int
@@ -255,7 +262,7 @@ class ChangedFile:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that was not returned, and why."""
+    """A created or changed file that is not returned, and the reason."""
 
     path: str
     size_bytes: int
@@ -264,7 +271,7 @@ class SkippedFile:
 
 @dataclass(frozen=True)
 class CellResult:
-    """How a cell ended. `outputs` are those a notebook would show at the end."""
+    """How a cell ended. `outputs` are the rich outputs that a notebook would show after it."""
 
     exit_code: int | None
     timed_out: bool
@@ -280,15 +287,15 @@ class CellResult:
     stderr_bytes: int
     cpu_sec: float
     reply: JsonObject
-    """What the kernel replied, believed in nothing; empty where it did not."""
+    """Content of the kernel's reply, which user code can forge; empty without a reply."""
     display_bytes: int = 0
-    """About what `outputs` take."""
+    """Approximate size of `outputs`."""
     gather_sec: float = 0.0
-    """From the code's end to this result."""
+    """Seconds from the end of the code to this result."""
     supervisor_sec: float | None = None
-    """From the cell's beginning to its end as the supervisor saw it; None where it did not say."""
+    """Duration of the cell in seconds, measured by the supervisor; None if it was not reported."""
     kernel_sec: float | None = None
-    """How long the code ran, as the kernel says: the code may have made it say so."""
+    """Duration of the code in seconds, as the kernel reports it. User code can forge it."""
 
 
 CellEvent = OutputChunk | Mark | Display | InputRequest | CellResult

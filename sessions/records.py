@@ -1,6 +1,6 @@
-"""What the registry remembers, as frozen values: rows never leave ``service/database/registry.py``.
+"""Records: rows of the registry as frozen dataclasses.
 
-Times are seconds since the epoch.
+All times are seconds since the epoch.
 """
 
 from dataclasses import dataclass, field
@@ -10,29 +10,30 @@ from sessions.models import JsonObject
 
 FileOrigin = Literal["upload", "output", "display"]
 CellState = Literal["running", "done", "lost"]
-"""``lost``: it began, and what became of it is not known."""
+"""``lost``: the cell began, and its end is not known."""
 ExecutionKind = Literal["execute", "session", "bash"]
-"""Without a session; a cell of one; a shell command in one."""
+"""A one-shot execution, a cell of a session, or a shell command in a session."""
 Outcome = Literal["ok", "error", "timeout", "memory", "cpu", "died", "lost", "cancelled", "failed", "running"]
 """
-error: an exception, or an exit status other than 0
-timeout, memory, cpu: a limit ended it
-died: its process was ended, or ended itself
-lost: its container was lost
-cancelled: whoever asked for it went away, or its session was ended
-failed: the service could not go on
-running: it has not ended; in no row
+ok: the code ended with exit code 0
+error: an exception, or another exit code
+timeout, memory, cpu: the code reached that limit
+died: the process of the code was killed, or ended itself
+lost: the container failed
+cancelled: the caller disconnected, or the session was ended
+failed: the service had an internal error
+running: the execution has not ended; no row has this outcome
 """
 RUNNING: Final = "running"
 SessionEnd = Literal["expired", "idle", "deleted", "lost"]
 
 ONE_TENANT: Final = "default"
-"""Whose all is where no keys are set. A key of this name has what was made before there were keys."""
+"""The owner of everything while no API keys are set. A key of this name later owns the same things."""
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file whose bytes are on disk under its id."""
+    """A stored file. The storage has its bytes under the same id."""
 
     file_id: str
     """A version 4 UUID in its canonical lower-case form."""
@@ -46,17 +47,17 @@ class StoredFile:
     """None: never."""
     origin: FileOrigin = "upload"
     execution_id: str | None = None
-    """The execution that made it; None for an upload."""
+    """The execution that created the file; None for an upload."""
     owner: str = ONE_TENANT
-    """Name of the key it belongs to."""
+    """Name of the API key that it belongs to."""
 
 
 @dataclass(frozen=True)
 class ExecutionRecord:
-    """That code ran and how it ended.
+    """An execution that has ended.
 
-    Milliseconds of its stages are those of `sessions.timeline`. None where it was not measured, as
-    before there were such columns, and of what was lost.
+    Fields with `_ms` are the stages of `sessions.timeline`, in milliseconds. They are None in old rows, and
+    if the end of the execution is not known.
     """
 
     execution_id: str
@@ -82,7 +83,7 @@ class ExecutionRecord:
     cpu_ms: float | None = None
     code_bytes: int | None = None
     display_bytes: int | None = None
-    """About what its rich outputs take."""
+    """Approximate size of the rich outputs."""
     files_in_bytes: int | None = None
     files_out_bytes: int | None = None
     code: str | None = None
@@ -91,31 +92,31 @@ class ExecutionRecord:
 
 @dataclass(frozen=True)
 class ContainerRecord:
-    """A container this service made, and all it takes to speak to its kernel again."""
+    """A container that this service has launched, and how to connect to its kernel again."""
 
     container_id: str
-    """The engine's id."""
+    """The id that the engine has given."""
     name: str
     instance_id: str
     state: str
     created_at: float
     address: str
-    """Host name or IP address the ports are published on."""
+    """Host name or IP address at which the ports are published."""
     supervisor_port: int
     shell_port: int
     iopub_port: int
     token: str = field(repr=False)
-    """What the supervisor asks of its callers."""
+    """The supervisor refuses calls without this token."""
     kernel_key: str = field(repr=False)
-    """What signs the kernel's messages."""
+    """The key that signs the kernel's messages."""
     removed_at: float | None = None
     engine_id: str | None = None
-    """Which engine it is on; None where no other service could reach it."""
+    """Id of the engine; None if no other service can reach the engine."""
 
 
 @dataclass(frozen=True)
 class SessionRecord:
-    """A kernel that is kept between calls, also after it has ended."""
+    """A session, open or ended."""
 
     session_id: str
     """A version 4 UUID in its canonical lower-case form."""
@@ -125,12 +126,12 @@ class SessionRecord:
     expires_at: float
     last_used_at: float
     ended_at: float | None = None
-    """None: it is live."""
+    """None while the session is open."""
     end_reason: SessionEnd | None = None
     owner: str = ONE_TENANT
-    """Name of the key it belongs to."""
+    """Name of the API key that it belongs to."""
     holder: str | None = None
-    """The replica that has it; None: none has, or there are no replicas."""
+    """Id of the replica that holds the session; None if none does, or without replicas."""
 
 
 @dataclass(frozen=True)
@@ -146,17 +147,17 @@ class OpenSessionRecord:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """Code that ran, or runs, in a session."""
+    """A cell of a session, running or ended."""
 
     cell_id: str
     """A version 4 UUID as 32 hexadecimal digits."""
     session_id: str
     number: int
-    """Its place among the session's cells; 1 for the first, also counted on after a restart."""
+    """Place among the cells of the session, from 1. A restart of the kernel does not reset it."""
     code: str
     state: CellState
     started_at: float
     timeout_ms: int
     finished_at: float | None = None
     result: JsonObject | None = None
-    """The answer its caller got or would have got, as JSON; None while there is none."""
+    """The response as JSON, also if no caller waited for it; None until the cell is done."""

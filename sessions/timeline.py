@@ -1,4 +1,4 @@
-"""When each stage of an execution began and ended, and what is known of the inside of some."""
+"""The stages of an execution: when each began and ended, and parts of some of them."""
 
 import time
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from sessions.containers.sandbox import Launch
 
 Stage = Literal["queue", "start", "stage", "run", "gather", "store"]
 """
-queue: waiting for a kernel, or for its turn in a session, less `start`
-start: the part of that wait in which a container or a kernel for it was being started
-stage: putting the inputs into the workspace
-run: the code in its kernel
-gather: the rest of the text, and what changed in the workspace
-store: images and files on their way to the disk; images also while the code runs
+queue: waiting for a kernel or for the session lock, without `start`
+start: the part of that wait in which a container or a kernel was being started
+stage: copying the inputs into the workspace
+run: running the code
+gather: receiving the remaining text, and finding the changed files
+store: storing images and files; images are also stored while the code runs
 """
 
 Inside = Literal["container", "kernel start", "supervisor", "kernel"]
@@ -24,7 +24,7 @@ Inside = Literal["container", "kernel start", "supervisor", "kernel"]
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """From when to when, in seconds since the epoch."""
+    """A stage or a part of one. Times are seconds since the epoch."""
 
     name: Stage | Inside
     began: float
@@ -37,18 +37,18 @@ class Period:
 
 
 class Timeline:
-    """The periods of one execution, in the order in which they ended. A stage may have several, or none."""
+    """The periods of one execution, in the order in which they ended. A stage may have several or none."""
 
     def __init__(self) -> None:
         self.periods: list[Period] = []
 
     def add(self, stage: Stage, began: float, ended: float, *inside: Period) -> None:
-        """Note a period; one that would end before it began has no length."""
+        """Add a period. If it would end before it began, its length is 0."""
         self.periods.append(Period(stage, began, max(began, ended), inside))
 
     @contextmanager
     def during(self, stage: Stage) -> Iterator[None]:
-        """The block is that stage, however it ends."""
+        """Add the time of the block to a stage, also if the block raises."""
         began = clock.now()
         try:
             yield
@@ -56,7 +56,12 @@ class Timeline:
             self.add(stage, began, clock.now())
 
     def waited(self, began: float, launch: Launch | None) -> None:
-        """A wait for a kernel is over; where it was for the start of that kernel, that is told apart."""
+        """Add a wait for a kernel that ends now; the launch of the kernel is the stage `start`.
+
+        Args:
+            began: when the wait began.
+            launch: when the kernel was launched; None if that is not known.
+        """
         ended = clock.now()
         offset = ended - time.monotonic()
         if launch is None or launch.ended + offset <= began:
@@ -67,7 +72,10 @@ class Timeline:
         self.add("start", start, ended, Period("container", first, up), Period("kernel start", up, last))
 
     def ran(self, began: float, ended: float, supervisor_sec: float | None, kernel_sec: float | None) -> None:
-        """The code ran; the times of the container have no clock of ours, so they go into the middle."""
+        """Add the stage `run`, with the durations that were measured inside the container.
+
+        The container has another clock, so its periods are placed in the middle of the stage.
+        """
         run = Period("run", began, max(began, ended))
         inside: tuple[Period, ...] = ()
         if supervisor_sec is not None:
@@ -77,11 +85,11 @@ class Timeline:
         self.add("run", run.began, run.ended, *inside)
 
     def seconds(self, stage: str) -> float:
-        """How long a stage took in all."""
+        """Return the total time of a stage, in seconds."""
         return sum(period.seconds for period in self.periods if period.name == stage)
 
     def milliseconds(self, stage: Stage) -> float:
-        """As `seconds`, to the microsecond."""
+        """Return the total time of a stage, in milliseconds with three decimals."""
         return round(1000 * self.seconds(stage), 3)
 
 

@@ -94,7 +94,8 @@ def with_images(result: JsonObject, images: str) -> JsonObject:
 
 def answer(finished: FinishedExecution, images: str) -> Response:
     """Return the response of a finished execution. It is valid as it is, so it is not validated again."""
-    return Response(to_json(with_images(finished.as_json(), images)), media_type="application/json")
+    body = to_json(with_images(finished.as_json(), images), inf_nan_mode="null")
+    return Response(body, media_type="application/json")
 
 
 def _shown(event: Display, images: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What one execution may use."""
+"""The limits of executions."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class ArtifactLimits:
 
 @dataclass(frozen=True)
 class ExecutionLimits:
-    """What code may use that is run by the API."""
+    """The limits of code that the API runs."""
 
     budget: Budget
     max_timeout_ms: int
@@ -33,7 +33,7 @@ class ExecutionLimits:
 
 @dataclass(frozen=True)
 class CellLimits:
-    """What a session's code may use whose limits are not those of the API."""
+    """The limits of code that a client of the Jupyter gateway runs."""
 
     timeout_sec: float
     budget: Budget

@@ -1,4 +1,4 @@
-"""What a caller asks to run."""
+"""Requests to run code."""
 
 from dataclasses import dataclass
 

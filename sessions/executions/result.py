@@ -16,7 +16,7 @@ from sessions.models import (
 )
 
 State = Literal["kept", "restarted", "discarded"]
-"""What became of the variables.
+"""State of the variables after a call.
 
 kept: the session's kernel goes on
 restarted: the session has a new kernel

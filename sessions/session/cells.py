@@ -106,8 +106,8 @@ class SessionCells:
             with recorder.timeline.during("queue"):
                 await self._state.lock.acquire(unbounded=not is_bounded)
             held = held.pop_all()
-        # If the caller disconnects while the cell is being started, nobody would read its output.
-        # So finish starting it, then abandon it.
+        # If the caller disconnects while the cell is being started, no reader would get its output.
+        # Therefore finish starting the cell, then abandon it.
         beginning = asyncio.ensure_future(self._begin_locked(cell, inputs, recorder, budget, held))
         try:
             return await finish(beginning)

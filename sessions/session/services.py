@@ -1,4 +1,4 @@
-"""What every session uses: rows, files, limits and recording, handed in when the service starts."""
+"""The services that every session uses: rows, files, limits and recording. The lifespan provides them."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What the parts of one session share: its record, container, kernel and lock."""
+"""The state that the parts of one session share: its record, container, kernel and lock."""
 
 import logging
 from collections.abc import Callable, Iterator

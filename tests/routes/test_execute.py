@@ -1,4 +1,4 @@
-"""What one execution means: what it printed, what its last line showed, how it ended."""
+"""One execution: its text, the value of its last line, its end."""
 
 import uuid
 from textwrap import dedent
@@ -101,8 +101,8 @@ def test_bytes_that_are_not_utf8_become_replacement_characters(run: Run) -> None
     assert result["stderr"] == "ok\ufffd"
 
 
-def test_printing_a_lone_surrogate_is_the_codes_own_trouble(run: Run) -> None:
-    """What can't be encoded is an error or a stand-in, as in plain Python, and never ours."""
+def test_printing_a_lone_surrogate_is_no_error_of_the_service(run: Run) -> None:
+    """As in plain Python, the text causes an error of the code or a replacement character."""
     result = run("print('before'); print('\\ud800')")
     assert result["stdout"].startswith("before\n")
     assert result["exit_code"] == 0 or result["error"]["name"] == "UnicodeEncodeError"
@@ -121,8 +121,8 @@ def test_redirected_output_stays_where_it_was_sent(run: Run) -> None:
     assert result["stdout"] == "shown 'held\\n'\n"
 
 
-def test_a_cell_that_closes_its_standard_output_does_no_harm(run: Run) -> None:
-    """Closing descriptor 1 loses what is printed after it and nothing else."""
+def test_code_that_closes_its_standard_output_loses_only_later_text(run: Run) -> None:
+    """The rest of the execution is unaffected."""
     result = run("import os\nprint('before')\nos.close(1)\nopen('file.txt', 'w').write('still here')\nNone")
     assert result["stdout"].startswith("before\n")
     assert [file["path"] for file in result["files"]] == ["file.txt"]
@@ -143,8 +143,8 @@ def test_standard_streams_have_descriptors(run: Run) -> None:
     assert result["stdout"] == "child\n1 2 False\n"
 
 
-def test_a_child_left_running_does_not_hold_the_answer_back(run: Run) -> None:
-    """A process left behind with the code's own output open ends with the execution."""
+def test_background_process_does_not_delay_the_answer(run: Run) -> None:
+    """The process has the output of the code open, and ends with the execution."""
     result = run("import subprocess\nsubprocess.Popen(['sleep', '50'])\nprint('done')")
     assert result["stdout"] == "done\n"
     assert result["exit_code"] == 0
@@ -189,8 +189,8 @@ def test_a_last_expression_is_shown(run: Run, code: str, stdout: str) -> None:
         "# only a comment",
     ],
 )
-def test_what_is_no_value_shows_nothing(run: Run, code: str) -> None:
-    """Statements, `None`, a trailing semicolon and empty code show nothing and end well."""
+def test_code_without_a_last_value_shows_nothing(run: Run, code: str) -> None:
+    """Statements, `None`, a trailing semicolon and empty code show nothing and succeed."""
     result = run(code)
     assert (result["stdout"], result["stderr"], result["outputs"]) == ("", "", [])
     assert (result["exit_code"], result["error"], result["files"]) == (0, None, [])
@@ -271,7 +271,7 @@ def test_a_chained_exception_shows_its_cause(run: Run) -> None:
     ],
 )
 def test_every_kind_of_exception_is_named(run: Run, code: str, name: str, said: str) -> None:
-    """Errors of grammar, of libraries and of the user's own making are reported by name."""
+    """Syntax errors, errors of libraries and the user's own exceptions are reported by name."""
     result = run(code)
     assert name in result["error"]["name"]
     assert name in result["stderr"] and said in result["stderr"]
@@ -298,8 +298,8 @@ def test_an_exception_with_a_huge_message_is_bounded(service: Service) -> None:
     assert "stderr" in result["truncated"]
 
 
-def test_what_was_done_before_an_exception_is_kept(run: Run, service: Service) -> None:
-    """Output, shown values and files from before the exception come back with it."""
+def test_output_before_an_exception_is_kept(run: Run, service: Service) -> None:
+    """The response has the text, the displays and the files from before the exception."""
     result = run("print('out')\ndisplay('shown')\nopen('f.txt', 'w').write('data')\n1/0")
     assert result["stdout"] == "out\n"
     assert [output["output_type"] for output in result["outputs"]] == ["display_data"]
@@ -326,16 +326,16 @@ def test_what_was_done_before_an_exception_is_kept(run: Run, service: Service) -
         ("os._exit(5)", 5),
     ],
 )
-def test_leaving_early_gives_the_code_a_shell_would_see(run: Run, ending: str, exit_code: int) -> None:
-    """Every way to leave keeps the output so far, says nothing on `stderr` and runs no more."""
+def test_early_exit_gives_the_exit_code_of_a_shell(run: Run, ending: str, exit_code: int) -> None:
+    """Output so far is kept, `stderr` is empty, and no later code runs."""
     result = run(f"import os, sys\nprint('kept', end='')\n{ending}\nprint('never')")
     assert result["exit_code"] == exit_code
     assert (result["stdout"], result["stderr"]) == ("kept", "")
     assert result["timed_out"] is False
 
 
-def test_leaving_with_a_message_prints_it(run: Run) -> None:
-    """`sys.exit("text")` writes the text to `stderr` and gives 1, as Python does."""
+def test_exit_with_a_message_prints_it(run: Run) -> None:
+    """`sys.exit("text")` writes the text to `stderr` and gives 1, as in Python."""
     result = run("import sys\nsys.exit('no luck')")
     assert (result["stderr"], result["exit_code"]) == ("no luck\n", 1)
 
@@ -349,7 +349,7 @@ def test_leaving_with_a_message_prints_it(run: Run) -> None:
         ("import ctypes; ctypes.string_at(0)", 139),
     ],
 )
-def test_death_by_a_signal_is_128_and_the_signal(
+def test_exit_code_after_a_signal_is_128_and_the_signal(
     run: Run, service: Service, ending: str, exit_code: int
 ) -> None:
     """A crash keeps output and files, and is told apart from running out of memory."""
@@ -361,14 +361,14 @@ def test_death_by_a_signal_is_128_and_the_signal(
     assert service.api.returned(result) == {"f": b"data"}
 
 
-def test_a_childs_death_is_not_the_codes(run: Run) -> None:
-    """A killed child is the code's to notice; the code itself ends well."""
+def test_killed_child_does_not_fail_the_code(run: Run) -> None:
+    """The code can read the exit status of the child, and succeeds."""
     result = run("import subprocess\nprint(subprocess.run(['sh', '-c', 'kill -9 $$']).returncode)")
     assert (result["stdout"], result["exit_code"], result["error"]) == ("-9\n", 0, None)
 
 
-def test_code_that_leaves_runs_what_it_registered_for_the_end(run: Run) -> None:
-    """`atexit` handlers run, in order, and their output arrives."""
+def test_atexit_handlers_run_after_an_exit(run: Run) -> None:
+    """The handlers run in order, and their output arrives."""
     result = run(
         "import atexit\natexit.register(print, 'last')\natexit.register(print, 'first')\nprint('body')"
     )
@@ -378,8 +378,8 @@ def test_code_that_leaves_runs_what_it_registered_for_the_end(run: Run) -> None:
 # The record --------------------------------------------------------------------------------------
 
 
-def test_the_result_says_what_became_of_the_state(run: Run) -> None:
-    """A stateless execution's kernel is gone, and each execution has an id of its own."""
+def test_one_shot_result_says_that_the_state_is_discarded(run: Run) -> None:
+    """Each execution has a kernel and an id of its own."""
     first, second = run("secret = 1"), run("print('secret' in globals())")
     assert second["stdout"] == "False\n"
     for result in (first, second):
@@ -389,7 +389,7 @@ def test_the_result_says_what_became_of_the_state(run: Run) -> None:
     assert first["execution_id"] != second["execution_id"]
 
 
-def test_duration_is_the_codes_own(run: Run) -> None:
-    """`duration_ms` covers the code, in milliseconds."""
+def test_duration_covers_only_the_code(run: Run) -> None:
+    """`duration_ms` is in milliseconds."""
     result = run("import time\ntime.sleep(0.4)")
     assert 350 <= result["duration_ms"] < 2000

@@ -34,8 +34,8 @@ GROW = "hoard = []\nwhile True:\n    hoard.append(bytearray(b'x') * 10_000_000)"
         pytest.param("input()", id="no input, then sleep"),
     ],
 )
-def test_code_past_its_time_is_ended(run: Run, service: Service, stuck: str) -> None:
-    """Whatever the code is stuck in, it is ended soon after the time it was given."""
+def test_code_over_its_timeout_is_ended(run: Run, service: Service, stuck: str) -> None:
+    """All kinds of endless code end soon after the timeout."""
     if stuck == "input()":
         stuck = "try: input()\nexcept EOFError: time.sleep(60)"
     code = (
@@ -54,8 +54,8 @@ def test_code_past_its_time_is_ended(run: Run, service: Service, stuck: str) -> 
     assert elapsed < 10
 
 
-def test_code_may_clean_up_when_its_time_is_over(run: Run, service: Service) -> None:
-    """The end begins with an interrupt, so `finally` and `except KeyboardInterrupt` run."""
+def test_code_can_clean_up_after_the_timeout(run: Run, service: Service) -> None:
+    """The code is interrupted first, so `finally` and `except KeyboardInterrupt` run."""
     result = run(
         dedent("""
             import time
@@ -73,23 +73,23 @@ def test_code_may_clean_up_when_its_time_is_over(run: Run, service: Service) -> 
     assert service.api.returned(result) == {"saved.txt": b"in time"}
 
 
-def test_the_shortest_time_is_a_millisecond(run: Run) -> None:
-    """`timeout_ms` of 1 is honoured: slow code does not get to its end."""
+def test_shortest_timeout_is_one_millisecond(run: Run) -> None:
+    """With a `timeout_ms` of 1, slow code is ended."""
     result = run("import time\ntime.sleep(5)\nprint('never')", timeout_ms=1)
     assert result["timed_out"] is True
     assert result["stdout"] == ""
 
 
-def test_processor_time_has_its_own_limit(tight_service: Service) -> None:
-    """Burning more than `CPU_TIME_LIMIT_SEC` is 152 and says so; it is not a timeout."""
+def test_cpu_time_has_its_own_limit(tight_service: Service) -> None:
+    """Over `CPU_TIME_LIMIT_SEC` the exit code is 152, and it is not reported as a timeout."""
     result = tight_service.api.run("print('kept')\nwhile True: pass")
     assert (result["exit_code"], result["timed_out"]) == (152, False)
     assert result["error"]["name"] == "CpuTimeLimitExceeded"
     assert result["stdout"] == "kept\n"
 
 
-def test_sleeping_costs_no_processor_time(tight_service: Service) -> None:
-    """Code that waits longer than `CPU_TIME_LIMIT_SEC` is not at its limit."""
+def test_sleep_uses_no_cpu_time(tight_service: Service) -> None:
+    """Code may wait for longer than `CPU_TIME_LIMIT_SEC`."""
     result = tight_service.api.run("import time\ntime.sleep(1.5)\nprint('awake')")
     assert (result["stdout"], result["exit_code"]) == ("awake\n", 0)
 
@@ -97,7 +97,7 @@ def test_sleeping_costs_no_processor_time(tight_service: Service) -> None:
 # Memory ------------------------------------------------------------------------------------------
 
 
-def test_running_out_of_memory_says_so_and_keeps_the_files(
+def test_code_over_the_memory_limit_keeps_its_files(
     default_service: Service,
 ) -> None:
     """Memory without end is 137 and an error that says memory; service and files survive it."""
@@ -112,15 +112,15 @@ def test_running_out_of_memory_says_so_and_keeps_the_files(
     assert api.run("print('next')")["stdout"] == "next\n"
 
 
-def test_the_promised_memory_is_there(default_service: Service) -> None:
-    """Three quarters of the default `MEMORY_LIMIT_MB` are the code's, pandas imported or not."""
+def test_code_can_use_its_memory(default_service: Service) -> None:
+    """Code can use three quarters of the default `MEMORY_LIMIT_MB`, with or without pandas."""
     code = "import numpy, pandas\nx = bytearray(b'x') * (96 * 1024 * 1024)\nprint(len(x))"
     result = default_service.api.run(code)
     assert (result["stdout"], result["exit_code"]) == (f"{96 * 1024 * 1024}\n", 0)
 
 
-def test_a_child_that_runs_out_of_memory_does_not_hang_the_answer(run: Run) -> None:
-    """The child is killed; its parent sees that, or is reported as out of memory with it."""
+def test_child_over_the_memory_limit_does_not_delay_the_answer(run: Run) -> None:
+    """The child is killed. The parent notices it, or is reported as out of memory, too."""
     result = run(
         dedent("""
             import subprocess, sys
@@ -149,8 +149,8 @@ def test_a_child_that_runs_out_of_memory_does_not_hang_the_answer(run: Run) -> N
         ("stderr", "subprocess.run('yes xxxxxxx | head -c 50000000 >&2', shell=True)"),
     ],
 )
-def test_a_flood_is_cut_with_a_mark(run: Run, service: Service, stream: str, flood: str) -> None:
-    """50 MB by any road are cut at the limit; the code runs on; the other stream is whole."""
+def test_long_output_is_cut_with_a_mark(run: Run, service: Service, stream: str, flood: str) -> None:
+    """50 MB are cut at the limit, the code goes on, and the other stream is complete."""
     other = {"stdout": "stderr", "stderr": "stdout"}[stream]
     code = f"import os, subprocess, sys\n{flood}\nprint('whole', file=sys.{other})\n"
     result = run(code + "with open('end.txt', 'w') as f: _ = f.write('reached')")
@@ -189,8 +189,8 @@ def test_a_cut_never_splits_a_character(tight_service: Service) -> None:
     assert shifted["stdout"] == "aa" + "€" * 1364 + MARK.format(4096)
 
 
-def test_a_flood_does_not_fill_the_services_memory(service: Service) -> None:
-    """While an execution prints 300 MB the service's own memory stays flat."""
+def test_long_output_does_not_fill_the_memory_of_the_service(service: Service) -> None:
+    """An execution prints 300 MB while the memory of the service stays flat."""
     service.api.run("print('warm')")
     before = service.resident_kb()
     done = threading.Event()
@@ -232,8 +232,8 @@ def test_rich_outputs_have_a_limit_together(tight_service: Service) -> None:
     assert (result["stdout"], result["exit_code"]) == ("end\n", 0)
 
 
-def test_too_many_files_are_counted_not_dropped_in_silence(tight_service: Service) -> None:
-    """Past `MAX_OUTPUT_FILES` a file is named among the skipped ones, with a reason."""
+def test_files_over_the_limit_are_named_as_skipped(tight_service: Service) -> None:
+    """A file over `MAX_OUTPUT_FILES` is among the skipped files, with a reason."""
     result = tight_service.api.run(
         "for i in range(8):\n    with open(f'{i}.txt', 'w') as f: _ = f.write(str(i))"
     )

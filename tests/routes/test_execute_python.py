@@ -32,27 +32,27 @@ def service(reusing_service: Service) -> Service:
         ("import sys\nprint(len(sys.stdin.read()))", "x" * 1_000_000, "1000000\n"),
         ("print('not read')", "x" * 1_000_000, "not read\n"),
         ("import sys\nprint(sys.stdin.isatty(), sys.stdin.fileno())", "", "False 0\n"),
-        # As plain Python with a pipe: the prompt is output, what was typed is not echoed.
+        # Plain Python with a pipe also prints the prompt and does not echo the input.
         ("name = input('name? ')\nprint('hello', name)", "Ada\n", "name? hello Ada\n"),
     ],
 )
-def test_input_reaches_whoever_reads_it(run: Run, code: str, stdin: str, stdout: str) -> None:
-    """`input()`, `sys.stdin`, the descriptor and child processes all read the given text."""
+def test_stdin_reaches_every_reader(run: Run, code: str, stdin: str, stdout: str) -> None:
+    """`input()`, `sys.stdin`, the file descriptor and child processes all read the given text."""
     result = run(code, stdin=stdin)
     assert (result["stdout"], result["stderr"]) == (stdout, "")
     assert result["exit_code"] == 0
 
 
-def test_after_the_last_line_of_input_comes_the_end(run: Run) -> None:
-    """Two lines answer two `input()` calls; the third raises EOFError."""
+def test_input_after_the_last_line_raises_eof(run: Run) -> None:
+    """Two lines answer two `input()` calls; the third call raises EOFError."""
     result = run("print(input())\nprint(input())\nprint(input())", stdin="a\nb\n")
     assert result["stdout"] == "a\nb\n"
     assert (result["exit_code"], result["error"]["name"]) == (1, "EOFError")
 
 
 @pytest.mark.parametrize("stdin", [None, ""])
-def test_no_input_is_an_end_not_a_wait(run: Run, stdin: str | None) -> None:
-    """Without input, `input()` raises at once and a child that reads ends at once."""
+def test_input_without_stdin_raises_at_once(run: Run, stdin: str | None) -> None:
+    """A child process that reads its input ends at once, too."""
     result = run("import subprocess\nsubprocess.run('cat')\ninput()", stdin=stdin)
     assert result["error"]["name"] == "EOFError"
     assert result["timed_out"] is False
@@ -103,8 +103,8 @@ def test_threads_print_whether_joined_or_not(run: Run) -> None:
     assert result["duration_ms"] < 5000
 
 
-def test_an_exception_in_a_thread_is_told(run: Run) -> None:
-    """A thread's traceback is in `stderr`; the code itself ended well."""
+def test_exception_in_a_thread_is_printed(run: Run) -> None:
+    """The traceback of the thread is in `stderr`; the code itself succeeds."""
     result = run("import threading\nt = threading.Thread(target=lambda: 1/0)\nt.start(); t.join()")
     assert "ZeroDivisionError" in result["stderr"]
     assert (result["exit_code"], result["error"]) == (0, None)
@@ -166,8 +166,8 @@ def test_joblib_and_scikit_learn_use_two_processes(run: Run) -> None:
     assert result["exit_code"] == 0
 
 
-def test_a_fork_of_the_code_does_not_answer_twice(run: Run) -> None:
-    """A child made by `os.fork` that runs into the end of the code does not spoil the result."""
+def test_forked_child_does_not_answer_a_second_time(run: Run) -> None:
+    """A child made by `os.fork` that reaches the end of the code does not change the result."""
     result = run(
         dedent("""
             import os, sys
@@ -239,8 +239,8 @@ def test_a_failing_shell_line_does_not_fail_the_code(run: Run) -> None:
         pytest.param("x = '" + "y" * 1_000_000 + "'\nlen(x)", "1000000\n", id="1 MB of code"),
     ],
 )
-def test_source_text_of_every_make_runs(run: Run, code: str, stdout: str) -> None:
-    """Line ends, byte order marks, guards and sizes that people send are all accepted."""
+def test_source_text_of_every_form_runs(run: Run, code: str, stdout: str) -> None:
+    """Line ends, byte order marks, main guards and sizes of all kinds are accepted."""
     result = run(code)
     assert (result["stdout"], result["stderr"], result["exit_code"]) == (stdout, "", 0)
 
@@ -260,8 +260,8 @@ def test_the_code_is_the_main_module(run: Run) -> None:
     assert result["stdout"] == "1 __main__\nNamespace()\n/workspace\n"
 
 
-def test_the_surroundings_are_a_users(run: Run, service: Service) -> None:
-    """The folder is /workspace, home and /tmp can be written, and only the folder is collected."""
+def test_code_has_the_environment_of_a_user(run: Run, service: Service) -> None:
+    """The folder is /workspace, home and /tmp are writable, and only the folder's files are returned."""
     result = run(
         dedent("""
             import os, pathlib, tempfile

@@ -194,8 +194,8 @@ def test_text_like_media_types_come_as_they_are(run: Run) -> None:
     assert data[6] == {"application/vnd.custom.v1+json": {"k": 1}, "text/plain": "p"}
 
 
-def test_objects_say_how_they_are_shown(run: Run) -> None:
-    """`_repr_html_`, `_repr_mimebundle_`, a pandas Styler and a scikit-learn model are honoured."""
+def test_objects_choose_their_representations(run: Run) -> None:
+    """`_repr_html_`, `_repr_mimebundle_`, a pandas Styler and a scikit-learn model are supported."""
     outputs = shown(
         run,
         """
@@ -223,8 +223,8 @@ def test_objects_say_how_they_are_shown(run: Run) -> None:
     assert model["data"]["text/plain"] == "LogisticRegression(C=0.5)"
 
 
-def test_an_object_whose_repr_fails_is_the_codes_trouble(run: Run) -> None:
-    """A failing `_repr_html_` leaves the plain form and a traceback in `stderr`."""
+def test_failing_repr_leaves_the_plain_text(run: Run) -> None:
+    """A failing `_repr_html_` also leaves a traceback in `stderr`."""
     result = run(
         "class Bad:\n    def _repr_html_(self): raise ValueError('no html')\n"
         "    def __repr__(self): return 'plain'\ndisplay(Bad())\nprint('after')"
@@ -235,8 +235,8 @@ def test_an_object_whose_repr_fails_is_the_codes_trouble(run: Run) -> None:
     assert result["stdout"] == "after\n"
 
 
-def test_an_updated_display_is_shown_as_it_was_last(run: Run) -> None:
-    """`update_display` changes what was shown, in its place; an unknown id changes nothing."""
+def test_updated_display_has_its_last_content(run: Run) -> None:
+    """`update_display` replaces the display in its place; an unknown id changes nothing."""
     outputs = shown(
         run,
         """
@@ -256,7 +256,7 @@ def test_an_updated_display_is_shown_as_it_was_last(run: Run) -> None:
 
 
 def test_cleared_output_is_gone(run: Run) -> None:
-    """`clear_output` empties what was shown: at once, or when the next output comes."""
+    """`clear_output` removes the displays at once, or when the next output comes."""
     outputs = shown(
         run,
         """
@@ -272,8 +272,8 @@ def test_cleared_output_is_gone(run: Run) -> None:
     assert [output["data"]["text/plain"] for output in outputs] == ["'kept'"]
 
 
-def test_a_changing_figure_is_shown_as_it_was_last(run: Run, service: Service) -> None:
-    """Frames of an animation replace each other; only the last is an output, with its file."""
+def test_animated_figure_has_its_last_frame(run: Run, service: Service) -> None:
+    """Frames replace each other; only the last one is an output, with its file."""
     outputs = shown(
         run,
         """
@@ -294,8 +294,8 @@ def test_a_changing_figure_is_shown_as_it_was_last(run: Run, service: Service) -
     assert content == base64.b64decode(output["data"]["image/png"])
 
 
-def test_what_was_shown_before_an_error_or_a_timeout_is_kept(run: Run) -> None:
-    """Outputs survive however the code ends."""
+def test_outputs_before_an_error_or_timeout_are_kept(run: Run) -> None:
+    """Outputs are kept however the code ends."""
     endings = {"1/0": 10_000, "import sys; sys.exit(3)": 10_000, "import time; time.sleep(9)": 800}
     for ending, timeout_ms in endings.items():
         result = run(f"display('kept')\nprint('text')\n{ending}", timeout_ms=timeout_ms)
@@ -304,8 +304,8 @@ def test_what_was_shown_before_an_error_or_a_timeout_is_kept(run: Run) -> None:
         assert result["exit_code"] != 0
 
 
-def test_values_json_does_not_have_are_no_trouble(service: Service) -> None:
-    """NaN, infinities, lone surrogates and endless depth in a bundle still give a JSON response."""
+def test_values_that_json_lacks_give_valid_json(service: Service) -> None:
+    """NaN, infinities, lone surrogates and very deep values in a bundle still give valid JSON."""
     response = service.api.execute(
         dedent("""
             from IPython.display import HTML, JSON
@@ -330,8 +330,8 @@ def test_values_json_does_not_have_are_no_trouble(service: Service) -> None:
     assert result["outputs"][-1]["data"]["text/plain"] == "'after'"
 
 
-def test_malformed_messages_from_the_kernel_are_survived(service: Service) -> None:
-    """Code that owns the kernel's key can send nonsense; nonsense never reaches the caller."""
+def test_malformed_messages_of_the_kernel_do_not_reach_the_caller(service: Service) -> None:
+    """User code can sign any message with the kernel's key."""
     response = service.api.execute(
         dedent("""
             kernel = get_ipython().kernel

@@ -54,8 +54,8 @@ def test_inputs_are_staged_under_their_paths(run: Run, service: Service) -> None
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_537, 10 * MEGABYTE])
-def test_bytes_are_exact_in_and_out(run: Run, service: Service, size: int) -> None:
-    """From nothing to the largest file allowed, what goes in and comes out is the same."""
+def test_bytes_are_exact_in_both_directions(run: Run, service: Service, size: int) -> None:
+    """Files from zero bytes to the largest size are the same after staging and after their return."""
     content = random.Random(size).randbytes(size)
     result = run(
         "import hashlib, shutil\nprint(hashlib.sha256(open('in', 'rb').read()).hexdigest())\n"
@@ -85,8 +85,8 @@ def test_inputs_and_their_folders_belong_to_the_user(run: Run, service: Service)
     assert service.api.returned(result) == {"kept/in": b"given and more", "kept/new": b"beside"}
 
 
-def test_one_file_can_be_staged_twice_and_handed_on(run: Run, service: Service) -> None:
-    """The same id at two paths is two files; an output's id is an input for the next call."""
+def test_file_can_be_staged_twice_and_outputs_can_be_inputs(run: Run, service: Service) -> None:
+    """One id at two paths gives two files, and the id of an output is an input of the next call."""
     file_id = service.api.upload(b"once")
     places = [{"path": path, "file_id": file_id} for path in ("a", "b/c")]
     first = run(
@@ -150,8 +150,8 @@ def test_a_path_that_cannot_be_encoded_is_refused(service: Service) -> None:
         "x" * 5000,
     ],
 )
-def test_an_unknown_file_is_named_in_the_refusal(service: Service, file_id: str) -> None:
-    """An id nobody was given, or that is no id at all, is 404 and says which path wanted it."""
+def test_unknown_input_is_named_in_the_error(service: Service, file_id: str) -> None:
+    """An id that was never given, or that is invalid, gives 404 with the path that needs it."""
     response = service.api.execute("1", files=[{"path": "data.csv", "file_id": file_id}])
     assert response.status_code == 404
     body = problem(response)
@@ -170,8 +170,8 @@ def test_a_deleted_file_cannot_be_staged(service: Service) -> None:
 # Out ---------------------------------------------------------------------------------------------
 
 
-def test_what_the_code_makes_comes_back_wherever_it_is(run: Run, service: Service) -> None:
-    """Dotfiles, subfolders, unicode and empty files come back; folders by themselves do not."""
+def test_created_files_are_returned_from_every_folder(run: Run, service: Service) -> None:
+    """Dotfiles, subfolders, Unicode names and empty files are returned; folders are not."""
     outputs = {
         "out.txt": b"text",
         ".hidden": b"dot",
@@ -197,7 +197,7 @@ def test_what_the_code_makes_comes_back_wherever_it_is(run: Run, service: Servic
     assert result["skipped_files"] == []
 
 
-def test_changed_inputs_come_back_and_others_do_not(run: Run, service: Service) -> None:
+def test_only_changed_inputs_are_returned(run: Run, service: Service) -> None:
     """Content decides: a change of the same size at the same time counts, a touch does not."""
     names = ("untouched", "appended", "same_size", "rewritten", "touched", "deleted", "moved")
     result = run(
@@ -252,8 +252,8 @@ def test_links_pipes_sockets_and_folders_are_never_followed_nor_returned(run: Ru
     assert service.api.returned(result) == {"real.txt": b"real", "moved/passwd": b"given"}
 
 
-def test_a_path_that_keeps_changing_gives_nothing_away(run: Run, service: Service) -> None:
-    """A process that swaps files for links while files are gathered gains nothing."""
+def test_files_swapped_for_links_expose_nothing(run: Run, service: Service) -> None:
+    """A process replaces files by links while the files are being collected."""
     result = run(
         dedent("""
             import subprocess, sys
@@ -305,8 +305,8 @@ def test_a_file_over_the_limit_is_reported(run: Run, make: str, path: str) -> No
     assert skipped["size_bytes"] > 10 * MEGABYTE
 
 
-def test_a_file_left_open_has_its_content(run: Run, service: Service) -> None:
-    """What was written to a handle nobody closed is in the file, as when a script ends."""
+def test_file_left_open_has_its_content(run: Run, service: Service) -> None:
+    """As at the end of a script, text written to an open file is in the file."""
     result = run("f = open('x', 'w')\nf.write('hi')")
     assert service.api.returned(result) == {"x": b"hi"}
     assert result["stdout"] == "2\n"
@@ -322,8 +322,8 @@ def test_a_file_written_at_exit_comes_back(run: Run, service: Service) -> None:
     assert service.api.returned(result) == {"exit": b"a", "thread": b"b"}
 
 
-def test_files_that_cannot_be_read_or_named_are_no_trouble(run: Run, service: Service) -> None:
-    """No permission, no UTF-8, a hundred levels deep: an answer, with nothing lost in silence."""
+def test_unreadable_files_are_named_as_skipped(run: Run, service: Service) -> None:
+    """Files without permission, without UTF-8 names or a hundred folders deep are all reported."""
     result = run(
         dedent("""
             import os

@@ -36,8 +36,8 @@ def result_of(events: list[Event]) -> dict[str, object]:
     return events[-1].data
 
 
-def test_a_stream_tells_output_displays_and_result_in_order(service: Service) -> None:
-    """Events follow the code; the result closes them and does not repeat the output."""
+def test_stream_sends_output_displays_and_result_in_order(service: Service) -> None:
+    """The result is the last event and does not repeat the output."""
     code = "import sys\nprint('one')\ndisplay('two')\nprint('three', file=sys.stderr)\n'four'"
     events = service.api.stream(code)
     result = result_of(events)
@@ -67,8 +67,8 @@ def test_output_arrives_while_the_code_runs(service: Service) -> None:
     http.delete(f"/v1/sessions/{session_id}")
 
 
-def test_text_survives_every_line_reader(service: Service) -> None:
-    """Odd line ends and characters outside the first plane pass; the wire itself is ASCII."""
+def test_text_of_the_stream_is_unchanged(service: Service) -> None:
+    """Unusual line ends and characters outside the basic plane arrive; the bytes are ASCII."""
     text = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\r\nh\ri 🎉 é \x00 data: x\n\nevent: y"
     events = service.api.stream(f"import sys\n_ = sys.stdout.buffer.write({text.encode()!r})")
     assert text_of(events, "stdout") == text
@@ -81,8 +81,8 @@ def test_a_character_written_in_two_halves_is_streamed_whole(service: Service) -
     assert text_of(service.api.stream(code), "stdout") == "€"
 
 
-def test_an_exception_is_streamed_as_text_and_told_in_the_result(service: Service) -> None:
-    """What the user's code does wrong is a result, never an `error` event."""
+def test_exception_is_streamed_as_text_and_is_in_the_result(service: Service) -> None:
+    """An error of user code is a result, never an `error` event."""
     events = service.api.stream("print('before')\n1/0")
     result = result_of(events)
     assert {event.type for event in events} == {"output", "result"}
@@ -99,15 +99,15 @@ def test_a_timeout_ends_the_stream_with_its_result(service: Service) -> None:
     assert (result["timed_out"], result["exit_code"]) == (True, None)
 
 
-def test_a_crash_ends_the_stream_with_its_result(service: Service) -> None:
-    """A kernel killed by a signal is told in the result."""
+def test_crash_ends_the_stream_with_a_result(service: Service) -> None:
+    """The result says that a signal killed the kernel."""
     events = service.api.stream("print('kept')\nimport ctypes\nctypes.string_at(0)")
     assert text_of(events, "stdout") == "kept\n"
     assert result_of(events)["exit_code"] == 139
 
 
-def test_a_flood_is_cut_in_the_stream_too(service: Service) -> None:
-    """No more than the limit and the mark is streamed, however much was printed."""
+def test_long_output_is_cut_in_the_stream(service: Service) -> None:
+    """The stream has at most the limit and the mark."""
     events = service.api.stream("for _ in range(300): print('x' * 99_999)")
     mark = "\n...[truncated: MAX_OUTPUT_BYTES=1048576]\n"
     text = text_of(events, "stdout")
@@ -136,7 +136,7 @@ def test_files_and_images_of_a_stream_can_be_downloaded(service: Service) -> Non
         ({"code": 1}, 422, None),
     ],
 )
-def test_a_refusal_comes_before_the_stream(
+def test_refused_request_starts_no_stream(
     service: Service, fields: dict[str, object], status: int, code: str | None
 ) -> None:
     """A bad request is an ordinary 4xx with a JSON body, not an event."""
@@ -145,8 +145,8 @@ def test_a_refusal_comes_before_the_stream(
     assert code in (None, problem(response)["code"])
 
 
-def test_a_reader_who_leaves_frees_the_kernel(service: Service) -> None:
-    """When the client goes away the execution is ended, long before its time is over."""
+def test_disconnect_frees_the_kernel(service: Service) -> None:
+    """The execution is ended long before its timeout."""
     service.settle(60)
     before = service.engine.kernels(service.instance_id)
     code = "import time\nprint('started')\ntime.sleep(24)"
@@ -159,8 +159,8 @@ def test_a_reader_who_leaves_frees_the_kernel(service: Service) -> None:
     assert len(before - after) == 1, "the container that was used is gone"
 
 
-def test_silence_is_broken_by_comments(silence: Future[list[Event]]) -> None:
-    """After 15 s without an event a comment keeps the connection alive."""
+def test_comments_keep_a_silent_stream_open(silence: Future[list[Event]]) -> None:
+    """After 15 s without an event a comment is sent."""
     events = silence.result(timeout=40)
     assert events[0].type == ":"
     assert {event.type for event in events[1:]} <= {":", "output", "result"}

@@ -74,16 +74,16 @@ def outputs_of(cell: CellRecord) -> list[Any]:
     return outputs
 
 
-def test_an_empty_notebook_is_valid() -> None:
-    """A session in which nothing ran; the kernel is named, so that it opens without a question."""
+def test_empty_notebook_is_valid() -> None:
+    """A session without cells gives a notebook that names its kernel; Jupyter would ask for it."""
     assert written() == []
     notebook = to_notebook([])
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
 
 
-def test_cells_are_code_with_their_counts() -> None:
-    """In the order given; the count is the kernel's, which begins anew after a restart."""
+def test_cells_have_their_code_and_execution_counts() -> None:
+    """The cells keep their order. The kernel counts, so the count starts again after a restart."""
     cells = [a_cell(1, "a = 1"), a_cell(2, "b\n\nc = '🐍'\n"), a_cell(3, "", execution_count=1)]
     found = written(*cells)
     assert [cell["source"] for cell in found] == [cell.code for cell in cells]
@@ -92,8 +92,8 @@ def test_cells_are_code_with_their_counts() -> None:
     assert {cell["cell_type"] for cell in found} == {"code"}
 
 
-def test_outputs_are_in_a_notebooks_order() -> None:
-    """Standard output, standard error, what was shown, the error."""
+def test_outputs_are_ordered_as_in_a_notebook() -> None:
+    """The order is standard output, standard error, displays, error."""
     outputs = outputs_of(
         a_cell(stdout="out\n", stderr="err\n", outputs=[shown({"text/plain": "x"})], error=DIVISION)
     )
@@ -104,8 +104,8 @@ def test_outputs_are_in_a_notebooks_order() -> None:
     ]
 
 
-def test_a_last_value_is_shown_once() -> None:
-    """The kernel prints its text, too; what the code itself printed before it stays."""
+def test_last_value_is_shown_once() -> None:
+    """The text of the last value is removed from standard output; text that the code printed stays."""
     (stream, result) = outputs_of(
         a_cell(stdout="hello\n   n\n0  1\n", outputs=[value("   n\n0  1", **{"text/html": "<table>"})])
     )
@@ -117,16 +117,16 @@ def test_a_last_value_is_shown_once() -> None:
     ]
 
 
-def test_what_was_printed_after_the_last_value_keeps_it() -> None:
-    """Only an exact end is taken off: nothing that the code printed is lost."""
+def test_value_stays_in_text_if_text_follows_it() -> None:
+    """Only text at the very end is removed, so nothing that the code printed is lost."""
     cell = a_cell(stdout="4\nfrom a thread\n", outputs=[value("4")])
     assert outputs_of(cell)[0]["text"] == "4\nfrom a thread\n"
     cell = a_cell(stdout="4\n", outputs=[shown({"text/plain": "4"})])
     assert outputs_of(cell)[0]["text"] == "4\n"
 
 
-def test_a_traceback_is_shown_once() -> None:
-    """As the error, not in standard error as well."""
+def test_traceback_is_shown_once() -> None:
+    """The traceback is in the error, and not in standard error as well."""
     stderr = "a warning\n" + "\n".join(TRACEBACK) + "\n"
     (stream, error) = outputs_of(a_cell(stderr=stderr, exit_code=1, error=DIVISION))
     assert stream["text"] == "a warning\n"
@@ -138,8 +138,8 @@ def test_a_traceback_is_shown_once() -> None:
     }
 
 
-def test_what_stopped_a_cell_is_told() -> None:
-    """A limit leaves no traceback, and Jupyter shows only that: so there is one line."""
+def test_limit_that_ended_a_cell_is_shown() -> None:
+    """A limit has no traceback, but Jupyter shows only tracebacks, so there is one line."""
     error = {"name": "TimeoutExceeded", "value": "stopped after timeout_ms=10", "traceback": []}
     stderr = "KeyboardInterrupt\n"
     (stream, shown_error) = outputs_of(a_cell(stderr=stderr, exit_code=None, timed_out=True, error=error))
@@ -148,14 +148,14 @@ def test_what_stopped_a_cell_is_told() -> None:
 
 
 @pytest.mark.parametrize("state", ["running", "lost"])
-def test_a_cell_without_a_result_has_only_its_code(state: str) -> None:
-    """It runs, or nobody knows what came of it."""
+def test_cell_without_a_result_has_only_its_code(state: str) -> None:
+    """The cell is running, or its end is not known."""
     (cell,) = written(begun(state))
     assert (cell["source"], cell["execution_count"], cell["outputs"]) == ("while True: pass", None, [])
 
 
 def test_images_keep_their_file_ids() -> None:
-    """Beside what the library said of them."""
+    """The file ids are beside the metadata that the library has set."""
     image = shown(
         {"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"}, {"image/png": {"width": 1, "file_id": "f"}}
     )
@@ -163,8 +163,8 @@ def test_images_keep_their_file_ids() -> None:
 
 
 @pytest.mark.parametrize("content", [{"a": [1, None]}, [1, 2], ["a"], "text", 2.5, True, None])
-def test_any_bundle_makes_a_valid_notebook(content: object) -> None:
-    """JSON types that Jupyter knows stay as they are; values of others become text."""
+def test_any_mime_bundle_gives_a_valid_notebook(content: object) -> None:
+    """JSON media types stay as they are; values of other types become text."""
     mimes = ["application/json", "application/vnd.vegalite.v5+json", "model/gltf+json", "x"]
     (output,) = outputs_of(a_cell(outputs=[shown(dict.fromkeys(mimes, content))]))
     assert [output["data"][mime] for mime in mimes[:2]] == [content, content]
@@ -172,8 +172,8 @@ def test_any_bundle_makes_a_valid_notebook(content: object) -> None:
     assert [output["data"][mime] for mime in mimes[2:]] == [text, text]
 
 
-def test_what_a_notebook_has_no_place_for_is_left_out() -> None:
-    """More fields of an output than its type has; a count that is none."""
+def test_fields_unknown_to_nbformat_are_left_out() -> None:
+    """Unknown fields of an output are left out, and so is an invalid execution count."""
     output = {**value("4"), "execution_count": None, "display_id": "d"}
     assert outputs_of(a_cell(outputs=[output])) == [{**value("4"), "execution_count": None}]
     (cell,) = written(a_cell(execution_count=None))

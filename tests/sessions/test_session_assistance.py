@@ -32,8 +32,8 @@ def ask(session: Session, what: str, code: str, **fields: Any) -> Body:
     return body
 
 
-def test_names_of_the_session_complete(session: Session) -> None:
-    """Variables, attributes and files, each told with what it replaces, anywhere in the code."""
+def test_names_in_the_session_are_completed(session: Session) -> None:
+    """Variables, attributes and files complete anywhere in the code, with the range that they replace."""
     session.run("treasure_chest = {'gold': 1}\nimport os\nopen('treasure.map', 'w').close()")
     assert ask(session, "complete", "x = treasure_c") == {
         "matches": ["treasure_chest"],
@@ -49,8 +49,8 @@ def test_names_of_the_session_complete(session: Session) -> None:
     assert session.describe()["execution_count"] == 1
 
 
-def test_a_name_is_described(session: Session) -> None:
-    """Signature and documentation as plain text, with the source where that is asked for."""
+def test_name_is_described(session: Session) -> None:
+    """The answer has signature and documentation as plain text, and the source if it is requested."""
     session.run('def dig(where, depth=2):\n    """Find treasure."""\n    return where * depth')
     said = ask(session, "inspect", "dig(3)", cursor_pos=2)
     assert said["found"] is True
@@ -63,7 +63,7 @@ def test_a_name_is_described(session: Session) -> None:
 
 
 def test_questions_are_refused_while_code_runs(session: Session) -> None:
-    """409 at once, and nothing of it disturbs the code; afterwards they are answered again."""
+    """The answer is 409 at once, and the code is not disturbed. Later questions are answered again."""
     cell = session.detach("import time; time.sleep(2); print('undisturbed')")
     began = time.monotonic()
     for what in ("complete", "inspect"):
@@ -84,8 +84,8 @@ def test_questions_are_refused_while_code_runs(session: Session) -> None:
         ("inspect", {"code": "print", "detail_level": 2}),
     ],
 )
-def test_a_question_that_makes_no_sense_is_refused(session: Session, what: str, body: Body) -> None:
-    """422, with what is wrong."""
+def test_invalid_question_is_refused(session: Session, what: str, body: Body) -> None:
+    """The answer is 422 and says what is wrong."""
     content = json.dumps(body)
     response = session.call("POST", f"/{what}", content=content, headers={"Content-Type": "application/json"})
     assert (response.status_code, problem(response)["code"]) == (422, "invalid_request")
@@ -114,7 +114,7 @@ HOSTILE = """
         pytest.param("raise SystemExit(3)", "raise SystemExit(3)", id="exits"),
     ],
 )
-def test_objects_that_complete_badly_cost_neither_time_nor_state(
+def test_objects_that_fail_to_complete_cost_neither_time_nor_state(
     session: Session, directory: str, shown: str
 ) -> None:
     """An answer comes within seconds and is of bounded size, whatever an object does when it is looked at."""
@@ -128,8 +128,8 @@ def test_objects_that_complete_badly_cost_neither_time_nor_state(
     assert session.printed("kept") == "'here'"
 
 
-def test_a_kernel_that_cannot_answer_gives_empty_answers(service: Service) -> None:
-    """It has ended, or does not listen any more: nothing is known, and the next call says what happened."""
+def test_kernel_that_cannot_answer_gives_empty_answers(service: Service) -> None:
+    """The kernel has ended or does not listen. The answer is empty, and the next call says what happened."""
     with new_session(service) as mine:
         mine.run("import os, threading; threading.Timer(0.2, os._exit, (1,)).start()")
         time.sleep(0.6)
@@ -139,8 +139,8 @@ def test_a_kernel_that_cannot_answer_gives_empty_answers(service: Service) -> No
         assert "print" in ask(mine, "complete", "pri")["matches"]
 
 
-def test_many_questions_at_once_are_answered_in_turn(session: Session) -> None:
-    """A page that asks at each letter gets an answer for each, and a call after them runs."""
+def test_questions_at_the_same_time_are_answered_one_after_the_other(session: Session) -> None:
+    """A page that asks after each letter gets all answers, and a later call runs."""
     session.run("lighthouse = 1")
     letters = ["lighthouse"[:count] for count in range(3, 9)]
     with ThreadPoolExecutor(len(letters)) as threads:
@@ -149,8 +149,8 @@ def test_many_questions_at_once_are_answered_in_turn(session: Session) -> None:
     assert session.printed("lighthouse") == "1"
 
 
-def test_replies_that_make_no_sense_are_empty_answers() -> None:
-    """Whoever owns the kernel's port can say anything."""
+def test_invalid_replies_become_empty_answers() -> None:
+    """User code can take over the kernel's port and send any reply."""
     question = Question("os.pa", 5)
     for reply in (
         {},

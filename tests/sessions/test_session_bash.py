@@ -30,15 +30,15 @@ def check(result: Body) -> Body:
     return result
 
 
-def test_a_command_needs_nothing_but_itself(session: Session) -> None:
-    """`cmd` alone is enough: its output, its exit status and how long it took."""
+def test_command_needs_no_other_field(session: Session) -> None:
+    """With `cmd` alone, the answer has output, exit status and duration."""
     result = check(session.bash("echo out; echo err >&2; exit 3"))
     assert (result["stdout"], result["stderr"], result["exit_code"]) == ("out\n", "err\n", 3)
     assert result["timed_out"] is False
     assert 0 <= result["duration_ms"] < 5000
 
 
-def test_it_is_bash_in_the_workspace(session: Session) -> None:
+def test_command_runs_in_bash_in_the_workspace(session: Session) -> None:
     """Pipes, arrays and here-documents work, in `/workspace`, as the user, without capabilities."""
     cmd = (
         "pwd; id -u; a=(1 2 3); echo ${#a[@]}; seq 3 | sort -r | tr '\\n' ' '; cat <<< there\n"
@@ -54,16 +54,16 @@ def test_it_is_bash_in_the_workspace(session: Session) -> None:
     ]
 
 
-def test_each_command_is_a_shell_of_its_own(session: Session) -> None:
-    """Neither folder nor variables last; files do."""
+def test_each_command_has_its_own_shell(session: Session) -> None:
+    """The next command keeps neither the folder nor variables, but it keeps files."""
     session.bash("cd /tmp; export COLOUR=blue; echo text > /workspace/kept.txt")
     assert check(session.bash("pwd; echo ${COLOUR:-none}; cat kept.txt"))["stdout"] == (
         "/workspace\nnone\ntext\n"
     )
 
 
-def test_files_are_shared_with_the_code_both_ways(session: Session) -> None:
-    """A command reads what Python wrote and the other way round; variables are not touched."""
+def test_files_are_shared_with_python(session: Session) -> None:
+    """A command reads what Python wrote, and the other way round. Variables are kept."""
     session.run("marker = 'here'\nwith open('from_python.txt', 'w') as f: _ = f.write('p')")
     assert check(session.bash("cat from_python.txt; echo b > from_bash.txt"))["stdout"] == "p"
     result = session.run("print(open('from_bash.txt').read(), marker)")
@@ -71,8 +71,8 @@ def test_files_are_shared_with_the_code_both_ways(session: Session) -> None:
     assert {"from_python.txt", "from_bash.txt"} <= set(session.files())
 
 
-def test_a_command_past_its_time_is_killed_with_its_children(session: Session) -> None:
-    """`timed_out`, no exit code, the output so far; nothing of it runs on, and the kernel is unharmed."""
+def test_command_and_its_children_are_killed_at_the_timeout(session: Session) -> None:
+    """The answer has `timed_out`, no exit code and the output so far. The kernel is unharmed."""
     session.run("marker = 'here'")
     began = time.monotonic()
     result = check(session.bash("echo said; sleep 61 & trap '' INT TERM; sleep 62", timeout_ms=600))
@@ -94,14 +94,14 @@ def test_a_command_past_its_time_is_killed_with_its_children(session: Session) -
         pytest.param("cat", 0, id="nothing to read"),
     ],
 )
-def test_exit_codes_are_a_shells(session: Session, cmd: str, exit_code: int) -> None:
-    """However a command ends, the code is the one a shell would see; standard input is empty."""
+def test_exit_code_is_the_one_a_shell_reports(session: Session, cmd: str, exit_code: int) -> None:
+    """Commands end in several ways, and standard input is empty."""
     result = check(session.bash(cmd))
     assert (result["exit_code"], result["timed_out"]) == (exit_code, False)
 
 
-def test_a_flood_is_cut_with_a_mark(session: Session) -> None:
-    """20 MB of output are cut at `MAX_OUTPUT_BYTES`, the other stream is whole, the command runs on."""
+def test_long_output_is_cut_with_a_mark(session: Session) -> None:
+    """Of 20 MB, `MAX_OUTPUT_BYTES` are returned. The other stream is complete, and the command goes on."""
     result = check(session.bash("yes xxxxxxx | head -c 20000000; echo whole >&2; echo end > end.txt"))
     assert result["stdout"].endswith(MARK)
     assert len(result["stdout"]) == 1_048_576 + len(MARK)
@@ -109,21 +109,21 @@ def test_a_flood_is_cut_with_a_mark(session: Session) -> None:
     assert "end.txt" in session.files()
 
 
-def test_output_that_is_no_text_spoils_nothing(session: Session) -> None:
-    """Bytes that are not UTF-8 become replacement characters; other scripts pass."""
+def test_invalid_utf8_becomes_replacement_characters(session: Session) -> None:
+    """Text in other scripts is unchanged."""
     result = check(session.bash("printf '\\xff\\xfe'; echo ' 你好 🎉'"))
     assert result["stdout"] == "\ufffd\ufffd 你好 🎉\n"
 
 
-def test_a_process_left_behind_does_not_hold_the_answer_back(session: Session) -> None:
-    """A background process with the output still open is no reason to wait."""
+def test_background_process_does_not_delay_the_answer(session: Session) -> None:
+    """The answer does not wait for a process that still has the output open."""
     began = time.monotonic()
     assert check(session.bash("sleep 20 & echo done"))["stdout"] == "done\n"
     assert time.monotonic() - began < 4
 
 
-def test_a_command_that_takes_too_much_memory_is_killed(session: Session) -> None:
-    """It ends, not the session: Python's files are kept and the next calls work."""
+def test_command_over_the_memory_limit_is_killed(session: Session) -> None:
+    """The session goes on: files are kept and the next calls work."""
     session.run("with open('kept.txt', 'w') as f: _ = f.write('x')")
     result = check(session.bash("python3 -c \"x = bytearray(b'x') * 4_000_000_000\""))
     assert result["exit_code"] in (1, 137)
@@ -131,8 +131,8 @@ def test_a_command_that_takes_too_much_memory_is_killed(session: Session) -> Non
     assert session.printed("open('kept.txt').read()") == "'x'"
 
 
-def test_a_command_while_code_runs_is_answered_right(session: Session) -> None:
-    """Beside the running call or after it, both end well with their own output."""
+def test_command_and_code_at_the_same_time_get_their_own_output(session: Session) -> None:
+    """The two calls run one after the other or together, and both succeed."""
     cell_id = session.detach("import time\ntime.sleep(1.5)\nprint('code')")
     assert check(session.bash("echo bash"))["stdout"] == "bash\n"
     assert session.finished(cell_id)["result"]["stdout"] == "code\n"
@@ -152,15 +152,15 @@ def test_a_command_while_code_runs_is_answered_right(session: Session) -> None:
         {"cmd": "true", "timeout_ms": None},
     ],
 )
-def test_a_bad_command_is_refused(session: Session, body: Body) -> None:
-    """What makes no sense is 422."""
+def test_invalid_command_is_refused(session: Session, body: Body) -> None:
+    """The answer is 422."""
     response = session.call("POST", "/bash", json=body)
     assert response.status_code == 422, response.text
     problem(response)
 
 
-def test_commands_have_no_way_out(session: Session) -> None:
-    """A connection to anywhere fails at once, and the supervisor's port is closed."""
+def test_commands_have_no_network(session: Session) -> None:
+    """Every connection fails at once, and the supervisor's port is closed."""
     began = time.monotonic()
     for target in ("1.1.1.1/80", "127.0.0.11/53", "127.0.0.1/8700"):
         result = check(session.bash(f"exec 3<>/dev/tcp/{target}", timeout_ms=5000))
@@ -169,8 +169,8 @@ def test_commands_have_no_way_out(session: Session) -> None:
 
 
 @docker_only("beyond PIDS_LIMIT all of a pod's are killed: test_too_many_processes_end_the_call")
-def test_without_room_for_a_process_the_answer_says_so(session: Session) -> None:
-    """Daemons may use up `PIDS_LIMIT`: no command starts then, and they can still be ended."""
+def test_command_without_a_free_process_gets_an_error(session: Session) -> None:
+    """Daemons may use all of `PIDS_LIMIT`. No command starts then, and the daemons can still be ended."""
     filled = session.run(
         "import subprocess\nmany = []\ntry:\n"
         "    while True: many.append(subprocess.Popen(['sleep', '100']))\nexcept OSError: pass"

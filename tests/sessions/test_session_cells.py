@@ -1,4 +1,4 @@
-"""What ran in a session and what came back: cells, notebook, detached and abandoned calls, prompts."""
+"""Cells of a session, its notebook, detached and abandoned calls, prompts."""
 
 import base64
 import time
@@ -53,8 +53,8 @@ def result_of(events: list[Event]) -> Body:
 # Cells and notebook ------------------------------------------------------------------------------
 
 
-def test_cells_and_notebook_have_what_ran_and_what_came_back(service: Service) -> None:
-    """Each call is a cell with its code and result, in order; the notebook shows them as Jupyter would."""
+def test_cells_and_notebook_have_code_and_results(service: Service) -> None:
+    """Each call is a cell with its code and result, in order. The notebook shows them as Jupyter would."""
     with new_session(service) as mine:
         assert mine.cells() == []
         assert notebook_of(mine).cells == []
@@ -106,8 +106,8 @@ def test_cells_and_notebook_have_what_ran_and_what_came_back(service: Service) -
         assert json[0].data["application/json"] == {"a": [1, None]}
 
 
-def test_cells_of_every_kind_of_call_are_kept(session: Session) -> None:
-    """Streamed calls, calls by `session_id` and calls past their time are cells like others."""
+def test_every_kind_of_call_is_a_cell(session: Session) -> None:
+    """Streamed calls, calls by `session_id` and calls that time out are cells, too."""
     streamed = result_of(session.stream("print('streamed')"))
     by_id = session.api.run("print('by id')", session_id=session.id)
     late = session.run("print('late')\nimport time; time.sleep(30)", timeout_ms=500)
@@ -124,8 +124,16 @@ def test_cells_of_every_kind_of_call_are_kept(session: Session) -> None:
 # Detached and abandoned --------------------------------------------------------------------------
 
 
-def test_a_session_that_is_ended_at_once_keeps_the_last_result(service: Service) -> None:
-    """What was answered is in the history, not lost, and nothing about it is an error."""
+def test_stored_result_equals_the_response(session: Session) -> None:
+    """`cells` returns the response of each call: the same fields and values, in the same order."""
+    for code in ("print('text')\n1 / 0", "open('made', 'w').write('x')\n{'a': 1.5}", CHART):
+        answered = session.execute(code).json()
+        stored = session.cell(answered["cell_id"])["result"]
+        assert list(stored.items()) == list(answered.items())
+
+
+def test_session_deleted_at_once_keeps_the_last_result(service: Service) -> None:
+    """The result that the caller got is in the history, and the log has no error."""
     for _ in range(4):
         with new_session(service) as session:
             session.run("'answered'")
@@ -135,8 +143,8 @@ def test_a_session_that_is_ended_at_once_keeps_the_last_result(service: Service)
     assert "UNIQUE" not in service.log_path.read_text()
 
 
-def test_a_long_program_of_any_text_is_run_and_kept(session: Session) -> None:
-    """Code nearly as long as a request may be, of characters that JSON likes to spell out."""
+def test_long_program_is_run_and_stored(session: Session) -> None:
+    """The code is nearly as long as a request may be, and JSON has to escape its characters."""
     line = 'é"' + 2 * "\\" + "\n"
     code = f"text = '''{line * 250_000}'''\nlen(text)"
     answer = session.run(code)
@@ -144,8 +152,8 @@ def test_a_long_program_of_any_text_is_run_and_kept(session: Session) -> None:
     assert session.cell(answer["cell_id"])["code"] == code
 
 
-def test_a_detached_call_is_answered_at_once_and_goes_on(session: Session) -> None:
-    """202 with the cell's id; the session is busy, others wait, and the result comes to `cells`."""
+def test_detached_call_is_answered_at_once_and_goes_on(session: Session) -> None:
+    """The answer is 202 with the cell's id. Other calls wait, and `cells` gets the result."""
     began = time.monotonic()
     response = session.execute("import time\nprint('early')\ntime.sleep(2)\ny = 'set'\ny", detach=True)
     assert response.status_code == 202
@@ -168,8 +176,8 @@ def test_a_detached_call_is_answered_at_once_and_goes_on(session: Session) -> No
     assert result["outputs"][0]["data"]["text/plain"] == "'set'"
 
 
-def test_a_detached_call_can_be_interrupted_and_has_its_time(session: Session) -> None:
-    """`interrupt` and `timeout_ms` are for detached calls, too."""
+def test_detached_call_can_be_interrupted_and_can_time_out(session: Session) -> None:
+    """Both `interrupt` and `timeout_ms` apply to detached calls."""
     first = session.detach("import time; time.sleep(25)", timeout_ms=30_000)
     time.sleep(0.5)
     session.interrupt()
@@ -178,8 +186,8 @@ def test_a_detached_call_can_be_interrupted_and_has_its_time(session: Session) -
     assert session.finished(second, 6)["result"]["timed_out"] is True
 
 
-def test_a_reader_who_leaves_interrupts_the_call(session: Session) -> None:
-    """When the client of a stream goes away its code is interrupted: the kernel is free, with its state."""
+def test_disconnect_of_the_reader_interrupts_the_call(session: Session) -> None:
+    """The kernel is free again, and keeps its variables."""
     session.run("import time\nmarker = 'here'\nended = 'no'")
     code = (
         "try:\n    print('started')\n    time.sleep(25)\n    ended = 'by itself'\n"
@@ -196,8 +204,8 @@ def test_a_reader_who_leaves_interrupts_the_call(session: Session) -> None:
     assert cell["result"]["error"]["name"] == "KeyboardInterrupt"
 
 
-def test_a_reader_who_leaves_deaf_code_does_not_block_the_session(session: Session) -> None:
-    """Code that ignores the interrupt is ended all the same, and the next call works."""
+def test_code_that_ignores_the_interrupt_is_killed_after_a_disconnect(session: Session) -> None:
+    """The next call works."""
     code = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('deaf')\ntime.sleep(25)"
     with session.open_stream(code, timeout_ms=30_000) as events:
         wait_for_print(events, "deaf\n")
@@ -206,8 +214,8 @@ def test_a_reader_who_leaves_deaf_code_does_not_block_the_session(session: Sessi
     assert time.monotonic() - left < 8
 
 
-def test_a_detached_stream_goes_on_without_its_reader(session: Session) -> None:
-    """With `detach` the code is not hurt when the client goes; the whole result is in `cells`."""
+def test_detached_stream_goes_on_after_a_disconnect(session: Session) -> None:
+    """With `detach` the code goes on, and `cells` has the whole result."""
     session.run("import time")
     code = "print('started')\ntime.sleep(2)\nprint('finished')\nthere = 'set'"
     with session.open_stream(code, detach=True) as events:
@@ -217,8 +225,8 @@ def test_a_detached_stream_goes_on_without_its_reader(session: Session) -> None:
     assert session.printed("there") == "'set'"
 
 
-def test_a_caller_who_leaves_the_queue_runs_nothing(session: Session) -> None:
-    """A call whose client goes away while it waits for its turn never runs."""
+def test_waiting_call_does_not_run_after_a_disconnect(session: Session) -> None:
+    """The client disconnects while its call waits for the session."""
     session.run("import time\nran = []")
     cell_id = session.detach("time.sleep(2); ran.append('first')")
     with pytest.raises(Exception, match="timed out"):
@@ -233,7 +241,7 @@ def test_a_caller_who_leaves_the_queue_runs_nothing(session: Session) -> None:
 
 
 def test_images_can_be_left_out_of_the_answer(session: Session) -> None:
-    """`?images=ref` gives an image's file id and not its bytes, on every call; the rest is as ever."""
+    """With `?images=ref` every call returns the file id of an image without its bytes."""
     code = f"from IPython.display import SVG\ndisplay(SVG({SVG!r}))\n{CHART}\n'text'"
     body = {"code": code, "timeout_ms": 10_000}
     answers = [
@@ -270,7 +278,7 @@ def answer(session: Session, value: str) -> None:
 
 
 def test_prompts_of_a_stream_can_be_answered(session: Session) -> None:
-    """Each `input()` and `getpass()` sends an `input_request`; the code gets what is posted."""
+    """Each `input()` and `getpass()` sends an `input_request`, and the code gets the posted answer."""
     code = dedent("""
         from getpass import getpass
         name = input("Your name? ")
@@ -297,8 +305,8 @@ def test_prompts_of_a_stream_can_be_answered(session: Session) -> None:
 
 
 @pytest.mark.parametrize("end", ["interrupt", "timeout", "leave"])
-def test_a_prompt_nobody_answers_has_an_end(session: Session, end: str) -> None:
-    """An interrupt, the end of its time, or the client's leaving frees a call that waits for input."""
+def test_unanswered_prompt_ends(session: Session, end: str) -> None:
+    """An interrupt, the timeout or a disconnect ends a call that waits for input."""
     session.run("marker = 'here'")
     timeout_ms = 1500 if end == "timeout" else 25_000
     began = time.monotonic()
@@ -322,15 +330,15 @@ def test_a_prompt_nobody_answers_has_an_end(session: Session, end: str) -> None:
     assert (late.status_code, problem(late)["code"]) == (409, "no_input_request")
 
 
-def test_stdin_given_is_read_and_nobody_is_asked(session: Session) -> None:
-    """With `stdin` the code reads that; `input_request` is for calls without."""
+def test_given_stdin_is_read_without_a_prompt(session: Session) -> None:
+    """With `stdin` there is no `input_request`."""
     events = session.stream("print(input())", stdin="given\n", allow_stdin=True)
     assert text_of(events, "stdout") == "given\n"
     assert "input_request" not in {event.type for event in events}
 
 
-def test_two_calls_can_wait_for_an_answer_in_two_sessions(service: Service, session: Session) -> None:
-    """An answer goes to the session it was posted to."""
+def test_two_sessions_can_wait_for_input_at_the_same_time(service: Service, session: Session) -> None:
+    """Each session gets the answer that was posted to it."""
 
     def ask(one: Session) -> str:
         with one.open_stream("print(input('? '))", allow_stdin=True) as events:

@@ -49,8 +49,8 @@ def session(shared: StandingSession) -> Session:
 # What there is -----------------------------------------------------------------------------------
 
 
-def test_a_session_begins_with_its_inputs(session: Session) -> None:
-    """Files given at its making are there, listed, and none of the code's own doing."""
+def test_new_session_has_its_inputs(session: Session) -> None:
+    """The files of the request are there and are listed, and no call returns them as its own."""
     listed = session.files()
     assert {path: file["size_bytes"] for path, file in listed.items()} == {"in/data.csv": 8, "notes.txt": 5}
     result = session.run("print(open('in/data.csv').read(), open('notes.txt').read())")
@@ -59,7 +59,7 @@ def test_a_session_begins_with_its_inputs(session: Session) -> None:
 
 
 def test_files_are_listed_with_sizes_and_times(session: Session) -> None:
-    """Dotfiles and folders' files are listed with size and time of change; folders are not."""
+    """Dotfiles and files in folders are listed; folders are not."""
     before = time.time()
     session.run(
         dedent("""
@@ -85,8 +85,8 @@ def test_files_are_listed_with_sizes_and_times(session: Session) -> None:
     assert before - 2 < listed["deep/b.bin"]["modified_at"] < time.time() + 2
 
 
-def test_each_call_hands_back_what_it_changed(session: Session) -> None:
-    """Made and changed files come back, what stayed as it was does not, whoever had put it there."""
+def test_each_call_returns_the_files_that_it_changed(session: Session) -> None:
+    """Created and changed files are returned, unchanged ones are not."""
     session.put("uploaded.txt", b"from outside")
     first = session.run("with open('new.txt', 'w') as f: _ = f.write('new')")
     assert session.api.returned(first) == {"new.txt": b"new"}
@@ -99,8 +99,8 @@ def test_each_call_hands_back_what_it_changed(session: Session) -> None:
     assert session.api.returned(first) == {"new.txt": b"new"}, "a kept version stays as it was"
 
 
-def test_a_call_may_bring_files(session: Session) -> None:
-    """`files` of a call are staged before it runs, in place of what is there."""
+def test_call_can_stage_files(session: Session) -> None:
+    """The `files` of a call replace files of the same path before the code runs."""
     staged = session.api.stage_at({"notes.txt": b"newer", "more/x.txt": b"x"})
     result = session.run("print(open('notes.txt').read(), open('more/x.txt').read())", files=staged)
     assert result["stdout"] == "newer x\n"
@@ -111,8 +111,8 @@ def test_a_call_may_bring_files(session: Session) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_537, 20 * MEGABYTE])
-def test_bytes_are_exact_in_and_out(session: Session, size: int) -> None:
-    """From nothing to the largest file allowed, the code sees what was sent, and it comes back."""
+def test_bytes_are_exact_in_both_directions(session: Session, size: int) -> None:
+    """Files from zero bytes to the largest size arrive unchanged, and are returned unchanged."""
     content = random.Random(size).randbytes(size)
     session.put("folder/data.bin", content)
     digest = session.printed(
@@ -126,8 +126,8 @@ def test_bytes_are_exact_in_and_out(session: Session, size: int) -> None:
     assert session.files()["folder/data.bin"]["size_bytes"] == size
 
 
-def test_a_large_file_passes_without_filling_the_services_memory(session: Session, roomy: Service) -> None:
-    """20 MB in and out, sent in pieces of unknown number, leave the service's memory flat."""
+def test_large_file_does_not_fill_the_memory_of_the_service(session: Session, roomy: Service) -> None:
+    """20 MB are uploaded in chunks and downloaded, and the service's memory stays flat."""
 
     def pieces() -> Iterator[bytes]:
         for _ in range(320):
@@ -142,8 +142,8 @@ def test_a_large_file_passes_without_filling_the_services_memory(session: Sessio
 
 
 @pytest.mark.parametrize("in_pieces", [False, True], ids=["of known length", "in pieces"])
-def test_a_file_too_large_is_refused_and_leaves_nothing(session: Session, in_pieces: bool) -> None:
-    """One byte over `MAX_FILE_SIZE_MB` is 413, and what was there before is still there."""
+def test_file_over_the_limit_is_refused_and_changes_nothing(session: Session, in_pieces: bool) -> None:
+    """One byte over `MAX_FILE_SIZE_MB` gives 413, and the previous file is still there."""
     session.put("kept.txt", b"before")
 
     def pieces() -> Iterator[bytes]:
@@ -159,8 +159,8 @@ def test_a_file_too_large_is_refused_and_leaves_nothing(session: Session, in_pie
     assert set(session.files()) == {"in/data.csv", "notes.txt", "kept.txt"}
 
 
-def test_what_does_not_fit_is_refused_and_leaves_nothing(session: Session) -> None:
-    """A full workspace is 413; what was there is unharmed, and less fits again."""
+def test_file_that_does_not_fit_is_refused_and_changes_nothing(session: Session) -> None:
+    """A full workspace gives 413. Its files are unharmed, and a smaller file still fits."""
     content = b"x" * (20 * MEGABYTE)
     session.put("one", content)
     session.put("two", content)
@@ -173,8 +173,8 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(session: Session) -> No
     assert session.printed("import os; os.path.getsize('three')") == str(20 * MEGABYTE)
 
 
-def test_a_file_the_code_wrote_can_be_replaced_and_read(session: Session) -> None:
-    """What is sent takes the place of what the code wrote, and belongs to the code."""
+def test_upload_replaces_a_file_of_the_code(session: Session) -> None:
+    """The uploaded file belongs to the user that the code runs as."""
     session.run("with open('f.txt', 'w') as f: _ = f.write('a long text that was there')")
     assert session.read("f.txt") == b"a long text that was there"
     session.put("f.txt", b"short")
@@ -197,8 +197,8 @@ def test_a_file_the_code_wrote_can_be_replaced_and_read(session: Session) -> Non
         "x" * 255,
     ],
 )
-def test_any_name_a_file_can_have_will_do(session: Session, path: str) -> None:
-    """A quoted path means itself, on every call."""
+def test_every_valid_file_name_works(session: Session, path: str) -> None:
+    """Every call accepts the quoted path."""
     session.put(path, b"content")
     assert session.printed(f"print(open({path!r}).read())") == "content"
     assert path in session.files()
@@ -209,8 +209,8 @@ def test_any_name_a_file_can_have_will_do(session: Session, path: str) -> None:
     assert path not in session.files()
 
 
-def test_a_download_is_a_file_and_never_a_page(session: Session) -> None:
-    """What the code wrote is served as an attachment that no browser will run."""
+def test_download_is_an_attachment(session: Session) -> None:
+    """A browser saves the file and does not run it."""
     session.put("page.html", b"<script>alert(1)</script>")
     response = session.file("GET", "page.html")
     assert response.headers["content-disposition"].startswith("attachment")
@@ -220,8 +220,8 @@ def test_a_download_is_a_file_and_never_a_page(session: Session) -> None:
 # Removing and renaming ---------------------------------------------------------------------------
 
 
-def test_a_removed_file_is_gone(session: Session) -> None:
-    """204, then it is neither listed nor found, by the code or from outside."""
+def test_deleted_file_is_gone(session: Session) -> None:
+    """The answer is 204. Then neither the code nor a request finds the file."""
     session.put("gone.txt", b"x")
     response = session.file("DELETE", "gone.txt")
     assert (response.status_code, response.content) == (204, b"")
@@ -234,8 +234,8 @@ def test_a_removed_file_is_gone(session: Session) -> None:
     assert session.file("HEAD", "gone.txt").status_code == 404
 
 
-def test_a_renamed_file_is_the_same_file(session: Session) -> None:
-    """It is found under its new path alone, in a folder that is made for it, with its bytes and time."""
+def test_renamed_file_keeps_its_content(session: Session) -> None:
+    """The file is found under its new path only, in a folder that is created, with its bytes and time."""
     session.run("import os\nopen('old.txt', 'w').write('text')\nos.utime('old.txt', (1e9, 1e9))")
     response = session.file("PATCH", "old.txt", json={"path": "new/folder/name.txt"})
     assert response.status_code == 200
@@ -251,8 +251,8 @@ def test_a_renamed_file_is_the_same_file(session: Session) -> None:
     problem(missing)
 
 
-def test_a_bad_new_name_is_refused(session: Session) -> None:
-    """A rename out of the workspace, or with a body that makes no sense, is 422 and moves nothing."""
+def test_invalid_new_path_is_refused(session: Session) -> None:
+    """A path outside the workspace or an invalid body gives 422 and moves nothing."""
     for wrong in ("../up", "/etc/x", "", ".", "a\0b", "a/../../b", "x" * 300, 7, None):
         response = session.file("PATCH", "notes.txt", json={"path": wrong})
         assert response.status_code == 422, (wrong, response.text[:300])
@@ -264,8 +264,8 @@ def test_a_bad_new_name_is_refused(session: Session) -> None:
 # While code runs ---------------------------------------------------------------------------------
 
 
-def test_files_can_be_worked_with_while_code_runs(session: Session) -> None:
-    """List, write, read, rename and remove do not wait for the running call, which sees them happen."""
+def test_file_calls_do_not_wait_for_running_code(session: Session) -> None:
+    """Files are listed, written, read, renamed and deleted meanwhile, and the code sees that."""
     cell_id = session.detach(
         dedent("""
             import os, time
@@ -292,8 +292,8 @@ def test_files_can_be_worked_with_while_code_runs(session: Session) -> None:
     assert result["stdout"] == "went False text\n"
 
 
-def test_a_file_that_grows_while_it_is_read_is_no_failure(session: Session) -> None:
-    """Reading a file that the code writes to gives a prefix of it."""
+def test_download_of_a_growing_file_gives_its_beginning(session: Session) -> None:
+    """The code writes to the file while it is read."""
     cell_id = session.detach(
         dedent("""
             import time
@@ -330,8 +330,8 @@ def test_a_file_that_grows_while_it_is_read_is_no_failure(session: Session) -> N
         "folder/" * 200 + "f",
     ],
 )
-def test_a_path_out_of_the_workspace_is_refused(session: Session, path: str) -> None:
-    """Whatever is asked of a path that can't be a file's is a 4xx, and nothing comes of it."""
+def test_path_outside_the_workspace_is_refused(session: Session, path: str) -> None:
+    """Every call for such a path gives 4xx and has no effect."""
     before = session.files()
     bodies: dict[str, Any] = {"PUT": {"content": b"x"}, "PATCH": {"json": {"path": "moved"}}}
     for method in ("GET", "HEAD", "PUT", "DELETE", "PATCH"):
@@ -344,8 +344,8 @@ def test_a_path_out_of_the_workspace_is_refused(session: Session, path: str) -> 
 
 
 @pytest.mark.parametrize("path", ["%ff%fe", "%ED%A0%80"])
-def test_a_path_that_is_no_text_is_no_failure(session: Session, path: str) -> None:
-    """Bytes that are not UTF-8 name no file there is."""
+def test_path_that_is_not_utf8_is_not_found(session: Session, path: str) -> None:
+    """No file of the workspace has such a path."""
     for method in ("GET", "DELETE"):
         response = session.call(method, f"/files/{path}")
         assert response.status_code in (404, 422)
@@ -354,7 +354,7 @@ def test_a_path_that_is_no_text_is_no_failure(session: Session, path: str) -> No
 
 
 def test_links_are_not_followed(session: Session) -> None:
-    """Through a link made by the code nothing is read, written, renamed or listed."""
+    """Nothing is read, written, renamed or listed through a link that the code made."""
     session.run(
         dedent("""
             import os
@@ -386,8 +386,8 @@ def test_links_are_not_followed(session: Session) -> None:
     assert session.read("notes.txt") == b"given"
 
 
-def test_what_is_no_regular_file_is_refused_and_never_hangs(session: Session) -> None:
-    """Folders, pipes, sockets and files without the right to read are a 4xx, at once."""
+def test_irregular_files_are_refused_at_once(session: Session) -> None:
+    """Folders, pipes, sockets and unreadable files give 4xx."""
     session.run(
         dedent("""
             import os, socket

@@ -1,4 +1,4 @@
-"""What becomes of a session's kernel: time, memory, death, interrupt, restart, input, progress."""
+"""The kernel of a session: timeouts, memory, death, interrupt, restart, input, progress."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ def tight_session(tight_service: Service) -> Iterator[Session]:
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """What a call gives, and how many seconds it took."""
+    """Return the result of a call, and its duration in seconds."""
     began = time.monotonic()
     return call(), time.monotonic() - began
 
@@ -49,8 +49,8 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
         pytest.param("import threading; threading.Event().wait()", id="lock"),
     ],
 )
-def test_a_timeout_interrupts_and_keeps_the_state(session: Session, stuck: str) -> None:
-    """What heeds an interrupt is interrupted: variables survive, and the next call works at once."""
+def test_session_keeps_variables_after_timeout(session: Session, stuck: str) -> None:
+    """Code that reacts to an interrupt is interrupted, and the next call works at once."""
     session.run("import time\nmarker = 'here'")
     result, elapsed = timed(lambda: session.run(f"print('kept')\n{stuck}", timeout_ms=700))
     assert (result["timed_out"], result["exit_code"]) == (True, None)
@@ -77,8 +77,8 @@ def test_a_timeout_interrupts_and_keeps_the_state(session: Session, stuck: str) 
         pytest.param("os.kill(os.getpid(), signal.SIGSTOP)", True, id="stopped"),
     ],
 )
-def test_a_timeout_that_is_not_heeded_restarts(session: Session, stuck: str, may_heed: bool) -> None:
-    """What does not end is killed: a new kernel is there, the files are kept, and it says so."""
+def test_code_that_ignores_the_timeout_is_killed(session: Session, stuck: str, may_heed: bool) -> None:
+    """A new kernel is ready, files are kept, and the answer says so."""
     session.run("import os, signal, time\nmarker = 'here'\nwith open('kept.txt', 'w') as f: _ = f.write('x')")
     result = session.run(f"print('kept')\n{stuck}", timeout_ms=700)
     assert (result["timed_out"], result["exit_code"]) == (True, None)
@@ -102,8 +102,8 @@ def test_a_timeout_that_is_not_heeded_restarts(session: Session, stuck: str, may
         pytest.param("os.abort()", 134, id="abort"),
     ],
 )
-def test_a_kernel_that_dies_is_replaced(session: Session, ending: str, exit_code: int) -> None:
-    """The answer has the exit code and the output so far; the next call has a new kernel, at once."""
+def test_kernel_that_dies_is_replaced(session: Session, ending: str, exit_code: int) -> None:
+    """The answer has the exit code and the output so far. The next call runs in a new kernel at once."""
     code = "import os\nmarker = 1\nwith open('kept.txt', 'w') as f: _ = f.write('x')\nprint('said')\n"
     result = session.run(code + ending)
     assert (result["exit_code"], result["timed_out"]) == (exit_code, False)
@@ -114,8 +114,8 @@ def test_a_kernel_that_dies_is_replaced(session: Session, ending: str, exit_code
     assert elapsed < 3
 
 
-def test_a_kernel_that_died_between_calls_is_replaced(session: Session) -> None:
-    """The next call runs at once, in a new kernel, and says so; files are kept."""
+def test_kernel_that_died_between_calls_is_replaced(session: Session) -> None:
+    """The next call runs in a new kernel at once and says so. Files are kept."""
     session.run(
         "import os, threading\nwith open('kept.txt', 'w') as file: _ = file.write('kept')\n"
         "threading.Timer(0.2, os._exit, (0,)).start()"
@@ -130,8 +130,8 @@ def test_a_kernel_that_died_between_calls_is_replaced(session: Session) -> None:
     assert session.run("1")["state"] == "kept"
 
 
-def test_running_out_of_memory_restarts(tight_session: Session) -> None:
-    """Memory without end is 137 and says memory; the files are kept and the next call works."""
+def test_code_over_the_memory_limit_restarts_the_kernel(tight_session: Session) -> None:
+    """The exit code is 137 and the error names the memory. Files are kept and the next call works."""
     tight_session.run("marker = 1\nwith open('kept.txt', 'w') as f: _ = f.write('x')")
     result = tight_session.run(f"print('said')\n{GROW}")
     assert (result["exit_code"], result["timed_out"]) == (137, False)
@@ -141,8 +141,8 @@ def test_running_out_of_memory_restarts(tight_session: Session) -> None:
     assert after["stdout"] == "False x\n"
 
 
-def test_memory_held_from_one_call_to_the_next_counts(tight_session: Session) -> None:
-    """Three calls that keep 60 MiB each are too much for 128; the third is told so."""
+def test_memory_kept_between_calls_counts(tight_session: Session) -> None:
+    """Three calls that keep 60 MiB each exceed 128 MiB, and the third gets the error."""
     code = "held = [*globals().get('held', []), bytearray(b'x') * (60 * 1024 * 1024)]"
     results = [tight_session.run(code) for _ in range(3)]
     assert [result["exit_code"] for result in results[:2]] == [0, 0]
@@ -160,8 +160,8 @@ def test_memory_held_from_one_call_to_the_next_counts(tight_session: Session) ->
         ),
     ],
 )
-def test_processor_time_is_bounded_per_call(tight_session: Session, burn: str) -> None:
-    """A call over `CPU_TIME_LIMIT_SEC`, children included, is 152; the next call starts from nothing."""
+def test_cpu_time_is_limited_per_call(tight_session: Session, burn: str) -> None:
+    """A call over `CPU_TIME_LIMIT_SEC`, children included, gives 152. The next call starts from 0."""
     tight_session.run("import time")
     result = tight_session.run(f"print('said')\n{burn}")
     assert (result["exit_code"], result["timed_out"]) == (152, False)
@@ -171,8 +171,8 @@ def test_processor_time_is_bounded_per_call(tight_session: Session, burn: str) -
     assert tight_session.printed("'next'") == "'next'"
 
 
-def test_processor_time_is_not_added_up_over_calls(tight_session: Session) -> None:
-    """Three calls of 0.6 s each are all within a limit of one second."""
+def test_cpu_time_is_not_added_up_over_calls(tight_session: Session) -> None:
+    """Three calls of 0.6 s each stay within a limit of one second."""
     code = "import time\nend = time.process_time() + 0.6\nwhile time.process_time() < end: pass"
     for _ in range(3):
         assert tight_session.run(code)["exit_code"] == 0
@@ -181,8 +181,8 @@ def test_processor_time_is_not_added_up_over_calls(tight_session: Session) -> No
 # Interrupt and restart ---------------------------------------------------------------------------
 
 
-def test_an_interrupt_ends_the_running_call(session: Session) -> None:
-    """It is a KeyboardInterrupt in the code: the answer comes at once and the state is kept."""
+def test_interrupt_ends_the_running_call(session: Session) -> None:
+    """The code gets a KeyboardInterrupt. The answer comes at once, and variables are kept."""
     session.run("import time\nmarker = 'here'")
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(session.run, "print('said')\ntime.sleep(20)\nprint('never')")
@@ -195,8 +195,8 @@ def test_an_interrupt_ends_the_running_call(session: Session) -> None:
     assert session.printed("marker") == "'here'"
 
 
-def test_an_interrupt_of_nothing_does_nothing(session: Session) -> None:
-    """An idle session takes an interrupt and goes on; the next call is not hit by it."""
+def test_interrupt_of_an_idle_session_does_nothing(session: Session) -> None:
+    """The next call is not interrupted."""
     session.run("marker = 'here'")
     for _ in range(3):
         session.interrupt()
@@ -204,8 +204,8 @@ def test_an_interrupt_of_nothing_does_nothing(session: Session) -> None:
     assert session.printed("import time; time.sleep(0.3); marker") == "'here'"
 
 
-def test_a_restart_keeps_the_files_alone(session: Session) -> None:
-    """Variables, threads and folder are as at the beginning, counting starts anew, files stay."""
+def test_restart_keeps_only_files(session: Session) -> None:
+    """Variables, threads and the current folder are gone, and the execution count starts again."""
     session.run(
         "import os\nmarker = 1\nos.makedirs('d', exist_ok=True)\nos.chdir('d')\nopen('f.txt', 'w').close()"
     )
@@ -217,8 +217,8 @@ def test_a_restart_keeps_the_files_alone(session: Session) -> None:
     assert (result["execution_count"], result["state"]) == (1, "kept")
 
 
-def test_a_restart_ends_the_running_call(session: Session) -> None:
-    """The call that was running is answered with what it had said, and says that the state is gone."""
+def test_restart_ends_the_running_call(session: Session) -> None:
+    """The call is answered with its output so far, and says that the variables are gone."""
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(session.run, "import time\nmarker = 1\nprint('said')\ntime.sleep(20)")
         time.sleep(0.7)
@@ -233,8 +233,8 @@ def test_a_restart_ends_the_running_call(session: Session) -> None:
 # Standard input ----------------------------------------------------------------------------------
 
 
-def test_standard_input_is_given_per_call(session: Session) -> None:
-    """Each call reads its own `stdin`; what one left unread is not there for the next."""
+def test_each_call_reads_its_own_stdin(session: Session) -> None:
+    """Text that one call did not read is not there for the next."""
     assert session.run("print(input('name? '))", stdin="Ada\nleft over\n")["stdout"] == "name? Ada\n"
     second = session.run("import subprocess\nprint(input())\n_ = subprocess.run(['cat'])", stdin="a\nb\n")
     assert second["stdout"] in ("a\nb\n", "a\n"), "a child has what Python has not read ahead"
@@ -243,7 +243,7 @@ def test_standard_input_is_given_per_call(session: Session) -> None:
 
 
 def test_input_without_stdin_raises_at_once(session: Session) -> None:
-    """`input()` with nothing to read is an error, in a plain call and in a streamed one, not a wait."""
+    """Plain and streamed calls get an error from `input()`, and do not wait."""
     result, elapsed = timed(lambda: session.run("input('? ')"))
     assert result["error"]["name"] in ("EOFError", "StdinNotImplementedError")
     assert (result["exit_code"], result["state"]) == (1, "kept")
@@ -272,8 +272,8 @@ def test_input_without_stdin_raises_at_once(session: Session) -> None:
         ),
     ],
 )
-def test_a_progress_bar_is_streamed_as_it_moves(session: Session, code: str, stream: str) -> None:
-    """Each step arrives when it is drawn, with its carriage return, and not all at the end."""
+def test_progress_bar_is_streamed_while_it_moves(session: Session, code: str, stream: str) -> None:
+    """Each step arrives when it is drawn, with its carriage return."""
     session.run("import time, warnings\nwarnings.simplefilter('ignore')")
     steps: list[float] = []
     text = ""
@@ -288,7 +288,7 @@ def test_a_progress_bar_is_streamed_as_it_moves(session: Session, code: str, str
 
 
 def test_cleared_and_updated_displays_end_as_in_a_notebook(session: Session) -> None:
-    """`outputs` has what would be on the page at the end; a handle works in a later call as well."""
+    """`outputs` has the displays that a notebook would show at the end. A handle works in later calls."""
     result = session.run(
         dedent("""
             from IPython.display import clear_output, display, update_display
@@ -308,8 +308,8 @@ def test_cleared_and_updated_displays_end_as_in_a_notebook(session: Session) -> 
     assert session.run("display('a')\nclear_output()")["outputs"] == []
 
 
-def test_what_is_shown_between_calls_belongs_to_no_call(session: Session) -> None:
-    """Text and displays of a background thread do not spoil a later call's value and result."""
+def test_output_between_calls_belongs_to_no_call(session: Session) -> None:
+    """Text and displays of a background thread do not change the result of a later call."""
     session.run(
         dedent("""
             import threading, time

@@ -64,12 +64,12 @@ def works_or_says(session: Session, result: Body) -> None:
         answer = session.run("print(6 * 7, 'marker' in globals())", timeout_ms=1000)
         states.add(answer["state"])
         if answer["exit_code"] == 0:
-            # What the code has left running may talk, too: as much as is said to be too much.
+            # Processes that the code has left may print so much that the output is cut.
             drowned = "stdout" in answer["truncated"]
             assert "42" in answer["stdout"] or drowned
             assert (answer["error"], answer["timed_out"]) == (None, False)
             known = "True" in answer["stdout"] or drowned or "restarted" in states
-            assert known, "lost, and nobody said so"
+            assert known, "the variables are gone, and no answer has said so"
             return
         assert answer["error"] is not None and answer["error"]["name"], answer
         # Where code that does nothing takes too long, a traceback says why, or the kernel is replaced.
@@ -197,7 +197,7 @@ HARMLESS = {
         except ProcessLookupError: pass
     """,
 }
-"""What a session takes without the least harm: afterwards everything works."""
+"""Code after which the session works in every respect."""
 
 
 def _of_docker(name: str) -> list[pytest.MarkDecorator]:
@@ -208,8 +208,8 @@ def _of_docker(name: str) -> list[pytest.MarkDecorator]:
 @pytest.mark.parametrize(
     "code", [pytest.param(code, id=name, marks=_of_docker(name)) for name, code in HARMLESS.items()]
 )
-def test_what_does_no_harm(session: Session, code: str) -> None:
-    """After it the next call prints, runs children, shows, writes files and has its variables."""
+def test_harmless_code_leaves_the_session_working(session: Session, code: str) -> None:
+    """Afterwards the next call prints, starts children, displays, writes files and has its variables."""
     result = session.run(dedent(code))
     assert (result["timed_out"], result["exit_code"], result["state"]) == (False, 0, "kept"), result
     works(session, result)
@@ -238,12 +238,12 @@ STUCK = {
     ),
     "has a value whose repr never ends": "class E:\n    def __repr__(self): time.sleep(60)\nE()",
 }
-"""What does not end by itself."""
+"""Code that does not end by itself."""
 
 
 @pytest.mark.parametrize("code", STUCK.values(), ids=STUCK.keys())
-def test_what_never_ends(session: Session, code: str) -> None:
-    """It is ended soon after its time, and the next call works in every respect."""
+def test_endless_code_is_ended_after_its_timeout(session: Session, code: str) -> None:
+    """The next call works in every respect."""
     began = time.monotonic()
     result = session.run(f"print('began')\n{code}", timeout_ms=800)
     assert time.monotonic() - began < 10
@@ -268,12 +268,12 @@ FATAL = {
         130,
     ),
 }
-"""What ends the kernel, with its exit code."""
+"""Code that ends the kernel, with the exit code."""
 
 
 @pytest.mark.parametrize(("code", "exit_code"), FATAL.values(), ids=FATAL.keys())
-def test_what_ends_the_kernel(session: Session, code: str, exit_code: int) -> None:
-    """The answer says so with the exit code, and the next call works in a new kernel."""
+def test_code_that_ends_the_kernel_gets_its_exit_code(session: Session, code: str, exit_code: int) -> None:
+    """The next call works in a new kernel."""
     result = session.run(f"print('began')\n{code}")
     assert (result["exit_code"], result["timed_out"]) == (exit_code, False), result
     assert (result["state"], result["stdout"]) == ("restarted", "began\n")
@@ -391,20 +391,20 @@ RUINOUS = {
             kernel.session.send(kernel.iopub_socket, "display_data", {"data": 7, "metadata": [content]})
     """,
 }
-"""What breaks the kernel from within, as only code can that owns it."""
+"""Code that breaks the kernel in which it runs."""
 
 
 @pytest.mark.parametrize("code", RUINOUS.values(), ids=RUINOUS.keys())
-def test_what_ruins_the_kernel(session: Session, code: str) -> None:
-    """The next call works, or is an error that says what is wrong; a restart mends all."""
+def test_restart_repairs_a_kernel_that_code_has_ruined(session: Session, code: str) -> None:
+    """Before the restart, the next call works or gives an error that says what is wrong."""
     result = session.run(dedent(code), timeout_ms=1000)
     assert result["state"] in ("kept", "restarted")
     time.sleep(0.5)
     works_or_says(session, result)
 
 
-def test_a_full_workspace_is_the_codes_own_trouble(session: Session) -> None:
-    """Without space left code still runs, a restart works, and a file removed from outside helps."""
+def test_session_works_with_a_full_workspace(session: Session) -> None:
+    """Code still runs, a restart works, and deleting a file by the API helps."""
     full = session.run(
         dedent("""
             with open("full", "wb") as file:
@@ -421,8 +421,8 @@ def test_a_full_workspace_is_the_codes_own_trouble(session: Session) -> None:
     works(session, {"state": "restarted"})
 
 
-def test_a_workspace_without_rights_is_the_codes_own_trouble(session: Session) -> None:
-    """A folder nobody may enter is no failure of ours, and can be opened again."""
+def test_session_works_with_an_unreadable_workspace(session: Session) -> None:
+    """A folder without permissions is no error of the service, and the code can open it again."""
     result = session.run("os.makedirs('closed/below'); os.chmod('closed', 0); os.chmod('/workspace', 0)")
     assert result["state"] == "kept"
     assert session.run("print(marker)")["stdout"] == "here\n"

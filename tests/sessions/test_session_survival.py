@@ -79,11 +79,11 @@ def never_return(service: Service) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def abandoned(beside: Callable[..., Future[None]]) -> Future[None]:
-    """That story, which takes long, begun ahead of all tests."""
+    """Start the long scenario before all tests, so that it runs beside them."""
     return beside(never_return, POOL_SIZE=1, LEASE_SEC=3, SESSION_LEASE_SEC=15)
 
 
-def test_sessions_survive_the_death_of_the_service(start_service: StartService) -> None:
+def test_sessions_survive_a_kill_of_the_service(start_service: StartService) -> None:
     """kill -9 in the middle of cells and a new start: sessions, variables and results are all there.
 
     One cell ends while no service runs, one after it is back, one never and is held to its time,
@@ -156,7 +156,7 @@ def test_sessions_survive_the_death_of_the_service(start_service: StartService) 
         settled_with(service, set())
 
 
-def test_a_session_survives_deaths_in_a_row(start_service: StartService) -> None:
+def test_session_survives_several_kills(start_service: StartService) -> None:
     """A service that dies soon after its start, more than once, still loses nothing.
 
     A cell is known from the moment it is acknowledged, and so is its result.
@@ -177,8 +177,8 @@ def test_a_session_survives_deaths_in_a_row(start_service: StartService) -> None
         assert [cell["state"] for cell in mine.cells()] == ["done"] * 4
 
 
-def test_a_rolling_restart_loses_no_session(start_service: StartService) -> None:
-    """Stopped in good order the service leaves the sessions' containers, and no other; who waits is told."""
+def test_rolling_restart_keeps_all_sessions(start_service: StartService) -> None:
+    """A service that stops keeps the containers of sessions, and no others. Waiting callers get an error."""
     service = start_service(POOL_SIZE=1)
     with new_session(service) as idle, new_session(service) as busy, ThreadPoolExecutor() as threads:
         for one in (idle, busy):
@@ -204,8 +204,8 @@ def test_a_rolling_restart_loses_no_session(start_service: StartService) -> None
         assert busy.printed("print(marker, finished)") == "here yes"
 
 
-def test_a_session_without_its_container_is_lost(start_service: StartService) -> None:
-    """Whether the service runs or not when the container goes, the session is 410 `lost`."""
+def test_session_without_its_container_is_lost(start_service: StartService) -> None:
+    """The session is 410 `lost`, whether the service runs or not when the container is removed."""
     service = start_service(POOL_SIZE=1)
     with ExitStack() as stack:
         running, busy, away = (stack.enter_context(new_session(service)) for _ in range(3))
@@ -245,8 +245,10 @@ def test_a_session_without_its_container_is_lost(start_service: StartService) ->
         assert live_sessions(service.api) == []
 
 
-def test_two_services_leave_each_others_sessions_alone(start_service: StartService, service: Service) -> None:
-    """On one engine a service that dies and starts again touches nothing of another's."""
+def test_two_services_on_one_engine_do_not_touch_each_others_sessions(
+    start_service: StartService, service: Service
+) -> None:
+    """One of the services is killed and started again."""
     mine = start_service(POOL_SIZE=1)
     with new_session(service) as theirs, new_session(mine) as ours:
         theirs.run("marker = 'theirs'")
@@ -270,8 +272,8 @@ def test_containers_end_when_the_service_never_returns(abandoned: Future[None]) 
     abandoned.result(timeout=100)
 
 
-def test_time_goes_on_while_no_service_runs(start_service: StartService) -> None:
-    """A session whose end came in between is `expired` at the next start, and its container removed."""
+def test_session_expires_while_no_service_runs(start_service: StartService) -> None:
+    """The session is `expired` at the next start, and its container is removed."""
     service = start_service(POOL_SIZE=1)
     with new_session(service, ttl_seconds=60) as mine:
         (file,) = mine.run("with open('f.txt', 'w') as f: _ = f.write('kept')")["files"]

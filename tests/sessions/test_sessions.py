@@ -40,7 +40,7 @@ def use_and_leave(idle: Service) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def unused(beside: Callable[..., Future[None]]) -> Future[None]:
-    """That story, which takes long, begun ahead of all tests."""
+    """Start the long scenario before all tests, so that it runs beside them."""
     return beside(use_and_leave, POOL_SIZE=1, SESSION_IDLE_SEC=3)
 
 
@@ -96,11 +96,11 @@ HISTORY: dict[str, Callable[[Session], httpx.Response]] = {
     "cell": lambda s: s.call("GET", f"/cells/{uuid.uuid4().hex}"),
     "notebook": lambda s: s.call("GET", "/notebook"),
 }
-"""What one can also ask of a session that has ended."""
+"""Calls that also work for a session that has ended."""
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """What a call gives, and how many seconds it took."""
+    """Return the result of a call, and its duration in seconds."""
     began = time.monotonic()
     return call(), time.monotonic() - began
 
@@ -108,7 +108,7 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
 # Beginning and end -------------------------------------------------------------------------------
 
 
-def test_a_sessions_life(service: Service) -> None:
+def test_session_is_created_listed_extended_and_deleted(service: Service) -> None:
     """It is made, listed, described, extended and deleted; afterwards every call is 410 and says so.
 
     Only its history can still be read.
@@ -149,8 +149,8 @@ def test_a_sessions_life(service: Service) -> None:
         assert mine.call("GET", "/notebook").status_code == 200
 
 
-def test_who_has_an_answer_finds_the_session_ready(service: Service) -> None:
-    """In the lists as well, while the answer is yet to be written to the registry."""
+def test_session_is_ready_once_its_call_is_answered(service: Service) -> None:
+    """The lists say so, too, even if the result is not in the registry yet."""
     with new_session(service) as mine:
         for _ in range(10):
             mine.run("1")
@@ -162,8 +162,8 @@ def test_who_has_an_answer_finds_the_session_ready(service: Service) -> None:
 
 
 @pytest.mark.parametrize("session_id", [UNKNOWN_ID, "not-an-id", "x" * 300, "%00", "%F0%9F%8E%89"])
-def test_an_unknown_session_is_404_on_every_call(service: Service, session_id: str) -> None:
-    """An id that never was, or can't be one, is not found, whatever is asked of it."""
+def test_unknown_session_is_404_on_every_call(service: Service, session_id: str) -> None:
+    """The id was never given, or cannot be the id of a session."""
     nobody = Session(service, {"session_id": session_id})
     for name, call in {**EVERY_CALL, **HISTORY, "delete": Session.delete}.items():
         response = call(nobody)
@@ -186,7 +186,7 @@ def test_an_unknown_session_is_404_on_every_call(service: Service, session_id: s
         pytest.param({"files": "a"}, 422, None, id="files"),
     ],
 )
-def test_what_makes_no_sense_makes_no_session(
+def test_invalid_request_creates_no_session(
     service: Service, fields: Body, status: int, code: str | None
 ) -> None:
     """A bad request is refused with what is wrong, and no session comes of it."""
@@ -197,8 +197,8 @@ def test_what_makes_no_sense_makes_no_session(
     assert live_sessions(service.api) == before
 
 
-def test_a_bad_request_leaves_the_session_as_it_was(session: Session) -> None:
-    """Wrong bodies are 422 on each call that takes one, and change nothing."""
+def test_invalid_request_does_not_change_the_session(session: Session) -> None:
+    """Each call with a body answers 422 to an invalid one."""
     session.run("marker = 'here'")
     before = session.describe()
     wrong: list[tuple[str, str, Any]] = [
@@ -230,8 +230,8 @@ def test_a_bad_request_leaves_the_session_as_it_was(session: Session) -> None:
     assert session.printed("marker") == "'here'"
 
 
-def test_only_so_many_sessions_are_open_at_once(small: Service, small_session: Session) -> None:
-    """One more than `MAX_SESSIONS` is 429 with `Retry-After`, until another ends."""
+def test_number_of_open_sessions_is_limited(small: Service, small_session: Session) -> None:
+    """One more than `MAX_SESSIONS` gives 429 with `Retry-After`, until another session ends."""
     for _ in range(2):
         with new_session(small):
             response = small.api.http.post("/v1/sessions", json={})
@@ -242,8 +242,8 @@ def test_only_so_many_sessions_are_open_at_once(small: Service, small_session: S
     assert small.api.run("print('without a session')")["stdout"] == "without a session\n"
 
 
-def test_a_session_ends_when_its_time_is_over(service: Service) -> None:
-    """After `ttl_seconds` its id is 410 `expired`, its container gone, and its kept files stay."""
+def test_session_expires(service: Service) -> None:
+    """After `ttl_seconds` the session is 410 `expired`. Its container is removed, its stored files stay."""
     others = len(live_sessions(service.api))
     with new_session(service, ttl_seconds=30) as mine:
         shortened = mine.extend(3)
@@ -261,15 +261,15 @@ def test_a_session_ends_when_its_time_is_over(service: Service) -> None:
             time.sleep(0.2)
 
 
-def test_a_session_nobody_uses_ends(unused: Future[None]) -> None:
-    """With `SESSION_IDLE_SEC` a session ends so long after its last call; a running call is use."""
+def test_idle_session_ends(unused: Future[None]) -> None:
+    """With `SESSION_IDLE_SEC` a session ends so long after its last call. A running call counts as use."""
     unused.result(timeout=80)
 
 
 # What lasts --------------------------------------------------------------------------------------
 
 
-def test_everything_a_program_has_lasts(session: Session) -> None:
+def test_state_of_the_program_is_kept_between_calls(session: Session) -> None:
     """Variables, imports, definitions, folder, environment, open files and threads are still there."""
     session.run(
         dedent("""
@@ -315,7 +315,7 @@ def test_everything_a_program_has_lasts(session: Session) -> None:
 
 
 def test_executions_are_counted(session: Session) -> None:
-    """`execution_count` goes up by one with each call, failed ones too, and outputs carry it."""
+    """`execution_count` grows by one with each call, failed calls included, and outputs have it."""
     first = session.run("'shown'")
     assert first["execution_count"] == session.describe()["execution_count"]
     assert first["outputs"][0]["execution_count"] == first["execution_count"]
@@ -331,7 +331,7 @@ def test_executions_are_counted(session: Session) -> None:
 @pytest.mark.parametrize(
     ("ending", "exit_code"), [("1/0", 1), ("sys.exit(3)", 3), ("exit()", 0), ("def broken(:", 1)]
 )
-def test_code_that_fails_or_leaves_keeps_the_state(session: Session, ending: str, exit_code: int) -> None:
+def test_variables_are_kept_after_an_error_or_exit(session: Session, ending: str, exit_code: int) -> None:
     """An exception or an exit ends the call and nothing else."""
     session.run("import sys; marker = 'here'")
     result = session.run(f"print('said')\n{ending}" if ending != "def broken(:" else ending)
@@ -339,8 +339,8 @@ def test_code_that_fails_or_leaves_keeps_the_state(session: Session, ending: str
     assert session.printed("marker") == "'here'"
 
 
-def test_a_session_by_its_id_on_the_ordinary_call(service: Service, session: Session) -> None:
-    """`session_id` on `/v1/execute`, streamed or not, is the session; without it nothing is shared."""
+def test_execute_with_session_id_runs_in_the_session(service: Service, session: Session) -> None:
+    """It works on `/v1/execute`, streamed or not. Without the id nothing is shared."""
     session.run("secret = 'shared by id'")
     result = service.api.run("print(secret)", session_id=session.id)
     check_session_result(result)
@@ -356,8 +356,8 @@ def test_a_session_by_its_id_on_the_ordinary_call(service: Service, session: Ses
     assert wrong.status_code == 422
 
 
-def test_sessions_run_beside_each_other_and_apart(service: Service, session: Session) -> None:
-    """Two sessions share neither variables nor files, and one does not wait for the other."""
+def test_sessions_are_independent(service: Service, session: Session) -> None:
+    """Two sessions share neither variables nor files, and do not wait for each other."""
     session.run("mine = 1\nopen('mine.txt', 'w').close()")
     with new_session(service) as other:
         seen = other.run("import os\nprint(os.listdir())\nmine")
@@ -375,8 +375,8 @@ def test_sessions_run_beside_each_other_and_apart(service: Service, session: Ses
 # One at a time -----------------------------------------------------------------------------------
 
 
-def test_calls_are_served_in_order_of_arrival(session: Session) -> None:
-    """While one runs the others wait, whatever their kind, and come in the order they came."""
+def test_calls_run_in_order_of_arrival(session: Session) -> None:
+    """Calls of all kinds wait while one runs."""
     session.run("import time\norder = []")
     calls: list[Callable[[], object]] = [
         lambda: session.run("time.sleep(1.5); order.append(0)"),
@@ -398,8 +398,8 @@ def test_calls_are_served_in_order_of_arrival(session: Session) -> None:
     assert session.describe()["state"] == "ready"
 
 
-def test_a_busy_session_refuses_what_waits_too_long(small_session: Session) -> None:
-    """Past `SESSION_QUEUE_SIZE` a call is 409 at once, past `SESSION_QUEUE_TIMEOUT_SEC` after that."""
+def test_busy_session_refuses_calls_that_wait_too_long(small_session: Session) -> None:
+    """The answer is 409: at once over `SESSION_QUEUE_SIZE`, otherwise after `SESSION_QUEUE_TIMEOUT_SEC`."""
     small_session.run("import time\ncount = 0")
     with ThreadPoolExecutor(2) as threads:
         running = threads.submit(small_session.run, "time.sleep(5); count += 1")

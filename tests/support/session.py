@@ -1,4 +1,4 @@
-"""A session as a caller sees it; what every answer must look like is checked on the way."""
+"""A session as a caller sees it; every answer is checked for its form."""
 
 import time
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ SESSION_FIELDS = {
     "state": str,
     "execution_count": int,
 }
-"""What a session says of itself, with types; times are seconds since the epoch."""
+"""Fields of a session's description, with types; times are seconds since the epoch."""
 
 CELL_FIELDS = {
     "cell_id": str,
@@ -32,7 +32,7 @@ CELL_FIELDS = {
     "finished_at": float | None,
     "result": dict | None,
 }
-"""What a session says of each of its cells, with types."""
+"""Fields of a cell, with types."""
 
 
 def _check_fields(body: Body, fields: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ class Session:
         self.service = service
         self._api = api
         self.created = created
-        """What the service answered when it made the session."""
+        """The response that created the session."""
         self.id: str = created["session_id"]
         self.url = f"/v1/sessions/{self.id}"
 
@@ -87,7 +87,7 @@ class Session:
         return self._api or self.service.api
 
     def call(self, method: str, path: str = "", **options: Any) -> httpx.Response:
-        """Any request beneath the session's address, whatever comes of it."""
+        """Send a request beneath the session's URL; return the response, also an error."""
         return self.api.http.request(method, self.url + path, **options)
 
     def _json(self, method: str, path: str = "", status: int = 200, **options: Any) -> Body:
@@ -98,24 +98,24 @@ class Session:
         return body
 
     def describe(self) -> Body:
-        """`GET`: what the session says of itself."""
+        """`GET`: return the description of the session."""
         body = self._json("GET")
         check_session(body)
         assert body["session_id"] == self.id
         return body
 
     def extend(self, ttl_seconds: int) -> Body:
-        """`PATCH`: live that much longer from now."""
+        """`PATCH`: let the session live for so many seconds from now."""
         body = self._json("PATCH", json={"ttl_seconds": ttl_seconds})
         check_session(body)
         return body
 
     def delete(self) -> httpx.Response:
-        """`DELETE`, whatever comes of it."""
+        """`DELETE`: return the response, also an error."""
         return self.call("DELETE")
 
     def execute(self, code: str, **fields: Any) -> httpx.Response:
-        """`POST …/execute`, whatever comes of it."""
+        """`POST …/execute`: return the response, also an error."""
         body = {"code": code, "timeout_ms": ORDINARY_TIMEOUT_MS, **fields}
         response = self.call("POST", "/execute", json=body)
         self.api.last_answer = response.text
@@ -131,7 +131,7 @@ class Session:
         return result
 
     def printed(self, code: str, **fields: Any) -> str:
-        """What code that must end well printed, without space around it."""
+        """Run code that must succeed; return its standard output without surrounding space."""
         result = self.run(code, **fields)
         assert result["exit_code"] == 0, result["stderr"]
         return str(result["stdout"]).strip()
@@ -163,7 +163,7 @@ class Session:
         assert (response.status_code, response.content) == (204, b""), response.text[:1000]
 
     def restart(self) -> Body:
-        """`POST …/restart`; what the session says of itself then."""
+        """`POST …/restart`: return the description of the session."""
         body = self._json("POST", "/restart")
         check_session(body)
         return body
@@ -182,7 +182,7 @@ class Session:
         return cell
 
     def finished(self, cell_id: str, seconds: float = 20) -> Body:
-        """Wait until a cell runs no more; the cell then."""
+        """Wait until a cell has ended, and return it."""
         deadline = time.monotonic() + seconds
         while (cell := self.cell(cell_id))["state"] == "running":
             assert time.monotonic() < deadline, f"still running after {seconds} s"
@@ -198,7 +198,7 @@ class Session:
         return {file["path"]: file for file in listed}
 
     def file(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Any request of one file, whatever comes of it. The path's own `/` stays; the rest is quoted."""
+        """Send a request for one file; return the response, also an error. The path is quoted except `/`."""
         return self.call(method, f"/files/{quote(path)}", **options)
 
     def put(self, path: str, content: Any) -> None:
@@ -217,7 +217,7 @@ class Session:
         return response.content
 
     def ended(self) -> Body:
-        """What the service says of the session, which must have ended: 410 with a reason and a time."""
+        """Return the error of a session that must have ended: 410 with a reason and a time."""
         response = self.call("GET")
         assert response.status_code == 410, (response.status_code, response.text[:1000])
         body = problem(response)
@@ -228,7 +228,7 @@ class Session:
         return body
 
     def wait_until_ended(self, seconds: float) -> Body:
-        """Wait until the session has ended by itself; what the service says of it then."""
+        """Wait until the session has ended by itself, and return the error of `GET`."""
         deadline = time.monotonic() + seconds
         while self.call("GET").status_code == 200:
             assert time.monotonic() < deadline, f"still there after {seconds} s"
@@ -247,7 +247,7 @@ def open_session(service: Service, api: Api | None = None, **fields: Any) -> Ses
 
 @contextmanager
 def new_session(service: Service, api: Api | None = None, **fields: Any) -> Iterator[Session]:
-    """A session for as long as the block; whatever became of it, it is deleted then."""
+    """Open a session for the block, and delete it afterwards, if it still exists."""
     session = open_session(service, api, **fields)
     try:
         yield session
@@ -267,7 +267,7 @@ def live_sessions(api: Api) -> list[str]:
 
 
 class StandingSession:
-    """A session for many tests that may harm it: should it be lost, the next test has another."""
+    """A session for many tests that may damage it. If it is lost, the next test gets another."""
 
     def __init__(self, service: Service, **fields: Any) -> None:
         self._service = service
