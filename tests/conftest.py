@@ -25,6 +25,7 @@ LIGHT: dict[str, Any] = {"KERNEL_PRELOAD": "none"}
 """A container is there in a third of the time; what is preloaded by default has tests of its own."""
 
 GENEROUS: dict[str, Any] = LIGHT | {
+    "CONTAINER_REUSE": "tenant",
     "POOL_SIZE": 2,
     "MAX_EXEC_TIMEOUT_MS": 30_000,
     "CPU_TIME_LIMIT_SEC": 20,
@@ -165,12 +166,6 @@ def _closes_its_sessions(request: pytest.FixtureRequest) -> Iterator[None]:
         for session in left:
             shared.api.http.delete(f"/v1/sessions/{session['session_id']}")
         assert left == []
-
-
-@pytest.fixture(scope="session")
-def reusing_service(open_service: Callable[..., Service]) -> Iterator[Service]:
-    """A generous service that uses its containers again: what code finds and does must be the same."""
-    yield from serving(open_service, **GENEROUS, CONTAINER_REUSE="tenant")
 
 
 @pytest.fixture(scope="session")

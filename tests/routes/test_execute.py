@@ -11,12 +11,6 @@ from tests.support.process import Service
 pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture(scope="module")
-def service(reusing_service: Service) -> Service:
-    """Containers that are used again, so that all of this holds for them too."""
-    return reusing_service
-
-
 # Output ------------------------------------------------------------------------------------------
 
 

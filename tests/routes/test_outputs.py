@@ -16,12 +16,6 @@ from tests.support.sse import strict_json
 pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture(scope="module")
-def service(reusing_service: Service) -> Service:
-    """Containers that are used again, so that all of this holds for them too."""
-    return reusing_service
-
-
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

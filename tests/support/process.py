@@ -162,16 +162,18 @@ class Service:
         assert set(pool) >= {"ready", "starting", "busy", "target"}
         return {name: int(count) for name, count in pool.items()}
 
-    def settle(self, seconds: float = 30.0, *, at_target: bool = True) -> set[str]:
-        """Wait until the pool is full and what was used is gone; the ids of its containers.
+    def settle(self, seconds: float = 90.0, *, at_target: bool = True) -> set[str]:
+        """Wait until no kernel is starting or busy and used containers are gone; return the ids of the others.
 
-        Where containers are used again, not `at_target`: more than that many stay for a while.
+        A surplus container stays for 30 s. With `at_target`, wait until there is none.
         """
         deadline = time.monotonic() + seconds
         while True:
             pool, ids = self.pool(), self.engine.kernels(self.instance_id)
             is_idle = pool["ready"] == len(ids) and pool["starting"] == pool["busy"] == 0
-            if is_idle and (pool["ready"] == pool["target"] or not at_target):
+            if is_idle and (
+                pool["ready"] == pool["target"] or (not at_target and pool["ready"] > pool["target"])
+            ):
                 return ids
             assert time.monotonic() < deadline, f"the pool did not settle: {pool}, {len(ids)} up"
             time.sleep(0.1)
