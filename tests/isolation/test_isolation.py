@@ -116,7 +116,7 @@ def test_no_secret_is_in_sight(facts: dict[str, Any], default_service: Service) 
 def test_no_token_is_in_the_memory_of_the_code(service: Service) -> None:
     """A kernel's memory does not contain the supervisor's token, not even in pages from before the fork."""
     secrets = []
-    container_ids = service.settle()
+    container_ids = service.settle(at_target=False)
     with sqlite3.connect(service.storage / "registry.sqlite3") as registry:
         tokens = dict(registry.execute("SELECT container_id, token FROM containers"))
     for container_id in container_ids:
@@ -129,10 +129,10 @@ def test_no_token_is_in_the_memory_of_the_code(service: Service) -> None:
         )
         assert token not in json.dumps(service.engine.inspect(container_id))
         secrets.append({"head": token[:8], "length": len(token), "sha256": digest})
-    assert len(secrets) == 2
+    assert len(secrets) >= 2
     planted, *found = found_inside(service, "memory.py", stdin=json.dumps(secrets), timeout_ms=30_000)
     assert planted > 0, "the search itself works"
-    assert found == [0, 0]
+    assert found == [0] * len(secrets)
 
 
 @docker_only("it is Docker's account; test_a_pod_has_every_limit is the cluster's")
@@ -171,7 +171,7 @@ def test_a_container_is_made_with_every_restriction(default_service: Service) ->
 @pytest.fixture(scope="module")
 def reached(service: Service, engine: Engine) -> dict[str, dict[str, Any]]:
     """Run `tests/inside/reach.py` and return how each attempt ended, by name."""
-    network, gateway, _ = engine.network(min(service.settle()))
+    network, gateway, _ = engine.network(min(service.settle(at_target=False)))
     addresses = sorted(own_addresses() | {gateway})
     with listeners() as host, engine.peer(PEER_SERVES, network) as peer:
         for address in addresses:
@@ -252,7 +252,7 @@ def test_raw_sockets_are_refused(reached: dict[str, dict[str, Any]]) -> None:
 
 def test_the_supervisor_answers_outside_only_with_its_token(service: Service) -> None:
     """The supervisor's port is closed from inside. From the host it refuses requests without the token."""
-    container_id = min(service.settle())
+    container_id = min(service.settle(at_target=False))
     for token in (None, "Bearer wrong", "Bearer "):
         connection = service.engine.supervisor(container_id)
         headers = {} if token is None else {"Authorization": token}
@@ -312,12 +312,12 @@ def test_threads_and_processes_are_bounded(tight_service: Service) -> None:
 
 def test_a_fork_bomb_ends_with_its_timeout(service: Service) -> None:
     """A fork bomb reaches the limit and all its processes are killed. The next call works as usual."""
-    before = service.settle()
+    before = service.settle(at_target=False)
     bomb = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"
     result = service.api.run(bomb, timeout_ms=1500)
     assert result["timed_out"] is True or "killed: more than" in result["stderr"]
     assert service.api.run("print('next')")["stdout"] == "next\n"
-    assert len(before & service.settle()) < len(before), "the container of the bomb is gone"
+    assert len(before & service.settle(at_target=False)) < len(before), "the container of the bomb is gone"
 
 
 def test_executions_see_nothing_of_each_other(run: Run) -> None:

@@ -22,7 +22,7 @@ ROADS = ("/v1/execute", "/v1/execute/stream")
 @pytest.fixture(scope="module")
 def calm(service: Service) -> Service:
     """The shared service once its pool is full: from here on no test of this module runs code."""
-    service.settle()
+    service.settle(at_target=False)
     return service
 
 

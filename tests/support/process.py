@@ -163,7 +163,7 @@ class Service:
         return {name: int(count) for name, count in pool.items()}
 
     def settle(self, seconds: float = 90.0, *, at_target: bool = True) -> set[str]:
-        """Wait until no kernel is starting or busy and used containers are gone; return the ids of the others.
+        """Wait until no kernel is starting or busy and used containers are gone; return the ids of the rest.
 
         A surplus container stays for 30 s. With `at_target`, wait until there is none.
         """
