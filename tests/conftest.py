@@ -161,7 +161,7 @@ def _closes_its_sessions(request: pytest.FixtureRequest) -> Iterator[None]:
             return found
 
         # Those of MCP end a moment after their client has left.
-        soon(lambda: not open_sessions(), 5)
+        soon(lambda: not open_sessions())
         left = open_sessions()
         for session in left:
             shared.api.http.delete(f"/v1/sessions/{session['session_id']}")
@@ -240,6 +240,7 @@ def tight_service(open_service: Callable[..., Service]) -> Iterator[Service]:
         open_service,
         **LIGHT,
         POOL_SIZE=1,
+        MAX_EXEC_TIMEOUT_MS=60_000,
         CPU_TIME_LIMIT_SEC=1,
         MAX_OUTPUT_BYTES=4096,
         MAX_DISPLAY_BYTES=100_000,

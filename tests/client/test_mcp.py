@@ -174,5 +174,5 @@ def test_sigterm_ends_the_program_and_its_session(service: Service) -> None:
         url = answer["result"]["structuredContent"]["url"]
         assert httpx.get(url).status_code == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert httpx.get(url).status_code == 410

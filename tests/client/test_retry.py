@@ -54,10 +54,10 @@ class Occupied:
 
     def __enter__(self) -> None:
         self._thread.start()
-        assert self._running.wait(30)
+        assert self._running.wait(60)
 
     def __exit__(self, *_: object) -> None:
-        self._thread.join(30)
+        self._thread.join(60)
         self._client.close()
 
 
@@ -94,7 +94,7 @@ def test_client_does_not_wait_longer_than_its_patience(make_client: MakeClient, 
     with pytest.raises(TooMany) as refused:
         client.session()
     assert refused.value.retry_after == 10
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
 
 
 # Scripted answers -------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_client_waits_for_a_service_that_starts(make_client: MakeClient) -> None
         time.sleep(0.4)
         assert not running.done()
         with OddServer([RESULT], port=port) as late:
-            assert running.result(20).exit_code == 0
+            assert running.result(60).exit_code == 0
             assert len(late.seen) == 1
         with pytest.raises(ConnectionFailed):
             make_client(f"http://127.0.0.1:{port}", retry=QUICK).run("1")

@@ -13,8 +13,6 @@ from code_interpreter_client import Client
 from tests.client.command import on_terminal
 from tests.support.process import Service
 
-pytestmark = pytest.mark.timeout(90)
-
 CTRL_C, CTRL_D, CTRL_R = "\x03", "\x04", "\x12"
 
 

@@ -20,7 +20,7 @@ from tests.support.session import open_session
 
 pytestmark = pytest.mark.timeout(120)
 
-NOTICE_SECONDS = 30.0
+NOTICE_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.conftest import GENEROUS, LIGHT
 from tests.support.engine import Engine
 from tests.support.process import INHERITED, ROOT, Service
 
-RECOVERY_SECONDS = 30.0
+RECOVERY_SECONDS = 60.0
 """How long after a fault calls may be refused; refused they are in order, with a code."""
 
 

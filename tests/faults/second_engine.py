@@ -60,7 +60,7 @@ class SecondEngine:
     def stop(self) -> None:
         """SIGTERM, and wait until it has stopped its containers, or left them to live."""
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(30)
+        self._process.wait(60)
 
     def log_tail(self) -> str:
         """The end of its log."""
@@ -98,7 +98,7 @@ class SecondEngine:
         self.docker("network", "prune", "--force")
         self.stop()
         self._containerd.terminate()
-        self._containerd.wait(30)
+        self._containerd.wait(60)
         unmount_below(self._folder)
         shutil.rmtree(self._folder)
 

@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 from tests.support.process import Service
 
 V1 = Subprotocol("v1.kernel.websocket.jupyter.org")
-WAIT_SEC = 30.0
+WAIT_SEC = 60.0
 Message = dict[str, Any]
 
 

@@ -130,7 +130,7 @@ def jupyter_lab(gateway_url: str, key: str, folder: Path) -> Iterator[Lab]:
     finally:
         lab.http.close()
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def _answers(lab: Lab) -> bool:

@@ -10,8 +10,6 @@ from tests.hostile.test_workspace_files import quoted
 from tests.support.process import Service
 from tests.support.session import Session
 
-pytestmark = pytest.mark.timeout(60)
-
 PAGE = b"<!DOCTYPE html><script>alert(document.cookie)</script>"
 NAMES = [
     "page.html",

@@ -14,8 +14,6 @@ from tests.support.engine import Engine
 from tests.support.process import Service
 from tests.support.session import Session, new_session
 
-pytestmark = pytest.mark.timeout(90)
-
 LOOK = """
 import json
 from kernel_image.confinement import probe

@@ -1,6 +1,5 @@
 """Tests of hostile files: links are not followed, sizes are limited, and omissions are reported."""
 
-import time
 from textwrap import dedent
 from typing import Any
 
@@ -13,7 +12,7 @@ from tests.support.api import Body, problem
 from tests.support.process import Service
 from tests.support.session import Session
 
-pytestmark = [pytest.mark.timeout(90), pytest.mark.usefixtures("canary")]
+pytestmark = pytest.mark.usefixtures("canary")
 
 WORKSPACE_BYTES = 32 * MEGABYTE
 MOST_FILES = 64
@@ -179,9 +178,7 @@ def test_each_of_very_many_files_is_returned_or_reported(session: Session, targe
     counted = int(skipped(result)["..."].split()[0])
     assert len(result["files"]) + len(result["skipped_files"]) - 1 + counted == made
     assert len(session.files()) <= 10_000
-    began = time.monotonic()
     assert target.api.http.get("/health").json()["status"] == "ok"
-    assert time.monotonic() - began < 1
 
 
 def test_a_tree_four_thousand_folders_deep_is_cut(session: Session) -> None:

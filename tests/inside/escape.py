@@ -11,11 +11,10 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
-TIMEOUT_SEC = 2.0
+TIMEOUT_SEC = 10.0
 targets = json.load(sys.stdin)
 host, port = targets["host"], targets["port"]
 attempts: list[dict[str, Any]] = []
@@ -23,12 +22,11 @@ attempts: list[dict[str, Any]] = []
 
 def attempt(name: str, action: Callable[[], Any]) -> None:
     """Run an action that must fail, and record how it ended."""
-    began = time.monotonic()
     try:
         ended = f"reached: {action()!r}"
     except OSError as error:
         ended = type(error).__name__
-    attempts.append({"name": name, "ended": ended, "seconds": time.monotonic() - began})
+    attempts.append({"name": name, "ended": ended})
 
 
 def connect(prepare: Callable[[socket.socket], object], family: int = socket.AF_INET) -> Callable[[], str]:

@@ -3,29 +3,27 @@
 
 Standard input is JSON: {"tcp": [[host, port]], "udp": [[host, port]], "ipv6": [[host, port]],
 "supervisor": [[host, port]]}.
-Prints for each attempt its name, how it ended and how long it took, in seconds.
+Prints for each attempt its name and how it ended.
 """
 
 import json
 import socket
 import sys
-import time
 import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-TIMEOUT_SEC = 3.0
+TIMEOUT_SEC = 10.0
 attempts: list[dict[str, Any]] = []
 
 
 def attempt(name: str, action: Callable[[], Any]) -> None:
     """Run an action that must fail, and record how it ended."""
-    began = time.monotonic()
     try:
         ended = f"reached: {action()!r}"
     except OSError as error:
         ended = type(error).__name__
-    attempts.append({"name": name, "ended": ended, "seconds": time.monotonic() - began})
+    attempts.append({"name": name, "ended": ended})
 
 
 def connect(host: str, port: int) -> Callable[[], str]:

@@ -93,7 +93,7 @@ def strict(open_service: Callable[..., Service]) -> Iterator[Service]:
         KEY_MAX_SESSIONS=1,
         KEY_REQUESTS_PER_MINUTE=0,
         SESSION_QUEUE_SIZE=0,
-        MAX_EXEC_TIMEOUT_MS=20_000,
+        MAX_EXEC_TIMEOUT_MS=60_000,
         MAX_REQUEST_BYTES=65_536,
         MCP_SESSION_SEC=TTL_SEC,
         CLIENT_TIMEOUT_SEC=CLIENT_TIMEOUT_SEC,
@@ -149,7 +149,7 @@ def test_program_for_stdio_sends_its_key(strict: Service, key: str, says: str) -
             answer = program.stdout.readline().decode()
         assert says in answer
         program.stdin.close()
-        assert program.wait(20) == 0
+        assert program.wait(60) == 0
 
 
 def test_session_of_another_key_is_unknown(ann: Caller, bob: Caller) -> None:
@@ -179,8 +179,8 @@ def test_files_of_another_key_are_unknown(ann: Caller, bob: Caller) -> None:
 def test_expired_session_is_replaced_and_the_result_has_a_note(ann: Caller, strict: Service) -> None:
     """The next call runs in a new session, whose first result says so."""
     ann.call("run_python", code="x = 1", timeout_seconds=1)
-    assert soon(lambda: not ann.sessions(), 30), "the session has not expired"
-    deadline = time.monotonic() + 30
+    assert soon(lambda: not ann.sessions()), "the session has not expired"
+    deadline = time.monotonic() + 60
     failed, said = ann.call("run_python", code="x")
     while said.startswith("no kernel is free"):  # the container of the old session is still being replaced
         assert time.monotonic() < deadline, said
@@ -194,13 +194,13 @@ def test_limits_are_results_that_say_what_to_do(ann: Caller, bob: Caller, strict
     """The limits are: a busy session, the sessions of a key, and the containers of the service."""
 
     def work() -> tuple[bool, str]:
-        return ann.call("run_python", code=f"open('began', 'w')\n{WAIT_FOR_FILE}", timeout_seconds=20)
+        return ann.call("run_python", code=f"open('began', 'w')\n{WAIT_FOR_FILE}", timeout_seconds=60)
 
     second = Caller(strict, KEYS["ann"])
     second.open()
     with ThreadPoolExecutor() as threads:
         working = threads.submit(work)
-        assert soon(lambda: second.has_file("began"), 15)
+        assert soon(lambda: second.has_file("began"))
         failed, said = second.call("run_python", code="1")
         assert failed
         assert "KEY_MAX_SESSIONS=1 sessions are already open" in said
@@ -234,10 +234,10 @@ def test_streams_may_last_longer_than_the_timeout_of_silent_clients(ann: Caller)
 def test_broken_connection_does_not_cancel_the_call(ann: Caller, strict: Service) -> None:
     """The code and the session go on."""
     code = f"open('began', 'w')\n{WAIT_FOR_FILE}\nfinished = 'yes'"
-    call = tool_call("run_python", 7, code=code, timeout_seconds=20)
+    call = tool_call("run_python", 7, code=code, timeout_seconds=60)
     observer = Caller(strict, KEYS["ann"])
     with ann.http.stream("POST", "/mcp", json=call):
-        assert soon(lambda: observer.has_file("began"), 15)
+        assert soon(lambda: observer.has_file("began"))
     [session_id] = observer.sessions()
     observer.http.put(f"/v1/sessions/{session_id}/files/go", content=b"")
     observer.http.close()
@@ -247,7 +247,7 @@ def test_broken_connection_does_not_cancel_the_call(ann: Caller, strict: Service
         assert said == "'yes'" or "busy" in said
         return said == "'yes'"
 
-    assert soon(is_finished, 20)
+    assert soon(is_finished)
 
 
 @pytest.mark.parametrize(
@@ -357,6 +357,6 @@ def test_service_stops_while_a_stream_is_open(start_service: Callable[..., Servi
         service.process.terminate()
         assert b"".join(stream.iter_raw()) == b""
     caller.http.close()
-    service.process.wait(30)
+    service.process.wait(60)
     assert " ERROR " not in Path(service.log_path).read_text()
     assert service.engine.owned(service.instance_id) == set()

@@ -43,7 +43,7 @@ class RunningApp:
 
     def sweep(self, now: float) -> Any:
         """Sweep as the service does, as if it were ``now``."""
-        return asyncio.run_coroutine_threadsafe(self.store.sweep(now), self.loop).result(10)
+        return asyncio.run_coroutine_threadsafe(self.store.sweep(now), self.loop).result(60)
 
     def upload(self, content: bytes, filename: str = "data.bin") -> dict[str, Any]:
         """Store a file that must be accepted."""
@@ -84,7 +84,7 @@ def serve_app(settings: Settings, *routers: APIRouter, sweep_sec: float = 3600) 
                 yield RunningApp(app, settings, client, loops[0])
         finally:
             server.should_exit = True
-            thread.join(20)
+            thread.join(60)
     assert not thread.is_alive()
 
 

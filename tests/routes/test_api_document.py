@@ -175,7 +175,7 @@ def ask(service: Service, session: str) -> None:
 
     asked = threading.Event()
     threading.Thread(target=follow, daemon=True).start()
-    assert asked.wait(30), "nobody was asked"
+    assert asked.wait(60), "nobody was asked"
 
 
 def check_answer(response: httpx.Response, documented: dict[str, Any]) -> None:

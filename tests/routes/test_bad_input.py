@@ -12,8 +12,6 @@ import pytest
 from tests.support.api import problem
 from tests.support.process import Service
 
-pytestmark = pytest.mark.timeout(60)
-
 JSON = {"content-type": "application/json"}
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 ROADS = ("/v1/execute", "/v1/execute/stream")
@@ -297,7 +295,7 @@ def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing(calm: Se
 
     with httpx.Client(base_url=calm.base_url) as client, pytest.raises(ConnectionAbortedError):
         client.post("/v1/files", content=breaking(), headers=BOUNDARY)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while calm.stored() != before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert calm.stored() == before

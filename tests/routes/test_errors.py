@@ -113,7 +113,7 @@ def test_an_unexpected_error_tells_nothing(api: RunningApp, caplog: pytest.LogCa
     """The caller gets a 500 in the usual form; the log gets the traceback, once."""
     with caplog.at_level(logging.ERROR):
         response = api.http.get("/broken")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not caplog.records and time.monotonic() < deadline:
             time.sleep(0.01)
     assert response.status_code == 500

@@ -1,5 +1,6 @@
 """One execution: its text, the value of its last line, its end."""
 
+import time
 import uuid
 from textwrap import dedent
 
@@ -7,9 +8,6 @@ import pytest
 
 from tests.conftest import Run
 from tests.support.process import Service
-
-pytestmark = pytest.mark.timeout(60)
-
 
 # Output ------------------------------------------------------------------------------------------
 
@@ -139,10 +137,9 @@ def test_standard_streams_have_descriptors(run: Run) -> None:
 
 def test_background_process_does_not_delay_the_answer(run: Run) -> None:
     """The process has the output of the code open, and ends with the execution."""
-    result = run("import subprocess\nsubprocess.Popen(['sleep', '50'])\nprint('done')")
+    result = run("import subprocess\nsubprocess.Popen(['sleep', '600'])\nprint('done')")
     assert result["stdout"] == "done\n"
-    assert result["exit_code"] == 0
-    assert result["duration_ms"] < 5000
+    assert (result["exit_code"], result["timed_out"]) == (0, False)
 
 
 # The last line -----------------------------------------------------------------------------------
@@ -385,5 +382,6 @@ def test_one_shot_result_says_that_the_state_is_discarded(run: Run) -> None:
 
 def test_duration_covers_only_the_code(run: Run) -> None:
     """`duration_ms` is in milliseconds."""
+    began = time.monotonic()
     result = run("import time\ntime.sleep(0.4)")
-    assert 350 <= result["duration_ms"] < 2000
+    assert 350 <= result["duration_ms"] <= (time.monotonic() - began) * 1000

@@ -54,7 +54,7 @@ def looked_up(api: Api, execution_id: str) -> Body:
     return body
 
 
-def finished(api: Api, execution_id: str, seconds: float = 20) -> Body:
+def finished(api: Api, execution_id: str, seconds: float = 60) -> Body:
     """As `looked_up`, once it runs no more."""
     deadline = time.monotonic() + seconds
     while (body := looked_up(api, execution_id))["state"] == "running":
@@ -132,7 +132,7 @@ def test_a_command_is_an_execution(api: Api, session: Session) -> None:
 
 def test_what_runs_can_be_looked_up(api: Api, session: Session) -> None:
     """A stream has its id before its first event; a detached cell has it in its answer."""
-    body = {"code": "print('begun', flush=True)\ninput()", "timeout_ms": 9000, "allow_stdin": True}
+    body = {"code": "print('begun', flush=True)\ninput()", "timeout_ms": 60_000, "allow_stdin": True}
     with api.http.stream("POST", f"{session.url}/execute/stream", json=body) as response:
         execution_id = response.headers["x-execution-id"]
         next(response.iter_raw())
@@ -140,8 +140,9 @@ def test_what_runs_can_be_looked_up(api: Api, session: Session) -> None:
         assert execution_id in [one["execution_id"] for one in listed(api, limit=1)[0]]
     assert finished(api, execution_id)["kind"] == "session"
 
-    detached = session.execute("import time\ntime.sleep(0.5)", detach=True).json()
+    detached = session.execute(UNTIL_TOLD, detach=True, timeout_ms=60_000).json()
     assert looked_up(api, detached["execution_id"])["state"] == "running"
+    session.put("go.txt", b"")
     assert finished(api, detached["execution_id"])["outcome"] == "ok"
 
 
@@ -158,7 +159,7 @@ def test_an_input_that_cannot_be_put_there_is_refused(api: Api, session: Session
 @pytest.mark.parametrize("in_session", [False, True])
 def test_who_goes_away_leaves_a_cancelled_execution(api: Api, session: Session, in_session: bool) -> None:
     """The stream's head had the id."""
-    body = {"code": "print(1, flush=True)\nimport time\ntime.sleep(9)", "timeout_ms": 9000}
+    body = {"code": "print(1, flush=True)\nimport time\ntime.sleep(600)", "timeout_ms": 60_000}
     url = session.url if in_session else "/v1"
     with api.http.stream("POST", f"{url}/execute/stream", json=body) as response:
         execution_id = response.headers["x-execution-id"]
@@ -202,7 +203,7 @@ def test_a_lost_container_leaves_a_lost_execution(watched: KeyedService, api: Ap
     service = watched.service
     with new_session(service, api) as other:
         for url in ("/v1/execute/stream", f"{other.url}/execute/stream"):
-            body = {"code": WHERE + "import time\ntime.sleep(9)", "timeout_ms": 9000}
+            body = {"code": WHERE + "import time\ntime.sleep(600)", "timeout_ms": 60_000}
             with api.http.stream("POST", url, json=body) as response:
                 execution_id = response.headers["x-execution-id"]
                 received = events(response.iter_raw())
@@ -211,7 +212,7 @@ def test_a_lost_container_leaves_a_lost_execution(watched: KeyedService, api: Ap
             assert finished(api, execution_id)["outcome"] == "lost"
     with new_session(service, api) as third, ThreadPoolExecutor() as threads:
         address = third.printed(WHERE)
-        answer = threads.submit(third.execute, "import time\ntime.sleep(9)")
+        answer = threads.submit(third.execute, "import time\ntime.sleep(600)", timeout_ms=60_000)
         assert soon(lambda: any(one["state"] == "running" for one in listed(api)[0]))
         remove_container(service, address)
         refused = answer.result()

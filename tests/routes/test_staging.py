@@ -11,8 +11,6 @@ from tests.conftest import Run
 from tests.support.api import problem
 from tests.support.process import Service
 
-pytestmark = pytest.mark.timeout(60)
-
 MEGABYTE = 1024 * 1024
 
 

@@ -9,18 +9,16 @@ from tests.support.api import check_result, problem
 from tests.support.process import Service
 from tests.support.sse import Event, text_of, wait_for_print
 
-pytestmark = pytest.mark.timeout(60)
-
 NOT_IN_RESULT = frozenset({"stdout", "stderr"})
 
 
 @pytest.fixture(scope="module", autouse=True)
 def silence(service: Service) -> Iterator[Future[list[Event]]]:
-    """All events of an execution that says nothing for 16 s; it runs beside the other tests."""
+    """All events of an execution that says nothing for 20 s; it runs beside the other tests."""
 
     def listen() -> list[Event]:
-        code = "import time\ntime.sleep(16)\nprint('awake')"
-        with service.api.open_stream(code, timeout_ms=25_000) as events:
+        code = "import time\ntime.sleep(20)\nprint('awake')"
+        with service.api.open_stream(code, timeout_ms=30_000) as events:
             return list(events)
 
     with ThreadPoolExecutor(1) as threads:
@@ -159,7 +157,7 @@ def test_disconnect_frees_the_kernel(service: Service) -> None:
 
 def test_comments_keep_a_silent_stream_open(silence: Future[list[Event]]) -> None:
     """After 15 s without an event a comment is sent."""
-    events = silence.result(timeout=40)
+    events = silence.result(timeout=60)
     assert events[0].type == ":"
     assert {event.type for event in events[1:]} <= {":", "output", "result"}
     assert text_of(events, "stdout") == "awake\n"

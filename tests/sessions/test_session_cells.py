@@ -15,8 +15,7 @@ from tests.support.api import Body, problem
 from tests.support.process import Service
 from tests.support.session import Session, check_session_result, new_session
 from tests.support.sse import Event, strict_json, text_of, wait_for_print
-
-pytestmark = pytest.mark.timeout(90)
+from tests.support.waiting import soon
 
 NOT_IN_RESULT = frozenset({"stdout", "stderr"})
 CHART = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
@@ -76,7 +75,7 @@ def test_cells_and_notebook_have_code_and_results(service: Service) -> None:
         assert [cell["cell_id"] for cell in cells] == [result["cell_id"] for result in results]
         times = [at for cell in cells for at in (cell["started_at"], cell["finished_at"])]
         assert times == sorted(times)
-        assert abs(times[-1] - time.time()) < 30
+        assert abs(times[-1] - time.time()) < 60
         assert [mine.cell(cell["cell_id"]) for cell in cells] == cells
         for wrong in (uuid.uuid4().hex, "x", "%00"):
             missing = mine.call("GET", f"/cells/{wrong}")
@@ -147,17 +146,19 @@ def test_long_program_is_run_and_stored(session: Session) -> None:
     """The code is nearly as long as a request may be, and JSON has to escape its characters."""
     line = 'é"' + 2 * "\\" + "\n"
     code = f"text = '''{line * 250_000}'''\nlen(text)"
-    answer = session.run(code)
+    answer = session.run(code, timeout_ms=30_000)
     assert answer["stdout"] == "1000000\n", answer["stderr"][-500:]
     assert session.cell(answer["cell_id"])["code"] == code
 
 
 def test_detached_call_is_answered_at_once_and_goes_on(session: Session) -> None:
     """The answer is 202 with the cell's id. Other calls wait, and `cells` gets the result."""
-    began = time.monotonic()
-    response = session.execute("import time\nprint('early')\ntime.sleep(2)\ny = 'set'\ny", detach=True)
+    code = (
+        "import os, time\nprint('early')\nwhile not os.path.exists('go.txt'): time.sleep(0.02)\n"
+        "time.sleep(1)\ny = 'set'\ny"
+    )
+    response = session.execute(code, detach=True, timeout_ms=30_000)
     assert response.status_code == 202
-    assert time.monotonic() - began < 1
     body = strict_json(response.content)
     assert isinstance(body["execution_id"], str)
     running = session.cell(body["cell_id"])
@@ -166,8 +167,8 @@ def test_detached_call_is_answered_at_once_and_goes_on(session: Session) -> None
     assert session.cells()[-1]["cell_id"] == body["cell_id"]
     notebook_of(session)
 
+    session.put("go.txt", b"")
     assert session.printed("y") == "'set'", "the next call waits for it"
-    assert time.monotonic() - began > 1.8
     done = session.cell(body["cell_id"])
     assert done["state"] == "done"
     result = done["result"]
@@ -178,12 +179,12 @@ def test_detached_call_is_answered_at_once_and_goes_on(session: Session) -> None
 
 def test_detached_call_can_be_interrupted_and_can_time_out(session: Session) -> None:
     """Both `interrupt` and `timeout_ms` apply to detached calls."""
-    first = session.detach("import time; time.sleep(25)", timeout_ms=30_000)
-    time.sleep(0.5)
+    first = session.detach("import time; open('began', 'w'); time.sleep(25)", timeout_ms=30_000)
+    assert soon(lambda: "began" in session.files())
     session.interrupt()
-    assert session.finished(first, 5)["result"]["error"]["name"] == "KeyboardInterrupt"
+    assert session.finished(first)["result"]["error"]["name"] == "KeyboardInterrupt"
     second = session.detach("import time; time.sleep(25)", timeout_ms=600)
-    assert session.finished(second, 6)["result"]["timed_out"] is True
+    assert session.finished(second)["result"]["timed_out"] is True
 
 
 def test_disconnect_of_the_reader_interrupts_the_call(session: Session) -> None:
@@ -195,9 +196,7 @@ def test_disconnect_of_the_reader_interrupts_the_call(session: Session) -> None:
     )
     with session.open_stream(code, timeout_ms=30_000) as events:
         wait_for_print(events, "started\n")
-    left = time.monotonic()
     assert session.printed("print(marker, ended)") == "here interrupted"
-    assert time.monotonic() - left < 5
     cell = session.cells()[-2]
     assert cell["state"] == "done"
     assert (cell["result"]["stdout"], cell["result"]["state"]) == ("started\n", "kept")
@@ -206,12 +205,12 @@ def test_disconnect_of_the_reader_interrupts_the_call(session: Session) -> None:
 
 def test_code_that_ignores_the_interrupt_is_killed_after_a_disconnect(session: Session) -> None:
     """The next call works."""
-    code = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('deaf')\ntime.sleep(25)"
+    deaf = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('deaf')"
+    code = f"{deaf}\ntime.sleep(25)\nprint('over')"
     with session.open_stream(code, timeout_ms=30_000) as events:
         wait_for_print(events, "deaf\n")
-    left = time.monotonic()
     assert session.printed("'next'") == "'next'"
-    assert time.monotonic() - left < 8
+    assert session.cells()[-2]["result"]["stdout"] == "deaf\n"
 
 
 def test_detached_stream_goes_on_after_a_disconnect(session: Session) -> None:
@@ -309,7 +308,6 @@ def test_unanswered_prompt_ends(session: Session, end: str) -> None:
     """An interrupt, the timeout or a disconnect ends a call that waits for input."""
     session.run("marker = 'here'")
     timeout_ms = 1500 if end == "timeout" else 25_000
-    began = time.monotonic()
     received = []
     with session.open_stream("input('? ')", allow_stdin=True, timeout_ms=timeout_ms) as events:
         for event in events:
@@ -325,7 +323,8 @@ def test_unanswered_prompt_ends(session: Session, end: str) -> None:
         assert result["error"]["name"] == expected
         assert result["state"] == "kept"
     assert session.printed("marker") == "'here'"
-    assert time.monotonic() - began < 8
+    if end == "leave":
+        assert session.cells()[-2]["result"]["error"]["name"] == "KeyboardInterrupt"
     late = session.call("POST", "/input", json={"value": "late"})
     assert (late.status_code, problem(late)["code"]) == (409, "no_input_request")
 
@@ -347,9 +346,9 @@ def test_two_sessions_can_wait_for_input_at_the_same_time(service: Service, sess
     with new_session(service) as other, ThreadPoolExecutor(2) as threads:
         asking = {one.id: threads.submit(ask, one) for one in (session, other)}
         for one in (other, session):
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 60
             while one.call("POST", "/input", json={"value": one.id}).status_code == 409:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
         for one in (session, other):
-            assert asking[one.id].result(5).strip().endswith(one.id)
+            assert asking[one.id].result(60).strip().endswith(one.id)

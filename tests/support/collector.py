@@ -62,7 +62,7 @@ class Collector:
             for scope in of.scope_spans:
                 self._spans += [_span(span) for span in scope.spans]
 
-    def trace(self, trace_id: str, is_whole: Callable[[list[Span]], bool], seconds: float = 20) -> list[Span]:
+    def trace(self, trace_id: str, is_whole: Callable[[list[Span]], bool], seconds: float = 60) -> list[Span]:
         """The spans of one trace, once it `is_whole`."""
         deadline = time.monotonic() + seconds
         while not is_whole(found := [span for span in self._spans if span.trace_id == trace_id]):
@@ -70,7 +70,7 @@ class Collector:
             time.sleep(0.05)
         return found
 
-    def traces(self, has: Callable[[Span], bool], number: int, seconds: float = 20) -> set[str]:
+    def traces(self, has: Callable[[Span], bool], number: int, seconds: float = 60) -> set[str]:
         """The ids of traces that have such a span, once there are so many."""
         deadline = time.monotonic() + seconds
         while len(ids := {span.trace_id for span in list(self._spans) if has(span)}) < number:

@@ -151,7 +151,7 @@ class Engine:
 
     def remove(self, container_id: str) -> None:
         """`docker rm -f`; gone already, or going, is fine."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
                 self._docker.api.remove_container(container_id, force=True)

@@ -181,7 +181,7 @@ class Session:
         check_cell(cell)
         return cell
 
-    def finished(self, cell_id: str, seconds: float = 20) -> Body:
+    def finished(self, cell_id: str, seconds: float = 60) -> Body:
         """Wait until a cell has ended, and return it."""
         deadline = time.monotonic() + seconds
         while (cell := self.cell(cell_id))["state"] == "running":
@@ -227,7 +227,7 @@ class Session:
         assert isinstance(body["ended_at"], float)
         return body
 
-    def wait_until_ended(self, seconds: float) -> Body:
+    def wait_until_ended(self, seconds: float = 60) -> Body:
         """Wait until the session has ended by itself, and return the error of `GET`."""
         deadline = time.monotonic() + seconds
         while self.call("GET").status_code == 200:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def soon(condition: Callable[[], object], seconds: float = 10.0) -> bool:
+def soon(condition: Callable[[], object], seconds: float = 60) -> bool:
     """Whether a condition comes true in time."""
     deadline = time.monotonic() + seconds
     while not condition():

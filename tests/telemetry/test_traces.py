@@ -226,9 +226,7 @@ def test_a_collector_that_is_away_harms_nothing(start_service: StartService) -> 
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert service.api.run("1 + 1")["exit_code"] == 0
-    began = time.monotonic()
     service.stop()
-    assert time.monotonic() - began < 20
     log = service.log_path.read_text()
     assert log.count("does not take traces") == 1
     assert "Canary" not in log
