@@ -139,11 +139,9 @@ def test_a_restarted_container_starts_its_engine_again(inside: ServiceContainer)
 
 
 def test_a_stopped_container_ends_in_order(inside: ServiceContainer) -> None:
-    """After SIGTERM the service stops first, then its engine; the container ends with 0 within seconds."""
+    """After SIGTERM the service stops first, then its engine; the container ends with 0."""
     before = inside.log()
-    began = time.monotonic()
     assert inside.stop() == 0
-    assert time.monotonic() - began < 20
     said = inside.log()[len(before) :]
     assert "Application shutdown complete" in said
     assert "is started again" not in said

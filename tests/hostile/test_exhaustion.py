@@ -133,7 +133,7 @@ def test_a_bomb_in_a_one_shot_execution_costs_its_container(target: Service, nam
     """The bomb ends as in a session, and its container is replaced."""
     result = target.api.run(f"{IMPORTS}{dedent(BOMBS[name])}", timeout_ms=600)
     assert result["error"]["name"] in ENDS, result["error"]
-    assert result["state"] == "lost"
+    assert result["state"] == "discarded"
 
 
 @docker_only("a pod's folders have no limit of files: test_too_many_files_end_the_call_and_can_be_deleted")

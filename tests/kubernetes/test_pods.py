@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sqlite3
-import time
 from typing import Any
 
 import pytest
@@ -87,10 +86,8 @@ def test_every_isolation_check_holds_on_a_pod(on_pods: Service) -> None:
 )
 def test_too_many_processes_end_the_call(on_pods: Service, code: str) -> None:
     """A pod has no limit of processes. The supervisor counts them, kills all, and says why."""
-    began = time.monotonic()
     result = on_pods.api.run(code, timeout_ms=25_000)
     check_result(result)
-    assert time.monotonic() - began < 20
     assert result["exit_code"] == 137, result
     assert "killed: more than 64 processes and threads (" in result["stderr"]
     assert on_pods.api.run("print(1)")["stdout"] == "1\n"

@@ -14,6 +14,7 @@ from tests.support.api import problem
 from tests.support.postgres import Postgres
 from tests.support.process import Service
 from tests.support.session import Session, live_sessions, new_session, open_session
+from tests.support.sse import wait_for_print
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -67,7 +68,7 @@ def test_another_takes_over_from_one_that_is_killed(pair: tuple[Service, Service
         watched.open_stream("print(1, flush=True)\nimport time; time.sleep(30)") as events,
         open_channels(other, idle.id) as channels,
     ):
-        assert next(iter(events)).data["data"] == "1\n"
+        wait_for_print(events, "1\n")
         time.sleep(1)
         dying.crash()
         assert [event.type for event in events if event.type not in (":", "output")] == ["error"]
