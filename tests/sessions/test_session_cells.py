@@ -109,7 +109,7 @@ def test_every_kind_of_call_is_a_cell(session: Session) -> None:
     """Streamed calls, calls by `session_id` and calls that time out are cells, too."""
     streamed = result_of(session.stream("print('streamed')"))
     by_id = session.api.run("print('by id')", session_id=session.id)
-    late = session.run("print('late')\nimport time; time.sleep(30)", timeout_ms=500)
+    late = session.run("print('late')\nimport time; time.sleep(30)", timeout_ms=3000)
     for result, text in ((streamed, "streamed\n"), (by_id, "by id\n"), (late, "late\n")):
         cell = session.cell(result["cell_id"])
         assert (cell["state"], cell["result"]["stdout"]) == ("done", text)
