@@ -32,8 +32,12 @@ def summary(findings: Sequence[Finding]) -> str:
     warnings = sum(finding.level == "warn" for finding in findings)
     failures = sum(finding.level == "fail" for finding in findings)
     if not failures:
-        return f"It can serve; {warnings} warnings." if warnings else "All is well."
-    return f"{failures} failures, {warnings} warnings."
+        return f"It can serve; {_count(warnings, 'warning')}." if warnings else "All is well."
+    return f"{_count(failures, 'failure')}, {_count(warnings, 'warning')}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def as_json(findings: Sequence[Finding]) -> str:

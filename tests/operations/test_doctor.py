@@ -284,5 +284,5 @@ def test_table_shows_remedies() -> None:
             Finding("x", "warn", "y", "z"),
         ]
     )
-    assert "-> make room" in shown and "FAIL" in shown and "1 failures, 1 warnings." in shown
+    assert "-> make room" in shown and "FAIL" in shown and "1 failure, 1 warning." in shown
     assert max(map(len, shown.splitlines())) <= 110
