@@ -1,6 +1,5 @@
-"""What one key may use: requests a minute, executions at once, stored bytes. A limit of 0 is none."""
+"""Limits of each key: requests per minute and concurrent executions. A limit of 0 means no limit."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,31 +7,35 @@ from typing import Final
 
 from service.auth.errors import TooManyRequests
 from sessions.errors import TooManyExecutions
+from sessions.rate import Rate
 
 _MINUTE: Final = 60.0
 
 
 class RequestRate:
-    """So many requests at once, and then as many a minute, evenly."""
+    """Limits the requests of each owner: a burst of ``per_minute``, then ``per_minute`` a minute, evenly."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
-        self._whole_at: dict[str, float] = {}
-        """When an owner that is quiet until then may ask as often as ever."""
+        self._rates: dict[str, Rate] = {}
 
     def count(self, owner: str) -> None:
-        """Count a request. Raises ``TooManyRequests``, and then it does not count."""
+        """Count a request of the owner.
+
+        Raises:
+            TooManyRequests: the owner is over the limit. The refused request does not count.
+        """
         if not self._per_minute:
             return
-        now = time.monotonic()
-        whole_at = max(now, self._whole_at.get(owner, 0.0)) + _MINUTE / self._per_minute
-        if whole_at > now + _MINUTE:
-            raise TooManyRequests(self._per_minute, whole_at - now - _MINUTE)
-        self._whole_at[owner] = whole_at
+        rate = self._rates.get(owner)
+        if rate is None:
+            rate = self._rates[owner] = Rate(_MINUTE)
+        if wait_sec := rate.try_take(_MINUTE / self._per_minute):
+            raise TooManyRequests(self._per_minute, wait_sec)
 
 
 class ConcurrencyLimit:
-    """How many executions of each owner run, or wait for a kernel or their turn."""
+    """Limits the executions of each owner that run, or wait for a kernel or for the session lock."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -40,7 +43,15 @@ class ConcurrencyLimit:
 
     @contextmanager
     def one_of(self, owner: str, *, runs_already: bool = False) -> Iterator[None]:
-        """Count one for as long as the block. Raises ``TooManyExecutions``, unless it runs already."""
+        """Count one execution of the owner while the block runs.
+
+        Args:
+            owner: The owner of the execution.
+            runs_already: Count the execution, but never refuse it, because it runs already.
+
+        Raises:
+            TooManyExecutions: as many executions as allowed run already.
+        """
         if self._limit and not runs_already and self._running[owner] >= self._limit:
             raise TooManyExecutions(self._limit)
         self._running[owner] += 1

@@ -41,7 +41,7 @@ SPIN = "while True: pass"
 def test_a_rate_allows_so_many_at_once_and_then_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each owner by itself; what is refused does not count, and says when to come again."""
     now = 1000.0
-    monkeypatch.setattr("service.auth.limits.time.monotonic", lambda: now)
+    monkeypatch.setattr("sessions.rate.time.monotonic", lambda: now)
     rate = RequestRate(6)
     for _ in range(6):
         rate.count("alice")
