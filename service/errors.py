@@ -1,12 +1,12 @@
-"""The root of the errors that stop the service from starting."""
+"""The base class of the errors that stop the service from starting."""
 
 
 class StartError(Exception):
-    """The service cannot start. The text is one sentence, or one a line, for the operator."""
+    """The service cannot start. The text tells the operator why, in one sentence or one sentence a line."""
 
 
 class SettingsInvalid(StartError):
-    """Environment variables have values that cannot be used: a sentence for each."""
+    """Environment variables have invalid values. ``problems`` has a sentence for each."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("\n".join(problems))

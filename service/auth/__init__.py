@@ -1,1 +1,1 @@
-"""API keys: the keyring, the limits of each key, and the command that makes keys."""
+"""API keys: the keyring, the limits of each key, and the command that manages keys."""

@@ -1,7 +1,7 @@
-"""The command ``keys``: makes, replaces, removes and lists the keys of a file.
+"""The command ``keys``: adds, replaces, removes and lists the keys of a file.
 
-A key is printed once, when it is made; the file has its hash. A running service takes note of a
-change by itself.
+A key is printed once, when it is made. The file has only its hash. A running service reads a changed
+file without a restart.
 """
 
 import argparse
@@ -21,29 +21,32 @@ from service.settings import load_settings
 from service.settings.api_keys import check_name
 
 _PREFIX: Final = "ci_"
-"""Lets a key be recognised where it should not be, such as in a repository."""
+"""The start of every key, so that secret scanners can find keys in a repository."""
 _KEY_BYTES: Final = 32
 
 
 class _Refused(Exception):
-    """What was asked for makes no sense; the text says why."""
+    """The command cannot be carried out. The text says why."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("--file", type=Path, help="the file with the keys; API_KEYS_FILE if left out")
+    parser.add_argument("--file", type=Path, help="the file with the keys (default: API_KEYS_FILE)")
     commands = parser.add_subparsers(dest="command", required=True)
     for command, text in (
-        ("add", "make a key for a name and print it, this once"),
-        ("replace", "make another key for a name, whose old one ends; what it owns stays"),
-        ("remove", "end the key of a name; what it owns stays until it expires"),
+        ("add", "make a key for a name and print it; it is not shown again"),
+        (
+            "replace",
+            "make a new key for a name; the old key becomes invalid, the data of the name is kept",
+        ),
+        ("remove", "remove the key of a name; the data of the name is kept until it expires"),
     ):
         commands.add_parser(command, help=text).add_argument("name", type=_name, metavar="NAME")
     commands.add_parser("list", help="print the names")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Do what the arguments say. Returns the exit status: 0, or 1 if that is not possible."""
+    """Run the command. Return the exit status: 0, or 1 if the command fails."""
     try:
         path = _path(arguments.file)
         _COMMANDS[arguments.command](path, getattr(arguments, "name", ""))
@@ -69,7 +72,7 @@ def _name(text: str) -> str:
 def _path(given: Path | None) -> Path:
     path = given or load_settings().keys.api_keys_file
     if path is None:
-        raise _Refused("say where the keys are: --file FILE, or set API_KEYS_FILE")
+        raise _Refused("no key file is given: use --file FILE, or set API_KEYS_FILE")
     return path.resolve()
 
 
@@ -77,16 +80,16 @@ def _add(path: Path, name: str) -> None:
     key = _new_key()
     with _changing(path) as lines:
         if any(line.lower().startswith(f"{name}:".lower()) for line in lines):
-            raise _Refused(f"{name!r} has a key already; 'replace' makes another")
+            raise _Refused(f"{name!r} has a key already; use 'replace' to make a new one")
         lines.append(_line(name, key))
-    _tell(key, f"The key of {name!r}. Keep it: {path} has only its hash.")
+    _print_key(key, f"The key of {name!r}. Store it now: {path} has only its hash.")
 
 
 def _replace(path: Path, name: str) -> None:
     key = _new_key()
     with _changing(path) as lines:
         lines[_existing(lines, name)] = _line(name, key)
-    _tell(key, f"The new key of {name!r}; the old one has ended.")
+    _print_key(key, f"The new key of {name!r}. The old key is no longer valid.")
 
 
 def _remove(path: Path, name: str) -> None:
@@ -107,8 +110,11 @@ def _line(name: str, key: str) -> str:
     return f"{name}:sha256:{digest(key).hex()}"
 
 
-def _tell(key: str, message: str) -> None:
-    """Only the key goes to standard output: ``KEY=$(code-interpreter-api keys add NAME)``."""
+def _print_key(key: str, message: str) -> None:
+    """Print the message to standard error and the key to standard output.
+
+    So a script can write ``KEY=$(code-interpreter-api keys add NAME)``.
+    """
     sys.stderr.write(f"{message}\n")
     sys.stdout.write(f"{key}\n")
 
@@ -125,17 +131,20 @@ def _existing(lines: list[str], name: str) -> int:
     for index, line in enumerate(lines):
         if line.startswith(f"{name}:"):
             return index
-    raise _Refused(f"{name!r} has no key")
+    raise _Refused(f"{name!r} has no key; 'list' prints the names")
 
 
 @contextmanager
 def _changing(path: Path) -> Iterator[list[str]]:
-    """The lines of the file, to be changed; they replace it whole at the end, one change at a time."""
+    """Yield the lines of the file for changing, and replace the file with them at the end.
+
+    A lock on the folder admits one process at a time.
+    """
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         if path.exists():
-            read_key_file(path)  # what makes no sense is not made worse
+            read_key_file(path)  # raises KeyFileInvalid, so that an invalid file is not changed
             lines = [line.strip() for line in path.read_text("utf-8").removesuffix("\n").split("\n")]
         else:
             lines = []
@@ -147,7 +156,7 @@ def _changing(path: Path) -> Iterator[list[str]]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Put the file there with the rights and the owner it had, readable to its owner alone if it is new."""
+    """Replace the file, and keep its permissions and owner. Only its owner can read a new file."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -7,7 +7,7 @@ from sessions.errors import CallFailed
 
 
 class TooManyRequests(CallFailed):
-    """The key has asked too often; it may ask again after ``retry_after_sec`` seconds."""
+    """The key is over its request rate. It may send the next request after ``retry_after_sec`` seconds."""
 
     def __init__(self, per_minute: int, retry_after_sec: float) -> None:
         super().__init__(f"This key may send KEY_REQUESTS_PER_MINUTE={per_minute} requests a minute")
@@ -16,21 +16,21 @@ class TooManyRequests(CallFailed):
 
 
 class KeyMissing(CallFailed):
-    """A request without an API key, where one is needed."""
+    """The request has no API key, and the path needs one."""
 
     def __init__(self) -> None:
         super().__init__("An API key is needed: 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
 
 
 class KeyInvalid(CallFailed):
-    """A request with a key that is not valid, or with two that differ."""
+    """The request has an invalid key, or two different keys."""
 
     def __init__(self) -> None:
         super().__init__("The API key is not valid")
 
 
 class KeyFileInvalid(StartError):
-    """The file of ``API_KEYS_FILE`` cannot be read or makes no sense; ``reason`` shows no key."""
+    """The file of ``API_KEYS_FILE`` cannot be read or is invalid. ``reason`` contains no key."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"API_KEYS_FILE={path} cannot be used: {reason}.")

@@ -1,8 +1,8 @@
-"""API keys: who may ask, and whose things they see.
+"""API keys: which requests are allowed, and to which owner they belong.
 
-A key belongs to a name, and what a key makes belongs to its name: files, sessions, executions. Only
-SHA-256 hashes are kept: keys are long and random, so that guessing from a hash is hopeless and a
-slow hash would buy nothing. The key file has a line ``NAME:sha256:HEX`` for each key.
+Each key has a name. The files, sessions and executions that are made with the key belong to that name,
+their owner. The service keeps only SHA-256 hashes of keys. Keys are long and random, so a slow hash
+would not make them harder to guess. The key file has a line ``NAME:sha256:HEX`` for each key.
 """
 
 import hashlib
@@ -22,25 +22,25 @@ from sessions.records import ONE_TENANT
 log = logging.getLogger(__name__)
 
 SHORT_KEY: Final = 20
-"""Characters; a shorter key may be guessed."""
+"""Keys with fewer characters can be guessed. The start logs a warning for them."""
 
 _LINE = re.compile(rf"({KEY_NAME.pattern}):sha256:([0-9a-f]{{64}})")
 
 Keys = dict[str, bytes]
-"""Names, and the SHA-256 of the key of each."""
+"""The SHA-256 of each key, by name."""
 
 
 def digest(key: str | bytes) -> bytes:
-    """The SHA-256 of a key."""
+    """Return the SHA-256 of a key."""
     return hashlib.sha256(key.encode() if isinstance(key, str) else key).digest()
 
 
 def read_key_file(path: Path) -> Keys:
-    """The keys of a file. Raises ``KeyFileInvalid``."""
+    """Return the keys of a file. Raises ``KeyFileInvalid``."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise KeyFileInvalid(path, getattr(error, "strerror", None) or "it is not text") from error
+        raise KeyFileInvalid(path, getattr(error, "strerror", None) or "it is not UTF-8 text") from error
     pairs: list[tuple[str, bytes]] = []
     for number, line in enumerate(text.split("\n"), 1):
         entry = line.strip()
@@ -57,7 +57,7 @@ def read_key_file(path: Path) -> Keys:
 
 
 def presented(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
-    """The keys that the headers of a request carry; empty ones are none."""
+    """Return the keys in the headers of a request, without empty ones."""
     keys = set()
     for name, value in headers:
         if name == b"authorization":
@@ -70,33 +70,45 @@ def presented(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
 
 
 class Keyring:
-    """The keys that are valid: those of ``API_KEYS``, and those of a file as it is now.
+    """The valid keys: those of ``API_KEYS``, and those that the key file contains at the moment.
 
-    Raises ``KeyFileInvalid`` when made. A file that becomes unusable later is told in the log, and
-    the keys that it had stay valid.
+    If the file becomes invalid while the service runs, the error is logged and the keys that were read
+    before stay valid.
     """
 
     def __init__(self, given: Mapping[str, str], path: Path | None) -> None:
-        """``given`` has keys by name."""
+        """Read the key file, if there is one.
+
+        Args:
+            given: The keys of ``API_KEYS``, by name.
+            path: The key file, or None.
+
+        Raises:
+            KeyFileInvalid: the file cannot be read or is invalid.
+        """
         self._given = {name: digest(key) for name, key in given.items()}
         self._path = path
-        self._file_state = self._look()
+        self._file_state = self._stat()
         self._keys = self._read()
         if not self._keys:
-            log.warning("API_KEYS_FILE=%s has no key: every call is refused.", path)
+            log.warning(
+                "API_KEYS_FILE=%s has no key: every call is refused. "
+                "Add a key with 'code-interpreter-api keys add NAME'.",
+                path,
+            )
 
     def find(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
-        """Who sent a request with these headers. Raises ``KeyMissing`` or ``KeyInvalid``."""
+        """Return the caller that sent these headers. Raises ``KeyMissing`` or ``KeyInvalid``."""
         keys = presented(headers)
         if not keys:
             raise KeyMissing
-        # Two keys that differ: it would be a guess whose request it is.
+        # Two different keys: the owner of the request is ambiguous.
         if len(keys) > 1:
             raise KeyInvalid
         hashed = digest(keys.pop())
         self._refresh()
         found = None
-        # All are compared, so that the time tells nothing.
+        # Compare with all keys, so that the time does not depend on which key matches.
         for name, known in self._keys.items():
             if hmac.compare_digest(hashed, known):
                 found = name
@@ -105,19 +117,19 @@ class Keyring:
         return Caller(owner=found, tenant=found)
 
     def _refresh(self) -> None:
-        """Read the file again if it has changed: a key that was removed ends with the next request."""
-        state = self._look()
+        """Read the file again if it has changed. So the next request with a removed key is refused."""
+        state = self._stat()
         if state == self._file_state:
             return
         self._file_state = state
         try:
             self._keys = self._read()
         except KeyFileInvalid as error:
-            log.error("%s The keys read before stay valid.", error)
+            log.error("%s The keys that were read before stay valid.", error)
         else:
-            log.info("read the API keys again: there are %d", len(self._keys))
+            log.info("API_KEYS_FILE has changed: there are %d keys now", len(self._keys))
 
-    def _look(self) -> tuple[int, int, int] | None:
+    def _stat(self) -> tuple[int, int, int] | None:
         if self._path is None:
             return None
         try:
@@ -132,10 +144,13 @@ class Keyring:
         try:
             return distinct((*self._given.items(), *read_key_file(self._path).items()))
         except ValueError as error:
-            raise KeyFileInvalid(self._path, f"{error} (API_KEYS counts as well)") from error
+            raise KeyFileInvalid(self._path, f"{error} (in API_KEYS and the file together)") from error
 
 
 def without_keys(headers: Iterable[tuple[bytes, bytes]]) -> Caller:
-    """The caller where no keys are set: all are one owner; a key still keeps containers apart."""
+    """Return the caller of a request to a service without keys. All callers have the same owner.
+
+    A key in the headers still selects a tenant, so that callers with different keys share no container.
+    """
     keys = presented(headers)
     return Caller(ONE_TENANT, digest(b"\0".join(sorted(keys))).hex() if keys else "")

@@ -14,7 +14,7 @@ Secret = TypeVar("Secret", bound=Hashable)
 def check_name(name: str) -> str:
     """Return ``name``. Raises ``ValueError`` if a key may not have that name."""
     if not KEY_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name: letters, digits, '.', '_' and '-', at most 64, are")
+        raise ValueError(f"{name!r} is not a valid name: use 1 to 64 letters, digits, '.', '_' and '-'")
     return name
 
 
@@ -46,7 +46,7 @@ def distinct(pairs: Iterable[tuple[str, Secret]]) -> dict[str, Secret]:
     keys: dict[str, Secret] = {}
     for name, secret in pairs:
         if name.lower() in (known.lower() for known in keys):
-            raise ValueError(f"{name!r} is there twice")
+            raise ValueError(f"{name!r} occurs twice")
         if secret in keys.values():
             raise ValueError(f"{name!r} has the key of another name")
         keys[name] = secret

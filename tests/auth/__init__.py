@@ -1,1 +1,1 @@
-"""Tests of this subject."""
+"""Tests of API keys and their limits."""

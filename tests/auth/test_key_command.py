@@ -1,4 +1,4 @@
-"""`code-interpreter-api keys` as an operator runs it: what it prints, keeps and refuses."""
+"""Tests of the command `code-interpreter-api keys`: its output, the key file, and its errors."""
 
 import os
 import re
@@ -11,8 +11,8 @@ from service.auth.keyring import digest, read_key_file
 from tests.support.keys import key_command, make_key
 
 
-def test_a_key_is_printed_once_and_only_its_hash_is_kept(tmp_path: Path) -> None:
-    """The key alone is on standard output; the file is for its owner alone."""
+def test_a_new_key_is_printed_and_only_its_hash_is_kept(tmp_path: Path) -> None:
+    """Standard output has only the key. Only the owner of the file can read it."""
     file = tmp_path / "keys"
     ended = key_command(None, "add", "alice", API_KEYS_FILE=str(file))
     key = ended.stdout.removesuffix("\n")
@@ -24,8 +24,8 @@ def test_a_key_is_printed_once_and_only_its_hash_is_kept(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_keys_are_replaced_removed_and_listed(tmp_path: Path) -> None:
-    """What else is in the file stays as it is: comments, order, and the rights of the file."""
+def test_command_replaces_removes_and_lists_keys(tmp_path: Path) -> None:
+    """Comments, the order of the keys and the permissions of the file stay unchanged."""
     file = tmp_path / "keys"
     file.write_text("# ours\n\n")
     file.chmod(0o640)
@@ -39,8 +39,8 @@ def test_keys_are_replaced_removed_and_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
-def test_the_file_stays_its_owners(tmp_path: Path) -> None:
-    """Root may make keys for a service that runs as somebody else."""
+def test_key_file_keeps_its_owner(tmp_path: Path) -> None:
+    """Root can add keys for a service that runs as another user."""
     file = tmp_path / "keys"
     file.touch(0o600)
     os.chown(file, 1234, 1235)
@@ -49,8 +49,8 @@ def test_the_file_stays_its_owners(tmp_path: Path) -> None:
     assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (1234, 1235, 0o600)
 
 
-def test_a_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
-    """The file behind it changes."""
+def test_link_to_the_key_file_stays_a_link(tmp_path: Path) -> None:
+    """The command changes the file that the link points to."""
     (tmp_path / "real").mkdir()
     file, link = tmp_path / "real" / "keys", tmp_path / "keys"
     file.touch()
@@ -60,8 +60,8 @@ def test_a_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
     assert read_key_file(file) == {"alice": digest(key)}
 
 
-def test_many_may_add_keys_at_once(tmp_path: Path) -> None:
-    """No key that was printed is missing, and no two are the same."""
+def test_eight_processes_add_keys_at_once(tmp_path: Path) -> None:
+    """Each printed key is in the file."""
     file = tmp_path / "keys"
     names = [f"name-{number}" for number in range(8)]
     with ThreadPoolExecutor(8) as threads:
@@ -76,19 +76,19 @@ def test_many_may_add_keys_at_once(tmp_path: Path) -> None:
         (("add", "ALICE"), 1, "'ALICE' has a key already"),
         (("replace", "bob"), 1, "'bob' has no key"),
         (("remove", "bob"), 1, "'bob' has no key"),
-        (("add", "a:b"), 2, "'a:b' is no name"),
-        (("add", ""), 2, "'' is no name"),
-        (("add", "ä"), 2, "'ä' is no name"),
-        (("add", "a\nb"), 2, "is no name"),
+        (("add", "a:b"), 2, "'a:b' is not a valid name"),
+        (("add", ""), 2, "'' is not a valid name"),
+        (("add", "ä"), 2, "'ä' is not a valid name"),
+        (("add", "a\nb"), 2, "is not a valid name"),
         (("add",), 2, "NAME"),
         (("forget", "alice"), 2, "invalid choice"),
         ((), 2, "required"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
+def test_invalid_command_is_refused(
     tmp_path: Path, arguments: tuple[str, ...], status: int, sentence: str
 ) -> None:
-    """It says why, prints no key, and leaves the file as it is."""
+    """The command says why, prints no key, and does not change the file."""
     file = tmp_path / "keys"
     make_key(file, "alice")
     before = file.read_text()
@@ -100,15 +100,15 @@ def test_what_makes_no_sense_is_refused(
 
 
 @pytest.mark.parametrize("command", [("add", "bob"), ("list",)])
-def test_a_file_that_cannot_be_used_is_told(tmp_path: Path, command: tuple[str, ...]) -> None:
-    """Bad lines are not made worse; a folder that is not there, no file, a folder: one sentence each."""
+def test_unusable_key_file_is_reported_in_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """The file has an invalid line, its folder is missing, it is a folder, or no file is named."""
     bad = tmp_path / "bad"
     bad.write_text("alice:hunter2\n")
     for file, sentence in (
         (bad, "line 1 is not NAME:sha256:HEX"),
         (tmp_path / "nowhere" / "keys", "No such file or directory"),
         (tmp_path, "Is a directory"),
-        (None, "say where the keys are"),
+        (None, "no key file is given"),
     ):
         ended = key_command(file, *command)
         assert (ended.returncode, ended.stdout) == (1, ""), file

@@ -1,4 +1,4 @@
-"""What one key may use: the counters by themselves, and each limit reached and left on a real service."""
+"""Tests of the limits of each key: the counters alone, and each limit on a running service."""
 
 import select
 import socket
@@ -38,8 +38,8 @@ SPIN = "while True: pass"
 # The counters ----------------------------------------------------------------------------------
 
 
-def test_a_rate_allows_so_many_at_once_and_then_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each owner by itself; what is refused does not count, and says when to come again."""
+def test_request_rate_allows_a_burst_and_then_an_even_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each owner has a rate of its own. A refused request is not counted and gives the time to wait."""
     now = 1000.0
     monkeypatch.setattr("sessions.rate.time.monotonic", lambda: now)
     rate = RequestRate(6)
@@ -64,8 +64,8 @@ def test_a_rate_allows_so_many_at_once_and_then_evenly(monkeypatch: pytest.Monke
         rate.count("alice")
 
 
-def test_no_limit_is_no_limit() -> None:
-    """Zero counts for nothing."""
+def test_limit_of_zero_refuses_nothing() -> None:
+    """Zero switches off the request rate, the concurrency limit and the storage quota."""
     rate, executions, quota = RequestRate(0), ConcurrencyLimit(0), StorageQuota(0)
     with ExitStack() as stack:
         for _ in range(1000):
@@ -74,8 +74,8 @@ def test_no_limit_is_no_limit() -> None:
             stack.enter_context(quota.new_file("alice"))(2**40)
 
 
-def test_executions_are_counted_until_they_end_somehow() -> None:
-    """An error gives the place back as an ordinary end does; a refusal takes none."""
+def test_failed_execution_is_no_longer_counted() -> None:
+    """A refused execution is not counted at all."""
     executions = ConcurrencyLimit(1)
     for _ in range(3):
         with suppress(ZeroDivisionError), executions.one_of("alice"):
@@ -87,8 +87,8 @@ def test_executions_are_counted_until_they_end_somehow() -> None:
         pass
 
 
-async def test_stored_bytes_are_counted_as_they_come_and_go(tmp_path: Path) -> None:
-    """What fails, is too large, expires or is deleted is given back; a new life counts what is there."""
+async def test_quota_follows_saved_and_removed_files(tmp_path: Path) -> None:
+    """Too large, expired and deleted files are not counted. A restart counts the stored files again."""
     settings = make_settings(
         tmp_path, api_keys="alice:x", key_storage_mb=2, max_file_size_mb=1, file_ttl_sec=60
     )
@@ -120,7 +120,7 @@ async def test_stored_bytes_are_counted_as_they_come_and_go(tmp_path: Path) -> N
             await store.save(chunks(half), name, owner="alice")
 
 
-# On a service ----------------------------------------------------------------------------------
+# A running service -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +128,9 @@ def limited(
     open_service: Callable[..., Service],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[KeyedService]:
-    """A service with small limits for each key; each test has keys of its own."""
+    """A service with small limits for each key. Each test uses keys of its own."""
     file = tmp_path_factory.mktemp("limited") / "keys"
-    make_key(file, "nobody")
+    make_key(file, "unused")
     service = open_service(
         KERNEL_PRELOAD="none",
         POOL_SIZE=3,
@@ -153,7 +153,7 @@ def limited(
 
 
 def refused(response: httpx.Response, status: int, code: str, setting: str) -> None:
-    """Assert that a limit was the reason, and that it is said which and when to come again."""
+    """Assert that the response names the exceeded limit and, with status 429, the time to wait."""
     assert response.status_code == status, response.text
     body = problem(response)
     assert body["code"] == code
@@ -162,24 +162,24 @@ def refused(response: httpx.Response, status: int, code: str, setting: str) -> N
         assert int(response.headers["retry-after"]) >= 1
 
 
-def wait_for_a_place(api: Api, seconds: float = 60, limit: int = EXECUTIONS) -> None:
-    """Return once the key may run code again."""
+def wait_until_below_limit(api: Api, seconds: float = 60, limit: int = EXECUTIONS) -> None:
+    """Wait until the key may run code again."""
     deadline = time.monotonic() + seconds
     while (response := api.execute("1")).status_code != 200:
         refused(response, 429, "too_many_executions", f"KEY_MAX_EXECUTIONS={limit}")
-        assert time.monotonic() < deadline, "a place was not given back"
+        assert time.monotonic() < deadline, "the execution is still counted"
         time.sleep(0.25)
 
 
-def both_places_are_free(api: Api) -> bool:
-    """Whether as many executions as allowed run side by side."""
+def runs_at_limit(api: Api) -> bool:
+    """Return whether the key can run as many executions at once as it may."""
     with ThreadPoolExecutor(EXECUTIONS) as threads:
         answers = threads.map(lambda _: api.execute("import time; time.sleep(0.3)"), range(EXECUTIONS))
         return [answer.status_code for answer in answers] == [200] * EXECUTIONS
 
 
-def test_a_key_runs_so_much_at_once_and_others_are_free(limited: KeyedService) -> None:
-    """A third is refused at once while two run; a client that goes away gives its place back."""
+def test_executions_of_a_key_are_limited_without_affecting_other_keys(limited: KeyedService) -> None:
+    """A third execution is refused at once while two run. Closing the streams ends the two."""
     api, other = limited.api("busy"), limited.api("other")
     with ExitStack() as running:
         streams = []
@@ -193,13 +193,13 @@ def test_a_key_runs_so_much_at_once_and_others_are_free(limited: KeyedService) -
             refused(response, 429, "too_many_executions", "KEY_MAX_EXECUTIONS=2")
         assert other.run("print(2)")["stdout"] == "2\n"
         assert api.http.get("/v1/files").status_code == 200
-    wait_for_a_place(api)
+    wait_until_below_limit(api)
     time.sleep(0.5)
-    assert both_places_are_free(api)
+    assert runs_at_limit(api)
 
 
-def test_a_place_comes_back_whatever_ends_a_call(limited: KeyedService) -> None:
-    """Timeouts, deaths, exceptions, and requests that are refused before anything runs."""
+def test_failed_or_refused_call_is_no_longer_counted(limited: KeyedService) -> None:
+    """Timeouts, killed kernels, exceptions, and requests that are refused before code runs."""
     api = limited.api("unlucky")
     unknown = [{"path": "a", "file_id": "00000000-0000-4000-8000-000000000000"}]
     for status, code, fields in (
@@ -212,11 +212,11 @@ def test_a_place_comes_back_whatever_ends_a_call(limited: KeyedService) -> None:
     ):
         for _ in range(EXECUTIONS + 1):
             assert api.execute(code, **fields).status_code == status
-    assert both_places_are_free(api)
+    assert runs_at_limit(api)
 
 
-def test_cells_and_commands_of_sessions_count(limited: KeyedService) -> None:
-    """Also those that nobody waits for, and those that wait for their turn; an end gives the place back."""
+def test_cells_and_commands_of_sessions_are_counted(limited: KeyedService) -> None:
+    """Detached cells and cells that wait for the session lock count too. Deleting the session ends both."""
     api = limited.api("sessions")
     with new_session(limited.service, api) as one, new_session(limited.service, api) as two:
         one.detach(SPIN, timeout_ms=20_000)
@@ -236,12 +236,12 @@ def test_cells_and_commands_of_sessions_count(limited: KeyedService) -> None:
         assert two.bash("echo free")["stdout"] == "free\n"
         two.detach("while True: pass", timeout_ms=20_000)
         assert two.delete().status_code == 204
-        wait_for_a_place(api)
+        wait_until_below_limit(api)
         assert two.delete().status_code == 404
 
 
-def test_a_restart_is_possible_at_the_limit(limited: KeyedService) -> None:
-    """It is the way out of it."""
+def test_session_restarts_at_the_execution_limit(limited: KeyedService) -> None:
+    """A restart ends the cells that keep the key at its limit."""
     api = limited.api("stuck")
     with new_session(limited.service, api) as one, new_session(limited.service, api) as two:
         for session in (one, two):
@@ -251,8 +251,8 @@ def test_a_restart_is_possible_at_the_limit(limited: KeyedService) -> None:
         assert one.printed("print('back')") == "back"
 
 
-def test_a_cell_that_outlives_the_service_still_counts(start_service: StartService) -> None:
-    """After a crash, too, it takes its place until it ends."""
+def test_cell_that_survives_a_crash_is_still_counted(start_service: StartService) -> None:
+    """The restarted service counts the cell until it ends."""
     service = start_service(POOL_SIZE=1, API_KEYS="alice:key-of-alice-alice", KEY_MAX_EXECUTIONS=1)
     session = open_session(service, Api(service.base_url, "key-of-alice-alice"))
     session.detach(SPIN)
@@ -262,13 +262,16 @@ def test_a_cell_that_outlives_the_service_still_counts(start_service: StartServi
     session = Session(service, session.created, Api(service.base_url, "key-of-alice-alice"))
     refused(session.api.execute("1"), 429, "too_many_executions", "KEY_MAX_EXECUTIONS=1")
     session.interrupt()
-    wait_for_a_place(session.api, limit=1)
+    wait_until_below_limit(session.api, limit=1)
     session.delete()
     session.api.close()
 
 
-def test_a_key_has_so_many_sessions(limited: KeyedService) -> None:
-    """Of many asked for at once as well; others have theirs, and one that ends makes room."""
+def test_sessions_of_a_key_are_limited(limited: KeyedService) -> None:
+    """Concurrent requests open no more sessions than the limit. Other keys are not affected.
+
+    A session that has ended is not counted.
+    """
     api, other = limited.api("collector"), limited.api("modest")
     with ThreadPoolExecutor(5) as threads:
         answers = list(threads.map(lambda _: api.http.post("/v1/sessions", json={}), range(5)))
@@ -286,8 +289,11 @@ def test_a_key_has_so_many_sessions(limited: KeyedService) -> None:
             session.delete()
 
 
-def test_stored_bytes_are_bounded_and_come_back(limited: KeyedService) -> None:
-    """Eight uploads at once fill no more than fits; one deleted makes room; another key has its own."""
+def test_stored_bytes_of_a_key_are_limited(limited: KeyedService) -> None:
+    """Concurrent uploads and output files stay within the quota. Other keys are not affected.
+
+    A deleted file makes room for another.
+    """
     api, other = limited.api("hoarder"), limited.api("thrifty")
     piece = b"x" * 600_000
 
@@ -313,8 +319,8 @@ def test_stored_bytes_are_bounded_and_come_back(limited: KeyedService) -> None:
     assert upload(0).status_code == 201
 
 
-def test_an_upload_over_the_quota_is_neither_kept_nor_read_to_its_end(limited: KeyedService) -> None:
-    """It is refused while it is sent; no more than the quota was ever on the disk, and nothing stays."""
+def test_upload_over_the_quota_is_refused_before_its_end(limited: KeyedService) -> None:
+    """The disk never holds more than the quota, and nothing of the upload is kept."""
     api, service = limited.api("flooder"), limited.service
     before, memory = service.stored(), service.resident_kb()
     head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
@@ -326,7 +332,7 @@ def test_an_upload_over_the_quota_is_neither_kept_nor_read_to_its_end(limited: K
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(request.encode() + head)
         largest = 0
-        for _ in range(40):  # of the 60 that were promised
+        for _ in range(40):  # of the 60 that Content-Length announces
             connection.sendall(b"x" * MIB)
             for path in (service.storage / "incoming").iterdir():
                 with suppress(FileNotFoundError):
@@ -347,8 +353,8 @@ def test_an_upload_over_the_quota_is_neither_kept_nor_read_to_its_end(limited: K
     api.upload(b"x" * MIB)
 
 
-def test_requests_are_bounded_each_minute(limited: KeyedService) -> None:
-    """Over it 429 until the time that is told; other keys and probes are free, and nothing is read."""
+def test_requests_of_a_key_are_limited_per_minute(limited: KeyedService) -> None:
+    """Over the limit, the status is 429 for `Retry-After` seconds. Other keys and probes are not limited."""
     api, other = limited.api("hasty"), limited.api("patient")
     began = time.monotonic()
     codes = [api.http.get("/v1/files").status_code for _ in range(PER_MINUTE + 60)]
@@ -367,7 +373,7 @@ def test_requests_are_bounded_each_minute(limited: KeyedService) -> None:
 
 
 def test_closed_pages_need_a_key(limited: KeyedService) -> None:
-    """With `OPEN_PAGES=none` the documentation is for those who have one; health never needs it."""
+    """With `OPEN_PAGES=none`, documentation and metrics need a key. The probes never do."""
     api = limited.api("reader")
     for path in ("/docs", "/redoc", "/openapi.json"):
         assert problem(httpx.get(limited.service.base_url + path))["code"] == "key_missing"

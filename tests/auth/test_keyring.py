@@ -1,4 +1,4 @@
-"""Keys by themselves: what is one, what a request carries, what the file may say, what a check costs."""
+"""Tests of the keyring without a service: `API_KEYS`, the headers of a request, the key file, CPU time."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ OTHER = digest("key of bob").hex()
 
 
 def key_file(folder: Path, text: str) -> Path:
-    """A key file with that text."""
+    """Write a key file with that text and return its path."""
     path = folder / "keys"
     path.write_text(text)
     return path
@@ -29,7 +29,7 @@ def key_file(folder: Path, text: str) -> Path:
 
 
 def test_keys_are_split_at_commas_and_the_first_colon() -> None:
-    """A key may have colons; space around names and keys does not count."""
+    """A key may contain colons. Space around names and keys is ignored."""
     assert split_keys(" alice:a:b:c , bob.2 : ~!@#$%^&*()=' ") == {
         "alice": "a:b:c",
         "bob.2": "~!@#$%^&*()='",
@@ -60,9 +60,11 @@ def test_keys_are_split_at_commas_and_the_first_colon() -> None:
         "alice:hunter2,bob:hunter2",
     ],
 )
-def test_what_is_no_key_stops_the_start_and_is_not_shown(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One sentence that names the setting; whatever is in it may be a key, so it is not repeated."""
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 (whichever it says, it is a ValueError)
+def test_invalid_api_keys_stop_the_start_and_are_not_shown(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the setting. It does not repeat the text, which may contain a key."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the messages have nothing in common)
         split_keys(text)
     assert "hunter2" not in str(caught.value)
     if "\x00" not in text:
@@ -73,7 +75,7 @@ def test_what_is_no_key_stops_the_start_and_is_not_shown(text: str, monkeypatch:
 
 
 def test_settings_do_not_show_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither as text nor as JSON; those who ask for the keys get them."""
+    """Neither the text nor the JSON of the settings contains a key. `given_keys` returns the keys."""
     monkeypatch.setenv("API_KEYS", "alice:hunter2")
     settings = load_settings()
     assert "hunter2" not in repr(settings) + str(settings) + settings.keys.model_dump_json()
@@ -81,8 +83,8 @@ def test_settings_do_not_show_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.keys.needs_key
 
 
-def test_limits_of_keys_hold_where_there_are_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without keys no client of the original meets a new limit."""
+def test_keys_have_default_limits_only_if_keys_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without keys, clients of the original API have no new limits."""
     assert load_settings().keys.limits.requests_per_minute == 0
     assert load_settings().keys.limits.storage_bytes == 0
     monkeypatch.setenv("API_KEYS_FILE", "keys")
@@ -91,7 +93,7 @@ def test_limits_of_keys_hold_where_there_are_keys(monkeypatch: pytest.MonkeyPatc
     assert limits.storage_bytes == 2**30
 
 
-# What a request carries ------------------------------------------------------------------------
+# The headers of a request -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -115,12 +117,12 @@ def test_limits_of_keys_hold_where_there_are_keys(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_two_headers_may_carry_a_key(headers: list[tuple[bytes, bytes]], keys: set[bytes]) -> None:
-    """Bearer in any case, and X-API-Key; other schemes are not ours; empty is none."""
+    """`Authorization: Bearer`, in any case, and `X-API-Key`. Other schemes and empty keys are ignored."""
     assert presented(headers) == keys
 
 
-def test_a_request_is_of_the_name_of_its_key() -> None:
-    """One key is its name's; none is missing; a wrong one, or two, are invalid."""
+def test_keyring_finds_the_owner_of_a_request() -> None:
+    """A request without a key, with a wrong key, or with two different keys raises an error."""
     keyring = Keyring({"alice": "a" * 32, "bob": "b" * 32}, None)
     assert keyring.find([(b"x-api-key", b"a" * 32)]).owner == "alice"
     assert keyring.find([(b"authorization", b"bearer " + b"b" * 32)]).owner == "bob"
@@ -133,8 +135,8 @@ def test_a_request_is_of_the_name_of_its_key() -> None:
         keyring.find([(b"x-api-key", b"a" * 32), (b"x-api-key", b"b" * 32)])
 
 
-def test_without_keys_all_are_one_owner_with_containers_apart() -> None:
-    """Whatever a caller sends."""
+def test_without_keys_callers_have_one_owner_and_separate_tenants() -> None:
+    """A key in the headers selects the tenant, although no keys are set."""
     callers = [
         without_keys(headers)
         for headers in ([], [(b"x-api-key", b"k")], [(b"authorization", b"Bearer j")], [(b"x-api-key", b"")])
@@ -147,8 +149,8 @@ def test_without_keys_all_are_one_owner_with_containers_apart() -> None:
 # The file --------------------------------------------------------------------------------------
 
 
-def test_a_file_has_names_and_hashes(tmp_path: Path) -> None:
-    """Empty lines and comments do not count, nor do other ends of lines."""
+def test_key_file_has_names_and_hashes(tmp_path: Path) -> None:
+    """Empty lines and comments are ignored. Lines may end as on Windows."""
     path = key_file(tmp_path, f"# ours\r\n\r\nalice:sha256:{HEX}\r\n  bob:sha256:{OTHER}")
     assert read_key_file(path) == {"alice": digest("key of alice"), "bob": digest("key of bob")}
 
@@ -160,12 +162,12 @@ def test_a_file_has_names_and_hashes(tmp_path: Path) -> None:
         (f"alice:sha256:{HEX}hunter2", "line 1 is not"),
         (f"alice:{HEX}", "line 1 is not"),
         (f":sha256:{HEX}", "line 1 is not"),
-        (f"alice:sha256:{HEX}\nalice:sha256:{OTHER}", "'alice' is there twice"),
+        (f"alice:sha256:{HEX}\nalice:sha256:{OTHER}", "'alice' occurs twice"),
         (f"alice:sha256:{HEX}\nbob:sha256:{HEX}", "'bob' has the key of another name"),
     ],
 )
-def test_a_file_that_makes_no_sense_is_told(tmp_path: Path, text: str, reason: str) -> None:
-    """The sentence names setting, file and line, and shows nothing that may be a key."""
+def test_invalid_key_file_is_reported(tmp_path: Path, text: str, reason: str) -> None:
+    """The error names the setting, the file and the line. It contains neither a key nor a hash."""
     path = key_file(tmp_path, text)
     with pytest.raises(KeyFileInvalid, match=f"^API_KEYS_FILE={path} cannot be used: .*{reason}") as caught:
         Keyring({}, path)
@@ -173,30 +175,33 @@ def test_a_file_that_makes_no_sense_is_told(tmp_path: Path, text: str, reason: s
     assert HEX not in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    """Missing, a folder, or no text."""
+def test_unreadable_key_file_is_reported(tmp_path: Path) -> None:
+    """The file is missing, is a folder, or is not text."""
     for path in (tmp_path / "nothing", tmp_path):
         with pytest.raises(KeyFileInvalid, match=str(path)):
             Keyring({}, path)
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(KeyFileInvalid, match="not text"):
+    with pytest.raises(KeyFileInvalid, match="not UTF-8 text"):
         Keyring({}, binary)
 
 
-def test_a_name_in_both_places_is_told(tmp_path: Path) -> None:
-    """The file and API_KEYS are one list."""
+def test_name_or_key_in_both_sources_is_reported(tmp_path: Path) -> None:
+    """`API_KEYS` and the key file must not repeat a name or a key."""
     path = key_file(tmp_path, f"alice:sha256:{HEX}\n")
-    with pytest.raises(KeyFileInvalid, match=r"'alice' is there twice \(API_KEYS counts as well\)"):
+    with pytest.raises(KeyFileInvalid, match=r"'alice' occurs twice \(in API_KEYS and the file together\)"):
         Keyring({"alice": "another"}, path)
     with pytest.raises(KeyFileInvalid, match="'alice' has the key of another name"):
         Keyring({"bob": "key of alice"}, path)
 
 
-def test_a_change_of_the_file_is_seen_by_the_next_request(
+def test_changed_key_file_is_read_by_the_next_request(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also a removal; while the file is bad or gone the keys it had stay valid, and the log says so once."""
+    """A removed key is refused. While the file is invalid or missing, the old keys stay valid.
+
+    Each such state of the file is logged once.
+    """
     path = key_file(tmp_path, f"alice:sha256:{HEX}\n")
     keyring = Keyring({"env": "key of env"}, path)
     alice, bob = ([(b"x-api-key", f"key of {name}".encode())] for name in ("alice", "bob"))
@@ -220,17 +225,17 @@ def test_a_change_of_the_file_is_seen_by_the_next_request(
     assert keyring.find([(b"x-api-key", b"key of env")]).owner == "env"
 
 
-def test_a_file_without_keys_refuses_everybody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Removing the last key must not open the door; the log says why nobody comes in."""
-    keyring = Keyring({}, key_file(tmp_path, "# nobody\n"))
+def test_empty_key_file_refuses_every_request(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Removing the last key must not open the service to callers without a key. The log has a warning."""
+    keyring = Keyring({}, key_file(tmp_path, "# no keys\n"))
     assert "every call is refused" in caplog.text
     for headers, error in (([], KeyMissing), ([(b"x-api-key", b"x")], KeyInvalid)):
         with pytest.raises(error):
             keyring.find(headers)
 
 
-def test_a_file_behind_a_link_that_is_switched_is_read_again(tmp_path: Path) -> None:
-    """As mounted secrets are changed: same name, same size, another file."""
+def test_key_file_is_read_again_if_its_link_has_a_new_target(tmp_path: Path) -> None:
+    """Kubernetes changes mounted secrets in this way: same name, size and time, but another file."""
     for number, hashed in enumerate((HEX, OTHER)):
         (tmp_path / f"{number}").write_text(f"name:sha256:{hashed}\n")
     os.utime(tmp_path / "0", (1, 1))
@@ -245,8 +250,8 @@ def test_a_file_behind_a_link_that_is_switched_is_read_again(tmp_path: Path) -> 
         keyring.find([(b"x-api-key", b"key of alice")])
 
 
-def test_a_check_costs_far_less_than_a_millisecond(tmp_path: Path) -> None:
-    """Of CPU time, with a hundred keys and a file that is looked at, whichever key it is."""
+def test_finding_the_key_takes_less_than_a_third_of_a_millisecond(tmp_path: Path) -> None:
+    """CPU time, with a hundred keys and a key file, for the first and for the last key."""
     lines = [f"name-{number}:sha256:{digest(f'key {number}').hex()}\n" for number in range(100)]
     keyring = Keyring({}, key_file(tmp_path, "".join(lines)))
     for number in (0, 99):

@@ -1,6 +1,7 @@
-"""Two keys on a real service: what is one's does not exist for the other, on every route with every verb.
+"""Tests of two keys on a running service: for one owner, the data of the other does not exist.
 
-The routes are taken from the application itself, so that a new one can't be forgotten.
+The tests call every route with every method. They take the routes from the application, so that a new
+route cannot be forgotten.
 """
 
 import itertools
@@ -76,7 +77,7 @@ CALLS: dict[tuple[str, str], dict[str, Any]] = {
     ("DELETE", "/v1/files/{file_id}"): {},
     ("DELETE", "/api/kernels/{kernel_id}"): {},
 }
-"""How to call each route with an id, in an order in which the owner can call all of them."""
+"""Arguments of a valid call of each route with an id, in an order in which the owner can make all calls."""
 
 HEADERS = ({"Range": "bytes=0-3"}, {"If-None-Match": "*"}, {"Accept": "text/event-stream"})
 BAD_BODY = {"content": b"{", "headers": {"Content-Type": "application/json"}}
@@ -93,13 +94,13 @@ NAMING = {
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    """The application as the command makes it, not served: for its routes and its document."""
+    """The application as the command makes it. It is not served: tests read its routes and its document."""
     settings = make_settings(tmp_path_factory.mktemp("app"), api_keys="alice:x")
     return create_app(settings, lifespan, ROUTERS)
 
 
 def routes(app: FastAPI) -> set[tuple[str, str]]:
-    """Method and path of every route, `{path:path}` as `{path}`."""
+    """Return the method and path of every route, with `{path}` for `{path:path}`."""
     found = set()
     for path, operations in app.openapi()["paths"].items():
         found |= {(method.upper(), path) for method in operations}
@@ -111,9 +112,9 @@ def keyed(
     open_service: Callable[..., Service],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[KeyedService]:
-    """A service with keys of both kinds, which logs as much as it can."""
+    """A service with keys in `API_KEYS` and in a file, and the most detailed log."""
     file = tmp_path_factory.mktemp("keyed") / "keys"
-    make_key(file, "somebody")
+    make_key(file, "unused")
     service = open_service(
         **GENEROUS,
         API_KEYS=f"carol:{ENV_KEY}",
@@ -128,9 +129,9 @@ def keyed(
 
 
 def path_ids(file_id: str, session_id: str, cell_id: str) -> dict[str, str]:
-    """Ids by the names of the parameters of paths.
+    """Return ids by the names of path parameters.
 
-    A session is a kernel and a kernelspec, too, and a cell has the id of its execution.
+    The id of a session is also that of a kernel and a kernelspec. A cell has the id of its execution.
     """
     return {
         "file_id": file_id,
@@ -143,13 +144,13 @@ def path_ids(file_id: str, session_id: str, cell_id: str) -> dict[str, str]:
 
 
 def lasting(response: httpx.Response) -> dict[str, str]:
-    """The headers of an answer but those that are new each time."""
+    """Return the headers of a response, without those that differ between equal requests."""
     return {name: value for name, value in response.headers.items() if name not in ("date", "x-request-id")}
 
 
 @dataclass(frozen=True)
 class Things:
-    """What one key has: ids, and the secret that is in all of it."""
+    """A file, a session and a cell of one key. A secret is in the content of each."""
 
     file_id: str
     session: Session
@@ -158,11 +159,11 @@ class Things:
 
     @property
     def ids(self) -> dict[str, str]:
-        """Ids by the names of the parameters of paths."""
+        """Return the ids by the names of path parameters."""
         return path_ids(self.file_id, self.session.id, self.cell_id)
 
     def unchanged(self) -> dict[str, Any]:
-        """All that somebody else could have changed."""
+        """Return everything that another caller might have changed."""
         described = self.session.describe()
         return {
             "described": {name: value for name, value in described.items() if name != "last_used_at"},
@@ -173,7 +174,7 @@ class Things:
 
 
 def make_things(keyed: KeyedService, name: str) -> Things:
-    """A file, a session with a file, a variable and a cell."""
+    """Make a file, and a session with a file, a variable and a cell."""
     api, secret = keyed.api(name), f"secret-of-{name}-{uuid.uuid4().hex}"
     session = open_session(keyed.service, api)
     cell = session.run(f"secret = {secret!r}; import os; os.mkdir('kept'); open('{PATH}', 'w').write(secret)")
@@ -182,19 +183,19 @@ def make_things(keyed: KeyedService, name: str) -> Things:
 
 @pytest.fixture(scope="module")
 def alices(keyed: KeyedService) -> Iterator[Things]:
-    """What alice has."""
+    """A file, a session and a cell of alice."""
     things = make_things(keyed, "alice")
     yield things
     things.session.delete()
 
 
 def filled(path: str, ids: dict[str, str]) -> str:
-    """A route's path with ids in it."""
+    """Return the path of a route with the ids filled in."""
     return path.format(path=PATH, **ids)
 
 
 def shown(response: httpx.Response, ids: dict[str, str]) -> tuple[int, dict[str, str], str]:
-    """All of an answer but the time and the ids it was asked about."""
+    """Return status, headers and body of a response, without the time and the given ids."""
     headers = lasting(response)
     text = response.text
     for name, value in ids.items():
@@ -202,11 +203,11 @@ def shown(response: httpx.Response, ids: dict[str, str]) -> tuple[int, dict[str,
     return response.status_code, headers, text
 
 
-# Every route, every verb -----------------------------------------------------------------------
+# Every route, every method ---------------------------------------------------------------------
 
 
-def test_every_route_with_an_id_is_crossed(app: FastAPI) -> None:
-    """A new route has to be put into `CALLS`, and one whose body names things into `NAMING`."""
+def test_every_route_with_an_id_is_tested(app: FastAPI) -> None:
+    """A new route must be added to `CALLS`. If its body names files or sessions, it must be in `NAMING`."""
     assert {route for route in routes(app) if "{" in route[1]} == set(CALLS)
     schemas = app.openapi()["components"]["schemas"]
 
@@ -223,8 +224,8 @@ def test_every_route_with_an_id_is_crossed(app: FastAPI) -> None:
     assert naming == NAMING
 
 
-def test_someone_elses_id_is_an_unknown_one(app: FastAPI, keyed: KeyedService, alices: Things) -> None:
-    """Same status, headers and body but for the id, with every verb, with any header and a bad body too."""
+def test_id_of_another_owner_is_an_unknown_id(app: FastAPI, keyed: KeyedService, alices: Things) -> None:
+    """Status, headers and body are the same, with every method, several headers, and an invalid body."""
     bob = keyed.api("bob")
     ended = open_session(keyed.service, keyed.api("alice"))
     ended_cell = ended.run("1")["cell_id"]
@@ -253,8 +254,8 @@ def test_someone_elses_id_is_an_unknown_one(app: FastAPI, keyed: KeyedService, a
     assert alices.unchanged() == before
 
 
-def test_an_own_session_does_not_lend_its_id(keyed: KeyedService, alices: Things) -> None:
-    """Neither to another's cell nor to another's file in a session."""
+def test_own_session_gives_no_access_to_other_cells_and_files(keyed: KeyedService, alices: Things) -> None:
+    """Neither a cell nor a workspace file of another owner is found in the caller's own session."""
     with new_session(keyed.service, keyed.api("bob")) as own:
         answers = [
             shown(own.call("GET", f"/cells/{cell_id}"), {"cell_id": cell_id})
@@ -266,7 +267,7 @@ def test_an_own_session_does_not_lend_its_id(keyed: KeyedService, alices: Things
 
 
 def naming_calls(file_id: str, session_id: str, own: str) -> Iterator[tuple[str, str, Body]]:
-    """Every call of `NAMING` with a body that names the file, and those that name the session."""
+    """Yield the calls of `NAMING` with bodies that name the file or the session."""
     files = [{"path": "taken.txt", "file_id": file_id}]
     run = {"code": "print(open('taken.txt').read())"}
     for method, path in sorted(NAMING):
@@ -277,8 +278,8 @@ def naming_calls(file_id: str, session_id: str, own: str) -> Iterator[tuple[str,
         yield "POST", path, run | {"session_id": own, "files": files}
 
 
-def test_someone_elses_things_cannot_be_named(keyed: KeyedService, alices: Things) -> None:
-    """Files and sessions in a body: as unknown; nothing runs and nothing is opened."""
+def test_body_cannot_name_files_or_sessions_of_another_owner(keyed: KeyedService, alices: Things) -> None:
+    """The response is the same as for unknown ids. No code runs and no session is opened."""
     bob, before = keyed.api("bob"), alices.unchanged()
     unknown = (str(uuid.uuid4()), str(uuid.uuid4()))
     with new_session(keyed.service, bob) as own:
@@ -295,8 +296,8 @@ def test_someone_elses_things_cannot_be_named(keyed: KeyedService, alices: Thing
     assert alices.unchanged() == before
 
 
-def test_lists_have_ones_own_only(app: FastAPI, keyed: KeyedService, alices: Things) -> None:
-    """No answer to a call without an id has anything of alice's, with whatever cursor; hers has it all."""
+def test_lists_show_only_what_the_caller_owns(app: FastAPI, keyed: KeyedService, alices: Things) -> None:
+    """Responses to calls without an id contain nothing of alice, even with her cursor. Her own lists do."""
     bob = keyed.api("bob")
     own = bob.upload(b"bob's")
     cursor = keyed.api("alice").http.get("/v1/files", params={"limit": 1}).json()["next"]
@@ -312,8 +313,8 @@ def test_lists_have_ones_own_only(app: FastAPI, keyed: KeyedService, alices: Thi
     assert alices.file_id in keyed.api("alice").http.get("/v1/files").text
 
 
-def test_the_owner_can_do_all_of_it(keyed: KeyedService) -> None:
-    """The same calls with the owner's key are not refused: they were refused for the key alone."""
+def test_owner_can_call_every_route(keyed: KeyedService) -> None:
+    """The calls of `CALLS` succeed with the key of the owner, so the other tests fail for the key alone."""
     things = make_things(keyed, "dora")
     api = keyed.api("dora")
     for (method, path), call in CALLS.items():
@@ -332,7 +333,7 @@ def test_the_owner_can_do_all_of_it(keyed: KeyedService) -> None:
 
 
 def owner_of(service: Service, execution_id: str) -> str:
-    """Whose an execution is; its row is written while the answer is read."""
+    """Return the owner of an execution. Its row may be written shortly after the response."""
     deadline = time.monotonic() + 60
     with closing(sqlite3.connect(service.storage / "registry.sqlite3")) as registry:
         while True:
@@ -344,8 +345,8 @@ def owner_of(service: Service, execution_id: str) -> str:
             time.sleep(0.05)
 
 
-def test_what_code_makes_is_its_callers(keyed: KeyedService) -> None:
-    """Files and images of executions, streamed and of sessions, with their ids, are for the same key only."""
+def test_output_files_belong_to_the_caller(keyed: KeyedService) -> None:
+    """Files and images of one-shot, streamed and session executions are available to the same key only."""
     alice, bob = keyed.api("alice"), keyed.api("bob")
     png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
     code = (
@@ -365,11 +366,11 @@ def test_what_code_makes_is_its_callers(keyed: KeyedService) -> None:
             assert alice.download(file_id)
 
 
-# Coming in -------------------------------------------------------------------------------------
+# Sending a key ---------------------------------------------------------------------------------
 
 
-def test_without_a_key_nothing_is_there(app: FastAPI, keyed: KeyedService, alices: Things) -> None:
-    """Every path with every verb, and paths that do not exist: one answer, whatever was asked."""
+def test_every_path_answers_401_without_a_key(app: FastAPI, keyed: KeyedService, alices: Things) -> None:
+    """The response is the same for every path with every method, also for paths that do not exist."""
     key = keyed.key("alice")
     paths = {filled(path, alices.ids) for _, path in routes(app)} - OPEN
     paths |= {
@@ -407,7 +408,7 @@ def test_without_a_key_nothing_is_there(app: FastAPI, keyed: KeyedService, alice
 
 
 def answered(service: Service, *headers: tuple[str, str | bytes], path: str = "/v1/files") -> Any:
-    """Status and code of a request with these headers, written as they are."""
+    """Send a request with these headers, unchanged. Return 200, or the error code of the response."""
     pairs = [
         (name.encode(), value if isinstance(value, bytes) else value.encode()) for name, value in headers
     ]
@@ -415,8 +416,8 @@ def answered(service: Service, *headers: tuple[str, str | bytes], path: str = "/
     return response.status_code if response.status_code == 200 else problem(response)["code"]
 
 
-def test_a_key_comes_in_one_of_two_headers(keyed: KeyedService) -> None:
-    """In any case, once or twice; two that differ, parts, other spellings and hashes of a key are invalid."""
+def test_key_is_accepted_in_two_headers_only(keyed: KeyedService) -> None:
+    """The key may be repeated. Different keys, parts, other spellings and hashes of a key are invalid."""
     alice, bob = keyed.key("alice"), keyed.key("bob")
     x, bearer = "X-API-Key", "Authorization"
     for expected, headers in (
@@ -448,8 +449,8 @@ def test_a_key_comes_in_one_of_two_headers(keyed: KeyedService) -> None:
         assert answered(keyed.service, *headers) == expected, headers
 
 
-def test_a_body_is_not_read_without_a_key(keyed: KeyedService) -> None:
-    """The answer comes before the first byte of an upload, and nobody is told to go on."""
+def test_request_body_is_not_read_without_a_key(keyed: KeyedService) -> None:
+    """The service answers before the first byte of an upload, and sends no `100 Continue`."""
     host, port = keyed.service.base_url.removeprefix("http://").split(":")
     request = (
         "POST /v1/files HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
@@ -460,8 +461,8 @@ def test_a_body_is_not_read_without_a_key(keyed: KeyedService) -> None:
         assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
 
 
-def test_the_examples_client_sends_a_key(keyed: KeyedService, tmp_path: Path) -> None:
-    """What the README's examples are made of works where a key is needed."""
+def test_example_client_sends_the_key(keyed: KeyedService, tmp_path: Path) -> None:
+    """The client of the folder `examples` works on a service with keys."""
     (tmp_path / "data.txt").write_text("sent")
     code = (
         "import pathlib, sys, client\n"
@@ -480,15 +481,15 @@ def test_the_examples_client_sends_a_key(keyed: KeyedService, tmp_path: Path) ->
     assert (ended.stdout, ended.stderr) == ("sent\n", "")
 
 
-def test_health_and_readiness_are_open_to_all(keyed: KeyedService) -> None:
-    """With no key or a wrong one; so is the documentation unless it is closed."""
+def test_open_paths_need_no_key(keyed: KeyedService) -> None:
+    """Probes and, unless it is closed, the documentation answer without a key and with a wrong key."""
     for path in ("/health", "/ready", "/docs", "/redoc", "/openapi.json"):
         assert answered(keyed.service, path=path) == 200
         assert answered(keyed.service, ("X-API-Key", "wrong"), path=path) == 200
 
 
-def test_the_document_says_where_a_key_is_needed(app: FastAPI) -> None:
-    """Two ways to send it, for all calls but the open ones, which have no refusal for it."""
+def test_openapi_document_says_where_a_key_is_needed(app: FastAPI) -> None:
+    """The document has two ways to send the key, for all paths except the open ones."""
     document = app.openapi()
     assert document["security"] == [{"bearer": []}, {"header": []}]
     schemes = document["components"]["securitySchemes"]
@@ -500,24 +501,27 @@ def test_the_document_says_where_a_key_is_needed(app: FastAPI) -> None:
             assert ({"401", "429"} <= set(operation["responses"])) == (path not in OPEN), path
 
 
-def test_no_route_is_left_out_of_the_document(app: FastAPI) -> None:
-    """What the crossing is driven from is all there is, but other protocols, which have such tests too."""
+def test_openapi_document_has_every_route(app: FastAPI) -> None:
+    """The document, from which the tests take the routes, has all routes but those of MCP and WebSockets.
+
+    MCP and WebSockets have tests of their own.
+    """
     shown = {path for _, path in routes(app)} | OPEN
     of_this = [route for router in ROUTERS if router is not mcp.router for route in router.routes]
     every = {route.path for route in of_this if isinstance(route, APIRoute) and route.include_in_schema}
     assert len(every) > 10
     assert {re.sub(r":\w+}", "}", path) for path in every} <= shown
     (socket,) = [r for r in of_this if not (isinstance(r, APIRoute) and r.include_in_schema)]
-    # Documents of this kind know no WebSockets.
+    # OpenAPI does not describe WebSockets.
     assert isinstance(socket, APIWebSocketRoute)
     assert socket.path == "/api/kernels/{kernel_id}/channels"
 
 
-# Keys that come and go -------------------------------------------------------------------------
+# Changes of the key file -----------------------------------------------------------------------
 
 
-def test_a_key_that_ends_leaves_its_things_to_the_next_of_its_name(keyed: KeyedService) -> None:
-    """Replaced, removed, added again: refused from the next request on, while session and file live on."""
+def test_new_key_of_a_name_gets_the_data_of_the_old_key(keyed: KeyedService) -> None:
+    """A replaced or removed key is refused from the next request on. The session and the file are kept."""
     things = make_things(keyed, "eve")
     api = keyed.api("eve")
     with api.open_stream("import time\nfor _ in range(8): print(1, flush=True); time.sleep(0.2)") as events:
@@ -538,8 +542,8 @@ def test_a_key_that_ends_leaves_its_things_to_the_next_of_its_name(keyed: KeyedS
     third.close()
 
 
-def test_a_key_file_that_breaks_changes_nothing_but_the_log(keyed: KeyedService) -> None:
-    """Those who had a key go on; the log has one sentence, and nothing of the bad line."""
+def test_keys_stay_valid_while_the_key_file_is_invalid(keyed: KeyedService) -> None:
+    """The log has one error, which does not repeat the invalid line."""
     api, good = keyed.api("alice"), keyed.file.read_text()
     keyed.file.write_text(good + "mallory:hunter2\n")
     try:
@@ -555,7 +559,7 @@ def test_a_key_file_that_breaks_changes_nothing_but_the_log(keyed: KeyedService)
 
 
 def test_no_key_is_in_the_log_or_the_registry(keyed: KeyedService, alices: Things) -> None:
-    """Nor its hash, at the highest level of logging; the log has the names."""
+    """Neither a key nor its hash is written, even at the level DEBUG. The log has the names of the keys."""
     api = keyed.api("alice")
     api.http.get(
         "/v1/files", params={"key": keyed.key("alice")}, headers={"Authorization": "Bearer wrong-key"}
@@ -576,21 +580,21 @@ def test_no_key_is_in_the_log_or_the_registry(keyed: KeyedService, alices: Thing
         assert digest(key) not in written
 
 
-# Without keys, and the switch ------------------------------------------------------------------
+# Without keys, and the change to keys ----------------------------------------------------------
 
 
-def test_without_keys_the_start_warns_and_keys_mean_nothing(service: Service) -> None:
-    """One tenant: whatever key a caller sends, all see all; and the log says so plainly."""
+def test_service_without_keys_warns_and_ignores_keys(service: Service) -> None:
+    """All callers have the same files, with any key or none. The log has a warning."""
     assert re.search(r" WARNING \S+ No API keys are set: ", service.log_path.read_text())
-    file_id = service.api.upload(b"everybody's")
+    file_id = service.api.upload(b"shared")
     for headers in ({"X-API-Key": "one"}, {"Authorization": "Bearer two"}, {}):
         response = httpx.get(f"{service.base_url}/v1/files/{file_id}", headers=headers)
-        assert response.content == b"everybody's"
+        assert response.content == b"shared"
     assert "security" not in service.api.http.get("/openapi.json").json()
 
 
-def test_closed_pages_are_not_there_without_keys(tmp_path: Path) -> None:
-    """There is no key to open them with; the answer is that of any path that does not exist."""
+def test_closed_pages_do_not_exist_without_keys(tmp_path: Path) -> None:
+    """The response is the same as for a path that does not exist."""
     with serve_app(make_settings(tmp_path, open_pages=())) as running:
         nothing = running.http.get("/nothing")
         for path in ("/docs", "/redoc", "/openapi.json", "/metrics", "/", "/page/app.js"):
@@ -599,10 +603,10 @@ def test_closed_pages_are_not_there_without_keys(tmp_path: Path) -> None:
         assert running.http.get("/v1/files").status_code == 200
 
 
-def test_what_was_made_before_keys_is_the_key_named_default(
+def test_key_named_default_owns_what_was_made_without_keys(
     start_service: Callable[..., Service], tmp_path: Path
 ) -> None:
-    """Its files and its live session; no other key sees them; without keys again, everybody does."""
+    """Other keys do not find the file and the live session. Without keys, every caller finds them again."""
     service = start_service(POOL_SIZE=1)
     session = open_session(service)
     session.run("x = 42")
@@ -640,8 +644,8 @@ def test_what_was_made_before_keys_is_the_key_named_default(
         assert alice.delete(f"/v1/sessions/{mine}").status_code == 204
 
 
-def test_a_key_file_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
-    """One sentence with the setting, and exit code 1; bad keys in the environment are 2, and not shown."""
+def test_unusable_key_file_stops_the_start(tmp_path: Path) -> None:
+    """The service prints one line and exits with 1, or with 2 for invalid `API_KEYS`. No key is shown."""
     for status, sentence, variables in (
         (1, f"API_KEYS_FILE={tmp_path}/nothing cannot be used", {"API_KEYS_FILE": f"{tmp_path}/nothing"}),
         (2, "API_KEYS: entry 2 is not NAME:KEY", {"API_KEYS": "alice:hunter2,hunter2"}),
