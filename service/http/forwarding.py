@@ -91,9 +91,9 @@ class Forwarder:
         path = path_of(request.scope)
         headers = _passed(request.headers.raw)
         headers += self._signer.headers(caller, request.method, path).items()
-        if (trail := current()) is not None:
+        if (context := current()) is not None:
             headers = [(name, value) for name, value in headers if name != _REQUEST_ID]
-            headers.append((_REQUEST_ID, trail.request_id))
+            headers.append((_REQUEST_ID, context.request_id))
         async with AsyncExitStack() as stack:
             asking = self._http.request(
                 request.method,

@@ -4,18 +4,18 @@ from service.errors import StartError
 
 
 class OtlpMissing(StartError):
-    """Traces are to be sent, but OpenTelemetry is not installed."""
+    """``OTEL_EXPORTER_OTLP_ENDPOINT`` is set, but OpenTelemetry is not installed."""
 
     def __init__(self) -> None:
         super().__init__(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: "
-            "pip install 'code-interpreter[otlp]'."
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed. "
+            "Run: pip install 'code-interpreter[otlp]'"
         )
 
 
 class OtlpUnusable(StartError):
-    """One of OpenTelemetry's own variables makes no sense; the reason is the library's."""
+    """A variable ``OTEL_*`` has an invalid value. ``reason`` is the message of OpenTelemetry."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"Traces cannot be sent as the OTEL_* variables say: {reason}")
+        super().__init__(f"A variable OTEL_* has an invalid value: {reason}")
         self.reason = reason

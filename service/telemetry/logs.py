@@ -1,7 +1,7 @@
-"""What is logged, and how: a line for a person or a JSON object for a program, with the ids of its trail.
+"""The format of the log: one line or one JSON object per record, with the ids of the request.
 
-What callers and their code have said, and keys, stay out of the log. So of an error that nobody
-expected there is its type and its place, and its text only where that can't quote them.
+The log contains no API keys, and nothing that callers or their code have sent. So an unexpected error is
+logged with its type and its traceback, and with its text only if that cannot quote such data.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ Format = Literal["console", "json"]
 log = logging.getLogger(__name__)
 
 _LEVELS: Final = {
-    # They report each of their steps, or what a client sent, as news.
+    # These libraries log each of their steps, or data of clients, at lower levels.
     "alembic": "WARNING",
     "python_multipart": "ERROR",
     "urllib3": "WARNING",
     "docker": "WARNING",
     "mcp": "ERROR",
-    # Of a collector that is away there is one warning, see otlp.py; and these quote their headers.
+    # otlp.py logs one warning while the collector does not answer. These records quote request headers.
     "opentelemetry": "CRITICAL",
 }
 
@@ -38,21 +38,21 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tupl
 
 
 class AddRequestContext(logging.Filter):
-    """Puts the ids of the running request and execution into each record."""
+    """A filter that adds the ids of the current request and execution to each record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.__dict__.pop("color_message", None)  # uvicorn's, for terminals
-        trail = current()
-        if trail is not None:
+        record.__dict__.pop("color_message", None)  # a copy of the message, with colours for terminals
+        context = current()
+        if context is not None:
             for name in ("request_id", "execution_id", "trace_id"):
-                value = getattr(trail, name)
+                value = getattr(context, name)
                 if value is not None:
                     record.__dict__.setdefault(name, value)
         return True
 
 
 class ConsoleLines(logging.Formatter):
-    """Time, level, logger, message, and the ids where there are any."""
+    """The format for people: time, level, logger, message, and the ids that are known."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -69,7 +69,10 @@ class ConsoleLines(logging.Formatter):
 
 
 class JsonLines(JsonFormatter):
-    """One object a line, in ASCII: `time`, `level`, `logger`, `message`, the ids, and what a record adds."""
+    """The format for programs: one JSON object per line, in ASCII.
+
+    Its fields are `time`, `level`, `logger`, `message`, the ids, and the extra fields of the record.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -84,7 +87,7 @@ class JsonLines(JsonFormatter):
 
 
 def describe(exc_info: ExcInfo) -> str:
-    """The traceback of an error and of those it comes from, without words that may be a caller's."""
+    """Return the tracebacks of an error and of its causes, without text that a caller may have sent."""
     parts: list[str] = []
     error: BaseException | None = exc_info[1]
     seen: set[int] = set()
@@ -106,18 +109,22 @@ def _line_of(error: BaseException) -> str:
 
 
 def configure_logging(level: str, log_format: Format = "console") -> None:
-    """Log to standard error, uncaught errors included."""
+    """Set up logging to standard error, also for uncaught errors."""
     own = dict.fromkeys(("service", "sessions"), level)
     logging.config.dictConfig(
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "filters": {"trail": {"()": AddRequestContext}},
+            "filters": {"context": {"()": AddRequestContext}},
             "formatters": {"line": {"()": JsonLines if log_format == "json" else ConsoleLines}},
             "handlers": {
-                "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["trail"]}
+                "stderr": {
+                    "class": "logging.StreamHandler",
+                    "formatter": "line",
+                    "filters": ["context"],
+                }
             },
-            # What libraries tell who debugs them has in it what passes through them.
+            # The debug records of libraries quote the data of callers.
             "root": {"handlers": ["stderr"], "level": "INFO" if level == "DEBUG" else level},
             "loggers": {name: {"level": its_level} for name, its_level in (_LEVELS | own).items()},
         }
@@ -127,12 +134,15 @@ def configure_logging(level: str, log_format: Format = "console") -> None:
 
 
 def is_json() -> bool:
-    """Whether programs read the log."""
+    """Return whether the log is in JSON."""
     return any(isinstance(handler.formatter, JsonLines) for handler in logging.getLogger().handlers)
 
 
 def say(text: str, *, fatal: bool = False) -> None:
-    """Tell the operator: to a person as it is, on standard output or error; to a program in the log."""
+    """Show a text to the operator: on standard output or error, or in the log if that is in JSON.
+
+    A text that is ``fatal`` goes to standard error.
+    """
     if is_json():
         if fatal:
             log.critical("%s", text)
@@ -145,7 +155,7 @@ def say(text: str, *, fatal: bool = False) -> None:
 
 
 def loop_failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """For `set_exception_handler`: asyncio's own would show values."""
+    """Log an error of the event loop. The handler of asyncio itself would log the values of variables."""
     error = context.get("exception")
     log.error("%s", context["message"], exc_info=error if isinstance(error, Exception) else None)
 
@@ -157,8 +167,8 @@ def _uncaught(kind: type[BaseException], error: BaseException, frames: Traceback
         log.critical("uncaught error", exc_info=(kind, error, frames))
 
 
-def _uncaught_in_thread(what: threading.ExceptHookArgs) -> None:
-    if what.exc_value is not None:
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None:
         log.critical(
-            "uncaught error in a thread", exc_info=(what.exc_type, what.exc_value, what.exc_traceback)
+            "uncaught error in a thread", exc_info=(args.exc_type, args.exc_value, args.exc_traceback)
         )

@@ -1,6 +1,6 @@
-"""What is counted and measured, for Prometheus: a registry of the application's own.
+"""The metrics of the service, for Prometheus.
 
-Labels have few values, and all of them are ours: no ids, no paths, no names of keys.
+Labels have few values, and none that comes from a caller: no ids, no paths, no names of keys.
 """
 
 from typing import Final, Protocol, get_args
@@ -22,19 +22,18 @@ from sessions.timeline import Timeline
 _BUCKETS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
-"""Seconds. A warm execution takes some milliseconds, the longest a minute."""
+"""Bounds of the histograms, in seconds. Executions take between some milliseconds and a minute."""
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"})
 NO_ROUTE: Final = "none"
-"""In place of a route where a path has none."""
+"""The label of requests whose path belongs to no route."""
 
-
-# A time beside each counter, which nobody reads, would be as many lines again.
+# Without this, a creation time for each counter would double the number of lines.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class KernelCounts(Protocol):
-    """How many kernels there are, by what they do; ``sessions.containers.pool.pool.PoolStatus`` is one."""
+    """Numbers of kernels by their state; implemented by ``sessions.containers.pool.pool.PoolStatus``."""
 
     @property
     def ready(self) -> int: ...
@@ -51,7 +50,7 @@ class KernelCounts(Protocol):
 
 
 class Metrics:
-    """All of them; also a `sessions.containers.observer.PoolObserver`."""
+    """All metrics. Implements `sessions.containers.observer.PoolObserver`."""
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
@@ -68,46 +67,48 @@ class Metrics:
 
         self._requests = counter("http_requests_total", "Requests answered.", "route", "method", "status")
         self._request_time = histogram(
-            "http_request_duration_seconds", "Time until an answer had left, streams to their end.",
+            "http_request_duration_seconds", "Time until the response was sent; streams until their end.",
             "route", "method",
         )  # fmt: skip
         self._executions = counter("executions_total", "Executions that ended.", "kind", "outcome")
         self._execution_time = histogram(
-            "execution_duration_seconds", "From the request for a kernel, or a turn, to the result.", "kind"
+            "execution_duration_seconds",
+            "Time from asking for a kernel or session to the result.",
+            "kind",
         )
         self._queue_wait = histogram(
-            "queue_wait_seconds", "Waiting for a kernel, or for a turn in a session.", "kind"
+            "queue_wait_seconds", "Time that calls waited for a kernel or for a session.", "kind"
         )
         self._stages = histogram(
-            "execution_stage_seconds", "What an execution spends its time on after its wait.", "stage"
+            "execution_stage_seconds", "Time of each stage of an execution after its wait.", "stage"
         )
-        self._cpu = counter("execution_cpu_seconds_total", "CPU time of the users' code.", "kind")
-        self._output = counter("output_bytes_total", "Text and rich outputs that code made.", "stream")
+        self._cpu = counter("execution_cpu_seconds_total", "CPU time of user code.", "kind")
+        self._output = counter("output_bytes_total", "Bytes of text and displays of user code.", "stream")
 
-        self._pool = gauge("pool_kernels", "Kernels there are, by what they do.", "state")
-        self._pool_target = gauge("pool_target_kernels", "Kernels that are to be kept ready.")
+        self._pool = gauge("pool_kernels", "Kernels by state.", "state")
+        self._pool_target = gauge("pool_target_kernels", "Kernels that the pool aims to keep ready.")
         self._waiting = gauge("queue_callers", "Callers that wait for a kernel.")
         self._launch_time = histogram(
-            "container_start_seconds", "Starting a container, and a kernel in it.", "part"
+            "container_start_seconds", "Time to start a container, and the kernel in it.", "part"
         )
         self._made = counter("containers_started_total", "Containers started.", "result")
-        self._removed = counter("containers_removed_total", "Containers removed, and why.", "reason")
-        self._scrubs = counter("scrubs_total", "Containers made as new, or not.", "result")
-        self._scrub_time = histogram("scrub_duration_seconds", "Making a container as new.")
+        self._removed = counter("containers_removed_total", "Containers removed, by reason.", "reason")
+        self._scrubs = counter("scrubs_total", "Scrubs of used containers, by result.", "result")
+        self._scrub_time = histogram("scrub_duration_seconds", "Time of a scrub.")
 
-        self._sessions = gauge("sessions", "Sessions that are open.", "state")
-        self._opened = counter("sessions_opened_total", "Sessions made.")
-        self._ended = counter("sessions_ended_total", "Sessions that ended, and why.", "reason")
+        self._sessions = gauge("sessions", "Open sessions by state.", "state")
+        self._opened = counter("sessions_opened_total", "Sessions opened.")
+        self._ended = counter("sessions_ended_total", "Sessions that ended, by reason.", "reason")
 
-        self._files = gauge("store_files", "Files in the store.")
-        self._stored = gauge("store_bytes", "Bytes of the files in the store.")
-        self._files_stored = counter("store_added_files_total", "Files put into the store.", "origin")
-        self._bytes_stored = counter("store_added_bytes_total", "Bytes put into the store.", "origin")
-        self._uploaded = counter("uploaded_bytes_total", "Bytes of files that callers sent.", "target")
-        self._downloaded = counter("downloaded_bytes_total", "Bytes of files that callers got.", "source")
+        self._files = gauge("store_files", "Stored files.")
+        self._stored = gauge("store_bytes", "Bytes of stored files.")
+        self._files_stored = counter("store_added_files_total", "Files stored.", "origin")
+        self._bytes_stored = counter("store_added_bytes_total", "Bytes of files stored.", "origin")
+        self._uploaded = counter("uploaded_bytes_total", "Bytes of uploaded files.", "target")
+        self._downloaded = counter("downloaded_bytes_total", "Bytes of downloaded files.", "source")
         self._spans = counter("trace_spans_total", "Spans sent to the collector, or dropped.", "result")
 
-        # A rate needs the 0 before the first of a kind.
+        # Prometheus computes a rate only if it has seen a counter at 0.
         for kind in get_args(ExecutionKind):
             for outcome in (*get_args(Outcome), "refused"):
                 if outcome != RUNNING:
@@ -122,28 +123,28 @@ class Metrics:
     # --- requests ---------------------------------------------------------------------------------
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A request is over; `route` is a template of ours, or `NO_ROUTE`."""
+        """Count an answered request. `route` is the template of its path, or `NO_ROUTE`."""
         method = method if method in _METHODS else "other"
         self._requests.labels(route, method, str(status)).inc()
         self._request_time.labels(route, method).observe(seconds)
 
     def uploaded(self, target: str, size_bytes: int) -> None:
-        """A caller sent a file to the `store` or to a `session`."""
+        """Count an upload. `target` is `store` or `session`."""
         self._uploaded.labels(target).inc(size_bytes)
 
     def downloaded(self, source: str, size_bytes: int) -> None:
-        """A caller got so much of a file of the `store` or of a `session`."""
+        """Count a download, in whole or in part. `source` is `store` or `session`."""
         self._downloaded.labels(source).inc(size_bytes)
 
     def file_stored(self, origin: FileOrigin, size_bytes: int) -> None:
-        """A file is in the store."""
+        """Count a file that has been stored."""
         self._files_stored.labels(origin).inc()
         self._bytes_stored.labels(origin).inc(size_bytes)
 
     # --- executions -------------------------------------------------------------------------------
 
     def executed(self, record: ExecutionRecord, timeline: Timeline) -> None:
-        """An execution has ended, one way or another."""
+        """Count an execution that has ended, with any outcome."""
         kind = record.kind
         self._executions.labels(kind, record.outcome).inc()
         self._execution_time.labels(kind).observe(record.finished_at - record.created_at)
@@ -156,11 +157,11 @@ class Metrics:
         self._output.labels("display").inc(record.display_bytes or 0)
 
     def refused(self, kind: ExecutionKind, outcome: str) -> None:
-        """An execution was asked for and not begun."""
+        """Count a call whose execution was not begun."""
         self._executions.labels(kind, outcome).inc()
 
     def waited(self, kind: str, timeline: Timeline) -> None:
-        """Somebody has a kernel now, or a turn."""
+        """Measure how long a call waited for its kernel or its session."""
         if any(period.name == "queue" for period in timeline.periods):
             self._queue_wait.labels(kind).observe(timeline.seconds("queue"))
 
@@ -184,21 +185,27 @@ class Metrics:
     # --- sessions and traces ----------------------------------------------------------------------
 
     def session_opened(self) -> None:
-        """A session was made."""
+        """Count a session that was opened."""
         self._opened.inc()
 
     def session_ended(self, reason: SessionEnd) -> None:
-        """A session has ended."""
+        """Count a session that has ended."""
         self._ended.labels(reason).inc()
 
     def spans(self, result: str, count: int) -> None:
-        """Spans were `sent`, or `dropped` since the collector did not take them. From any thread."""
+        """Count spans. `result` is `sent` or `dropped`. May be called from any thread."""
         self._spans.labels(result).inc(count)
 
     # --- reading ----------------------------------------------------------------------------------
 
     def look(self, pool: KernelCounts, sessions: tuple[int, int], files: tuple[int, int]) -> None:
-        """Note what there is now: kernels; sessions that are ready and busy; files and their bytes."""
+        """Set the gauges.
+
+        Args:
+            pool: The numbers of kernels.
+            sessions: The numbers of ready and of busy sessions.
+            files: The number of stored files and their bytes.
+        """
         states = {
             "ready": pool.ready,
             "starting": pool.starting,
@@ -215,6 +222,9 @@ class Metrics:
         self._stored.set(files[1])
 
     def text(self, accept: str) -> tuple[bytes, str]:
-        """All of it in the format that an `Accept` header asks for, and the media type. For a thread."""
+        """Return all metrics in the format of an `Accept` header, and their media type.
+
+        Takes some milliseconds, so it is called on a thread.
+        """
         encode, media_type = choose_encoder(accept)
         return encode(self.registry), media_type

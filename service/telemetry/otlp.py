@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry, over OTLP/HTTP: the one module that imports it.
+"""Traces that OpenTelemetry sends over OTLP/HTTP. Only this module imports OpenTelemetry.
 
-The standard variables say the rest (`OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_BSP_*`,
-`OTEL_EXPORTER_OTLP_HEADERS`, ...); the library reads them itself.
+OpenTelemetry itself reads its standard variables: `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`,
+`OTEL_BSP_*`, `OTEL_EXPORTER_OTLP_HEADERS` and others.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ log = logging.getLogger(__name__)
 
 _CLOSE_SEC: Final = 2.0
 _STAGES: Final = {"stage": "stage files"}
-"""Names of spans that are not those of their stages."""
+"""Names of spans by the names of stages, where they differ."""
 
 
 class OtlpTraces:
-    """Send traces to a collector, by a thread, from a bounded queue."""
+    """Traces that a thread sends to a collector, from a bounded queue."""
 
     def __init__(self, metrics: Metrics) -> None:
-        """Raises `OtlpUnusable`."""
+        """Start the thread. Raises `OtlpUnusable` if a variable `OTEL_*` has an invalid value."""
         ours = Resource({"service.name": "code-interpreter", "service.version": service.__version__})
         resource = ours.merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -50,19 +50,19 @@ class OtlpTraces:
         self._tracer = self._provider.get_tracer("code-interpreter", service.__version__)
         self._propagator = TraceContextTextMapPropagator()
 
-    def request_began(self, trail: RequestContext, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def request_began(self, context: RequestContext, headers: Iterable[tuple[bytes, bytes]]) -> None:
         carrier = {
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in headers
             if name in (b"traceparent", b"tracestate")
         }
         parent = self._propagator.extract(carrier)
-        span = trail.span = self._tracer.start_span("request", parent, kind=SpanKind.SERVER)
-        trail.trace_id = f"{span.get_span_context().trace_id:032x}"
-        span.set_attribute("code_interpreter.request_id", trail.request_id)
+        span = context.span = self._tracer.start_span("request", parent, kind=SpanKind.SERVER)
+        context.trace_id = f"{span.get_span_context().trace_id:032x}"
+        span.set_attribute("code_interpreter.request_id", context.request_id)
 
-    def request_ended(self, trail: RequestContext, method: str, route: str, status: int) -> None:
-        if (span := trail.span) is None:
+    def request_ended(self, context: RequestContext, method: str, route: str, status: int) -> None:
+        if (span := context.span) is None:
             return
         span.update_name(f"{method} {route}")
         span.set_attributes(
@@ -72,47 +72,47 @@ class OtlpTraces:
             span.set_status(Status(StatusCode.ERROR))
         span.end()
 
-    def executed(self, trail: RequestContext | None, record: ExecutionRecord, timeline: Timeline) -> None:
+    def executed(self, context: RequestContext | None, record: ExecutionRecord, timeline: Timeline) -> None:
         span = self._tracer.start_span(
             "execution",
-            _beneath(trail),
+            _below(context),
             attributes=_attributes(record),
             start_time=_nanoseconds(record.created_at),
         )
         if record.outcome in ("lost", "failed"):
             span.set_status(Status(StatusCode.ERROR))
-        self._tell(timeline.periods, set_span_in_context(span))
+        self._make_spans(timeline.periods, set_span_in_context(span))
         span.end(_nanoseconds(record.finished_at))
 
-    def waited(self, trail: RequestContext | None, timeline: Timeline) -> None:
-        self._tell(timeline.periods, _beneath(trail))
+    def waited(self, context: RequestContext | None, timeline: Timeline) -> None:
+        self._make_spans(timeline.periods, _below(context))
 
-    def _tell(self, periods: Iterable[Period], context: Any) -> None:
+    def _make_spans(self, periods: Iterable[Period], parent: Any) -> None:
         for period in periods:
             name = _STAGES.get(period.name, period.name)
-            span = self._tracer.start_span(name, context, start_time=_nanoseconds(period.began))
-            self._tell(period.inside, set_span_in_context(span))
+            span = self._tracer.start_span(name, parent, start_time=_nanoseconds(period.began))
+            self._make_spans(period.inside, set_span_in_context(span))
             span.end(_nanoseconds(period.ended))
 
     async def close(self) -> None:
-        """Give up after two seconds: the thread that sends may wait for a collector for longer."""
+        """Send the remaining spans. Return after two seconds, even if the collector does not answer."""
         loop, closed = asyncio.get_running_loop(), asyncio.Event()
 
         def close() -> None:
             self._provider.shutdown()
-            # Nobody waits any more if that took too long.
+            # After two seconds, the event loop may be closed.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(closed.set)
 
-        # A daemon: the process must not wait for it either.
+        # A daemon thread, because the process must not wait for it at its exit.
         threading.Thread(target=close, daemon=True).start()
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SEC):
                 await closed.wait()
 
 
-def _beneath(trail: RequestContext | None) -> Any:
-    return None if trail is None or trail.span is None else set_span_in_context(trail.span)
+def _below(context: RequestContext | None) -> Any:
+    return None if context is None or context.span is None else set_span_in_context(context.span)
 
 
 def _nanoseconds(seconds: float) -> int:
@@ -140,14 +140,14 @@ def _attributes(record: ExecutionRecord) -> dict[str, str | int | float]:
 
 
 class _Queue(BatchSpanProcessor):
-    """Counts what it has no room for, which the library drops without a word."""
+    """A queue that counts the spans that it drops because it is full. The library drops them silently."""
 
     def __init__(self, exporter: SpanExporter, metrics: Metrics) -> None:
         super().__init__(exporter)
         self._metrics = metrics
 
     def on_end(self, span: ReadableSpan) -> None:
-        # The library tells of it in no other way but in metrics of its own.
+        # The library has no public way to read the length of the queue.
         queue = self._batch_processor._queue  # noqa: SLF001
         if len(queue) == queue.maxlen and span.context is not None and span.context.trace_flags.sampled:
             self._metrics.spans("dropped", 1)
@@ -155,7 +155,7 @@ class _Queue(BatchSpanProcessor):
 
 
 class _Exporter(SpanExporter):
-    """Says once that the collector does not take spans, and once that it does again."""
+    """An exporter that logs when the collector stops accepting spans, and when it accepts them again."""
 
     def __init__(self, exporter: OTLPSpanExporter, metrics: Metrics) -> None:
         self._exporter = exporter
@@ -168,11 +168,11 @@ class _Exporter(SpanExporter):
         self._metrics.spans("dropped" if is_down else "sent", len(spans))
         if is_down and not self._is_down:
             log.warning(
-                "The collector (OTEL_EXPORTER_OTLP_ENDPOINT) does not take traces: "
-                "they are dropped until it does."
+                "The collector (OTEL_EXPORTER_OTLP_ENDPOINT) does not accept traces. "
+                "They are dropped until it does."
             )
         elif self._is_down and not is_down:
-            log.info("The collector takes traces again.")
+            log.info("The collector accepts traces again.")
         self._is_down = is_down
         return result
 

@@ -1,6 +1,6 @@
-"""Which request, and which execution, the running code is about: for logs, answers and traces.
+"""The request that is being served, and its execution: for logs, response headers and traces.
 
-A request's middleware makes the trail; every task that the request starts inherits it.
+The ingress makes a context for each request. Every task that the request starts inherits it.
 """
 
 import re
@@ -12,33 +12,33 @@ from typing import Any, Final
 
 REQUEST_ID_HEADER: Final = b"x-request-id"
 
-# What stands in a header, a log line and a shell without quotes.
+# Characters that need no quotes in a header, a log line or a shell.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """What is known of a request so far."""
+    """The ids of a request that are known so far."""
 
     request_id: str
     execution_id: str | None = None
-    """Of the code that it runs; None where it runs none."""
+    """Id of the execution that the request started; None if there is none."""
     trace_id: str | None = None
-    """32 hexadecimal digits; None where nothing is traced."""
+    """Trace id, 32 hexadecimal digits; None if the request is not traced."""
     span: Any = None
-    """The request's span, for those that belong beneath it; only `service.telemetry.traces` looks into it."""
+    """Span of the request, the parent of other spans. Only `service.telemetry.otlp` uses it."""
 
 
-REQUEST_CONTEXT: ContextVar[RequestContext | None] = ContextVar("trail", default=None)
+REQUEST_CONTEXT: ContextVar[RequestContext | None] = ContextVar("request_context", default=None)
 
 
 def current() -> RequestContext | None:
-    """The trail of the request that this is done for; None for what the service does by itself."""
+    """Return the context of the current request; None outside a request."""
     return REQUEST_CONTEXT.get()
 
 
 def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The caller's `X-Request-ID` if there is one that can be used anywhere, else a new one."""
+    """Return the `X-Request-ID` of the caller if it is valid and sent once, or else a new id."""
     given = [value for name, value in headers if name == REQUEST_ID_HEADER]
     if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
         return given[0].decode("ascii")

@@ -1,7 +1,7 @@
-"""Traces: one for each request, with the execution it asks for and the stages of that beneath it.
+"""Traces: one for each request. The spans of its execution and of the stages are below its span.
 
-Spans of an execution are made when it is over, from its timeline, so that tracing costs nothing while
-code runs, and nothing at all where no collector is configured: OpenTelemetry is imported only then.
+The spans of an execution are made from its timeline when it has ended, so tracing costs nothing while
+code runs. OpenTelemetry is imported only if a collector is configured.
 """
 
 from collections.abc import Iterable
@@ -15,37 +15,37 @@ from sessions.timeline import Timeline
 
 
 class Traces(Protocol):
-    """What is told to be traced. Quick, never waits, and never raises."""
+    """Receives what is traced. The methods are called on the hot path: they never wait and never raise."""
 
-    def request_began(self, trail: RequestContext, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """A request has come; its `traceparent` is honoured."""
+    def request_began(self, context: RequestContext, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Begin the span of a request, below the span that its header `traceparent` names."""
 
-    def request_ended(self, trail: RequestContext, method: str, route: str, status: int) -> None:
-        """Its answer has left."""
+    def request_ended(self, context: RequestContext, method: str, route: str, status: int) -> None:
+        """End the span of a request. Called when the response has been sent."""
 
-    def executed(self, trail: RequestContext | None, record: ExecutionRecord, timeline: Timeline) -> None:
-        """An execution is over."""
+    def executed(self, context: RequestContext | None, record: ExecutionRecord, timeline: Timeline) -> None:
+        """Make the spans of an execution that has ended."""
 
-    def waited(self, trail: RequestContext | None, timeline: Timeline) -> None:
-        """A session has its kernel."""
+    def waited(self, context: RequestContext | None, timeline: Timeline) -> None:
+        """Make the spans of the wait for the kernel of a new session."""
 
     async def close(self) -> None:
-        """Send what is left, if that is possible within a moment."""
+        """Send the remaining spans, within two seconds."""
 
 
 class NoTraces:
-    """Where nobody collects them."""
+    """Traces that drop everything, for a service without a collector."""
 
-    def request_began(self, trail: RequestContext, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def request_began(self, context: RequestContext, headers: Iterable[tuple[bytes, bytes]]) -> None:
         pass
 
-    def request_ended(self, trail: RequestContext, method: str, route: str, status: int) -> None:
+    def request_ended(self, context: RequestContext, method: str, route: str, status: int) -> None:
         pass
 
-    def executed(self, trail: RequestContext | None, record: ExecutionRecord, timeline: Timeline) -> None:
+    def executed(self, context: RequestContext | None, record: ExecutionRecord, timeline: Timeline) -> None:
         pass
 
-    def waited(self, trail: RequestContext | None, timeline: Timeline) -> None:
+    def waited(self, context: RequestContext | None, timeline: Timeline) -> None:
         pass
 
     async def close(self) -> None:
@@ -53,10 +53,15 @@ class NoTraces:
 
 
 def open_traces(settings: TelemetrySettings, metrics: Metrics) -> Traces:
-    """What the settings ask for. Raises ``OtlpMissing``, or ``OtlpUnusable``."""
+    """Return the traces that the settings ask for.
+
+    Raises:
+        OtlpMissing: OpenTelemetry is not installed.
+        OtlpUnusable: a variable `OTEL_*` has an invalid value.
+    """
     if not settings.sends_traces:
         return NoTraces()
-    # Fifteen megabytes and a tenth of a second.
+    # The import takes 15 MB of memory and 0.1 s.
     from service.telemetry.otlp import OtlpTraces  # noqa: PLC0415
 
     return OtlpTraces(metrics)

@@ -1,1 +1,1 @@
-"""Tests of this subject."""
+"""Tests of logs, metrics and traces."""

@@ -1,4 +1,4 @@
-"""Logs: ids in every line and answer, an object a line where that is set, and nothing of the callers'."""
+"""Tests of the log: ids in lines and responses, JSON lines, and no data of callers."""
 
 import asyncio
 import json
@@ -36,17 +36,17 @@ from tests.support.settings import make_settings
 
 @pytest.fixture
 def api(watched: KeyedService) -> Api:
-    """A key's of its own."""
+    """A client with a key of its own."""
     return watched.api("logged")
 
 
 def lines(service: Service) -> list[dict[str, Any]]:
-    """The service's whole log, each line of which is an object."""
+    """Return all lines of the JSON log of the service."""
     return [json.loads(line) for line in service.log_path.read_text().splitlines()]
 
 
 def lines_of(service: Service, request_id: str) -> list[dict[str, Any]]:
-    """What was logged of a request, once its own line is there: the answer is quicker."""
+    """Return the log lines of a request. Wait for its access log line, which may follow the response."""
     deadline = time.monotonic() + 60
     while True:
         found = [line for line in lines(service) if line.get("request_id") == request_id]
@@ -59,8 +59,8 @@ def lines_of(service: Service, request_id: str) -> list[dict[str, Any]]:
 # Ids -------------------------------------------------------------------------------------------
 
 
-def test_a_request_is_found_in_the_log_by_the_ids_of_its_answer(watched: KeyedService, api: Api) -> None:
-    """Its line says who asked for what, what came of it and how long that took."""
+def test_log_has_a_line_with_the_ids_of_the_response(watched: KeyedService, api: Api) -> None:
+    """The access log line has the name of the key, method, path, status and duration."""
     response = api.execute("1")
     found = lines_of(watched.service, response.headers["x-request-id"])
     (line,) = (line for line in found if line["logger"] == "service.http.server.access_log")
@@ -87,8 +87,8 @@ IDS = {
 
 
 @pytest.mark.parametrize("given", IDS)
-def test_a_request_id_is_taken_or_replaced(watched: KeyedService, given: str) -> None:
-    """What is bounded and plain comes back; of anything else there is nothing in answer or log."""
+def test_valid_request_id_is_kept_and_another_is_replaced(watched: KeyedService, given: str) -> None:
+    """The response and the log have the same id."""
     header = [(b"X-Request-ID", given.encode())]
     response = httpx.get(f"{watched.service.base_url}/health", headers=header)
     (answered,) = response.headers.get_list("x-request-id")
@@ -99,15 +99,15 @@ def test_a_request_id_is_taken_or_replaced(watched: KeyedService, given: str) ->
     assert lines_of(watched.service, answered)
 
 
-def test_two_request_ids_are_none(watched: KeyedService) -> None:
-    """It would be a guess which one is meant."""
+def test_two_request_ids_are_replaced(watched: KeyedService) -> None:
+    """The id that the caller means is ambiguous."""
     headers = [("X-Request-ID", "one"), ("X-Request-ID", "two")]
     response = httpx.get(f"{watched.service.base_url}/health", headers=headers)
     assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"])
 
 
-def test_every_answer_has_a_request_id(watched: KeyedService, api: Api) -> None:
-    """Errors, streams, and what did not even become a request."""
+def test_every_response_has_a_request_id(watched: KeyedService, api: Api) -> None:
+    """Errors, streams and requests that cannot be parsed have one too."""
     http, given = api.http, {"X-Request-ID": "mine"}
     bad_key = {"X-API-Key": "wrong", "X-Request-ID": "mine"}
     for response in (
@@ -132,8 +132,8 @@ def test_every_answer_has_a_request_id(watched: KeyedService, api: Api) -> None:
         assert set(json.loads(answer.partition(b"\r\n\r\n")[2])) == {"detail", "code"}
 
 
-def test_what_an_execution_logs_has_its_ids(watched: KeyedService, api: Api) -> None:
-    """Also from the tasks that go on when the answer has left; what the pool does by itself has none."""
+def test_log_lines_of_a_request_have_its_ids(watched: KeyedService, api: Api) -> None:
+    """Lines of tasks that go on after the response have the ids too. Lines of the pool have none."""
     with new_session(watched.service, api) as session:
         response = session.call("DELETE")
         found = lines_of(watched.service, response.headers["x-request-id"])
@@ -142,11 +142,11 @@ def test_what_an_execution_logs_has_its_ids(watched: KeyedService, api: Api) -> 
     assert started and all("request_id" not in line for line in started)
 
 
-# Nothing of the callers' -----------------------------------------------------------------------
+# No data of callers ----------------------------------------------------------------------------
 
 
-def test_nothing_that_callers_send_is_in_the_log(watched: KeyedService, api: Api) -> None:
-    """Code, input, output, names, contents, headers, queries, paths and keys; of what fails as well."""
+def test_log_has_nothing_that_callers_send(watched: KeyedService, api: Api) -> None:
+    """Successful and failed calls log no code, input, output, file, header, query, path or key."""
     canary = f"Canary{uuid.uuid4().hex}"
     http, service = api.http, watched.service
     file_id = api.upload(canary.encode(), f"{canary}.txt")
@@ -179,7 +179,7 @@ def test_nothing_that_callers_send_is_in_the_log(watched: KeyedService, api: Api
         session.file("PUT", f"{canary}.txt/below", content=b"x")
         session.execute(code, stdin=canary, files=files)
         session.bash(f"echo {canary} > {canary}; cat nothing-{canary}; exit 3")
-        # The folder is where the input is to go: the supervisor refuses, and says why.
+        # A file is in the place of the input's folder. The supervisor refuses the input and says why.
         session.bash(f"rm -rf {canary}; touch {canary}")
         session.execute("1", files=files)
         session.execute(f"import os; os.environ['{canary}']; os._exit(3)")
@@ -198,7 +198,7 @@ def test_nothing_that_callers_send_is_in_the_log(watched: KeyedService, api: Api
 
 
 def talk_over_mcp(http: httpx.Client, canary: str) -> None:
-    """Call tools, with what is right and what is not."""
+    """Call tools with valid and invalid arguments."""
     begun = http.post("/mcp", json=message("initialize", **INITIALIZE), headers=ACCEPT)
     headers = ACCEPT | {"Mcp-Session-Id": begun.headers["mcp-session-id"]}
     http.post("/mcp", json={"jsonrpc": "2.0", "method": "notifications/initialized"}, headers=headers)
@@ -220,7 +220,7 @@ def talk_over_mcp(http: httpx.Client, canary: str) -> None:
 
 
 def test_paths_are_shown_without_names() -> None:
-    """Words of the API and ids are; the rest is a star."""
+    """The shown path has the words of the API and ids. The rest is replaced by a star."""
     access_log = AccessLog(["/v1/sessions/{session_id}/files/{path}", "/v1/files", "/health"])
     session_id = str(uuid.uuid4())
     assert access_log.shown("/health") == "/health"
@@ -233,19 +233,19 @@ def test_paths_are_shown_without_names() -> None:
     assert len(access_log.shown("/a" * 10_000)) < 40
 
 
-# Errors nobody expected ------------------------------------------------------------------------
+# Unexpected errors -----------------------------------------------------------------------------
 
 
 def failing() -> None:
-    """Fail with a caller's words, because of them."""
+    """Raise an error with text of a caller, caused by another such error."""
     try:
         dict[str, str]()["Canary"]
     except KeyError as error:
         raise ValueError("Canary") from error
 
 
-def test_a_traceback_tells_where_and_what_but_not_with_which_words() -> None:
-    """Of errors that can quote no caller, the words too."""
+def test_logged_traceback_omits_text_that_callers_may_have_sent() -> None:
+    """The text of an error is logged only if it cannot quote a caller."""
     try:
         failing()
     except ValueError:
@@ -267,7 +267,7 @@ def test_a_traceback_tells_where_and_what_but_not_with_which_words() -> None:
 
 @pytest.fixture
 def json_log(tmp_path: Path) -> Iterator[Path]:
-    """Where this process logs JSON as long as the test."""
+    """The file to which this process logs in JSON during the test."""
     handler = logging.FileHandler(tmp_path / "log")
     handler.setFormatter(JsonLines())
     handler.addFilter(AddRequestContext())
@@ -278,8 +278,8 @@ def json_log(tmp_path: Path) -> Iterator[Path]:
     handler.close()
 
 
-def test_an_uncaught_error_is_logged_with_its_traceback_and_ids(tmp_path: Path, json_log: Path) -> None:
-    """One object of it, with the id that the 500 had, and not a word of the caller's."""
+def test_uncaught_error_is_logged_with_its_traceback_and_ids(tmp_path: Path, json_log: Path) -> None:
+    """One log line has the request id of the response with status 500, and nothing that the caller sent."""
     router = APIRouter()
 
     @router.get("/fail")
@@ -301,14 +301,14 @@ def test_an_uncaught_error_is_logged_with_its_traceback_and_ids(tmp_path: Path, 
     assert "Canary" not in json_log.read_text()
 
 
-def test_errors_of_forgotten_tasks_are_told_without_values(json_log: Path) -> None:
-    """asyncio would print the task, and with it the error's words."""
-    words = "Task exception was never retrieved"
-    context = {"message": words, "exception": ValueError("Canary"), "task": "Canary"}
+def test_errors_of_the_event_loop_are_logged_without_values(json_log: Path) -> None:
+    """asyncio itself would log the task, and with it the text of the error."""
+    text = "Task exception was never retrieved"
+    context = {"message": text, "exception": ValueError("Canary"), "task": "Canary"}
     with closing(asyncio.new_event_loop()) as loop:
         loop_failed(loop, context)
     (line,) = map(json.loads, json_log.read_text().splitlines())
-    assert line["message"] == words
+    assert line["message"] == text
     assert line["exception"].endswith("ValueError")
     assert "Canary" not in json_log.read_text()
 
@@ -317,8 +317,8 @@ def test_errors_of_forgotten_tasks_are_told_without_values(json_log: Path) -> No
     ("setting", "exit_code", "named"),
     [({"API_KEYS_FILE": "/none"}, 1, "/none"), ({"POOL_SIZE": "many"}, 2, "POOL_SIZE")],
 )
-def test_a_start_that_fails_is_a_line_of_the_log(setting: dict[str, str], exit_code: int, named: str) -> None:
-    """Where programs read the log, they read why there is nothing more to read."""
+def test_failed_start_logs_one_json_line(setting: dict[str, str], exit_code: int, named: str) -> None:
+    """The line has the level CRITICAL and names the reason."""
     ended = subprocess.run(
         [sys.executable, "-m", "service"],
         env={
@@ -339,8 +339,8 @@ def test_a_start_that_fails_is_a_line_of_the_log(setting: dict[str, str], exit_c
     assert line["level"] == "CRITICAL" and named in line["message"]
 
 
-def test_uncaught_errors_of_threads_are_logged(json_log: Path) -> None:
-    """As all others are."""
+def test_uncaught_error_of_a_thread_is_logged(json_log: Path) -> None:
+    """The line has the level CRITICAL and the traceback."""
     hook, threading.excepthook = threading.excepthook, _uncaught_in_thread
     try:
         thread = threading.Thread(target=failing)

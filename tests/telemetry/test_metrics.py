@@ -1,4 +1,4 @@
-"""``/metrics``: counters move by what was done, and their names and labels are ours alone."""
+"""Tests of ``/metrics``: the values, names and labels of the metrics, and access to them."""
 
 import json
 import re
@@ -29,19 +29,19 @@ SECOND_PARTS = re.compile(r"_(bucket|count|sum|created)$")
 
 @pytest.fixture
 def api(watched: KeyedService) -> Api:
-    """A key's of its own: nobody else's container serves it."""
+    """A client with a key of its own, so that it shares no container with other tests."""
     return watched.api("counted")
 
 
 @pytest.fixture
 def http(watched: KeyedService) -> httpx.Client:
-    """Prometheus, which has no key, once what came before is over: containers go after the answer."""
+    """A client without a key, like Prometheus. Containers of earlier tests have been removed."""
     watched.service.settle(at_target=False)
     return watched.service.api.http
 
 
 def settled(changed: Change, name: str, expected: float, **labels: str) -> None:
-    """Wait until that sample has changed by so much: some follow the answer."""
+    """Wait until a sample has changed by the expected value. Some change after the response."""
     deadline = time.monotonic() + 60
     changed.look()
     while changed.of(name, **labels) != expected:
@@ -51,7 +51,7 @@ def settled(changed: Change, name: str, expected: float, **labels: str) -> None:
 
 
 def test_requests_are_counted_by_route(http: httpx.Client, api: Api) -> None:
-    """By the template of the path, whoever is refused and whatever is not there."""
+    """The label is the template of the path, also for refused requests and unknown paths."""
     unknown = "3f1d2c4b-8a6e-4f07-9b15-7c2d90e1a5f3"
     with change(http) as changed:
         for _ in range(3):
@@ -79,7 +79,7 @@ ENDS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_executions_are_counted_by_kind_and_outcome(
     http: httpx.Client, watched: KeyedService, api: Api
 ) -> None:
-    """With their times and what they printed; refused ones as well."""
+    """Durations and bytes of output are measured too. Refused executions are counted."""
     with change(http) as changed, new_session(watched.service, api) as session:
         for code, fields in ENDS.values():
             api.run(code, **fields)
@@ -101,10 +101,10 @@ def test_executions_are_counted_by_kind_and_outcome(
     assert changed.of("output_bytes_total", stream="stderr") > 0
 
 
-def test_sessions_are_counted_with_why_they_ended(
+def test_sessions_are_counted_by_the_reason_of_their_end(
     http: httpx.Client, watched: KeyedService, api: Api
 ) -> None:
-    """Opened, ended, and how many there are now."""
+    """Opened, ended and open sessions are counted."""
     with change(http) as changed, new_session(watched.service, api):
         changed.look()
         assert changed.of("sessions") == changed.of("sessions", state="ready") == 1
@@ -114,8 +114,8 @@ def test_sessions_are_counted_with_why_they_ended(
     settled(changed, "containers_removed_total", 1, reason="session_ended")
 
 
-def test_bytes_are_counted(http: httpx.Client, watched: KeyedService, api: Api) -> None:
-    """Uploaded, stored, made by code, downloaded; and what the store holds."""
+def test_bytes_of_files_are_counted(http: httpx.Client, watched: KeyedService, api: Api) -> None:
+    """Output files count as stored bytes. The gauges show what is stored at the moment."""
     with change(http) as changed:
         file_id = api.upload(b"x" * 1000)
         assert len(api.download(file_id)) == 1000
@@ -139,10 +139,10 @@ def test_bytes_are_counted(http: httpx.Client, watched: KeyedService, api: Api) 
 
 
 @pytest.mark.timeout(240)
-def test_containers_are_counted_as_they_come_and_go(
+def test_started_scrubbed_and_removed_containers_are_counted(
     http: httpx.Client, watched: KeyedService, api: Api
 ) -> None:
-    """Made as new after a call that ended well, and removed after one that did not."""
+    """A container is scrubbed after a successful call, and removed after a timeout."""
     watched.service.settle(90)
     with change(http) as changed:
 
@@ -154,7 +154,7 @@ def test_containers_are_counted_as_they_come_and_go(
         settled(changed, "scrubs_total", 1, result="clean")
         api.run("import time\ntime.sleep(9)", timeout_ms=50)
         settled(changed, "containers_removed_total", 1, reason="used")
-        # One container more than the pool wants may stay for half a minute: that one is of no interest here.
+        # A surplus container may stay for half a minute. The test does not wait for its removal.
         assert soon(has_started)
         watched.service.settle(at_target=False)
     launched = changed.of("containers_started_total", result="ok")
@@ -170,8 +170,8 @@ def test_containers_are_counted_as_they_come_and_go(
     assert pool["ready"] == watched.service.pool()["ready"]
 
 
-def test_names_and_labels_are_ours(http: httpx.Client, api: Api) -> None:
-    """As Prometheus has them, and no value of a label comes from a caller."""
+def test_metric_names_and_labels_contain_nothing_from_callers(http: httpx.Client, api: Api) -> None:
+    """Names follow the conventions of Prometheus. No label has a value that a caller sent."""
     canary = "Canary7f3a"
     api.http.request("GET", f"/v1/files/{canary}", headers={"X-Request-ID": canary})
     api.http.get(f"/{canary}?{canary}={canary}")
@@ -197,15 +197,15 @@ def test_names_and_labels_are_ours(http: httpx.Client, api: Api) -> None:
     }
 
 
-def test_openmetrics_is_given_to_who_asks_for_it(http: httpx.Client) -> None:
-    """Prometheus does, by its `Accept`."""
+def test_openmetrics_format_is_served_on_request(http: httpx.Client) -> None:
+    """Prometheus asks for it with the header `Accept`."""
     response = http.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"})
     assert response.headers["content-type"].startswith("application/openmetrics-text")
     assert response.text.endswith("# EOF\n")
 
 
-def test_who_scrapes_holds_nobody_up(http: httpx.Client, api: Api, watched: KeyedService) -> None:
-    """Ten at once, while calls are served: all answer, and the calls are not refused."""
+def test_concurrent_scrapes_and_calls_succeed(http: httpx.Client, api: Api, watched: KeyedService) -> None:
+    """Ten scrapes run at once, while code is executed."""
 
     def scrape(_: int) -> int:
         return httpx.get(f"{watched.service.base_url}/metrics", timeout=30).status_code
@@ -217,14 +217,14 @@ def test_who_scrapes_holds_nobody_up(http: httpx.Client, api: Api, watched: Keye
         assert set(scraped) == {200}
 
 
-def test_metrics_are_closed_where_that_is_set(tmp_path: Path) -> None:
-    """Without keys the page is not there."""
+def test_closed_metrics_do_not_exist_without_keys(tmp_path: Path) -> None:
+    """No key could open the path, so the status is 404."""
     with serve_app(make_settings(tmp_path, open_pages="docs"), metrics.router) as app:
         assert app.http.get("/metrics").status_code == 404
 
 
 def expressions(node: Any) -> Iterator[str]:
-    """Every query in a dashboard."""
+    """Yield every query of a dashboard."""
     if isinstance(node, dict):
         for name, value in node.items():
             if name in ("expr", "query") and isinstance(value, str):
@@ -236,8 +236,8 @@ def expressions(node: Any) -> Iterator[str]:
             yield from expressions(value)
 
 
-def test_every_query_of_the_dashboard_names_what_exists() -> None:
-    """And all that is measured is in it, or in the table of docs/observability.md."""
+def test_dashboard_and_documentation_name_existing_metrics() -> None:
+    """docs/observability.md lists all metrics of the service. Every name in a query or the page exists."""
     names = set()
     for family in text_string_to_metric_families(Metrics().text("")[0].decode()):
         names.add(family.name + ("_total" if family.type == "counter" else ""))
@@ -253,6 +253,6 @@ def test_every_query_of_the_dashboard_names_what_exists() -> None:
     documented = (ROOT / "docs" / "observability.md").read_text()
     ours = {name for name in names if name.startswith("code_interpreter_")}
     assert {name for name in ours if f"`{name}`" not in documented} == set()
-    told = set(re.findall(r"`(code_interpreter_[a-z_]+)`", documented))
-    assert told <= names, told - names
+    listed = set(re.findall(r"`(code_interpreter_[a-z_]+)`", documented))
+    assert listed <= names, listed - names
     assert Path(DASHBOARD).stat().st_size < 100_000

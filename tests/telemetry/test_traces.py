@@ -1,4 +1,4 @@
-"""Traces arrive at a collector: one execution is one trace, from the caller to the kernel."""
+"""Tests of traces: the spans that arrive at a collector."""
 
 import asyncio
 import re
@@ -30,30 +30,30 @@ SPANS = "code_interpreter_trace_spans_total"
 
 @pytest.fixture
 def api(watched: KeyedService) -> Api:
-    """A key's of its own."""
+    """A client with a key of its own."""
     return watched.api("traced")
 
 
 def traceparent(*, sampled: bool = True) -> tuple[str, str, dict[str, str]]:
-    """A caller's trace id, its span's id, and the header that tells of them."""
+    """Return a new trace id, a span id, and the header that carries both."""
     trace_id, span_id = uuid.uuid4().hex, uuid.uuid4().hex[:16]
     return trace_id, span_id, {"traceparent": f"00-{trace_id}-{span_id}-0{int(sampled)}"}
 
 
-def has(*names: str) -> "Whole":
-    """A trace is whole when it has spans of these names."""
-    return Whole(set(names))
+def has(*names: str) -> "HasSpans":
+    """Return a function that says whether a trace has spans of these names."""
+    return HasSpans(set(names))
 
 
-class Whole(set[str]):
-    """Names that a whole trace has."""
+class HasSpans(set[str]):
+    """The names of the spans that a complete trace has."""
 
     def __call__(self, spans: list[Span]) -> bool:
         return self <= {span.name for span in spans}
 
 
 def chain(spans: list[Span], name: str) -> list[str]:
-    """The names from a span up to the one that the caller began."""
+    """Return the names of a span and of its ancestors in the service, from the span upwards."""
     by_id = {span.span_id: span for span in spans}
     (span,) = (span for span in spans if span.name == name)
     names = [span.name]
@@ -64,7 +64,7 @@ def chain(spans: list[Span], name: str) -> list[str]:
 
 
 def test_one_execution_is_one_trace_from_the_caller_to_the_kernel(api: Api, collector: Collector) -> None:
-    """The caller's trace id is that of every span, down to the kernel's own time."""
+    """All spans have the trace id of the caller, down to the span of the kernel."""
     trace_id, caller, headers = traceparent()
     files = api.stage_at({"in.txt": b"x"})
     body = {"code": "open('out.txt', 'w').write('y')\nimport time\ntime.sleep(0.2)", "files": files}
@@ -83,14 +83,18 @@ def test_one_execution_is_one_trace_from_the_caller_to_the_kernel(api: Api, coll
     assert kernel.ended - kernel.began >= 0.2e9
     assert request.began <= execution.began <= by_name["run"].began <= kernel.began
     assert kernel.ended <= by_name["run"].ended <= execution.ended
-    told = {name.removeprefix("code_interpreter."): value for name, value in execution.attributes.items()}
-    assert (told["execution_id"], told["outcome"], told["kind"]) == (execution_id, "ok", "execute")
-    assert (told["files_in_bytes"], told["files_out_bytes"], told["exit_code"]) == (1, 1, 0)
+    sent = {name.removeprefix("code_interpreter."): value for name, value in execution.attributes.items()}
+    assert (sent["execution_id"], sent["outcome"], sent["kind"]) == (
+        execution_id,
+        "ok",
+        "execute",
+    )
+    assert (sent["files_in_bytes"], sent["files_out_bytes"], sent["exit_code"]) == (1, 1, 0)
     assert collector.resource["service.name"] == "code-interpreter"
 
 
-def test_what_runs_in_a_session_is_traced(watched: KeyedService, api: Api, collector: Collector) -> None:
-    """Cells, streamed ones, and commands; a detached cell goes on in the trace of who began it."""
+def test_executions_of_a_session_are_traced(watched: KeyedService, api: Api, collector: Collector) -> None:
+    """Cells, streamed and detached cells, and shell commands belong to the traces of their requests."""
     with new_session(watched.service, api) as session:
         for path, body, name in (
             ("/execute", {"code": "1"}, "POST /v1/sessions/{session_id}/execute"),
@@ -104,12 +108,12 @@ def test_what_runs_in_a_session_is_traced(watched: KeyedService, api: Api, colle
             assert chain(spans, "supervisor") == ["supervisor", "run", "execution", name]
             (execution,) = (span for span in spans if span.name == "execution")
             assert execution.attributes["code_interpreter.session_id"] == session.id
-            told = execution.attributes["code_interpreter.execution_id"]
-            assert told == response.headers["x-execution-id"]
+            execution_id = execution.attributes["code_interpreter.execution_id"]
+            assert execution_id == response.headers["x-execution-id"]
 
 
-def test_what_a_model_runs_is_traced(api: Api, collector: Collector) -> None:
-    """A call of a tool is one request, and its own trace."""
+def test_each_mcp_tool_call_is_one_trace(api: Api, collector: Collector) -> None:
+    """A tool call is one request, and belongs to the trace of its caller."""
     begun = api.http.post("/mcp", json=message("initialize", **INITIALIZE), headers=ACCEPT)
     mcp = ACCEPT | {"Mcp-Session-Id": begun.headers["mcp-session-id"]}
     for call in (tool_call("run_python", code="1"), tool_call("run_shell", command="true")):
@@ -121,10 +125,10 @@ def test_what_a_model_runs_is_traced(api: Api, collector: Collector) -> None:
     api.http.delete("/mcp", headers=mcp)
 
 
-def test_cells_of_a_notebook_are_traces_of_their_own(
+def test_each_cell_of_a_notebook_is_a_trace_of_its_own(
     watched: KeyedService, api: Api, collector: Collector
 ) -> None:
-    """Many come by one socket, which may be open for days."""
+    """One WebSocket carries many cells, and may be open for days."""
     with new_session(watched.service, api) as session:
         trace_id, _, headers = traceparent()
         headers["X-API-Key"] = api.http.headers["x-api-key"]
@@ -139,11 +143,11 @@ def test_cells_of_a_notebook_are_traces_of_their_own(
         assert chain(spans, "supervisor") == ["supervisor", "run", "execution"]
 
 
-def test_waiting_for_a_container_is_seen(watched: KeyedService, collector: Collector) -> None:
-    """Where none is ready: its launch is beneath the execution that waited for it."""
+def test_trace_shows_the_start_of_a_container(watched: KeyedService, collector: Collector) -> None:
+    """If no container is ready, its start is below the execution that waits for it."""
     names: set[str] = set()
     for number in range(6):
-        # Each is another tenant, so that soon no container fits.
+        # Each call has another tenant, so that soon the pool has no container for it.
         api = watched.api(f"waiting-{number}")
         trace_id, _, headers = traceparent()
         api.http.post("/v1/execute", json={"code": "1"}, headers=headers)
@@ -153,13 +157,13 @@ def test_waiting_for_a_container_is_seen(watched: KeyedService, collector: Colle
             assert chain(spans, "container") == ["container", "start", "execution", "POST /v1/execute"]
             assert chain(spans, "kernel start")[1:] == ["start", "execution", "POST /v1/execute"]
             return
-    raise AssertionError(f"nobody waited for a container: {names}")
+    raise AssertionError(f"no call waited for a container: {names}")
 
 
-def test_a_bad_traceparent_is_none_and_a_trace_that_is_not_sampled_is_not_sent(
+def test_invalid_traceparent_is_ignored_and_unsampled_trace_is_not_sent(
     api: Api, collector: Collector
 ) -> None:
-    """The request is served all the same, in a trace of its own or in none."""
+    """The requests are served."""
     unsampled, _, headers = traceparent(sampled=False)
     assert api.http.post("/v1/execute", json={"code": "1"}, headers=headers).status_code == 200
     for bad in ("", "x", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "00-" + "g" * 32 + "-1-01", "é"):
@@ -175,7 +179,7 @@ def test_a_bad_traceparent_is_none_and_a_trace_that_is_not_sampled_is_not_sent(
 
 
 def test_probes_are_not_traced(watched: KeyedService, collector: Collector) -> None:
-    """Health, readiness and scrapes would be most of what there is."""
+    """Otherwise most traces would be of health checks, readiness checks and scrapes."""
     trace_id, _, headers = traceparent()
     for path in ("/health", "/ready", "/metrics"):
         assert httpx.get(watched.service.base_url + path, headers=headers).status_code == 200
@@ -185,8 +189,8 @@ def test_probes_are_not_traced(watched: KeyedService, collector: Collector) -> N
     assert collector.trace(trace_id, lambda _: True) == []
 
 
-def test_traces_have_nothing_of_what_was_sent(api: Api, collector: Collector, watched: KeyedService) -> None:
-    """No code, input, name, content, key or query: ids, sizes and times only."""
+def test_traces_have_nothing_that_callers_send(api: Api, collector: Collector, watched: KeyedService) -> None:
+    """Spans contain no code, input, file name or content, key or query."""
     canary = f"Canary{uuid.uuid4().hex}"
     trace_id, _, headers = traceparent()
     files = [{"path": f"{canary}.txt", "file_id": api.upload(canary.encode(), f"{canary}.txt")}]
@@ -202,8 +206,8 @@ def test_traces_have_nothing_of_what_was_sent(api: Api, collector: Collector, wa
     assert not [key for key in watched.every_key() if key.encode() in sent]
 
 
-def test_a_collector_that_is_away_harms_nothing(start_service: StartService) -> None:
-    """Calls are served, there is one warning, spans are dropped and counted, and the service stops."""
+def test_service_works_without_its_collector(start_service: StartService) -> None:
+    """Calls are served, the log has one warning, dropped spans are counted, and the service can stop."""
     service = start_service(
         POOL_SIZE=1,
         LOG_LEVEL="DEBUG",
@@ -228,13 +232,13 @@ def test_a_collector_that_is_away_harms_nothing(start_service: StartService) -> 
     assert service.api.run("1 + 1")["exit_code"] == 0
     service.stop()
     log = service.log_path.read_text()
-    assert log.count("does not take traces") == 1
+    assert log.count("does not accept traces") == 1
     assert "Canary" not in log
     assert "Traceback" not in log
 
 
-def test_what_the_queue_has_no_room_for_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The collector takes connections and says nothing, so the first batch is never done with."""
+def test_spans_dropped_from_a_full_queue_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector accepts connections and never answers, so the first batch is never sent."""
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
@@ -242,25 +246,24 @@ def test_what_the_queue_has_no_room_for_is_counted(monkeypatch: pytest.MonkeyPat
         metrics = Metrics()
         traces = OtlpTraces(metrics)
         for _ in range(100):
-            trail = RequestContext("request")
-            traces.request_began(trail, [])
-            traces.request_ended(trail, "GET", "/v1/files", 200)
+            context = RequestContext("request")
+            traces.request_began(context, [])
+            traces.request_ended(context, "GET", "/v1/files", 200)
         dropped = metrics.registry.get_sample_value(SPANS, {"result": "dropped"})
         assert dropped is not None
         assert 100 - 8 - 4 <= dropped <= 100 - 8
     asyncio.run(traces.close())
 
 
-def test_variables_that_make_no_sense_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenTelemetry reads them itself, and says what is wrong."""
+def test_invalid_otel_variable_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error contains the message of OpenTelemetry, which reads the variables itself."""
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100000")
     with pytest.raises(OtlpUnusable, match=r"OTEL_\*.*max_export_batch_size"):
         OtlpTraces(Metrics())
 
 
-def test_opentelemetry_is_not_loaded_where_it_is_not_asked_for() -> None:
-    """It is the largest of the libraries, and most services have no collector."""
-
+def test_opentelemetry_is_not_imported_without_a_collector() -> None:
+    """The import would take time and memory at each start."""
     heavy = "('opentelemetry.sdk', 'opentelemetry.exporter', 'google.protobuf')"
     look = f"import sys, service.server; print([m for m in sys.modules if m.startswith({heavy})])"
     found = subprocess.run(

@@ -50,11 +50,11 @@ class Ingress:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        trail = RequestContext(request_id_of(scope["headers"]))
+        context = RequestContext(request_id_of(scope["headers"]))
         # The context stays set: the server logs errors in the request's own task.
-        REQUEST_CONTEXT.set(trail)
+        REQUEST_CONTEXT.set(context)
         if scope["type"] == "http" and scope["path"].startswith(_TRACED):
-            self._traces.request_began(trail, scope["headers"])
+            self._traces.request_began(context, scope["headers"])
         status, sent, answered = 500, 0, False
 
         async def send_and_note(message: Message) -> None:
@@ -62,10 +62,10 @@ class Ingress:
             if message["type"] in _ANSWERED:
                 answered = True
                 status = message.get("status", _SWITCHING)
-                message = {**message, "headers": [*message.get("headers", ()), *_headers(trail)]}
+                message = {**message, "headers": [*message.get("headers", ()), *_headers(context)]}
                 if status == _SWITCHING:
                     # The connection may last for days.
-                    self._note(scope, trail, status, 0, time.perf_counter() - began)
+                    self._note(scope, context, status, 0, time.perf_counter() - began)
             else:
                 sent += len(message.get("body", b""))
             await send(message)
@@ -81,14 +81,14 @@ class Ingress:
             )
         finally:
             if status != _SWITCHING:
-                self._note(scope, trail, status, sent, time.perf_counter() - began)
+                self._note(scope, context, status, sent, time.perf_counter() - began)
 
-    def _note(self, scope: Scope, trail: RequestContext, status: int, sent: int, seconds: float) -> None:
+    def _note(self, scope: Scope, context: RequestContext, status: int, sent: int, seconds: float) -> None:
         method, route = scope.get("method", WEBSOCKET), self._route_of(scope)
         self._metrics.request(route, method, status, seconds)
         if status < 400 and (source := _DOWNLOADS.get((method, route))) is not None:
             self._metrics.downloaded(source, sent)
-        self._traces.request_ended(trail, method, route, status)
+        self._traces.request_ended(context, method, route, status)
         self._access_log.note(scope, status, seconds)
 
     def _route_of(self, scope: Scope) -> str:
@@ -100,7 +100,7 @@ class Ingress:
         return next((route.path_format for route in self._routes if route.path_regex.match(path)), NO_ROUTE)
 
 
-def _headers(trail: RequestContext) -> Iterable[tuple[bytes, bytes]]:
-    yield REQUEST_ID_HEADER, trail.request_id.encode()
-    if trail.execution_id is not None:
-        yield _EXECUTION_ID_HEADER, trail.execution_id.encode()
+def _headers(context: RequestContext) -> Iterable[tuple[bytes, bytes]]:
+    yield REQUEST_ID_HEADER, context.request_id.encode()
+    if context.execution_id is not None:
+        yield _EXECUTION_ID_HEADER, context.execution_id.encode()

@@ -37,8 +37,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def _reject(self, status: http.HTTPStatus | int, text: str) -> Response:
         """The library's own refusals, which come before or after all of ours, look as those do."""
-        status, trail = http.HTTPStatus(status), current()
-        if trail is None:
+        status, context = http.HTTPStatus(status), current()
+        if context is None:
             # An unreadable head has no request context.
             headers = self.request.headers.raw_items() if hasattr(self, "request") else ()
             request_id = request_id_of(
@@ -46,7 +46,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             )
             log.info("no handshake: %d", status, extra={"request_id": request_id})
         else:
-            request_id = trail.request_id
+            request_id = context.request_id
         code = _INVALID_HANDSHAKE if status < 500 else "internal"
         body = refusal_body(text.strip().partition("\n")[0], code)
         return Response(
