@@ -1,4 +1,4 @@
-"""The file store by itself: what a save leaves that fails, is cancelled or finds the disk full."""
+"""Tests of the file store alone: saves that fail, are cancelled or find the disk full."""
 
 import asyncio
 import os
@@ -26,20 +26,20 @@ OWNER = "alice"
 
 
 async def chunks(*pieces: bytes) -> AsyncIterator[bytes]:
-    """Pieces as a network would bring them."""
+    """Yield the content in pieces, as a network delivers it."""
     for piece in pieces:
         await asyncio.sleep(0)
         yield piece
 
 
 def left_in(folder: Path) -> list[Path]:
-    """Every file of the store, but the registry's own."""
+    """Return every file below the folder, except the registry's own."""
     root = folder / "storage"
     return [path for path in root.rglob("*") if path.is_file() and path.parent != root]
 
 
-async def test_what_is_saved_can_be_read(tmp_path: Path) -> None:
-    """An execution's output keeps its origin, and is read back whole or in part."""
+async def test_a_saved_file_can_be_read(tmp_path: Path) -> None:
+    """A file that an execution left keeps its origin, and can be read whole or in part."""
     async with file_store(make_settings(tmp_path)) as store:
         content = os.urandom(3 * MIB)
         stored = await store.save(
@@ -60,8 +60,8 @@ async def test_what_is_saved_can_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3 * MIB], ids=["small", "large"])
-async def test_a_source_that_fails_leaves_nothing(tmp_path: Path, size: int) -> None:
-    """The source's own error comes out, before or after bytes reached the disk."""
+async def test_a_failing_source_leaves_no_file(tmp_path: Path, size: int) -> None:
+    """The caller gets the source's own error, whether or not bytes have reached the disk."""
 
     async def failing() -> AsyncIterator[bytes]:
         yield b"x" * size
@@ -73,8 +73,8 @@ async def test_a_source_that_fails_leaves_nothing(tmp_path: Path, size: int) -> 
         assert left_in(tmp_path) == []
 
 
-async def test_too_large_says_the_limit(tmp_path: Path) -> None:
-    """The error carries the limit in bytes, and says it in MB."""
+async def test_error_for_a_large_file_has_the_limit(tmp_path: Path) -> None:
+    """The error has the limit in bytes, and its text gives it in MB."""
     async with file_store(make_settings(tmp_path, max_file_size_mb=2)) as store:
         with pytest.raises(FileTooLarge, match=r"^File size exceeds maximum of 2 MB$") as caught:
             await store.save(chunks(b"x" * 2 * MIB, b"x"), "a", owner=OWNER)
@@ -82,8 +82,8 @@ async def test_too_large_says_the_limit(tmp_path: Path) -> None:
         assert left_in(tmp_path) == []
 
 
-async def test_a_save_may_be_cancelled_at_any_moment(tmp_path: Path) -> None:
-    """Wherever cancelling strikes, the file is either whole and returned, or was never there."""
+async def test_a_cancelled_save_stores_the_whole_file_or_nothing(tmp_path: Path) -> None:
+    """At whatever step the save is cancelled, the file is either complete and returned, or not stored."""
     async with file_store(make_settings(tmp_path)) as store:
         saved = 0
         for delay in range(120):
@@ -101,14 +101,14 @@ async def test_a_save_may_be_cancelled_at_any_moment(tmp_path: Path) -> None:
         assert saved < 120, "nothing was cancelled"
 
 
-async def test_a_save_that_cannot_be_registered_leaves_nothing(tmp_path: Path) -> None:
-    """Without a row the bytes would never be found: they are removed again."""
+async def test_a_save_without_a_row_leaves_no_bytes(tmp_path: Path) -> None:
+    """If the row cannot be written, the bytes are removed, because nothing would refer to them."""
     settings = make_settings(tmp_path)
     database = Database(settings.storage.registry_url)
     storage = open_storage(settings.storage)
     store = FileStore(storage, FileRegistry(database), MIB, None)
     await storage.prepare()
-    with pytest.raises(RegistryUnavailable):  # it was never migrated
+    with pytest.raises(RegistryUnavailable):  # its tables do not exist
         await store.save(chunks(b"x"), "a", owner=OWNER)
     assert left_in(tmp_path) == []
     await storage.close()
@@ -117,7 +117,7 @@ async def test_a_save_that_cannot_be_registered_leaves_nothing(tmp_path: Path) -
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for 4 MiB; only who may mount has one."""
+    """Mount a file system of 4 MiB. Tests are skipped where mounting is not permitted."""
     folder = tmp_path / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
@@ -127,8 +127,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-async def test_a_full_disk_is_told_and_left_clean(small_disk: Path) -> None:
-    """ENOSPC is StorageFull, for bytes as for rows; nothing stays, and what is small still fits."""
+async def test_a_full_disk_raises_storage_full_and_leaves_nothing(small_disk: Path) -> None:
+    """ENOSPC becomes StorageFull, for bytes and for rows. Nothing is left, and a small file still fits."""
     async with file_store(make_settings(small_disk)) as store:
         for size in (60, 41):
             with pytest.raises(StorageFull):
@@ -147,8 +147,8 @@ async def test_a_full_disk_is_told_and_left_clean(small_disk: Path) -> None:
         await store.save(chunks(b""), "no bytes, but a row", owner=OWNER)
 
 
-async def test_a_limit_on_file_sizes_is_a_full_disk_too(tmp_path: Path) -> None:
-    """EFBIG, from a ulimit or the file system, is StorageFull as well."""
+async def test_a_limit_on_file_sizes_raises_storage_full(tmp_path: Path) -> None:
+    """EFBIG, from a ulimit or the file system, becomes StorageFull too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     async with file_store(make_settings(tmp_path)) as store:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MIB, before[1]))
@@ -161,16 +161,16 @@ async def test_a_limit_on_file_sizes_is_a_full_disk_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file_id", ["", "../x", "a/b", "\0", "x" * 36])
-async def test_an_id_is_checked_before_it_is_a_path(tmp_path: Path, file_id: str) -> None:
-    """What is not the text of an id is not found, and deleting it is False."""
+async def test_an_invalid_id_is_never_used_as_a_path(tmp_path: Path, file_id: str) -> None:
+    """Text that is not an id is not found, and deleting it returns False."""
     async with file_store(make_settings(tmp_path)) as store:
         with pytest.raises(FileNotFound):
             await store.open(file_id, OWNER)
         assert await store.delete(file_id, OWNER) is False
 
 
-async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    """The sentence names the folder, the reason and the setting."""
+async def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
+    """The error names the folder, the reason and the setting."""
     (tmp_path / "storage").write_text("a file where the folder should be")
     with pytest.raises(StorageUnavailable, match="FILE_STORAGE_DIR") as caught:
         async with file_store(make_settings(tmp_path)):
@@ -178,8 +178,8 @@ async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     assert str(tmp_path / "storage") in str(caught.value)
 
 
-async def test_the_sweeper_outlives_its_errors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A sweep that fails is logged, and the next one works again."""
+async def test_sweeper_continues_after_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A failed sweep is logged, and the next sweep works."""
     async with file_store(make_settings(tmp_path, file_ttl_sec=1)) as store:
         await store.save(chunks(b"x"), "a", owner=OWNER)
         folder, away = tmp_path / "storage" / "files", tmp_path / "away"

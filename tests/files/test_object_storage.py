@@ -1,4 +1,4 @@
-"""The file API on a real S3 server: streamed in and out, nothing left behind, its failures told."""
+"""Tests of the file API on a real S3 server: streaming, leftovers and failures of the storage."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ OWNER = "default"
 
 @pytest.fixture(scope="module", autouse=True)
 def credentials(object_storage: ObjectStorageServer) -> Iterator[None]:
-    """The library finds them where AWS' own programs do."""
+    """Set the credentials in the environment variables that AWS' own programs read."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in object_storage.settings("").items():
             if name.startswith("AWS_"):
@@ -38,7 +38,7 @@ def credentials(object_storage: ObjectStorageServer) -> Iterator[None]:
 
 
 def stored_in(server: ObjectStorageServer, folder: Path, url: str, **changes: Any) -> Settings:
-    """Settings of a service whose files are below ``url``."""
+    """Return the settings of a service that stores its files below ``url``."""
     return make_settings(
         folder, file_storage_url=url, aws_endpoint_url=server.url, max_file_size_mb=64, **changes
     )
@@ -46,7 +46,7 @@ def stored_in(server: ObjectStorageServer, folder: Path, url: str, **changes: An
 
 @pytest.fixture(scope="module")
 def url(object_storage: ObjectStorageServer) -> str:
-    """Where the files of the shared service are."""
+    """Return the URL below which the shared service stores its files."""
     return object_storage.new()
 
 
@@ -54,14 +54,14 @@ def url(object_storage: ObjectStorageServer) -> str:
 def api(
     object_storage: ObjectStorageServer, url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningApp]:
-    """A file API on the server."""
+    """Serve the file API with its files on the S3 server."""
     with serve_app(stored_in(object_storage, tmp_path_factory.mktemp("api"), url)) as running:
         yield running
 
 
 @pytest.mark.parametrize("size", [0, 1, PART - 1, PART, 2 * PART, 13 * MIB + 7])
 def test_bytes_come_back_exactly(api: RunningApp, size: int) -> None:
-    """Whole, put in one request or in parts; the object is named by the id."""
+    """Small files are stored in one request, large ones in parts. The file's id is the object's name."""
     content = os.urandom(size)
     stored = api.upload(content, "naïve name.bin")
     answer = api.http.get(f"/v1/files/{stored['file_id']}")
@@ -71,7 +71,7 @@ def test_bytes_come_back_exactly(api: RunningApp, size: int) -> None:
 
 
 def test_a_range_gives_that_part(api: RunningApp) -> None:
-    """Also across the blocks that the service reads."""
+    """A range may cross the blocks in which the service reads."""
     content = os.urandom(2 * READ + 5)
     file_id = api.upload(content)["file_id"]
     for start, end in ((0, 1), (READ - 1, READ + 1), (1, 2 * READ + 1), (2 * READ, 2 * READ + 5)):
@@ -81,10 +81,10 @@ def test_a_range_gives_that_part(api: RunningApp) -> None:
     assert (head.status_code, head.headers["Content-Length"]) == (200, str(len(content)))
 
 
-def test_what_is_refused_leaves_nothing(
+def test_a_refused_upload_leaves_no_object(
     object_storage: ObjectStorageServer, api: RunningApp, url: str
 ) -> None:
-    """Too large, found out after parts were sent: no object, and no parts."""
+    """A file found to be too large after parts were sent leaves no object and no parts."""
     before = object_storage.objects(url).keys()
     body = _endless(70 * MIB)
     answer = api.http.post(
@@ -105,7 +105,7 @@ def _endless(size: int) -> Iterator[bytes]:
 def test_a_client_that_hangs_up_leaves_nothing(
     object_storage: ObjectStorageServer, api: RunningApp, url: str
 ) -> None:
-    """In the middle of an upload whose first parts are there already."""
+    """The client disconnects during an upload whose first parts are already stored."""
     before = object_storage.objects(url).keys()
     address = urlsplit(str(api.http.base_url))
     with socket.create_connection((address.hostname, address.port or 0)) as client:
@@ -120,8 +120,8 @@ def test_a_client_that_hangs_up_leaves_nothing(
     assert object_storage.objects(url).keys() == before
 
 
-async def test_who_is_cancelled_leaves_nothing(object_storage: ObjectStorageServer, tmp_path: Path) -> None:
-    """Before the object is there, and after."""
+async def test_a_cancelled_upload_leaves_nothing(object_storage: ObjectStorageServer, tmp_path: Path) -> None:
+    """The upload is cancelled before the object exists, and after."""
     url = object_storage.new()
 
     async def slow(size: int) -> AsyncIterator[bytes]:
@@ -144,8 +144,10 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-async def test_a_sweep_removes_what_is_nobodys(object_storage: ObjectStorageServer, tmp_path: Path) -> None:
-    """What has expired, and objects that no row knows once they are old; rows whose object is gone."""
+async def test_a_sweep_removes_expired_and_orphaned_files(
+    object_storage: ObjectStorageServer, tmp_path: Path
+) -> None:
+    """A sweep removes expired files, old objects without a row, and rows without an object."""
     url = object_storage.new()
     async with file_store(stored_in(object_storage, tmp_path, url, file_ttl_sec=3600)) as store:
         kept = await store.save(_once(b"kept"), "a", owner=OWNER)
@@ -172,10 +174,10 @@ async def test_a_sweep_removes_what_is_nobodys(object_storage: ObjectStorageServ
         (500, "InternalError", 503, "storage_unavailable"),
     ],
 )
-def test_a_server_that_refuses_is_told(
+def test_a_storage_failure_is_reported(
     object_storage: ObjectStorageServer, api: RunningApp, status: int, code: str, answered: int, told: str
 ) -> None:
-    """507 where it is full, 503 for the rest, for small files and large; then all is well again."""
+    """A full storage gives 507, other failures 503, for small and large files. Later calls work again."""
     with object_storage.refusing(status, code):
         for size in (10, 12 * MIB):
             answer = api.http.post("/v1/files", files={"file": ("a", b"x" * size)})
@@ -188,16 +190,16 @@ def test_a_server_that_refuses_is_told(
     assert api.http.get(f"/v1/files/{file_id}").content == b"well"
 
 
-def test_an_object_that_is_gone_is_not_found(object_storage: ObjectStorageServer, api: RunningApp) -> None:
-    """Somebody has tidied up: 404, as for a file that was deleted."""
+def test_a_file_without_its_object_is_not_found(object_storage: ObjectStorageServer, api: RunningApp) -> None:
+    """A file whose object was removed from the bucket gives 404, as a deleted file does."""
     file_id = api.upload(b"well")["file_id"]
     asyncio.run_coroutine_threadsafe(api.store.storage.remove({file_id}), api.loop).result(10)
     answer = api.http.get(f"/v1/files/{file_id}")
     assert (answer.status_code, answer.json()["code"]) == (404, "file_not_found")
 
 
-def test_links_lead_to_the_object(object_storage: ObjectStorageServer, tmp_path: Path) -> None:
-    """By a signed URL, with the file's name; without the signature it is not for everybody."""
+def test_a_download_is_redirected_to_the_object(object_storage: ObjectStorageServer, tmp_path: Path) -> None:
+    """The URL is signed and has the file's name. Without the signature the object is not readable."""
     settings = stored_in(object_storage, tmp_path, object_storage.new(), file_storage_link_sec=60)
     with serve_app(settings) as running:
         file_id = running.upload(b"0123456789", "naïve.csv")["file_id"]
@@ -211,10 +213,10 @@ def test_links_lead_to_the_object(object_storage: ObjectStorageServer, tmp_path:
         assert running.http.get("/v1/files/" + "0" * 36).status_code in (404, 422)
 
 
-async def test_a_storage_that_cannot_be_used_is_told_at_the_start(
+async def test_an_unusable_storage_is_reported_at_the_start(
     object_storage: ObjectStorageServer, tmp_path: Path
 ) -> None:
-    """No bucket, nobody there, another registry's: one sentence each."""
+    """A missing bucket, an unreachable server and another registry's prefix each give one sentence."""
     settings = stored_in(object_storage, tmp_path, "s3://there-is-none")
     storage = open_storage(settings.storage)
     with pytest.raises(ObjectStorageUnavailable, match="s3://there-is-none"):

@@ -1,1 +1,1 @@
-"""Several services on one database, one object storage and one engine."""
+"""Tests of several services that share a database, an object storage and an engine."""

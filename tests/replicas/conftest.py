@@ -18,21 +18,21 @@ LEASE_SEC = 3
 
 @dataclass
 class Group:
-    """Replicas of one service; each has an instance id of its own."""
+    """Replicas of one service, each with its own instance id."""
 
     open_service: Callable[..., Service]
     shared: dict[str, Any]
     members: list[Service] = field(default_factory=list)
 
     def start(self, **settings: Any) -> Service:
-        """One more of them."""
+        """Start another replica."""
         own = {"INSTANCE_ID": f"replica-{uuid.uuid4().hex[:8]}"}
         service = self.open_service(**LIGHT, **self.shared | own | settings)
         self.members.append(service)
         return service
 
     def finish(self) -> None:
-        """Stop all; none may leave a container."""
+        """Stop all replicas, and fail if one leaves a container."""
         for service in self.members:
             if service.running:
                 service.stop()
@@ -44,7 +44,7 @@ class Group:
 def new_group(
     open_service: Callable[..., Service], postgres: Postgres, object_storage: ObjectStorageServer
 ) -> Callable[..., Group]:
-    """Make groups, each with a database and a prefix of its own."""
+    """Return a function that makes groups, each with its own database and storage prefix."""
 
     def make(**settings: Any) -> Group:
         shared = {
@@ -64,7 +64,7 @@ def new_group(
 
 
 def standing(made: Group) -> Iterator[Group]:
-    """The life of a group with two replicas: for `yield from` in a fixture."""
+    """Open a group of two replicas, yield it and close it; for `yield from` in a fixture."""
     try:
         made.start()
         made.start()
@@ -75,5 +75,5 @@ def standing(made: Group) -> Iterator[Group]:
 
 @pytest.fixture(scope="module")
 def group(new_group: Callable[..., Group]) -> Iterator[Group]:
-    """Two that stay up."""
+    """Return a group of two replicas that no test stops."""
     yield from standing(new_group())

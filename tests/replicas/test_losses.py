@@ -1,4 +1,4 @@
-"""Replicas that are killed, stopped or stand still, and a database that is gone: sessions go on."""
+"""Tests of sessions while a replica is killed, stopped or suspended, or the database is gone."""
 
 import os
 import signal
@@ -24,18 +24,21 @@ TAKEN_SECONDS = 4 * LEASE_SEC + 20
 
 @pytest.fixture(scope="module")
 def group(new_group: Callable[..., Group]) -> Iterator[Group]:
-    """Two, to which much happens; each test leaves both up."""
+    """Return a group of two replicas that tests may stop. Each test leaves both running."""
     yield from standing(new_group(REPLICA_LEASE_SEC=LEASE_SEC))
 
 
 @pytest.fixture
 def pair(group: Group) -> tuple[Service, Service]:
-    """Both of them."""
+    """Return both replicas of the group."""
     return group.members[0], group.members[1]
 
 
 def printed_soon(session: Session, code: str, seconds: float = TAKEN_SECONDS) -> tuple[str, float]:
-    """What code prints once the session is taken, and after how long; until then 503 says to come back."""
+    """Run code until a replica has taken the session; return its output and the seconds this took.
+
+    Until then each call must fail with an error that says to retry.
+    """
     began = time.monotonic()
     while True:
         try:
@@ -53,8 +56,8 @@ def printed_soon(session: Session, code: str, seconds: float = TAKEN_SECONDS) ->
         time.sleep(0.2)
 
 
-def test_another_takes_over_from_one_that_is_killed(pair: tuple[Service, Service]) -> None:
-    """Variables are there, the cell that ran goes on and its result is kept; the killed one comes back."""
+def test_another_replica_takes_over_from_a_killed_one(pair: tuple[Service, Service]) -> None:
+    """Variables are kept, and the running cell goes on and its result is stored. The replica returns."""
     dying, other = pair
     mine = open_session(dying)
     idle = open_session(dying)
@@ -73,7 +76,7 @@ def test_another_takes_over_from_one_that_is_killed(pair: tuple[Service, Service
         dying.crash()
         assert [event.type for event in events if event.type not in (":", "output")] == ["error"]
         for _ in channels.socket:
-            """What came before."""
+            """Read what was sent before the close."""
         assert channels.socket.close_code == 1001
     there = Session(other, mine.created)
     stdout, _ = printed_soon(there, "print(x)", 60)
@@ -82,7 +85,7 @@ def test_another_takes_over_from_one_that_is_killed(pair: tuple[Service, Service
     assert cell["state"] == "done" and cell["result"]["stdout"].split() == [
         str(i) for i in range(2 * LEASE_SEC)
     ]
-    # Nobody has asked for this one: it is taken all the same.
+    # No call has used this session; the replica takes it all the same.
     assert f"session {idle.id} goes on" in other.log_path.read_text()
     dying.restart()
     assert printed_soon(Session(dying, idle.created), "print(kept)")[0] == "idle"
@@ -90,8 +93,8 @@ def test_another_takes_over_from_one_that_is_killed(pair: tuple[Service, Service
         assert Session(dying, session.created).delete().status_code == 204
 
 
-def test_a_rolling_restart_loses_nothing(pair: tuple[Service, Service]) -> None:
-    """Each in turn is stopped and started; the session is asked through whichever is up, at once."""
+def test_a_rolling_restart_loses_no_session(pair: tuple[Service, Service]) -> None:
+    """Each replica in turn is stopped and started. Calls by the running replica work at once."""
     first, second = pair
     with new_session(first) as session:
         session.run("n = 0")
@@ -104,8 +107,8 @@ def test_a_rolling_restart_loses_nothing(pair: tuple[Service, Service]) -> None:
         assert printed_soon(session, "print(n)")[0] == "2"
 
 
-def test_one_that_stood_still_lets_go(pair: tuple[Service, Service]) -> None:
-    """Taken for dead and back again, it knows that its sessions are another's, and passes calls on."""
+def test_a_suspended_replica_gives_up_its_sessions(pair: tuple[Service, Service]) -> None:
+    """A replica that lost its lease while suspended forwards calls for its former sessions."""
     still, other = pair
     with new_session(still) as session:
         session.run("x = 1")
@@ -119,10 +122,10 @@ def test_one_that_stood_still_lets_go(pair: tuple[Service, Service]) -> None:
 
 
 @pytest.mark.parametrize("seconds", [2.0, 2.0 * LEASE_SEC], ids=["short", "long"])
-def test_sessions_outlive_a_database_that_is_gone(
+def test_sessions_survive_an_outage_of_the_database(
     pair: tuple[Service, Service], postgres: Postgres, seconds: float
 ) -> None:
-    """For longer than a lease, too: calls are 503 meanwhile, and then each replica has what it had."""
+    """Calls are 503 during the outage, even beyond a lease. Afterwards each replica has its sessions."""
     sessions = [open_session(service) for service in pair]
     for session in sessions:
         session.run("x = 42")
@@ -137,9 +140,9 @@ def test_sessions_outlive_a_database_that_is_gone(
     for session in sessions:
         for service in pair:
             assert printed_soon(Session(service, session.created), "print(x)")[0] == "42"
-    # Nobody could write down what came of this one when it ended.
+    # The result of this cell could not be stored when it ended.
     assert sessions[0].finished(cell_id)["result"]["stdout"] == "unseen\n"
-    # Nor that this one's time was over; and later ones still end by their time.
+    # Nor could the end of this expired session; later sessions still expire.
     later = open_session(pair[0])
     later.extend(1)
     deadline = time.monotonic() + 20

@@ -1,4 +1,4 @@
-"""Replicas in the database, by themselves: who is alive, who takes what, whose turn it is."""
+"""Tests of the replicas' rows in the database: leases, holders of sessions, turns and claims."""
 
 import asyncio
 import time
@@ -38,18 +38,18 @@ ENGINE = "the engine"
 
 @pytest.fixture
 def url(postgres: Postgres) -> str:
-    """An empty database."""
+    """Return the URL of an empty database."""
     return postgres.new()
 
 
 @pytest.fixture
 def rows(database: Database) -> ReplicaRegistry:
-    """Its replicas."""
+    """Return the replicas' table of that database."""
     return ReplicaRegistry(database)
 
 
 def replica(engine_id: str = ENGINE, instance_id: str = "") -> ReplicaRecord:
-    """A replica in one of its lives."""
+    """Return a replica, as it registers at one start."""
     name = uuid.uuid4().hex
     return ReplicaRecord(name, instance_id or name, engine_id, f"http://{name}")
 
@@ -57,7 +57,7 @@ def replica(engine_id: str = ENGINE, instance_id: str = "") -> ReplicaRecord:
 async def add_session(
     database: Database, holder: ReplicaRecord | None, engine_id: str = ENGINE, **changes: object
 ) -> SessionRecord:
-    """A live session in a container of its own."""
+    """Register a live session with its own container."""
     box: ContainerRecord = container(engine_id=engine_id)
     await ContainerRegistry(database, "one").add(box)
     now = time.time()
@@ -75,8 +75,10 @@ async def add_session(
     return record
 
 
-async def test_a_free_session_is_taken_by_one(database: Database, rows: ReplicaRegistry, url: str) -> None:
-    """However many try, of two processes' connections, for one session or for all there are."""
+async def test_a_free_session_is_taken_by_one_replica(
+    database: Database, rows: ReplicaRegistry, url: str
+) -> None:
+    """Many attempts by the connections of two processes, for one session or for all, give one holder."""
     pair = [replica(), replica()]
     for each in pair:
         assert await rows.join(each, 60)
@@ -93,8 +95,8 @@ async def test_a_free_session_is_taken_by_one(database: Database, rows: ReplicaR
     await others.close()
 
 
-async def test_what_the_dead_held_is_free(database: Database, rows: ReplicaRegistry) -> None:
-    """After its lease; not while it renews, and not where its engine is another."""
+async def test_sessions_of_a_dead_replica_become_free(database: Database, rows: ReplicaRegistry) -> None:
+    """They become free after the replica's lease, not while it renews, and only for the same engine."""
     dead, alive, far = replica(), replica(), replica(engine_id="another engine")
     for one, lease_sec in ((dead, 0.2), (alive, 60), (far, 60)):
         assert await rows.join(one, lease_sec)
@@ -114,8 +116,8 @@ async def test_what_the_dead_held_is_free(database: Database, rows: ReplicaRegis
     assert await rows.holder_of(session.session_id, session.owner) == (None, None)
 
 
-async def test_the_dead_open_no_session(database: Database, rows: ReplicaRegistry) -> None:
-    """Nobody would take it, and nobody would end it."""
+async def test_a_dead_replica_cannot_open_a_session(database: Database, rows: ReplicaRegistry) -> None:
+    """No replica would take such a session, and none would end it."""
     dead = replica()
     await rows.join(dead, 60)
     record = replace(await add_session(database, dead), session_id=str(uuid.uuid4()))
@@ -125,8 +127,8 @@ async def test_the_dead_open_no_session(database: Database, rows: ReplicaRegistr
     assert await rows.count_sessions(record.owner) == 1
 
 
-async def test_a_database_that_stood_still_buries_nobody(rows: ReplicaRegistry, url: str) -> None:
-    """Whoever lives could not renew meanwhile, and comes next."""
+async def test_a_suspended_database_ends_no_lease(rows: ReplicaRegistry, url: str) -> None:
+    """Live replicas could not renew meanwhile, and renew as soon as the database answers."""
     slow = replica()
     await rows.join(slow, 0)
     engine = make_engine(url)
@@ -140,8 +142,8 @@ async def test_a_database_that_stood_still_buries_nobody(rows: ReplicaRegistry, 
     engine.dispose()
 
 
-async def test_who_asks_is_told_where_a_session_is(database: Database, rows: ReplicaRegistry) -> None:
-    """With another, with nobody for now, or nowhere; somebody else's is nowhere."""
+async def test_lookup_returns_the_holder_of_a_session(database: Database, rows: ReplicaRegistry) -> None:
+    """A session has a holder, none for now, or is not found. Another owner's session is not found."""
     async with ReplicaLease(rows, replica(), 60) as lease, ReplicaLease(rows, replica(), 60) as there:
         here = LeasedReplica(lease, rows, SessionRegistry(database), 60)
         theirs = await add_session(database, there.replica)
@@ -157,8 +159,8 @@ async def test_who_asks_is_told_where_a_session_is(database: Database, rows: Rep
         assert found is not None and found.holder == here.holder
 
 
-async def test_one_instance_has_one_life(rows: ReplicaRegistry) -> None:
-    """A second of the same name is refused while the first is alive, and waits for its lease if not."""
+async def test_an_instance_id_is_used_by_one_live_replica(rows: ReplicaRegistry) -> None:
+    """A second replica with the id is refused while the first is alive, or waits until its lease ends."""
     async with ReplicaLease(rows, replica(instance_id="one"), 0.5):
         with pytest.raises(InstanceInUse, match="INSTANCE_ID=one"):
             async with ReplicaLease(rows, replica(instance_id="one"), 0.5):
@@ -168,8 +170,8 @@ async def test_one_instance_has_one_life(rows: ReplicaRegistry) -> None:
         pass
 
 
-async def test_a_lease_that_was_buried_is_begun_anew(rows: ReplicaRegistry, url: str) -> None:
-    """Its holder is told that its sessions are gone, and has another id from then on."""
+async def test_a_lost_lease_is_replaced_by_a_new_one(rows: ReplicaRegistry, url: str) -> None:
+    """The replica is notified that it lost its sessions, and gets a new id."""
     told = asyncio.Event()
 
     async def lost() -> None:
@@ -184,8 +186,8 @@ async def test_a_lease_that_was_buried_is_begun_anew(rows: ReplicaRegistry, url:
         assert one.is_sure and one.replica.replica_id != before
 
 
-async def test_nobodys_sessions_end(database: Database, rows: ReplicaRegistry, url: str) -> None:
-    """Those whose time is over, that nobody reaches any more, and those of a holder that knows them not."""
+async def test_sessions_without_a_holder_end(database: Database, rows: ReplicaRegistry, url: str) -> None:
+    """Expired sessions, sessions no replica can reach, and those unknown to their holder end."""
     expired = await add_session(database, None, expires_at=time.time() - 1)
     lost = await add_session(database, None, engine_id="another")
     holder = replica()
@@ -203,8 +205,10 @@ async def test_nobodys_sessions_end(database: Database, rows: ReplicaRegistry, u
     assert unreached == [lost.session_id]
 
 
-async def test_a_key_has_so_many_sessions_on_all_together(database: Database, rows: ReplicaRegistry) -> None:
-    """Also when they are made at the same moment; other keys are not held up."""
+async def test_limit_of_sessions_holds_for_all_replicas_together(
+    database: Database, rows: ReplicaRegistry
+) -> None:
+    """The limit of a key holds when sessions are opened at the same moment. Other keys do not wait."""
     holder = replica()
     await rows.join(holder, 60)
     record = await add_session(database, holder)
@@ -217,8 +221,8 @@ async def test_a_key_has_so_many_sessions_on_all_together(database: Database, ro
     assert await rows.count_sessions("ann") == 3
 
 
-async def test_a_turn_is_given_to_one(rows: ReplicaRegistry) -> None:
-    """Of many who ask at once, and again after its time."""
+async def test_a_turn_is_given_to_one_replica(rows: ReplicaRegistry) -> None:
+    """One of many simultaneous requests gets the turn, and one again after the turn's time."""
     for _ in range(2):
         asked = await asyncio.gather(*(rows.turn("work", 0.5) for _ in range(8)))
         assert sum(asked) == 1
@@ -226,7 +230,7 @@ async def test_a_turn_is_given_to_one(rows: ReplicaRegistry) -> None:
 
 
 async def test_stored_bytes_are_counted_together(database: Database, tmp_path: Path) -> None:
-    """What one replica stores counts with the other."""
+    """Bytes that one replica stores count towards the quota on the other."""
     storage = open_storage(make_settings(tmp_path).storage)
     await storage.prepare()
     stores = [
@@ -245,10 +249,10 @@ async def test_stored_bytes_are_counted_together(database: Database, tmp_path: P
     await storage.close()
 
 
-async def test_a_service_alone_keeps_others_out(
+async def test_a_single_service_excludes_all_others(
     database: Database, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Replicas hold a registry together; who is none holds it alone, and waits for them."""
+    """Replicas share the claim on a registry. A service that is no replica waits for a claim of its own."""
     monkeypatch.setattr("service.database.service_lock._WAIT_SEC", 0.5)
     other, in_use = Database(url), RegistryInUse("there")
     async with hold_database(database, in_use, shared=True), hold_database(other, in_use, shared=True):
@@ -268,8 +272,10 @@ END_ALL = (
 END_ALL += "pg_backend_pid()"
 
 
-async def test_a_claim_is_taken_again(database: Database, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends with its connection, as when the server is started anew; then no other service comes in."""
+async def test_a_lost_claim_is_taken_again(
+    database: Database, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim ends with its connection, as at a restart of the server. No other service gets it then."""
     monkeypatch.setattr("service.database.service_lock._WAIT_SEC", 0.5)
     monkeypatch.setattr("service.database.service_lock._CHECK_SEC", 0.05)
     other, in_use = Database(url), RegistryInUse("there")
@@ -282,10 +288,10 @@ async def test_a_claim_is_taken_again(database: Database, url: str, monkeypatch:
     await other.close()
 
 
-async def test_a_claim_that_another_has_taken_is_told(
+async def test_a_claim_taken_by_another_service_is_reported(
     database: Database, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two services that are no replicas the slower one hears of it, and does not work on."""
+    """Of two services that are no replicas, the slower one gets an error and stops working."""
     monkeypatch.setattr("service.database.service_lock._CHECK_SEC", 0.3)
     other, in_use, lost = Database(url), RegistryInUse("there"), asyncio.Event()
     async with hold_database(database, in_use, shared=False, on_lost=lost.set):

@@ -1,4 +1,4 @@
-"""Two replicas: whatever a session can do, it does through the one that does not have it."""
+"""Tests of sessions called by the replica that does not hold them."""
 
 import threading
 import time
@@ -18,25 +18,25 @@ pytestmark = pytest.mark.timeout(150)
 
 @pytest.fixture(scope="module")
 def replicas(group: Group) -> tuple[Service, Service]:
-    """The one that sessions are made on, and the other."""
+    """Return the replica that opens the sessions, and the other one."""
     return group.members[0], group.members[1]
 
 
 @pytest.fixture(scope="module")
 def here(replicas: tuple[Service, Service]) -> Iterator[Session]:
-    """A session, as the replica that has it is asked."""
+    """Return a session, called by its holder."""
     with new_session(replicas[0]) as session:
         yield session
 
 
 @pytest.fixture
 def there(here: Session, replicas: tuple[Service, Service]) -> Session:
-    """The same, as the other is asked."""
+    """Return the same session, called by the other replica."""
     return Session(replicas[1], here.created)
 
 
-def test_calls_find_the_session(here: Session, there: Session) -> None:
-    """Cells, commands, completions, history, by its address and by its id in a body."""
+def test_calls_by_another_replica_reach_the_session(here: Session, there: Session) -> None:
+    """Cells, commands, completions and history work, with the id in the path and in a body."""
     here.run("x = 41")
     assert there.printed("print(x + 1)") == "42"
     assert here.describe() == there.describe()
@@ -51,8 +51,8 @@ def test_calls_find_the_session(here: Session, there: Session) -> None:
     problem(there.execute("x", timeout_ms=10**9))
 
 
-def test_output_streams_as_it_comes(there: Session) -> None:
-    """Each line when it is printed, not at the end."""
+def test_output_is_streamed_as_it_is_printed(there: Session) -> None:
+    """Each line arrives when it is printed, not at the end."""
     code = "import time\nfor i in range(3):\n    print(i, flush=True); time.sleep(0.5)"
     with there.open_stream(code) as events:
         times = [time.monotonic() for event in events if event.type == "output"]
@@ -60,7 +60,7 @@ def test_output_streams_as_it_comes(there: Session) -> None:
 
 
 def test_a_stream_that_breaks_interrupts_the_code(here: Session, there: Session) -> None:
-    """Who hangs up on one replica hangs up on the other."""
+    """A client that disconnects from one replica is disconnected from the holder too."""
     with there.open_stream("import time\nprint('up', flush=True)\ntime.sleep(30)") as events:
         next(iter(events))
         assert here.describe()["state"] == "busy"
@@ -70,8 +70,8 @@ def test_a_stream_that_breaks_interrupts_the_code(here: Session, there: Session)
         time.sleep(0.1)
 
 
-def test_code_that_runs_is_asked_and_interrupted(here: Session, there: Session) -> None:
-    """A detached cell ends with its result; `input()` is answered; an interrupt arrives; from either."""
+def test_running_code_gets_input_and_interrupts(here: Session, there: Session) -> None:
+    """By either replica: a detached cell has its result, `input()` gets its text, interrupts arrive."""
     cell_id = there.detach("print(6 * 7)")
     assert here.finished(cell_id)["result"]["stdout"] == "42\n"
     assert there.finished(cell_id)["result"]["stdout"] == "42\n"
@@ -91,8 +91,8 @@ def test_code_that_runs_is_asked_and_interrupted(here: Session, there: Session) 
     assert there.restart()["execution_count"] == 0
 
 
-def test_files_go_both_ways(here: Session, there: Session, replicas: tuple[Service, Service]) -> None:
-    """Into the working folder and out of it, and stored files from wherever they were stored."""
+def test_files_are_written_and_read(here: Session, there: Session, replicas: tuple[Service, Service]) -> None:
+    """Files are written to the workspace and read from it. Inputs may be stored by either replica."""
     content = bytes(range(256)) * 8000
     there.put("in/large.bin", content)
     assert here.read("in/large.bin") == content == there.read("in/large.bin")
@@ -108,8 +108,8 @@ def test_files_go_both_ways(here: Session, there: Session, replicas: tuple[Servi
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
-def test_a_body_that_nobody_needs_disturbs_no_other_call(there: Session, method: str) -> None:
-    """Calls share connections between replicas: what is announced arrives there, whatever the method."""
+def test_an_unread_body_does_not_affect_other_calls(there: Session, method: str) -> None:
+    """Replicas share connections between calls, so an announced body is always sent in full."""
     path = {"GET": "", "DELETE": "/files/none", "POST": "/interrupt"}[method]
     for body in (b"GET /v1/files HTTP/1.1\r\n", iter([b"in", b"chunks"])):
         there.call(method, path, content=body)
@@ -117,10 +117,10 @@ def test_a_body_that_nobody_needs_disturbs_no_other_call(there: Session, method:
             assert there.describe()["session_id"] == there.id
 
 
-def test_an_answer_has_each_header_once(
+def test_each_header_of_a_response_occurs_once(
     here: Session, there: Session, replicas: tuple[Service, Service]
 ) -> None:
-    """The same ones as of the replica that has the session, and one id of the request in both logs."""
+    """The headers are those of the holder's response, and both logs have the same request id."""
     answers = [session.call("POST", "/execute", json={"code": "1"}) for session in (here, there)]
     names = [sorted(name for name, _ in answer.headers.raw) for answer in answers]
     assert names[0] == names[1] and len(set(names[1])) == len(names[1])
@@ -132,8 +132,8 @@ def test_an_answer_has_each_header_once(
 
 
 @pytest.mark.parametrize("name", ["%2e%2e/x", "../x", "%7Ea", "a%2Fb"])
-def test_paths_arrive_to_the_letter(here: Session, there: Session, name: str) -> None:
-    """Nothing on the way tidies them up, so that both replicas see the same call."""
+def test_paths_are_forwarded_unchanged(here: Session, there: Session, name: str) -> None:
+    """Paths are not normalised on the way, so both replicas see the same call."""
     answers = []
     for session in (here, there):
         address = session.api.http.base_url
@@ -146,7 +146,7 @@ def test_paths_arrive_to_the_letter(here: Session, there: Session, name: str) ->
 
 
 def test_memory_stays_flat_while_files_stream(replicas: tuple[Service, Service]) -> None:
-    """A file into the object storage and out of it is in memory in parts, never whole."""
+    """A file that goes to the object storage or comes from it is never in memory as a whole."""
     service, size = replicas[0], 100 << 20
     service.api.download(service.api.upload(bytes(12 << 20)))
     before = service.resident_kb()
@@ -171,7 +171,7 @@ def test_memory_stays_flat_while_files_stream(replicas: tuple[Service, Service])
 
 
 def test_both_list_all_sessions(here: Session, replicas: tuple[Service, Service]) -> None:
-    """In the API, and as kernels."""
+    """Both replicas list them in the API, and as kernels."""
     with new_session(replicas[1]) as other:
         for service in replicas:
             assert live_sessions(service.api) == [here.id, other.id]
@@ -179,8 +179,8 @@ def test_both_list_all_sessions(here: Session, replicas: tuple[Service, Service]
             assert {kernel["id"] for kernel in kernels} == {here.id, other.id}
 
 
-def test_a_notebook_is_joined_to_its_kernel(here: Session, replicas: tuple[Service, Service]) -> None:
-    """A WebSocket to the replica that does not have it, in both of its protocols, with large messages."""
+def test_a_notebook_connects_to_its_kernel(here: Session, replicas: tuple[Service, Service]) -> None:
+    """A WebSocket to the other replica works, with both protocols and with large messages."""
     here.run("y = 'z' * 1_000_000")
     for v1 in (False, True):
         with open_channels(replicas[1], here.id, v1=v1) as channels:
@@ -189,8 +189,8 @@ def test_a_notebook_is_joined_to_its_kernel(here: Session, replicas: tuple[Servi
             assert "yes" in outcome.text
 
 
-def test_a_conversation_of_a_model_goes_on_anywhere(replicas: tuple[Service, Service]) -> None:
-    """MCP: begun on one replica, its variables are there on the other; ended there, it is over."""
+def test_an_mcp_client_may_change_replicas(replicas: tuple[Service, Service]) -> None:
+    """Variables of an MCP session are there on the other replica. Ending it there ends it on both."""
     accepts = {"Accept": "application/json, text/event-stream"}
 
     def post(api: Api, body: dict[str, object], **headers: str) -> tuple[int, str, str]:
@@ -222,8 +222,8 @@ def test_a_conversation_of_a_model_goes_on_anywhere(replicas: tuple[Service, Ser
     assert post(replicas[0].api, body, **known)[0] == 404
 
 
-def test_a_session_ends_for_both(replicas: tuple[Service, Service]) -> None:
-    """Deleted through the other one, its container goes, and either says why it is no more."""
+def test_a_deleted_session_ends_on_both_replicas(replicas: tuple[Service, Service]) -> None:
+    """The other replica deletes the session: its container is removed, and both give the reason."""
     with new_session(replicas[0]) as here:
         there = Session(replicas[1], here.created)
         assert there.delete().status_code == 204
@@ -231,14 +231,14 @@ def test_a_session_ends_for_both(replicas: tuple[Service, Service]) -> None:
         assert problem(there.call("GET", "/../unknown"))["code"]
 
 
-def test_who_does_not_know_the_secret_passes_nothing_on(here: Session) -> None:
-    """Headers of a replica without a signature are nobody's; they do no harm."""
+def test_headers_of_a_replica_without_a_signature_are_ignored(here: Session) -> None:
+    """Unsigned headers of a replica identify no caller, and the call is served as without them."""
     forged = {"X-Replica-Caller": "WyJhIl0=", "X-Replica-Signature": "0" * 64}
     assert here.call("GET", headers=forged).status_code == 200
 
 
-def test_calls_at_once_through_both_take_turns(here: Session, there: Session) -> None:
-    """One session, eight callers on two replicas: none runs beside another."""
+def test_simultaneous_calls_by_both_replicas_take_turns(here: Session, there: Session) -> None:
+    """Eight callers on two replicas use one session, and no two calls run at the same time."""
     here.run("n = 0")
     code = "m = n; import time; time.sleep(0.05); n = m + 1"
     run: Callable[[Session], object] = lambda session: session.run(code)  # noqa: E731
