@@ -107,16 +107,13 @@ class Forwarder:
             answer = await self._while_there(url, asking.__aenter__())
             stack.push_async_callback(asking.__aexit__, None, None, None)
             close = stack.pop_all().aclose
-            back = StreamingResponse(
-                self._chunks(url, answer), answer.status, background=BackgroundTask(close)
-            )
-            back.raw_headers = [
-                (name.lower(), value)
-                for name, value in answer.raw_headers
-                if name.decode("latin-1").lower() not in _OF_THE_CONNECTION | _EACH_ITS_OWN
-            ]
-            return back
-        raise AssertionError("unreachable")
+        back = StreamingResponse(self._chunks(url, answer), answer.status, background=BackgroundTask(close))
+        back.raw_headers = [
+            (name.lower(), value)
+            for name, value in answer.raw_headers
+            if name.decode("latin-1").lower() not in _OF_THE_CONNECTION | _EACH_ITS_OWN
+        ]
+        return back
 
     async def _while_there(self, url: str, work: Coroutine[Any, Any, T]) -> T:
         """Wait for another replica's data, but only while that replica is alive."""

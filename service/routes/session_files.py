@@ -68,11 +68,9 @@ async def download_file(path: FilePath, session: SessionDep) -> Response:
         first = await anext(content, b"")
         headers = _headers(plain)
         close = stack.pop_all().aclose
-        body = _joined(first, content)
-        return StreamingResponse(
-            body, media_type=OCTET_STREAM, headers=headers, background=BackgroundTask(close)
-        )
-    raise AssertionError("unreachable")
+    return StreamingResponse(
+        _joined(first, content), media_type=OCTET_STREAM, headers=headers, background=BackgroundTask(close)
+    )
 
 
 @router.head("/{path:any}", response_class=Response)
