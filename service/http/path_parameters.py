@@ -1,4 +1,4 @@
-"""The parts of a path that name something."""
+"""Types of the path parameters of routes, with their descriptions."""
 
 from typing import Annotated
 
@@ -9,11 +9,9 @@ from service.http.values import CELL_ID, EXECUTION_ID, FILE_ID, SESSION_ID
 FileIdPath = Annotated[str, Path(description="Id of a stored file.", examples=[FILE_ID])]
 SessionIdPath = Annotated[str, Path(description="Id of a session.", examples=[SESSION_ID])]
 KernelIdPath = Annotated[
-    str, Path(description="Id of a session, which is a kernel to Jupyter.", examples=[SESSION_ID])
+    str, Path(description="Id of a session, which is also its kernel id in Jupyter.", examples=[SESSION_ID])
 ]
 KernelSpecPath = Annotated[str, Path(description="Name of a kernelspec.", examples=["python3"])]
 CellIdPath = Annotated[str, Path(description="Id of a cell.", examples=[CELL_ID])]
 ExecutionIdPath = Annotated[str, Path(description="Id of an execution.", examples=[EXECUTION_ID])]
-FilePath = Annotated[
-    str, Path(description="Where the file is, relative to the working folder.", examples=["data/sales.csv"])
-]
+FilePath = Annotated[str, Path(description="Path of the file in the workspace.", examples=["data/sales.csv"])]

@@ -1,1 +1,1 @@
-"""The HTTP routes, one module a subject. They translate; the work is done elsewhere."""
+"""The HTTP routes, one module for each subject. A route converts between HTTP and the domain."""

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's, with a stream's events, what errors look like, and who needs a key."""
+"""The OpenAPI document: FastAPI's document, with the events of streams, the errors and the API keys added."""
 
 from collections.abc import Collection
 from typing import Any, Final
@@ -12,31 +12,33 @@ from service.routes.schemas.errors import ErrorBody, SessionEndedBody
 from service.routes.schemas.stream import COMPONENTS
 
 DESCRIPTION: Final = """\
-Code runs with `POST /v1/execute`, in a kernel of its own, or in a session, whose variables stay:
-`POST /v1/sessions`, then `…/execute`. Files go in by `POST /v1/files`, or straight into a session's working
-folder; what code writes comes back as files with ids.
+`POST /v1/execute` runs code in its own kernel. A session keeps the variables between calls: create one with
+`POST /v1/sessions`, then call `…/execute`. Upload files with `POST /v1/files`, or directly into the workspace
+of a session, which is the folder in which its code runs. Files that the code writes are returned with ids.
 
-An error is `{"detail": …, "code": …}`: `detail` is for people, `code` is stable. Every answer has an
-`X-Request-ID`, and that of an execution its `X-Execution-ID`. Where keys are set, a request has
-`Authorization: Bearer KEY` or `X-API-Key: KEY`.
+An error is `{"detail": …, "code": …}`: `detail` is for people, `code` is stable. Every response has an
+`X-Request-ID` header, and the response of an execution also has `X-Execution-ID`. If API keys are set,
+a request needs `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
-What this form of document can't describe:
+OpenAPI cannot describe these parts of the service:
 
 - **`/mcp`** is the [Model Context Protocol](https://modelcontextprotocol.io) over streamable HTTP, for
-  language models: `run_python`, `run_shell`, files and `reset`, in a session for each conversation.
+  language models. Its tools are `run_python`, `run_shell`, files and `reset`. Each conversation has a
+  session.
 - **`/api/kernels/{kernel_id}/channels`** is a WebSocket with
   [Jupyter's messages](https://jupyter-client.readthedocs.io/en/stable/messaging.html), as
-  `v1.kernel.websocket.jupyter.org` or in the default form: `jupyter lab --gateway-url=…` runs notebooks here.
-  `session_id` names the client: who comes back with the same gets what it has missed.
-- **`/`** is a page to try it all in.
+  `v1.kernel.websocket.jupyter.org` or in the default form. `jupyter lab --gateway-url=…` runs notebooks here.
+  The parameter `session_id` names the client. A client that reconnects with the same name gets the messages
+  that it missed.
+- **`/`** is a web page to try the service.
 """
 TAGS: Final = [
-    {"name": "execute", "description": "Code in a fresh kernel: one call, one program."},
-    {"name": "sessions", "description": "Kernels that are kept between calls, and their working folders."},
-    {"name": "files", "description": "Stored files: what callers uploaded, and what code wrote."},
-    {"name": "executions", "description": "What ran, how long each stage of it took, how it ended."},
-    {"name": "jupyter", "description": "Sessions, as Jupyter's REST API has kernels."},
-    {"name": "health", "description": "For probes and for Prometheus."},
+    {"name": "execute", "description": "Run code in a fresh kernel, one program for each call."},
+    {"name": "sessions", "description": "Kernels that are kept between calls, and their workspaces."},
+    {"name": "files", "description": "Stored files: uploads of callers, and files that code wrote."},
+    {"name": "executions", "description": "Recorded executions: code, outcome, and duration of each stage."},
+    {"name": "jupyter", "description": "Sessions as kernels of Jupyter's REST API."},
+    {"name": "health", "description": "Status for probes, and metrics for Prometheus."},
 ]
 
 _SCHEMES: Final = {
@@ -50,12 +52,15 @@ _, _ERRORS = models_json_schema(
 
 
 class Application(FastAPI):
-    """FastAPI, whose document also tells of keys once ``open_paths`` is set: those that need none."""
+    """A FastAPI application whose OpenAPI document has streams, errors and API keys.
+
+    ``open_paths`` are the paths that need no key; None if the service has no keys.
+    """
 
     open_paths: Collection[str] | None = None
 
     def openapi(self) -> dict[str, Any]:
-        """The document; it is made once."""
+        """Return the document. It is made at the first call."""
         if self.openapi_schema is None:
             document = super().openapi()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})

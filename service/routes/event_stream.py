@@ -1,4 +1,4 @@
-"""Server-sent events of a run."""
+"""The response that sends the events of an execution as server-sent events."""
 
 import asyncio
 import logging
@@ -23,14 +23,17 @@ _KEEP_ALIVE_SEC: Final = 15.0
 
 EVENT_STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "Server-sent events: `output`, `display`, at last `result`; or `error`.",
+        "description": "Server-sent events: `output` and `display`, then `result` or `error` at the end.",
         "content": {EVENT_STREAM_TYPE: {"schema": EVENT_SCHEMA}},
     }
 }
 
 
 class EventStream(StreamingResponse):
-    """Sends `events`; `close` is called at the end, even where the client left before they began."""
+    """Sends the events of an execution, and calls `close` at the end.
+
+    `close` is also called if the client disconnects before the first event.
+    """
 
     def __init__(
         self, events: AsyncGenerator[ExecutionEvent], close: Callable[[], Awaitable[None]], images: str
@@ -45,7 +48,7 @@ class EventStream(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            # Where the client has left, nothing could be awaited until here.
+            # If the client has disconnected, awaits in `_frames` are cancelled, so the cleanup is done here.
             if self._following is not None:
                 self._following.cancel()
                 await asyncio.wait({self._following})
@@ -64,7 +67,7 @@ class EventStream(StreamingResponse):
         except CallFailed as error:
             yield format_error(str(error))
         except Exception:
-            log.exception("a run failed after its stream had begun")
+            log.exception("an execution failed after its stream had begun")
             yield format_error("the kernel's container was lost; nothing of this run is kept")
 
 
@@ -73,7 +76,7 @@ def _frame(event: ExecutionEvent, images: str) -> str:
         case OutputChunk():
             return format_event("output", Printed(stream=event.stream, data=event.text).model_dump())
         case Mark():
-            # Only cells of notebooks have them.
+            # Only cells of notebooks have marks.
             return ""
         case InputRequest():
             return format_event(
@@ -86,14 +89,14 @@ def _frame(event: ExecutionEvent, images: str) -> str:
 
 
 def with_images(result: JsonObject, images: str) -> JsonObject:
-    """Return a result with its images as the caller wants them: `inline`, or `ref` for file ids only."""
+    """Return a result with images as the caller asked: `inline` with bytes, `ref` with file ids only."""
     if images == "inline":
         return result
     return {**result, "outputs": [refer(output) for output in result["outputs"]]}
 
 
 def answer(finished: FinishedExecution, images: str) -> Response:
-    """Return the response of a finished execution. It is valid as it is, so it is not validated again."""
+    """Return the response of a finished execution. Its fields are valid, so they are not validated again."""
     body = to_json(with_images(finished.as_json(), images), inf_nan_mode="null")
     return Response(body, media_type="application/json")
 

@@ -1,4 +1,4 @@
-"""``/v1/execute`` and ``/v1/execute/stream``: run code, answer at once or as it happens."""
+"""``/v1/execute`` and ``/v1/execute/stream``: run code and return the result, or stream the output."""
 
 from contextlib import aclosing
 
@@ -29,7 +29,7 @@ async def execute(
     caller: CallerDep,
     images: Images = "inline",
 ) -> Response:
-    """Run code in a fresh kernel, or in a session's, and give back what it printed, showed and wrote."""
+    """Run code in a fresh kernel or in a session, and return the printed text, rich outputs and files."""
     if request.session_id is not None:
         session = await sessions.get(request.session_id, caller.owner)
         return await execute_in_session(session, request, images)
@@ -53,7 +53,7 @@ async def execute_stream(
     caller: CallerDep,
     images: Images = "inline",
 ) -> EventStream:
-    """Run code as ``/v1/execute`` does and send its output as it comes."""
+    """Run code as ``/v1/execute`` does, and send the output while the code runs."""
     if request.session_id is not None:
         session = await sessions.get(request.session_id, caller.owner)
         return await stream_in_session(session, request, images)

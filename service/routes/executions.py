@@ -1,4 +1,4 @@
-"""``/v1/executions``: what ran when, how long each stage of it took, and how it ended."""
+"""``/v1/executions``: recorded executions, with their outcomes and the durations of their stages."""
 
 from typing import Annotated
 
@@ -18,10 +18,10 @@ router = APIRouter(prefix="/v1/executions", tags=["executions"], responses=refus
 async def list_executions(
     executions: ExecutionsDep,
     owner: OwnerDep,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Most executions in a page.")] = 100,
-    after: Annotated[str | None, Query(description="`next` of the page before.", max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Maximum number of executions in a page.")] = 100,
+    after: Annotated[str | None, Query(description="`next` of the previous page.", max_length=200)] = None,
 ) -> ExecutionList:
-    """List executions, newest first, those that run included."""
+    """List executions, newest first, including those that have not ended."""
     page = await executions.page(owner, limit, after)
     return ExecutionList(executions=[ExecutionInfo.of(record) for record in page.executions], next=page.next)
 
@@ -30,5 +30,5 @@ async def list_executions(
 async def get_execution(
     execution_id: ExecutionIdPath, executions: ExecutionsDep, owner: OwnerDep
 ) -> ExecutionInfo:
-    """One execution, with or without a session, also while it runs: by the id its answer had."""
+    """Return one execution by its id. It may still be running."""
     return ExecutionInfo.of(await executions.get(execution_id, owner))

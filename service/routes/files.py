@@ -22,7 +22,7 @@ from sessions.errors import FileNotFound, FileTooLarge, StorageQuotaExceeded
 
 router = APIRouter(prefix="/v1/files", tags=["files"], responses=refusals())
 
-# Bodies that are streamed to the disk and bounded here, not by the limit for JSON.
+# The route itself limits these bodies, which are streamed to the disk. The limit for JSON does not apply.
 UPLOADS = re.compile(r"/v1/files/?")
 
 _MULTIPART = {
@@ -57,7 +57,7 @@ _BYTES = {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}}
 async def upload_file(
     request: Request, files: FilesDep, owner: OwnerDep, metrics: MetricsDep
 ) -> StoredFileInfo:
-    """Store a file, for executions to use."""
+    """Store a file, so that executions can use it."""
     async with receive_upload(request, files.max_bytes) as upload:
         stored = await files.save(upload.chunks(), upload.filename, owner=owner, media_type=upload.media_type)
     metrics.uploaded("store", stored.size_bytes)
@@ -70,9 +70,9 @@ async def list_files(
     files: FilesDep,
     owner: OwnerDep,
     limit: Annotated[
-        int | None, Query(ge=1, le=1000, description="Most files in a page; all if left out.")
+        int | None, Query(ge=1, le=1000, description="Maximum number of files in a page; default: all.")
     ] = None,
-    after: Annotated[str | None, Query(description="`next` of the page before.", max_length=200)] = None,
+    after: Annotated[str | None, Query(description="`next` of the previous page.", max_length=200)] = None,
 ) -> FileList:
     """List the stored files, oldest first."""
     page = await files.list_files(owner, limit, after)
@@ -84,14 +84,14 @@ async def list_files(
     response_class=Response,
     responses={
         200: {"description": "The file's bytes.", "content": _BYTES},
-        206: {"description": "The range that was asked for.", "content": _BYTES},
-        304: {"description": "The client has the file already."},
-        307: {"description": "Where the object storage has it, with `FILE_STORAGE_LINK_SEC`."},
+        206: {"description": "The requested range of the file's bytes.", "content": _BYTES},
+        304: {"description": "The client already has the file."},
+        307: {"description": "Redirect to the object storage, if `FILE_STORAGE_LINK_SEC` is set."},
         **refusals(FileNotFound, RangeNotSatisfiable),
     },
 )
 async def download_file(file_id: FileIdPath, request: Request, files: FilesDep, owner: OwnerDep) -> Response:
-    """Download a file. `Range`, `If-Range` and `If-None-Match` work; the ETag is the SHA-256."""
+    """Download a file. `Range`, `If-Range` and `If-None-Match` are supported; the ETag is the SHA-256."""
     link = await files.link(file_id, owner)
     if link is not None:
         return RedirectResponse(link, headers={"Cache-Control": "no-store"})
@@ -105,7 +105,7 @@ async def download_file(file_id: FileIdPath, request: Request, files: FilesDep, 
 
 @router.head("/{file_id}", response_class=Response, responses=refusals(FileNotFound, RangeNotSatisfiable))
 async def describe_file(file_id: FileIdPath, request: Request, files: FilesDep, owner: OwnerDep) -> Response:
-    """Give the headers of a download without its bytes."""
+    """Return the headers of a download without the file's bytes."""
     with await files.open(file_id, owner) as file:
         answer = _download(file, request)
         return Response(status_code=answer.status_code, headers=dict(answer.headers))

@@ -1,4 +1,4 @@
-"""``/health`` and ``/ready``: for people, load balancers and clients that look before they leap."""
+"""``/health`` and ``/ready``: the status of the service, for people, load balancers and probes."""
 
 from fastapi import APIRouter
 
@@ -19,14 +19,14 @@ router = APIRouter(tags=["health"])
 
 @router.get("/health")
 async def health(kernels: KernelsDep) -> Health:
-    """Tell whether the service works. The answer is 200 even if it does not: see `status`."""
+    """Return whether the service can run code, as `status`. The status code is always 200."""
     problem = await kernels.problem()
     return Health(status="error" if problem else "ok", message=problem, version=service.__version__)
 
 
 @router.get("/ready", response_model=Readiness, responses={503: {"model": NotReadyBody}})
 async def ready(kernels: KernelsDep) -> Readiness | ErrorResponse:
-    """Tell whether executions are served: 503 while no kernel is ready and none can be made."""
+    """Return 200 if the service can run code, 503 if no kernel is ready and none can be started."""
     pool = PoolCounts.model_validate(kernels.counts())
     reason = await kernels.not_ready()
     if reason is not None:

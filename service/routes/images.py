@@ -1,4 +1,4 @@
-"""Leaving an image's bytes out of outputs: base64 overflows a model's context, a file id does not."""
+"""Removes the bytes of images from outputs, because base64 would fill the context of a language model."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,12 +6,12 @@ from fastapi import Query
 
 Images = Annotated[
     Literal["inline", "ref"],
-    Query(description="`ref` leaves the bytes of images out of `outputs`; their file ids stay."),
+    Query(description="`inline`: `outputs` have the bytes of images. `ref`: they have only the file ids."),
 ]
 
 
 def refer(output: dict[str, Any]) -> dict[str, Any]:
-    """The output without the representations that are stored as files."""
+    """Return an output without the representations that are stored as files."""
     stored = {
         mime for mime, facts in output["metadata"].items() if isinstance(facts, dict) and "file_id" in facts
     }

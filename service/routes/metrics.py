@@ -1,4 +1,4 @@
-"""``/metrics``: what is counted and measured, for Prometheus."""
+"""``/metrics``: the metrics of the service, for Prometheus."""
 
 import asyncio
 from typing import Any, Final
@@ -11,7 +11,7 @@ router = APIRouter(tags=["health"])
 
 _TEXT: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "Prometheus' text format, or OpenMetrics where `Accept` asks for it.",
+        "description": "Text format of Prometheus, or OpenMetrics if `Accept` asks for it.",
         "content": {
             "text/plain": {"schema": {"type": "string"}},
             "application/openmetrics-text": {"schema": {"type": "string"}},
@@ -24,8 +24,8 @@ _TEXT: Final[dict[int | str, dict[str, Any]]] = {
 async def metrics(
     request: Request, metrics: MetricsDep, kernels: KernelsDep, sessions: SessionsDep, files: FilesDep
 ) -> Response:
-    """Give all counts and times since the start, for Prometheus."""
+    """Return all metrics since the start of the service, for Prometheus."""
     metrics.look(kernels.counts(), sessions.counts(), files.stored())
-    # It takes some milliseconds, in which others should be served.
+    # Formatting takes some milliseconds, which would delay other requests on the event loop.
     text, media_type = await asyncio.to_thread(metrics.text, request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": media_type})

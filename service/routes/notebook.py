@@ -1,8 +1,8 @@
-"""A session's cells as a Jupyter notebook, format 4.5. Pure: no I/O.
+"""Convert the cells of a session to a Jupyter notebook of format 4.5. Nothing here does I/O.
 
-What a cell printed comes first, standard output before standard error, then what it showed, then
-its error. Text that the kernel prints so that plain callers see it, and that a notebook shows in
-its own way, is not repeated: the last value's text and the traceback.
+The outputs of a cell are, in this order, its standard output, standard error, rich outputs and error. For
+callers without a notebook, the kernel also prints the last value and the traceback. In a notebook these are
+outputs of their own, so they are removed from the printed text.
 """
 
 import json
@@ -26,12 +26,12 @@ _METADATA: Final[JsonObject] = {
         "nbconvert_exporter": "python",
     },
 }
-# Only these may have values that are not text.
+# Values of these media types alone may be something other than text.
 _JSON_TYPE: Final = re.compile(r"application/(.*\+)?json")
 
 
 def to_notebook(cells: Iterable[CellRecord]) -> JsonObject:
-    """A valid notebook of ``cells``, in their order; the caller gives it to a JSON encoder."""
+    """Return a valid notebook of ``cells``, in their order, ready to be encoded as JSON."""
     return {
         "nbformat": 4,
         "nbformat_minor": 5,
@@ -71,7 +71,7 @@ def _outputs(result: JsonObject) -> list[JsonObject]:
 
 
 def _rich_output(output: JsonObject) -> JsonObject:
-    """An output with the fields its type has, and no others."""
+    """Return an output with only the fields that nbformat defines for its type."""
     taken: JsonObject = {
         "output_type": output["output_type"],
         "data": {mime: _mime_value(mime, value) for mime, value in output["data"].items()},
@@ -99,7 +99,7 @@ def _error_output(error: JsonObject) -> JsonObject:
 
 
 def _without_value(stdout: str, rich: list[JsonObject]) -> str:
-    """``stdout`` without the text of the last value, which the kernel printed last."""
+    """Return ``stdout`` without the text of the last value, which the kernel printed at the end."""
     if rich and rich[-1]["output_type"] == "execute_result":
         text = rich[-1]["data"].get("text/plain")
         if text is not None:
@@ -108,7 +108,7 @@ def _without_value(stdout: str, rich: list[JsonObject]) -> str:
 
 
 def _without_traceback(stderr: str, error: JsonObject | None) -> str:
-    """``stderr`` without the traceback of ``error``, which the kernel printed last."""
+    """Return ``stderr`` without the traceback of ``error``, which the kernel printed at the end."""
     if error is None or not error["traceback"]:
         return stderr
     text = "\n".join(error["traceback"]).rstrip("\n")

@@ -1,4 +1,4 @@
-"""``/v1/sessions/{id}/files``: the working folder of a session, also while code runs in it."""
+"""``/v1/sessions/{id}/files``: the workspace of a session, also while code runs in it."""
 
 import re
 from collections.abc import AsyncIterator
@@ -24,13 +24,13 @@ from sessions.kernels.errors import SupervisorFailed
 from sessions.paths import check_path
 
 UPLOADS = re.compile(r"/v1/sessions/[^/]+/files/.+", re.DOTALL)
-"""Bodies that are streamed and bounded here, not by the limit for JSON."""
+"""Paths whose bodies are streamed, and limited by the routes. The limit for JSON does not apply."""
 
 _BYTES = {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}}
 
 
 class _AnyPath(PathConvertor):
-    """Starlette's own stops at a new line, which a file's name may have."""
+    """A path that may contain line breaks, as file names may. Starlette's `path` stops at a line break."""
 
     regex = "(?s:.*)"
 
@@ -45,7 +45,7 @@ router = APIRouter(prefix="/v1/sessions/{session_id}/files", tags=["sessions"], 
 
 @router.get("", responses=_FOLDER)
 async def list_files(session: SessionDep) -> WorkspaceFileList:
-    """List all files, those in folders and those with a dot included."""
+    """List all files, including those in subfolders and hidden files."""
     entries = await session.sandbox.list_files()
     return WorkspaceFileList(
         files=[
@@ -61,7 +61,7 @@ async def list_files(session: SessionDep) -> WorkspaceFileList:
     responses={200: {"description": "The file's bytes.", "content": _BYTES}},
 )
 async def download_file(path: FilePath, session: SessionDep) -> Response:
-    """Download a file as it is now."""
+    """Download the current content of a file."""
     plain = check_path(path)
     async with AsyncExitStack() as stack:
         content = await stack.enter_async_context(session.sandbox.open_file(plain))
@@ -75,7 +75,7 @@ async def download_file(path: FilePath, session: SessionDep) -> Response:
 
 @router.head("/{path:any}", response_class=Response)
 async def describe_file(path: FilePath, session: SessionDep) -> Response:
-    """Give the size of a file without its bytes."""
+    """Return the size of a file, as the header `Content-Length`, without its bytes."""
     plain = check_path(path)
     entries = await session.sandbox.list_files()
     size = next((entry.size_bytes for entry in entries if entry.path == plain), None)
@@ -106,7 +106,7 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
 async def upload_file(
     path: FilePath, request: Request, session: SessionDep, settings: SettingsDep, metrics: MetricsDep
 ) -> WrittenFile:
-    """Put a file there, in place of one that is there: the body is its content."""
+    """Write the request body to a file. An existing file is replaced."""
     plain = check_path(path)
     limit = settings.storage.max_file_bytes
     size = 0
@@ -139,7 +139,7 @@ async def delete_file(path: FilePath, session: SessionDep) -> None:
 
 @router.patch("/{path:any}", responses=refusals(*_FILE, RequestTooLarge, WorkspaceFull))
 async def rename_file(path: FilePath, request: RenameRequest, session: SessionDep) -> WorkspaceFileInfo:
-    """Move a file to a path that is free."""
+    """Move a file to a path that does not exist yet."""
     to = check_path(request.path)
     await session.sandbox.rename_file(check_path(path), to)
     entries = await session.sandbox.list_files()

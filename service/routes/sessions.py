@@ -48,9 +48,9 @@ router = APIRouter(prefix="/v1/sessions", tags=["sessions"], responses=refusals(
 _ONE: Final = refusals(*SESSION)
 _RUN: Final = refusals(*CODE, *TURN)
 _EVER: Final = refusals(SessionNotFound, SessionMoving)
-"""Of what can be read after the session has ended, too."""
+"""Errors of routes whose data can still be read after the session has ended."""
 DETACHED: Final[dict[int | str, dict[str, Any]]] = {
-    202: {"model": Detached, "description": "With `detach`: it runs on its own."}
+    202: {"model": Detached, "description": "With `detach`: the code runs, detached from the call."}
 }
 _NOTEBOOK: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -82,7 +82,7 @@ def _info(session: Session, settings: Settings) -> SessionInfo:
 async def create_session(
     request: CreateSessionRequest, sessions: SessionsDep, settings: SettingsDep, caller: CallerDep
 ) -> SessionInfo:
-    """Open a session: a kernel of its own, with the files in its working folder."""
+    """Create a session: a kernel and its workspace, with the given files in it."""
     return _info(await sessions.create(caller, request.ttl_seconds, to_inputs(request.files)), settings)
 
 
@@ -104,7 +104,7 @@ async def list_sessions(sessions: SessionsDep, owner: OwnerDep, settings: Settin
 
 @router.get("/{session_id}", responses=_ONE)
 async def get_session(session: SessionDep, settings: SettingsDep) -> SessionInfo:
-    """Look at a session."""
+    """Return an open session."""
     return _info(session, settings)
 
 
@@ -112,14 +112,14 @@ async def get_session(session: SessionDep, settings: SettingsDep) -> SessionInfo
 async def extend_session(
     request: ExtendSessionRequest, session: SessionDep, sessions: SessionsDep, settings: SettingsDep
 ) -> SessionInfo:
-    """Let a session live for a number of seconds from now."""
+    """Set how many seconds from now the session expires."""
     await sessions.extend(session, request.ttl_seconds)
     return _info(session, settings)
 
 
 @router.delete("/{session_id}", status_code=204, responses=_ONE)
 async def delete_session(session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep) -> None:
-    """End a session. Files it has given back stay stored until they expire."""
+    """End a session. Files that it returned stay stored until they expire."""
     try:
         await sessions.delete(await sessions.get(session_id, owner))
     except SessionEnded as error:
@@ -130,12 +130,12 @@ async def delete_session(session_id: SessionIdPath, sessions: SessionsDep, owner
 
 @router.post("/{session_id}/execute", responses=_RUN | DETACHED, response_model=ExecuteResponse)
 async def execute(request: SessionExecuteRequest, session: SessionDep, images: Images = "inline") -> Response:
-    """Run code in the session's kernel. With `detach`: 202 and the cell's id, at once."""
+    """Run code in the kernel of the session. With `detach`, respond at once with 202 and the cell id."""
     return await execute_in_session(session, request, images)
 
 
 async def execute_in_session(session: Session, request: SessionExecuteRequest, images: str) -> Response:
-    """Run a request in a session and wait for the answer, unless it is detached."""
+    """Run a request in a session, and wait for the result unless the request is detached."""
     cell = await session.cells.execute(request.to_domain(), detach=request.detach)
     if request.detach:
         detached = Detached(cell_id=cell.cell_id, execution_id=cell.execution_id)
@@ -152,15 +152,15 @@ async def execute_in_session(session: Session, request: SessionExecuteRequest, i
 async def execute_stream(
     request: SessionExecuteRequest, session: SessionDep, images: Images = "inline"
 ) -> EventStream:
-    """Run code in the session's kernel and send its output as it comes.
+    """Run code in the kernel of the session, and send the output while the code runs.
 
-    A client that goes away interrupts it, unless it is detached.
+    If the client disconnects, the code is interrupted, unless `detach` is set.
     """
     return await stream_in_session(session, request, images)
 
 
 async def stream_in_session(session: Session, request: SessionExecuteRequest, images: str) -> EventStream:
-    """Run a request in a session and stream it."""
+    """Run a request in a session, and return the stream of its events."""
     cell = await session.cells.execute(
         request.to_domain(), detach=request.detach, allow_stdin=request.allow_stdin
     )
@@ -176,26 +176,26 @@ async def stream_in_session(session: Session, request: SessionExecuteRequest, im
     "/{session_id}/input", status_code=204, responses=refusals(*SESSION, NoInputRequest, RequestTooLarge)
 )
 async def answer_input(reply: InputReply, session: SessionDep) -> None:
-    """Answer the `input_request` of the running code."""
+    """Send the line of input that the running code waits for after an `input_request`."""
     await session.cells.answer(reply.value)
 
 
 @router.post("/{session_id}/bash", responses=_RUN)
 async def run_bash(request: BashRequest, session: SessionDep) -> BashResponse:
-    """Run a shell command in the session's working folder."""
+    """Run a shell command in the workspace of the session."""
     return BashResponse.of(await session.run_command(request.to_domain()))
 
 
 @router.post("/{session_id}/complete", responses=refusals(*TURN, RequestTooLarge))
 async def complete(request: CompleteRequest, session: SessionDep) -> CompleteResponse:
-    """What can stand at the cursor, as the session's kernel knows it. 409 while code runs."""
+    """Return the completions at the cursor from the kernel of the session. 409 while code runs."""
     question = Question(request.code, request.cursor)
     return CompleteResponse.model_validate(Completion.of(await session.ask(question), question))
 
 
 @router.post("/{session_id}/inspect", responses=refusals(*TURN, RequestTooLarge))
 async def inspect(request: InspectRequest, session: SessionDep) -> InspectResponse:
-    """What is known of the name at the cursor: signature, documentation, value. 409 while code runs."""
+    """Return the signature, documentation and value of the name at the cursor. 409 while code runs."""
     question = Question(request.code, request.cursor, request.detail_level)
     data = Inspection.of(await session.ask(question)).data
     return InspectResponse(found=bool(data), data=data)
@@ -203,13 +203,13 @@ async def inspect(request: InspectRequest, session: SessionDep) -> InspectRespon
 
 @router.post("/{session_id}/interrupt", status_code=204, responses=refusals(*SESSION, SupervisorFailed))
 async def interrupt(session: SessionDep) -> None:
-    """Interrupt what runs, as Ctrl-C does; variables stay."""
+    """Interrupt the running code, as Ctrl-C does. The variables are kept."""
     await session.interrupt()
 
 
 @router.post("/{session_id}/restart", responses=refusals(*TURN))
 async def restart(session: SessionDep, settings: SettingsDep) -> SessionInfo:
-    """Replace the kernel: variables are gone, files stay."""
+    """Restart the kernel. The variables are lost, the files are kept."""
     await session.restart()
     return _info(session, settings)
 
@@ -218,7 +218,7 @@ async def restart(session: SessionDep, settings: SettingsDep) -> SessionInfo:
 async def list_cells(
     session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep, images: Images = "inline"
 ) -> CellList:
-    """What ran in the session, and what came of it; also after it has ended."""
+    """List the cells of the session with their results, also after the session has ended."""
     cells = [CellInfo.of(cell) for cell in await sessions.cells(session_id, owner)]
     return CellList(cells=[_with_images(cell, images) for cell in cells])
 
@@ -231,7 +231,7 @@ async def get_cell(
     owner: OwnerDep,
     images: Images = "inline",
 ) -> CellInfo:
-    """One cell of the session."""
+    """Return one cell of the session."""
     return _with_images(CellInfo.of(await sessions.cell(session_id, cell_id, owner)), images)
 
 
@@ -244,7 +244,7 @@ def _with_images(cell: CellInfo, images: str) -> CellInfo:
 
 @router.get("/{session_id}/notebook", response_class=Response, responses=_NOTEBOOK | _EVER)
 async def get_notebook(session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep) -> Response:
-    """The session as a notebook that Jupyter opens, outputs included."""
+    """Return the session as a Jupyter notebook, including outputs."""
     document = notebook.to_notebook(await sessions.cells(session_id, owner))
     headers = {"Content-Disposition": f'attachment; filename="{session_id}.ipynb"'}
     return JSONResponse(document, media_type=notebook.MEDIA_TYPE, headers=headers)

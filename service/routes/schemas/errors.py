@@ -11,22 +11,22 @@ _TIME = 1_767_225_600.25
 
 
 class ErrorBody(BaseModel):
-    """What every answer of 400 and above has."""
+    """The body of every response with a status of 400 or above."""
 
     detail: str | list[dict[str, Any]] = Field(
-        description="What is wrong; for an invalid request, a list with `loc`, `msg` and `type`.",
+        description="Description of the error. For an invalid request, a list with `loc`, `msg` and `type`.",
         examples=[f"File with ID '{FILE_ID}' not found"],
     )
     code: str = Field(
-        description="The kind of error, for programs; it does not change.",
+        description="Name of the error, for programs. It does not change between versions.",
         examples=["file_not_found"],
     )
 
 
 class SessionEndedBody(ErrorBody):
-    """Why a session is no more."""
+    """The body of the error that reports an ended session."""
 
     reason: SessionEnd = Field(
-        description="`lost`: its container is gone, for whatever reason.", examples=["expired"]
+        description="Why the session ended. `lost`: its container no longer exists.", examples=["expired"]
     )
-    ended_at: float = Field(description="When it ended.", examples=[_TIME + 900])
+    ended_at: float = Field(description="When the session ended.", examples=[_TIME + 900])

@@ -1,4 +1,4 @@
-"""JSON bodies of executions: the code to run, and how it ended."""
+"""JSON bodies of executions: requests and results."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -13,22 +13,22 @@ MAX_INPUT_FILES = 1000
 
 
 class InputFile(BaseModel):
-    """A stored file that the code finds in its working folder."""
+    """A stored file that is copied into the workspace before the code runs."""
 
     path: Text = Field(
-        description="Where to put it, relative to the working folder; folders are made.",
+        description="Path in the workspace. Missing folders are created.",
         examples=["data/sales.csv"],
     )
     file_id: Text = Field(description="Id of a stored file.", examples=[FILE_ID])
 
 
 def to_inputs(files: Iterable[InputFile]) -> tuple[domain.InputFile, ...]:
-    """Return input files as the domain takes them."""
+    """Convert input files from the wire to the type of the domain."""
     return tuple(domain.InputFile(file.path, file.file_id) for file in files)
 
 
 class ExecuteRequest(BaseModel):
-    """Python code to run once, in a kernel of its own."""
+    """Python code to run once, in its own kernel."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -45,34 +45,34 @@ class ExecuteRequest(BaseModel):
     )
 
     code: Source = Field(
-        description="Python source; top-level `await`, magics and `!commands` work.",
+        description="Python source. Top-level `await`, magics and `!commands` are supported.",
         examples=["print('Hello, World!')\n2 + 2"],
     )
     stdin: Text | None = Field(
         None,
-        description="What the code reads from standard input, then end of file.",
+        description="Text that the code reads from standard input, followed by end of file.",
         examples=["Ada\n"],
     )
     timeout_ms: Integer = Field(
         2000,
         ge=1,
-        description="Longest run, in milliseconds; at most `MAX_EXEC_TIMEOUT_MS`.",
+        description="Time limit, in milliseconds; at most `MAX_EXEC_TIMEOUT_MS`.",
         examples=[2000],
     )
     last_line_interactive: StrictBool = Field(
         True,
-        description="Show the value of the last line, as a notebook does, if it is an expression.",
+        description="If the last line is an expression, show its value, as a notebook does.",
         examples=[True],
     )
     files: list[InputFile] = Field(
         default_factory=list,
         max_length=MAX_INPUT_FILES,
-        description="Stored files to put into the working folder first.",
+        description="Stored files to copy into the workspace before the code runs.",
         examples=[[{"path": "data/sales.csv", "file_id": FILE_ID}]],
     )
 
     def to_domain(self) -> ExecutionRequest:
-        """Return the request as the domain takes it."""
+        """Convert the request to the type of the domain."""
         return ExecutionRequest(
             code=self.code,
             timeout_ms=self.timeout_ms,
@@ -83,31 +83,33 @@ class ExecuteRequest(BaseModel):
 
 
 class WorkspaceFile(BaseModel):
-    """A file that the code made or changed, stored."""
+    """A file that the code created or changed, and that the service stored."""
 
-    path: str = Field(description="Where it was, relative to the working folder.", examples=["out/chart.png"])
+    path: str = Field(description="Path of the file in the workspace.", examples=["out/chart.png"])
     kind: Literal["file"] = Field("file", description="Always `file`.", examples=["file"])
     file_id: FileId
-    size_bytes: int = Field(description="Its size, in bytes.", examples=[18_204])
+    size_bytes: int = Field(description="Size of the file, in bytes.", examples=[18_204])
 
 
 class SkippedFile(BaseModel):
-    """A file that the code made or changed, but that was not stored."""
+    """A file that the code created or changed, but that the service did not store."""
 
-    path: str = Field(description="Where it was, relative to the working folder.", examples=["big.bin"])
-    size_bytes: int = Field(description="Its size, in bytes.", examples=[734_003_200])
-    reason: str = Field(description="Why it was not stored.", examples=["File size exceeds maximum of 10 MB"])
+    path: str = Field(description="Path of the file in the workspace.", examples=["big.bin"])
+    size_bytes: int = Field(description="Size of the file, in bytes.", examples=[734_003_200])
+    reason: str = Field(
+        description="Why the file was not stored.", examples=["File size exceeds maximum of 10 MB"]
+    )
 
 
 class ExecutionError(BaseModel):
-    """Why the code did not come to its end."""
+    """The exception or limit that stopped the code."""
 
     name: str = Field(
-        description="The exception's class, or `TimeoutExceeded`, `MemoryLimitExceeded`, "
+        description="Class of the exception, or `TimeoutExceeded`, `MemoryLimitExceeded`, "
         "`CpuTimeLimitExceeded` or `KernelDied`.",
         examples=["ZeroDivisionError"],
     )
-    value: str = Field(description="The exception's text.", examples=["division by zero"])
+    value: str = Field(description="Message of the exception.", examples=["division by zero"])
     traceback: list[str] = Field(
         description="The traceback, without colour codes.",
         examples=[["Traceback (most recent call last)", "ZeroDivisionError: division by zero"]],
@@ -115,23 +117,25 @@ class ExecutionError(BaseModel):
 
 
 class ExecuteResult(BaseModel):
-    """How an execution ended: all there is to know but the two streams."""
+    """The result of an execution without `stdout` and `stderr`."""
 
     exit_code: int | None = Field(
-        description="As a shell reports it: 0, 1 after an exception, n after `sys.exit(n)`, "
-        "128 + n after signal n; null after a timeout.",
+        description="Exit status: 0 after success, 1 after an exception, n after `sys.exit(n)`, "
+        "128 + n after signal n. null after a timeout.",
         examples=[0],
     )
-    timed_out: bool = Field(description="Whether `timeout_ms` ended it.", examples=[False])
-    duration_ms: int = Field(description="How long it took, in milliseconds.", examples=[12])
+    timed_out: bool = Field(
+        description="Whether the execution was stopped after `timeout_ms`.", examples=[False]
+    )
+    duration_ms: int = Field(description="Duration of the execution, in milliseconds.", examples=[12])
     files: list[WorkspaceFile] = Field(
-        description="Files that were made or changed.",
+        description="Stored files that the code created or changed.",
         examples=[[{"path": "out/chart.png", "kind": "file", "file_id": FILE_ID, "size_bytes": 18_204}]],
     )
     outputs: list[dict[str, Any]] = Field(
         default_factory=list,
-        description="Rich outputs: `display_data` and `execute_result` of notebook format 4. An "
-        "image also has a `file_id` in `metadata`, under its media type.",
+        description="Rich outputs: `display_data` and `execute_result` of notebook format 4. For an "
+        "image, `metadata` has a `file_id` under the media type.",
         examples=[
             [
                 {
@@ -144,47 +148,49 @@ class ExecuteResult(BaseModel):
         ],
     )
     error: ExecutionError | None = Field(
-        None, description="Why it did not come to its end; null if it did.", examples=[None]
+        None, description="Error that stopped the code; null if the code ran to its end.", examples=[None]
     )
     state: Literal["kept", "restarted", "discarded"] = Field(
         "discarded",
-        description="State of the variables. `kept`: the kernel of the session goes on. `restarted`: the "
+        description="State of the variables. `kept`: the session keeps its kernel. `restarted`: the "
         "session has a new kernel. `discarded`: the call had no session.",
         examples=["discarded"],
     )
     state_reason: str = Field(
         "",
-        description="Why `state` is what it is.",
+        description="Reason for the value of `state`.",
         examples=["a call without a session gets its own kernel, which is discarded afterwards"],
     )
     execution_count: int | None = Field(
-        None, description="The number in a notebook's brackets; null if it did not get one.", examples=[1]
+        None,
+        description="Execution count of the kernel, as shown in a notebook; null if the code got none.",
+        examples=[1],
     )
     cell_id: str | None = Field(
-        None, description="Id of the cell in its session; null without a session.", examples=[None]
+        None, description="Id of the cell in the session; null without a session.", examples=[None]
     )
     execution_id: str = Field(description="Id of this execution.", examples=[EXECUTION_ID])
     truncated: list[Literal["stdout", "stderr", "outputs"]] = Field(
         default_factory=list,
-        description="What was cut because it was over its limit.",
+        description="Outputs that were cut at their size limit.",
         examples=[[]],
     )
     skipped_files: list[SkippedFile] = Field(
         default_factory=list,
-        description="Files that were made or changed but not stored, and why.",
+        description="Files that the code created or changed, but that were not stored.",
         examples=[[]],
     )
 
 
 class PrintedText(BaseModel):
-    """What an execution printed."""
+    """The text that an execution printed."""
 
     stdout: str = Field(
-        description="Standard output, with the value of the last line.",
+        description="Standard output, including the value of the last line.",
         examples=["Hello, World!\n4\n"],
     )
-    stderr: str = Field(description="Standard error, with the traceback.", examples=[""])
+    stderr: str = Field(description="Standard error, including the traceback.", examples=[""])
 
 
 class ExecuteResponse(ExecuteResult, PrintedText):
-    """What an execution printed, and how it ended."""
+    """The result of an execution, with the text that it printed."""

@@ -1,4 +1,4 @@
-"""The wire of executions that have run, or run: their JSON bodies. Times are seconds since the epoch."""
+"""JSON bodies of recorded executions. Times are seconds since the epoch."""
 
 from typing import Literal, Self
 
@@ -13,79 +13,97 @@ Outcome = Literal["ok", "error", "timeout", "memory", "cpu", "died", "lost", "ca
 
 
 class Stages(BaseModel):
-    """How long each stage took, in milliseconds; null where it was not measured."""
+    """Duration of each stage of an execution, in milliseconds; null if it was not measured."""
 
     model_config = ConfigDict(from_attributes=True)
 
     queue_ms: float | None = Field(
-        description="Waiting for a kernel, or for its turn in a session, in milliseconds.", examples=[0.02]
+        description="Time waiting for a free kernel, or for the session, in milliseconds.", examples=[0.02]
     )
     start_ms: float | None = Field(
-        description="Waiting for a container or a kernel to start, where none was ready, in milliseconds.",
+        description="Time waiting for a container or kernel to start if none was ready, in milliseconds.",
         examples=[0.0],
     )
     stage_ms: float | None = Field(
-        description="Putting the inputs into the working folder, in milliseconds.", examples=[2.4]
+        description="Time to copy the inputs into the workspace, in milliseconds.", examples=[2.4]
     )
-    run_ms: float | None = Field(description="The code in its kernel, in milliseconds.", examples=[11.9])
+    run_ms: float | None = Field(
+        description="Time that the code ran in the kernel, in milliseconds.", examples=[11.9]
+    )
     gather_ms: float | None = Field(
-        description="From the code's end until all text, outputs and changed files are known, in "
-        "milliseconds.",
+        description="Time from the end of the code until all text, outputs and changed files are known, "
+        "in milliseconds.",
         examples=[0.6],
     )
-    store_ms: float | None = Field(description="Storing images and files, in milliseconds.", examples=[1.8])
+    store_ms: float | None = Field(
+        description="Time to store images and files, in milliseconds.", examples=[1.8]
+    )
 
 
 class Sizes(BaseModel):
-    """How much went in and came out; null where it was not measured."""
+    """Sizes of the inputs and outputs of an execution; null if they were not measured."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    code_bytes: int | None = Field(description="The code, in bytes.", examples=[52])
-    stdout_bytes: int = Field(description="Standard output, what was cut included, in bytes.", examples=[14])
-    stderr_bytes: int = Field(description="Standard error, what was cut included, in bytes.", examples=[0])
-    display_bytes: int | None = Field(
-        description="About what its rich outputs take, in bytes.", examples=[1290]
+    code_bytes: int | None = Field(description="Size of the code, in bytes.", examples=[52])
+    stdout_bytes: int = Field(
+        description="Size of standard output before it was cut, in bytes.", examples=[14]
     )
-    files_in: int = Field(description="Input files.", examples=[1])
-    files_in_bytes: int | None = Field(description="Their size together, in bytes.", examples=[18_204])
-    files_out: int = Field(description="Files that were given back.", examples=[0])
-    files_out_bytes: int | None = Field(description="Their size together, in bytes.", examples=[0])
+    stderr_bytes: int = Field(description="Size of standard error before it was cut, in bytes.", examples=[0])
+    display_bytes: int | None = Field(
+        description="Approximate size of the rich outputs, in bytes.", examples=[1290]
+    )
+    files_in: int = Field(description="Number of input files.", examples=[1])
+    files_in_bytes: int | None = Field(
+        description="Total size of the input files, in bytes.", examples=[18_204]
+    )
+    files_out: int = Field(description="Number of files that the execution returned.", examples=[0])
+    files_out_bytes: int | None = Field(
+        description="Total size of the returned files, in bytes.", examples=[0]
+    )
 
 
 class ExecutionInfo(BaseModel):
-    """An execution: what ran when, how long it took, how it ended."""
+    """A recorded execution: its state, outcome, times and sizes."""
 
     execution_id: str = Field(description="Id of the execution.", examples=[EXECUTION_ID])
     kind: ExecutionKind = Field(
-        description="`execute`: without a session; `session`: a cell of one; `bash`: a command in one.",
+        description="`execute`: code without a session. `session`: a cell of a session. `bash`: a shell "
+        "command in a session.",
         examples=["execute"],
     )
-    session_id: str | None = Field(description="The session it ran in.", examples=[None])
+    session_id: str | None = Field(description="Id of the session; null without a session.", examples=[None])
     state: Literal["running", "done"] = Field(
-        description="`running`: it has not ended, or waits.", examples=["done"]
+        description="`running`: the execution waits or runs. `done`: it has ended.", examples=["done"]
     )
     outcome: Outcome | None = Field(
-        description="`error`: an exception, or an exit status other than 0. `timeout`, `memory`, `cpu`: a "
-        "limit ended it. `died`: its process ended. `lost`: its container was lost. `cancelled`: its caller "
-        "went away, or its session was ended. `failed`: the service could not go on. null: it runs.",
+        description="How the execution ended. `ok`: without an error. `error`: with an exception, or with an "
+        "exit status other than 0. `timeout`, `memory`, `cpu`: a limit stopped it. `died`: its process "
+        "ended. `lost`: its container was lost. `cancelled`: the caller disconnected, or the session ended. "
+        "`failed`: the service failed. null: the execution has not ended.",
         examples=["ok"],
     )
-    created_at: float = Field(description="When it was asked for.", examples=[_TIME])
-    finished_at: float | None = Field(description="When it ended; null: not yet.", examples=[_TIME + 0.013])
-    exit_code: int | None = Field(description="As in its answer.", examples=[0])
-    timed_out: bool = Field(description="Whether `timeout_ms` ended it.", examples=[False])
+    created_at: float = Field(description="When the service received the request.", examples=[_TIME])
+    finished_at: float | None = Field(
+        description="When the execution ended; null before that.", examples=[_TIME + 0.013]
+    )
+    exit_code: int | None = Field(description="Exit status, as in the response.", examples=[0])
+    timed_out: bool = Field(
+        description="Whether the execution was stopped after `timeout_ms`.", examples=[False]
+    )
     duration_ms: int = Field(
-        description="As in its answer, in milliseconds; so far, while it runs.", examples=[12]
+        description="Duration, as in the response, in milliseconds. While the execution runs, its duration "
+        "so far.",
+        examples=[12],
     )
     cpu_ms: float | None = Field(description="CPU time of the code, in milliseconds.", examples=[9.0])
-    stages: Stages = Field(description="How long each stage took, in milliseconds.")
-    sizes: Sizes = Field(description="How much went in and came out.")
-    code: str | None = Field(description="The code, if the service keeps it (`KEEP_CODE`).", examples=[None])
+    stages: Stages = Field(description="Duration of each stage, in milliseconds.")
+    sizes: Sizes = Field(description="Sizes of the inputs and outputs.")
+    code: str | None = Field(description="The code, if the setting `KEEP_CODE` is on.", examples=[None])
 
     @classmethod
     def of(cls, record: ExecutionRecord) -> Self:
-        """The wire form of an execution."""
+        """Return the wire form of a recorded execution."""
         runs = record.outcome == RUNNING
         return cls(
             execution_id=record.execution_id,
@@ -106,9 +124,9 @@ class ExecutionInfo(BaseModel):
 
 
 class ExecutionList(BaseModel):
-    """Executions, newest first."""
+    """One page of recorded executions, newest first."""
 
     executions: list[ExecutionInfo] = Field(description="The executions of this page.")
     next: str | None = Field(
-        description="Give it as `after` for the next page; null: this is the last.", examples=[None]
+        description="Value of `after` for the next page; null on the last page.", examples=[None]
     )

@@ -14,18 +14,20 @@ class StoredFileInfo(BaseModel):
     """A stored file."""
 
     file_id: FileId
-    filename: str = Field(description="Its name, as the client gave it.", examples=["sales.csv"])
-    size_bytes: int = Field(description="Its size, in bytes.", examples=[18_204])
-    upload_time: float = Field(description="When it was stored.", examples=[1_767_225_600.25])
-    sha256: str = Field(description="SHA-256 of its bytes, hexadecimal.", examples=[_SHA256])
-    media_type: str = Field(description="As the client said, or told from the name.", examples=["text/csv"])
+    filename: str = Field(description="Name of the file, as the client sent it.", examples=["sales.csv"])
+    size_bytes: int = Field(description="Size of the file, in bytes.", examples=[18_204])
+    upload_time: float = Field(description="When the file was stored.", examples=[1_767_225_600.25])
+    sha256: str = Field(description="SHA-256 of the content, in hexadecimal.", examples=[_SHA256])
+    media_type: str = Field(
+        description="Media type, as the client sent it, or guessed from the name.", examples=["text/csv"]
+    )
     expires_at: float | None = Field(
-        description="When it will be deleted; null: never.", examples=[1_767_229_200.25]
+        description="When the file will be deleted; null: never.", examples=[1_767_229_200.25]
     )
 
     @classmethod
     def of(cls, stored: StoredFile) -> Self:
-        """The wire form of a stored file."""
+        """Return the wire form of a stored file."""
         return cls(
             file_id=stored.file_id,
             filename=stored.filename,
@@ -38,7 +40,7 @@ class StoredFileInfo(BaseModel):
 
 
 class FileList(BaseModel):
-    """Stored files, oldest first."""
+    """One page of stored files, oldest first."""
 
     files: list[StoredFileInfo] = Field(
         description="The files of this page.",
@@ -57,6 +59,6 @@ class FileList(BaseModel):
         ],
     )
     next: str | None = Field(
-        description="Give it as `after` for the next page; null: this is the last.",
+        description="Value of `after` for the next page; null on the last page.",
         examples=[None],
     )

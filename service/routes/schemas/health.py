@@ -14,55 +14,62 @@ _IMAGE_DIGEST = "9c1f6f2a0d3b4e58a7c6b5d4e3f2a190"
 
 
 class Health(BaseModel):
-    """Whether the service works; the status code is 200 either way."""
+    """Whether the service can run code. The status code is 200 in both cases."""
 
-    status: Literal["ok", "error"] = Field(description="`error`: code cannot be run now.", examples=["ok"])
-    message: str | None = Field(description="What is wrong, if anything.", examples=[None])
+    status: Literal["ok", "error"] = Field(
+        description="`error`: the service cannot run code now.", examples=["ok"]
+    )
+    message: str | None = Field(description="Description of the problem; null without one.", examples=[None])
     version: str = Field(description="Version of the service.", examples=["0.5.0"])
 
 
 class PoolCounts(BaseModel):
-    """The kernels there are, by what they do."""
+    """Numbers of kernels by state, and of waiting callers."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    ready: int = Field(description="Waiting for work.", examples=[2])
-    starting: int = Field(description="Being made.", examples=[0])
-    busy: int = Field(description="Running code.", examples=[1])
-    waiting: int = Field(description="Callers that wait for one.", examples=[0])
-    target: int = Field(description="How many are kept ready.", examples=[2])
+    ready: int = Field(description="Kernels that are ready for work.", examples=[2])
+    starting: int = Field(description="Kernels that are being started.", examples=[0])
+    busy: int = Field(description="Kernels that are in use.", examples=[1])
+    waiting: int = Field(description="Callers that wait for a kernel.", examples=[0])
+    target: int = Field(description="Number of kernels that the pool keeps ready.", examples=[2])
 
 
 class SelfTestCheck(BaseModel):
-    """One wall around the user's code, as the service found it when it started."""
+    """The result of one isolation check of the self-test."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    name: str = Field(description="Which wall.", examples=["capabilities"])
-    ok: bool = Field(description="Whether it holds; unless all do, nothing is served.", examples=[True])
-    detail: str = Field(description="What was seen of it.", examples=["every set is empty"])
+    name: str = Field(description="Name of the isolation check.", examples=["capabilities"])
+    ok: bool = Field(
+        description="Whether the check passed. The service only starts if all checks pass.", examples=[True]
+    )
+    detail: str = Field(description="What the check found.", examples=["every set is empty"])
 
 
 class KernelImage(BaseModel):
-    """What kernels are launched from."""
+    """The image from which containers are launched."""
 
     name: str = Field(
-        description="`PYTHON_EXECUTOR_DOCKER_IMAGE`.", examples=["code-interpreter-kernel:latest"]
+        description="Value of `PYTHON_EXECUTOR_DOCKER_IMAGE`.", examples=["code-interpreter-kernel:latest"]
     )
-    id: str = Field(description="The engine's id of it.", examples=[_IMAGE_ID])
-    version: str | None = Field(description="Version it was built for; null: unknown.", examples=["0.5.0"])
+    id: str = Field(description="Id of the image in the engine.", examples=[_IMAGE_ID])
+    version: str | None = Field(
+        description="Version of the service that the image was built for; null: unknown.", examples=["0.5.0"]
+    )
     digest: str | None = Field(
-        description="Digest of the `kernel_image/` it was built from; null: unknown.",
+        description="Digest of the folder `kernel_image/` that the image was built from; null: unknown.",
         examples=[_IMAGE_DIGEST],
     )
     warnings: list[str] = Field(
-        description="How it differs from what this service was made with, and what has become of its name.",
+        description="Differences from the image that this version of the service expects, and whether the "
+        "tag now names another image.",
         examples=[[]],
     )
 
     @classmethod
     def of(cls, status: ImageStatus) -> Self:
-        """The wire form of what the pool says."""
+        """Return the wire form of the pool's image."""
         labels = status.image.labels or {}
         return cls(
             name=status.name,
@@ -74,18 +81,19 @@ class KernelImage(BaseModel):
 
 
 class Readiness(BaseModel):
-    """That executions are served."""
+    """The state of a service that serves executions."""
 
     status: Literal["ready"] = Field("ready", description="Always `ready`.", examples=["ready"])
     instance_id: str = Field(
-        description="What this service's containers are labelled with.", examples=[EXECUTION_ID]
+        description="Id of this instance of the service. Its containers have it as a label.",
+        examples=[EXECUTION_ID],
     )
     pool: PoolCounts = Field(
-        description="The kernels there are.",
+        description="Numbers of kernels by state.",
         examples=[{"ready": 2, "starting": 0, "busy": 1, "waiting": 0, "target": 2}],
     )
     image: KernelImage = Field(
-        description="The image in use, and what is odd about it.",
+        description="The image in use, with warnings about it.",
         examples=[
             {
                 "name": "code-interpreter-kernel:latest",
@@ -97,15 +105,16 @@ class Readiness(BaseModel):
         ],
     )
     self_test: list[SelfTestCheck] = Field(
-        description="What keeps the user's code in, as tried from inside a kernel at the start.",
+        description="Results of the self-test, which runs in a kernel when the service starts.",
         examples=[[{"name": "capabilities", "ok": True, "detail": "every set is empty"}]],
     )
 
 
 class NotReadyBody(ErrorBody):
-    """Why executions are not served yet."""
+    """The state of a service that cannot serve executions now, and the reason."""
 
     instance_id: str = Field(
-        description="What this service's containers are labelled with.", examples=[EXECUTION_ID]
+        description="Id of this instance of the service. Its containers have it as a label.",
+        examples=[EXECUTION_ID],
     )
-    pool: PoolCounts = Field(description="The kernels there are.")
+    pool: PoolCounts = Field(description="Numbers of kernels by state.")

@@ -1,4 +1,4 @@
-"""The wire of sessions: their JSON bodies. Times are seconds since the epoch."""
+"""JSON bodies of sessions. Times are seconds since the epoch."""
 
 from dataclasses import asdict
 from typing import Annotated, Literal, Self
@@ -14,55 +14,61 @@ from sessions.session.shell_command import CommandRequest, CommandResult
 _TIME = 1_767_225_600.25
 
 WorkspacePath = Annotated[
-    str, Field(description="Where it is, relative to the working folder.", examples=["data/sales.csv"])
+    str, Field(description="Path of the file in the workspace.", examples=["data/sales.csv"])
 ]
-SizeBytes = Annotated[int, Field(description="Its size, in bytes.", examples=[18_204])]
+SizeBytes = Annotated[int, Field(description="Size of the file, in bytes.", examples=[18_204])]
 
 
 # The session
 
 
 class CreateSessionRequest(BaseModel):
-    """A kernel to keep between calls."""
+    """The lifetime and the input files of a new session."""
 
     ttl_seconds: Integer = Field(
-        DEFAULT_TTL_SEC, ge=1, le=MAX_TTL_SEC, description="How long it lives, in seconds.", examples=[900]
+        DEFAULT_TTL_SEC,
+        ge=1,
+        le=MAX_TTL_SEC,
+        description="Lifetime of the session, in seconds.",
+        examples=[900],
     )
     files: list[InputFile] = Field(
         default_factory=list,
         max_length=MAX_INPUT_FILES,
-        description="Stored files to put into the working folder first.",
+        description="Stored files to copy into the workspace.",
         examples=[[{"path": "data/sales.csv", "file_id": FILE_ID}]],
     )
 
 
 class ExtendSessionRequest(BaseModel):
-    """How long a session lives from now on."""
+    """The remaining lifetime of a session."""
 
     ttl_seconds: Integer = Field(
-        ge=1, le=MAX_TTL_SEC, description="Seconds from now until it ends.", examples=[900]
+        ge=1, le=MAX_TTL_SEC, description="Seconds from now until the session expires.", examples=[900]
     )
 
 
 class SessionInfo(BaseModel):
-    """A session that is open."""
+    """An open session."""
 
     session_id: SessionId
-    created_at: float = Field(description="When it was made.", examples=[_TIME])
-    expires_at: float = Field(description="When it will end, whatever it does.", examples=[_TIME + 900])
-    idle_expires_at: float | None = Field(
-        description="When it will end unless it is used; null: there is no such limit.", examples=[None]
+    created_at: float = Field(description="When the session was created.", examples=[_TIME])
+    expires_at: float = Field(
+        description="When the session expires, even if it is in use.", examples=[_TIME + 900]
     )
-    last_used_at: float = Field(description="When it was last used.", examples=[_TIME + 60])
+    idle_expires_at: float | None = Field(
+        description="When the session ends if it is not used; null: there is no such limit.", examples=[None]
+    )
+    last_used_at: float = Field(description="When the session was last used.", examples=[_TIME + 60])
     state: Literal["ready", "busy"] = Field(description="`busy`: code is running.", examples=["ready"])
     execution_count: int = Field(
-        description="Executions since it was made or restarted: the number in a notebook's brackets.",
+        description="Execution count of the kernel, as shown in a notebook. A restart sets it to 0.",
         examples=[3],
     )
 
     @classmethod
     def of(cls, session: SessionRecord, *, idle_sec: float, busy: bool, execution_count: int) -> Self:
-        """The wire form of a session; an ``idle_sec`` of 0 is no limit."""
+        """Return the wire form of a session; an ``idle_sec`` of 0 means no limit."""
         return cls(
             session_id=session.session_id,
             created_at=session.created_at,
@@ -80,84 +86,97 @@ class SessionList(BaseModel):
     sessions: list[SessionInfo] = Field(description="The open sessions.")
 
 
-# What runs in it
+# Executions in a session
 
 
 class SessionExecuteRequest(ExecuteRequest):
-    """Python code to run in a session's kernel."""
+    """Python code to run in the kernel of a session."""
 
     detach: StrictBool = Field(
         False,
-        description="Go on when the caller goes away; without streaming, answer at once with the "
-        "cell's id. The result is in `cells`.",
+        description="Let the code run on when the caller disconnects. Without streaming, respond at once "
+        "with the cell id. The result is then at `cells/{cell_id}`.",
         examples=[False],
     )
     allow_stdin: StrictBool = Field(
         False,
-        description="Only when streaming: `input()` sends an `input_request`, to be answered.",
+        description="With streaming, `input()` sends an event `input_request`. The caller then posts the "
+        "line of input.",
         examples=[False],
     )
 
 
 class ExecuteAnywhereRequest(SessionExecuteRequest):
-    """Python code to run once in a kernel of its own, or in a session's."""
+    """Python code to run in its own kernel, or in the kernel of a session."""
 
     session_id: Text | None = Field(
-        None, description="Run in this session; null: in a fresh kernel.", examples=[None]
+        None,
+        description="Id of the session to run in; null: run in a fresh kernel.",
+        examples=[None],
     )
 
 
 class Detached(BaseModel):
-    """Code that runs on its own now."""
+    """The ids of code that runs detached from the call."""
 
     cell_id: CellId
     execution_id: str = Field(description="Id of this execution.", examples=[EXECUTION_ID])
 
 
 class InputReply(BaseModel):
-    """What the code asked for."""
+    """The line of input that the code waits for."""
 
-    value: Text = Field(description="One line, without its end.", examples=["Ada"])
+    value: Text = Field(description="One line of text, without a line break at the end.", examples=["Ada"])
 
 
 class BashRequest(BaseModel):
-    """A shell command to run in a session's working folder."""
+    """A shell command to run in the workspace of a session."""
 
-    cmd: ShellCommand = Field(description="What `bash -c` gets.", examples=["ls -l data && wc -l data/*.csv"])
-    timeout_ms: Integer = Field(30_000, ge=1, description="Longest run, in milliseconds.", examples=[30_000])
+    cmd: ShellCommand = Field(
+        description="Command to run with `bash -c`.", examples=["ls -l data && wc -l data/*.csv"]
+    )
+    timeout_ms: Integer = Field(30_000, ge=1, description="Time limit, in milliseconds.", examples=[30_000])
 
     def to_domain(self) -> CommandRequest:
-        """Return the request as the domain takes it."""
+        """Convert the request to the type of the domain."""
         return CommandRequest(self.cmd, self.timeout_ms)
 
 
 class BashResponse(BaseModel):
-    """How a shell command ended."""
+    """The result of a shell command."""
 
     stdout: str = Field(description="Standard output.", examples=["120 data/sales.csv\n"])
     stderr: str = Field(description="Standard error.", examples=[""])
     exit_code: int | None = Field(
-        description="Its exit status; 128 + n after signal n; null after a timeout.", examples=[0]
+        description="Exit status; 128 + n after signal n; null after a timeout.", examples=[0]
     )
-    timed_out: bool = Field(description="Whether `timeout_ms` ended it.", examples=[False])
-    duration_ms: int = Field(description="How long it took, in milliseconds.", examples=[8])
+    timed_out: bool = Field(
+        description="Whether the command was stopped after `timeout_ms`.", examples=[False]
+    )
+    duration_ms: int = Field(description="Duration of the command, in milliseconds.", examples=[8])
     execution_id: str = Field(description="Id of this execution.", examples=[EXECUTION_ID])
 
     @classmethod
     def of(cls, result: CommandResult) -> Self:
-        """Return the wire form of a result."""
+        """Return the wire form of the result of a shell command."""
         return cls(**asdict(result))
 
 
-# Code that is being written
+# Completion and inspection
 
 
 class CompleteRequest(BaseModel):
-    """Code with a cursor in it. Characters are counted, not bytes or UTF-16 units."""
+    """Python code and the position of the cursor in it, for completion.
 
-    code: Text = Field(description="Python source, as far as it is written.", examples=["import os\nos.pa"])
+    Positions count Unicode characters, not bytes or UTF-16 units.
+    """
+
+    code: Text = Field(description="Python source, which may be incomplete.", examples=["import os\nos.pa"])
     cursor_pos: Integer | None = Field(
-        None, ge=0, description="Characters before the cursor; null: it is at the end.", examples=[15]
+        None,
+        ge=0,
+        description="Number of characters before the cursor; null: the cursor is at the end.",
+        examples=[15],
     )
 
     @model_validator(mode="after")
@@ -168,93 +187,98 @@ class CompleteRequest(BaseModel):
 
     @property
     def cursor(self) -> int:
-        """Characters before the cursor."""
+        """The number of characters before the cursor."""
         return len(self.code) if self.cursor_pos is None else self.cursor_pos
 
 
 class CompleteResponse(BaseModel):
-    """What can stand at the cursor; empty also where the kernel had no answer in time."""
+    """Completions at the cursor. They are also empty if the kernel did not respond in time."""
 
     model_config = ConfigDict(from_attributes=True)
 
     matches: list[str] = Field(
-        description="Each takes the place of the characters from `cursor_start` to `cursor_end`.",
+        description="Completions. Each replaces the characters from `cursor_start` to `cursor_end`.",
         examples=[["pardir", "path", "pathconf"]],
     )
-    cursor_start: int = Field(description="Characters before what is replaced.", examples=[13])
-    cursor_end: int = Field(description="Characters before what follows it.", examples=[15])
+    cursor_start: int = Field(description="Number of characters before the replaced text.", examples=[13])
+    cursor_end: int = Field(
+        description="Number of characters up to the end of the replaced text.", examples=[15]
+    )
 
 
 class InspectRequest(CompleteRequest):
-    """Code with the cursor in or behind a name, to be told about that."""
+    """Python code whose cursor is in or after the name to inspect."""
 
     detail_level: Literal[0, 1] = Field(
-        0, description="1: with the source, as `name??` shows it.", examples=[0]
+        0, description="1: include the source code, as `name??` does.", examples=[0]
     )
 
 
 class InspectResponse(BaseModel):
-    """What is known of the name at the cursor."""
+    """A description of the name at the cursor."""
 
-    found: bool = Field(description="Whether anything is known.", examples=[True])
+    found: bool = Field(description="Whether the kernel knows the name.", examples=[True])
     data: dict[str, str] = Field(
-        description="The description, by media type; `text/plain` at least.",
+        description="Description of the name by media type, at least `text/plain`; empty if it is unknown.",
         examples=[{"text/plain": "Signature: len(obj, /)\nDocstring: Return the number of items."}],
     )
 
 
-# Its files
+# Files in the workspace
 
 
 class WorkspaceFileInfo(BaseModel):
-    """A file in a session's working folder."""
+    """A file in the workspace of a session."""
 
     path: WorkspacePath
     size_bytes: SizeBytes
-    modified_at: float = Field(description="When it was last changed.", examples=[_TIME])
+    modified_at: float = Field(description="When the file was last changed.", examples=[_TIME])
 
 
 class WorkspaceFileList(BaseModel):
-    """The files in a session's working folder and its subfolders."""
+    """The files in the workspace of a session and in its subfolders."""
 
-    files: list[WorkspaceFileInfo] = Field(description="The files, by path.")
+    files: list[WorkspaceFileInfo] = Field(description="The files, sorted by path.")
 
 
 class WrittenFile(BaseModel):
-    """A file that was put into a session's working folder."""
+    """A file that was written to the workspace of a session."""
 
     path: WorkspacePath
     size_bytes: SizeBytes
 
 
 class RenameRequest(BaseModel):
-    """Where a file should be."""
+    """The new path of a file."""
 
     path: Text = Field(
-        description="Its new path, relative to the working folder; folders are made.",
+        description="New path in the workspace. Missing folders are created.",
         examples=["data/old/sales.csv"],
     )
 
 
-# Its history
+# Cells
 
 
 class CellInfo(BaseModel):
-    """Code that ran, or runs, in a session, and what came of it."""
+    """A cell of a session: its code, state and result."""
 
     cell_id: CellId
-    number: int = Field(description="Its place among the session's cells, from 1.", examples=[1])
-    code: str = Field(description="The code.", examples=["2 + 2"])
+    number: int = Field(description="Number of the cell in the session, from 1.", examples=[1])
+    code: str = Field(description="Code of the cell.", examples=["2 + 2"])
     state: CellState = Field(
-        description="`lost`: it began, and what became of it is not known.", examples=["done"]
+        description="State of the cell. `lost`: the cell was started, but its result is unknown.",
+        examples=["done"],
     )
-    started_at: float = Field(description="When it began.", examples=[_TIME])
-    finished_at: float | None = Field(description="When it ended; null: not yet.", examples=[_TIME + 1])
-    result: ExecuteResponse | None = Field(description="How it ended; null while that is not known.")
+    started_at: float = Field(description="When the cell was started.", examples=[_TIME])
+    finished_at: float | None = Field(
+        description="When the cell ended; null before that.", examples=[_TIME + 1]
+    )
+    result: ExecuteResponse | None = Field(description="Result of the cell; null while it is unknown.")
 
     @classmethod
     def of(cls, cell: CellRecord) -> Self:
-        """The wire form of a cell."""
+        """Return the wire form of a cell."""
         return cls(
             cell_id=cell.cell_id,
             number=cell.number,
@@ -267,6 +291,6 @@ class CellInfo(BaseModel):
 
 
 class CellList(BaseModel):
-    """What ran in a session, in order."""
+    """The cells of a session, in order."""
 
-    cells: list[CellInfo] = Field(description="The session's cells, by number.")
+    cells: list[CellInfo] = Field(description="The cells, sorted by number.")

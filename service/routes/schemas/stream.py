@@ -1,4 +1,4 @@
-"""The wire of a stream: its server-sent events. What they carry is JSON, in ASCII, on one line."""
+"""The schemas of server-sent events. Their data is JSON in ASCII, on one line."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,86 +9,92 @@ from service.routes.schemas.execute import ExecuteResult
 
 
 class _AsText:
-    """Says in a schema that a value stands there as the text of its JSON."""
+    """Annotation: in the JSON schema, the value is a string that contains JSON."""
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"type": "string", "contentMediaType": "application/json", "contentSchema": handler(core)}
 
 
 class Printed(BaseModel):
-    """Text as it is printed."""
+    """A piece of text that the code printed."""
 
-    stream: Literal["stdout", "stderr"] = Field(description="Where it was printed.", examples=["stdout"])
-    data: str = Field(description="The text.", examples=["Hello, World!\n"])
+    stream: Literal["stdout", "stderr"] = Field(
+        description="Stream to which the text was printed.", examples=["stdout"]
+    )
+    data: str = Field(description="The printed text.", examples=["Hello, World!\n"])
 
 
 class Shown(BaseModel):
-    """A rich output of notebook format 4, or one in place of an earlier one."""
+    """A rich output of notebook format 4, or an update of an earlier one."""
 
     output_type: Literal["display_data", "execute_result", "update_display_data"] = Field(
-        description="`update_display_data` replaces what has the same `display_id`.",
+        description="Type of the output. `update_display_data` replaces outputs with the same `display_id`.",
         examples=["display_data"],
     )
-    data: dict[str, Any] = Field(description="By media type.", examples=[{"text/plain": "4"}])
-    metadata: dict[str, Any] = Field(description="By media type.", examples=[{}])
-    execution_count: int | None = Field(None, description="As in a notebook's brackets.", examples=[1])
+    data: dict[str, Any] = Field(
+        description="Representations of the output, by media type.", examples=[{"text/plain": "4"}]
+    )
+    metadata: dict[str, Any] = Field(description="Metadata of the output, by media type.", examples=[{}])
+    execution_count: int | None = Field(
+        None, description="Execution count of the kernel, as shown in a notebook.", examples=[1]
+    )
     transient: dict[str, Any] | None = Field(
-        None, description="Its `display_id`, if it has one.", examples=[{"display_id": "a1"}]
+        None, description="The `display_id`, if the output has one.", examples=[{"display_id": "a1"}]
     )
 
 
 class Asked(BaseModel):
-    """The code asks, and waits."""
+    """A request for a line of input. The code waits for it."""
 
-    prompt: str = Field(description="What to show.", examples=["Your name? "])
-    password: bool = Field(description="Whether the answer should not be shown.", examples=[False])
+    prompt: str = Field(description="Text to show to the user.", examples=["Your name? "])
+    password: bool = Field(description="Whether to hide the input, as for a password.", examples=[False])
 
 
 class Failed(BaseModel):
-    """The service failed after the stream had begun."""
+    """An error of the service after the stream had begun."""
 
-    message: str = Field(description="What went wrong.", examples=["The kernel's container died"])
+    message: str = Field(description="Description of the error.", examples=["The kernel's container died"])
 
 
 class OutputEvent(BaseModel):
-    """Text was printed."""
+    """The event of printed text."""
 
     event: Literal["output"] = Field(description="The kind of event.", examples=["output"])
-    data: Annotated[Printed, _AsText()] = Field(description="What was printed.")
+    data: Annotated[Printed, _AsText()] = Field(description="The printed text and its stream.")
 
 
 class DisplayEvent(BaseModel):
-    """Something was shown."""
+    """The event of a rich output."""
 
     event: Literal["display"] = Field(description="The kind of event.", examples=["display"])
-    data: Annotated[Shown, _AsText()] = Field(description="What was shown.")
+    data: Annotated[Shown, _AsText()] = Field(description="The rich output.")
 
 
 class InputRequestEvent(BaseModel):
-    """The code asks for a line of input."""
+    """The event of code that waits for a line of input."""
 
     event: Literal["input_request"] = Field(description="The kind of event.", examples=["input_request"])
-    data: Annotated[Asked, _AsText()] = Field(description="What the code asks for.")
+    data: Annotated[Asked, _AsText()] = Field(description="The prompt, and whether to hide the input.")
 
 
 class ResultEvent(BaseModel):
-    """The execution has ended: the last event."""
+    """The last event of a stream: the execution has ended."""
 
     event: Literal["result"] = Field(description="The kind of event.", examples=["result"])
-    data: Annotated[ExecuteResult, _AsText()] = Field(description="How the execution ended.")
+    data: Annotated[ExecuteResult, _AsText()] = Field(description="The result, without the printed text.")
 
 
 class ErrorEvent(BaseModel):
-    """The service has failed: the last event, in place of `result`."""
+    """The last event of a stream, in place of `result`: the service has failed."""
 
     event: Literal["error"] = Field(description="The kind of event.", examples=["error"])
-    data: Annotated[Failed, _AsText()] = Field(description="What failed.")
+    data: Annotated[Failed, _AsText()] = Field(description="The error.")
 
 
 _schema = TypeAdapter(OutputEvent | DisplayEvent | InputRequestEvent | ResultEvent | ErrorEvent).json_schema(
     ref_template="#/components/schemas/{model}"
 )
 COMPONENTS: dict[str, Any] = _schema.pop("$defs")
-"""What `EVENT_SCHEMA` refers to. FastAPI finds models of JSON bodies only."""
+"""Schemas that `EVENT_SCHEMA` refers to. FastAPI collects only the models of JSON bodies."""
 EVENT_SCHEMA: dict[str, Any] = _schema
-"""The JSON schema of an event."""
+"""The JSON schema of one event."""
