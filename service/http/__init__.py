@@ -1,1 +1,1 @@
-"""Every HTTP request passes here: connections, body limits, keys, error answers, the access log."""
+"""The HTTP layer of the service: connections, body limits, API keys, error responses, the access log."""

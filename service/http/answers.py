@@ -1,7 +1,7 @@
-"""The table that turns errors into HTTP answers: ``{"detail": …, "code": "snake_case"}``.
+"""The table that turns errors into HTTP responses: ``{"detail": …, "code": "snake_case"}``.
 
-It lists the errors of ``sessions`` and of the folders below this one. A way in that has errors of its own,
-such as the Jupyter gateway, lists them in a table of its own.
+The table lists the errors of ``sessions`` and of the packages that this one imports. The Jupyter gateway has
+further errors, and its own table for them.
 """
 
 import json
@@ -77,14 +77,14 @@ def _ask_for_key(error: Exception) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Answer:
-    """How an error is answered; ``detail``, ``headers`` and ``facts`` are made from the error."""
+    """The response to one type of error. ``detail``, ``headers`` and ``facts`` are functions of the error."""
 
     status: int
     code: str
     detail: Callable[[Any], str] = str
     headers: Callable[[Any], Mapping[str, str]] = _no_headers
     facts: Callable[[Any], Mapping[str, Any]] = _no_headers
-    """Fields of the body besides ``detail`` and ``code``."""
+    """Further fields of the body, besides ``detail`` and ``code``."""
 
 
 def _end(error: SessionEnded) -> dict[str, Any]:
@@ -141,7 +141,7 @@ ANSWERS: Final[Answers] = {
 
 
 class ErrorResponse(JSONResponse):
-    """An error's body. Pure ASCII, so that a lone surrogate in a message cannot break it."""
+    """The response to an error. Its body is ASCII, so a lone surrogate in a message can be encoded."""
 
     def __init__(
         self,
@@ -158,11 +158,11 @@ class ErrorResponse(JSONResponse):
 
 
 def install_error_handlers(app: FastAPI, answers: Answers) -> None:
-    """Make every error that leaves a route an answer with ``detail`` and ``code``.
+    """Turn every error that leaves a route into a response with ``detail`` and ``code``.
 
     Args:
-        app: the application.
-        answers: the tables of all ways in, put together.
+        app: the application that gets the error handlers.
+        answers: the table of all errors, including those of the Jupyter gateway.
     """
 
     async def answer(_: Request, error: Exception) -> Response:
@@ -180,7 +180,7 @@ def answer_for(error: Exception, answers: Answers = ANSWERS) -> Answer:
     """Return the table's entry for an error or for the nearest of its base classes.
 
     Raises:
-        KeyError: the table has neither.
+        KeyError: the table has no entry for the error or a base class.
     """
     for error_type in type(error).__mro__:
         if error_type in answers:
@@ -197,7 +197,7 @@ def answer_to(error: Exception, answers: Answers = ANSWERS) -> Response:
 
 
 async def _answer_invalid(_: Request, error: Exception) -> Response:
-    """Keep FastAPI's list, without the input: it may be huge, secret or impossible to encode."""
+    """Respond with FastAPI's list of problems, without the input, which may be huge or secret."""
     assert isinstance(error, RequestValidationError)
     return _invalid([{key: item[key] for key in ("type", "loc", "msg")} for item in error.errors()])
 
@@ -213,7 +213,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> str:
-    """Return all methods of the requested path: each route knows only its own."""
+    """Return all methods of the requested path. Each route knows only its own method."""
 
     def is_there(method: str) -> bool:
         scope = {**request.scope, "method": method}
@@ -223,13 +223,13 @@ def _methods(request: Request) -> str:
 
 
 async def _answer_disconnected(_: Request, __: Exception) -> Response:
-    """Return an answer that nobody reads: the client has closed the connection."""
+    """Return an empty response. It cannot be read, because the client has closed the connection."""
     return Response(status_code=400)
 
 
 async def _answer_internal(_: Request, __: Exception) -> Response:
-    """Say nothing about the inside. The server logs the traceback, so it is not logged here."""
-    return ErrorResponse(500, "internal", "Internal error: the service's log says more.")
+    """Respond without internal details. The server logs the traceback, so it is not logged here."""
+    return ErrorResponse(500, "internal", "Internal error: see the log of the service.")
 
 
 def _invalid(problems: list[dict[str, Any]]) -> Response:
@@ -237,7 +237,7 @@ def _invalid(problems: list[dict[str, Any]]) -> Response:
 
 
 def _unreadable(cause: BaseException) -> dict[str, Any]:
-    """Say why a body could not be parsed where FastAPI only says that it could not."""
+    """Return the reason why a body could not be parsed. FastAPI itself does not report the reason."""
     match cause:
         case UnicodeDecodeError():
             message = "JSON must be valid UTF-8"

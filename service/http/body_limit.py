@@ -1,8 +1,8 @@
 """Limits JSON bodies, because a whole body is held in memory while it is parsed.
 
-The limit is applied where a route reads the body, so that an unknown path or method still gets
-its own answer. Nothing is done to the connection: the server reads and drops the rest of a body
-that nobody wants, and so the client gets to see the answer.
+The limit applies when a route reads the body, so an unknown path or method is still answered with 404 or 405.
+The connection stays open: the server reads and drops the rest of a refused body, so that the client can read
+the response.
 """
 
 import re
@@ -15,7 +15,7 @@ from service.http.errors import RequestTooLarge
 class BodyLimit:
     """ASGI middleware: reading more than ``max_bytes`` of a body raises ``RequestTooLarge``.
 
-    ``exempt`` matches the paths of routes that stream their bodies and bound them themselves.
+    ``exempt`` matches the paths of routes that stream their bodies and limit them themselves.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, exempt: re.Pattern[str]) -> None:
@@ -45,7 +45,7 @@ class BodyLimit:
 
 
 def declared_length(scope: Scope) -> int:
-    """The ``Content-Length`` of a request in bytes; 0 if it has none."""
+    """Return the ``Content-Length`` of a request in bytes; 0 if it has none."""
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
             return int(value)

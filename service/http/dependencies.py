@@ -1,7 +1,7 @@
-"""Dependencies of routes. They come from ``app.state``, which the lifespan fills; nothing is a global.
+"""Dependencies of routes. They are read from ``app.state``, so there are no globals.
 
-``app.state.settings``, ``metrics`` and ``traces`` are set by ``create_app``; ``files``, ``kernels``,
-``executor``, ``executions`` and ``sessions`` by the lifespan.
+``create_app`` sets ``app.state.settings``, ``metrics`` and ``traces``. The lifespan sets ``files``,
+``kernels``, ``executor``, ``executions`` and ``sessions``.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ class Kernels(Protocol):
 
     @property
     def instance_id(self) -> str:
-        """Id of this instance of the service; its containers have it as a label."""
+        """Id of this instance of the service. Its containers have the id as a label."""
 
     @property
     def self_test(self) -> Sequence[CheckResult]:
-        """Results of the self-test."""
+        """Results of the last self-test that passed."""
 
     async def problem(self) -> str | None:
-        """Return why no kernel could be started now; None if one can. Quick, and never raises."""
+        """Return why no kernel can be started now; None if one can. Returns within seconds, never raises."""
 
     async def not_ready(self) -> str | None:
         """Return why no code can run now; None if a kernel is ready or can be started."""
@@ -90,7 +90,7 @@ async def _owner(request: Request) -> str:
 
 CallerDep = Annotated[Caller, Depends(_caller)]
 OwnerDep = Annotated[str, Depends(_owner)]
-"""The owner whose files, sessions and executions the request is about."""
+"""The owner of the files, sessions and executions that the request may use."""
 SettingsDep = Annotated[Settings, Depends(_settings)]
 FilesDep = Annotated[FileStore, Depends(_files)]
 KernelsDep = Annotated[Kernels, Depends(_kernels)]

@@ -1,4 +1,4 @@
-"""Work that ends when its caller disconnects."""
+"""Cancels work when the caller disconnects."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -11,9 +11,14 @@ T = TypeVar("T")
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Do `work`, and end it when the caller hangs up: it would keep its place before those who wait.
+    """Run `work`, and cancel it if the caller disconnects, so that it does not delay waiting callers.
 
-    `request` is one whose body has been read. Raises `ClientDisconnect`.
+    Args:
+        request: the request of the caller. Its body must have been read.
+        work: the coroutine to run.
+
+    Raises:
+        ClientDisconnect: the caller disconnected before `work` was done.
     """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(_hang_up(request))

@@ -1,4 +1,4 @@
-"""Conditional and partial downloads: the parts of HTTP (RFC 9110) that a stored file needs."""
+"""Conditional and partial downloads of stored files, as RFC 9110 defines them."""
 
 import re
 
@@ -12,16 +12,18 @@ _ONE_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*", re.ASC
 
 
 def matches(condition: str | None, etag: str) -> bool:
-    """Whether the list of entity tags in an ``If-None-Match`` header has ``etag``."""
+    """Return whether the list of entity tags in an ``If-None-Match`` header has ``etag``."""
     tags = (condition or "").split(",")
     return any(tag.strip().removeprefix("W/") in (etag, "*") for tag in tags)
 
 
 def parse_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
-    """The ``[start, end)`` that a ``Range`` header asks for; None for the whole file.
+    """Return the ``[start, end)`` that a ``Range`` header asks for; None for the whole file.
 
     A header that is malformed or asks for several ranges is ignored, as the standard allows.
-    Raises ``RangeNotSatisfiable`` when no byte of the file is in the range.
+
+    Raises:
+        RangeNotSatisfiable: no byte of the file is in the range.
     """
     found = _ONE_RANGE.fullmatch(header or "")
     if not found or found.groups() == ("", ""):
@@ -39,7 +41,7 @@ def parse_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
 
 
 class FileResponse(StreamingResponse):
-    """Sends the bytes ``[start, end)`` of an open file, and closes it however that ends."""
+    """Sends the bytes ``[start, end)`` of an open file, and closes the file afterwards in any case."""
 
     def __init__(
         self, file: OpenFile, start: int, end: int, status_code: int, headers: dict[str, str]

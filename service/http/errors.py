@@ -6,7 +6,7 @@ from sessions.errors import CallFailed
 
 
 class RangeNotSatisfiable(CallFailed):
-    """A ``Range`` begins behind the end of a file of ``size_bytes`` bytes."""
+    """A ``Range`` header has no byte of the file, which has ``size_bytes`` bytes."""
 
     def __init__(self, size_bytes: int) -> None:
         super().__init__(f"The range is outside the file, which has {size_bytes} bytes")
@@ -14,24 +14,28 @@ class RangeNotSatisfiable(CallFailed):
 
 
 class ForeignOrigin(CallFailed):
-    """A browser asks for a page of another server, which must not use a kernel."""
+    """A browser sent the request for a web page of another server, which must not use kernels."""
 
     def __init__(self) -> None:
-        super().__init__("Pages of other servers may not use kernels: the Origin is not this service's")
+        super().__init__(
+            "Web pages of other servers may not use kernels: the Origin header names another server"
+        )
 
 
 class OriginRefused(CallFailed):
-    """A web page of another machine asks for what is for local programs."""
+    """A browser sent the request for a web page of another machine, which must not use MCP."""
 
     def __init__(self) -> None:
-        super().__init__("Pages of other sites can't use this service")
+        super().__init__(
+            "Web pages of other machines may not use MCP: the Origin header names another machine"
+        )
 
 
 class RequestTooLarge(HTTPException):
     """The body of a request has more than ``limit_bytes`` bytes.
 
-    It is an HTTPException because FastAPI turns any other error that comes up while it reads a
-    body into its own 400.
+    The class is an HTTPException, because FastAPI turns any other error during the reading of a body into a
+    400 of its own.
     """
 
     def __init__(self, limit_bytes: int) -> None:

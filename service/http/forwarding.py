@@ -1,7 +1,7 @@
-"""Pass calls on to the replica that holds the session, unchanged, and pass its answer back.
+"""Forwards calls unchanged to the replica that holds the session, and returns its response.
 
-Who asks was found out here. It is told in two headers, signed with what all replicas know, and so is that the
-call was passed on: nobody passes it on again.
+This replica has authenticated the caller. Two headers, signed with the secret that all replicas share, name
+the caller to the other replica. They also mark the call as forwarded, so that it is not forwarded again.
 """
 
 import asyncio
@@ -39,9 +39,9 @@ _OF_THE_CONNECTION: Final = frozenset(
 )
 _REQUEST_ID: Final = REQUEST_ID_HEADER.decode()
 _EACH_ITS_OWN: Final = frozenset({"date", _REQUEST_ID})
-"""Headers that every replica gives its answers."""
+"""Response headers that each replica sets itself."""
 _KEPT: Final = frozenset({"host", "content-length"})
-"""Headers that are passed on even if the request's `Connection` header names them."""
+"""Headers that are forwarded even if the `Connection` header of the request names them."""
 _NEVER_SENT: Final = (None, 1005, 1006)
 """Close codes that are never sent: the other side vanished without a close frame."""
 _GOING_AWAY: Final = 1001
@@ -49,15 +49,22 @@ _OF_A_SOCKET: Final = "sec-websocket-"
 
 
 def is_passed_on(scope: Scope) -> bool:
-    """Whether another replica has passed a request on to this one."""
+    """Return whether another replica forwarded the request to this one."""
     return bool(scope.get("state", {}).get("passed_on"))
 
 
 class Forwarder:
-    """Use as `async with Forwarder(...)`."""
+    """Sends calls to other replicas. Use as `async with Forwarder(...)`."""
 
     def __init__(self, signer: Signer, is_there: Callable[[str], Awaitable[bool]], lease_sec: float) -> None:
-        """`is_there(url)` is asked of a replica that says nothing for a part of its lease."""
+        """Make a forwarder.
+
+        Args:
+            signer: signs the headers that name the caller.
+            is_there: returns whether the replica at a URL is alive. It is called whenever that replica has
+                sent nothing for half a lease.
+            lease_sec: duration of a replica's lease in seconds.
+        """
         self._signer = signer
         self._is_there = is_there
         self._look_sec = lease_sec / 2
@@ -65,7 +72,7 @@ class Forwarder:
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SEC)
-        # Shorter than the other end keeps them: a call must not meet one that is being closed.
+        # The other replica keeps idle connections longer, so a call never gets one that is being closed.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SEC)
         self._http = aiohttp.ClientSession(
             timeout=timeout, connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
@@ -76,7 +83,7 @@ class Forwarder:
         await self._http.close()
 
     async def answer_of(self, url: str, request: Request, session_id: str | None = None) -> Response:
-        """Return the answer of another replica to a request, or an error if it does not answer."""
+        """Return the response of another replica to a request, or an error if the replica does not answer."""
         try:
             return await self._pass_on(request, url, request.scope["state"]["caller"])
         except (aiohttp.ClientError, TimeoutError) as failure:
@@ -87,7 +94,11 @@ class Forwarder:
             return answer_to(ReplicaLost(session_id))
 
     async def _pass_on(self, request: Request, url: str, caller: Caller) -> Response:
-        """The body is read only when the other one is there. Raises `aiohttp.ClientError` if it is not."""
+        """Send a request to another replica. Its body is read only after the connection is made.
+
+        Raises:
+            aiohttp.ClientError: the other replica does not answer.
+        """
         path = path_of(request.scope)
         headers = _passed(request.headers.raw)
         headers += self._signer.headers(caller, request.method, path).items()
@@ -99,8 +110,8 @@ class Forwarder:
                 request.method,
                 _address(url, path),
                 headers=headers,
-                # An announced body must follow. Otherwise the next call on the connection is read as that
-                # body.
+                # An announced body must be sent. Otherwise the other replica reads the next call on the
+                # connection as that body.
                 data=_body(request) if _has_body(request) else None,
                 allow_redirects=False,
             )
@@ -116,7 +127,7 @@ class Forwarder:
         return back
 
     async def _while_there(self, url: str, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for another replica's data, but only while that replica is alive."""
+        """Wait for data from another replica, but only while that replica is alive."""
         task = asyncio.create_task(work)
         try:
             while not (await asyncio.wait({task}, timeout=self._look_sec))[0]:
@@ -134,17 +145,17 @@ class Forwarder:
                 yield chunk
                 last = chunk
         except aiohttp.ClientError as failure:
-            # Other answers can only break off.
+            # Only an event stream can report the error. Any other response is cut off.
             if answer.content_type != EVENT_STREAM_TYPE or not last.endswith(b"\n\n"):
                 raise
             log.warning("the replica at %s broke off a stream: %s", url, failure)
             yield format_error(str(ReplicaLost())).encode()
 
     async def join(self, websocket: WebSocket, url: str, caller: Caller) -> None:
-        """Join a WebSocket that is not accepted yet to one of another replica.
+        """Connect a WebSocket to another replica, accept it, and copy messages in both directions.
 
         Raises:
-            aiohttp.ClientError: it does not take it.
+            aiohttp.ClientError: the other replica does not accept the WebSocket.
         """
         path = path_of(websocket.scope)
         headers = [
@@ -175,7 +186,7 @@ class Forwarder:
 
 
 async def elsewhere(request: Request, error: Exception) -> Response:
-    """Answer with the replica that holds the session, or with SessionMoving if that is not possible."""
+    """Return the response of the replica that holds the session, or SessionMoving if that is impossible."""
     assert isinstance(error, SessionElsewhere)
     forwarder: Forwarder | None = getattr(request.app.state, "forwarder", None)
     if forwarder is None or is_passed_on(request.scope):
@@ -184,7 +195,7 @@ async def elsewhere(request: Request, error: Exception) -> Response:
 
 
 def _address(url: str, path: str) -> URL:
-    """A path at another replica, to the letter: so it is signed."""
+    """Return the URL of a path at another replica. The path is not re-encoded, because it is signed."""
     return URL(url.rstrip("/") + path, encoded=True)
 
 

@@ -1,8 +1,8 @@
-"""Find the caller of every request, or refuse the request, before a route or a body is read.
+"""Finds the caller of every request, or refuses the request, before a route runs or the body is read.
 
-Open paths are listed. A new route needs a key until it is listed, and every WebSocket needs one.
-Browsers let any page open one, and send it a key that they have: so a page's has to be of this service,
-and so do its requests to kernels.
+Only the listed paths are open. Any other route, and every WebSocket, needs a key. A browser lets every web
+page open WebSockets, and sends its keys along. So WebSockets and requests to kernels are refused if they come
+from a web page of another server.
 """
 
 from collections.abc import Collection
@@ -21,7 +21,7 @@ from sessions.errors import CallFailed, SessionMoving
 from sessions.models import Caller
 
 ALWAYS_OPEN: Final = frozenset({"/health", "/ready"})
-"""For probes and load balancers, which have no key; they tell counts and no names, ids or content."""
+"""Open paths for probes and load balancers, which have no key. The responses have no names or content."""
 
 _CALLER = "caller"
 _JUPYTER: Final = "/api/"
@@ -29,9 +29,9 @@ _MOST_PARAMETERS: Final = 100
 
 
 class Guard:
-    """ASGI middleware: puts the `Caller` where `caller_of` finds it, or answers 401 or 429.
+    """ASGI middleware: stores the `Caller` for `caller_of`, or answers 401, 403 or 429.
 
-    Without a `keyring` everybody is the same caller, and closed pages are not there.
+    Without a `keyring`, all requests have the same caller, and closed pages answer 404.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class Guard:
         """Make the middleware.
 
         Args:
-            app: what is guarded.
+            app: the application behind the guard.
             keyring: the keys; None if the service needs none.
             rate: counts the requests of each owner.
             open_paths: paths that need no key, besides `ALWAYS_OPEN`.
-            closed_paths: paths that the settings close: they need a key, and without keys they answer 404.
-            signer: checks the signatures of other replicas, which have let in the calls that they pass on.
+            closed_paths: paths that the settings close. They need a key; without a keyring, they answer 404.
+            signer: checks the signatures of calls that other replicas have admitted and forwarded.
         """
         self._app = app
         self._keyring = keyring
@@ -94,7 +94,7 @@ class Guard:
 
 
 def _key_in_query(scope: Scope) -> list[tuple[bytes, bytes]]:
-    """The key of a WebSocket's `token` parameter, as a header: a page can't send others with one."""
+    """Return the `token` parameter of a WebSocket as a header, because web pages cannot set its headers."""
     if scope["type"] != "websocket":
         return []
     try:
@@ -106,12 +106,12 @@ def _key_in_query(scope: Scope) -> list[tuple[bytes, bytes]]:
 
 
 def caller_of(scope: Scope) -> Caller:
-    """Return the caller of a request that the guard admitted. ``KeyError`` on an open path."""
+    """Return the caller of a request that the guard admitted. Raises ``KeyError`` on an open path."""
     caller: Caller = scope["state"][_CALLER]
     return caller
 
 
 def key_name(scope: Scope) -> str:
-    """The name of a request's key, for the log; ``-`` without one."""
+    """Return the name of a request's key, for the log; ``-`` without one."""
     caller: Caller | None = scope.get("state", {}).get(_CALLER)
     return "-" if caller is None else caller.owner

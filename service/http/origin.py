@@ -1,8 +1,8 @@
 """Which web pages may send requests to this service.
 
-A browser lets every page send requests to every address, with the keys that it has. The header ``Origin``
-names the server of the page; programs other than browsers send no such header. With DNS rebinding, a page's
-name suddenly resolves to this machine. The header still has that name, so the request is refused.
+A browser lets every page send requests to every address, with the browser's keys. The header ``Origin``
+names the server of the page; other programs send no such header. In a DNS rebinding attack, the name of the
+page's server resolves to this machine. The header still has that name, so the request is refused.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,10 +18,10 @@ _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class OriginPolicy:
-    """Which origins may use some paths."""
+    """A rule for the origins that may use certain paths."""
 
     _allows: Callable[[str, frozenset[str]], bool]
-    """Takes an origin and the request's ``Host`` headers, in lower case."""
+    """Function of an origin and the request's ``Host`` headers, both in lower case."""
     _refusal: Callable[[], CallFailed]
 
     def check(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -48,6 +48,6 @@ def _is_of_this_machine(origin: str, _: frozenset[str]) -> bool:
 
 
 SAME_SERVICE: Final = OriginPolicy(_is_of_this_service, ForeignOrigin)
-"""For kernels: pages of this service alone. The address of the page and that of the request are the same."""
+"""For kernels: only pages of this service. The origin of the page must equal the host of the request."""
 LOCAL_PAGES: Final = OriginPolicy(_is_of_this_machine, OriginRefused)
 """For MCP: pages from this machine, on any port."""

@@ -1,4 +1,4 @@
-"""The error answers in the OpenAPI document: the codes with which each route may answer."""
+"""The error responses in the OpenAPI document: the error codes of each route."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ from sessions.errors import (
 from sessions.kernels.errors import SupervisorFailed
 
 _ALWAYS: Final = (RequestValidationError, RegistryUnavailable, StorageFailed, StorageFull)
-"""The request makes no sense; the registry or the disk does not work; the disk is full."""
+"""Errors of every route: the request is invalid, the registry or the disk fails, or the disk is full."""
 
 KERNEL: Final = (
     NoCapacity,
@@ -45,20 +45,20 @@ KERNEL: Final = (
     LaunchFailed,
     SupervisorFailed,
 )
-"""Where a kernel is needed and there may be none."""
+"""Errors of routes that need a new kernel."""
 
 CODE: Final = (RequestTooLarge, TimeoutTooLong, InputNotFound, InvalidPath, WorkspaceFull, TooManyExecutions)
-"""Where code and its inputs are taken."""
+"""Errors of routes that take code and its inputs."""
 
 SESSION: Final = (SessionNotFound, SessionEnded, SessionMoving, ReplicaLost)
-"""Where a session has to be open."""
+"""Errors of routes that need an open session."""
 
 TURN: Final = (*SESSION, SessionBusy, EngineUnavailable, LaunchFailed, SupervisorFailed)
-"""Where something waits for its turn in a session, whose kernel may have to be replaced."""
+"""Errors of routes that wait for the session lock. The kernel of the session may have to be replaced."""
 
 
 def refusals(*errors: type[Exception], answers: Answers = ANSWERS) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route that may answer with these errors, and with those of every route."""
+    """Return the `responses` of a route with these errors, including the errors of every route."""
     codes: defaultdict[int, set[str]] = defaultdict(set)
     for error in (*errors, *_ALWAYS):
         status, code = _status_and_code(error, answers)
@@ -67,7 +67,7 @@ def refusals(*errors: type[Exception], answers: Answers = ANSWERS) -> dict[int |
 
 
 def add(responses: dict[str, Any], *errors: type[Exception]) -> None:
-    """Have the responses of a finished document say that these errors, too, may be the answer."""
+    """Add errors to the responses of one route in a finished document."""
     for error in errors:
         status, code = _status_and_code(error, ANSWERS)
         present = responses.get(str(status))
@@ -83,7 +83,7 @@ def _status_and_code(error: type[Exception], answers: Answers) -> tuple[int, str
 
 
 def _response(status: int, codes: Iterable[str]) -> dict[str, Any]:
-    """An error's body whose `code` is one of these; the words for it list them."""
+    """Return the description of an error response. Its text and its schema list the possible codes."""
     names = sorted(codes)
     body = "SessionEndedBody" if status == 410 else "ErrorBody"
     schema = {

@@ -1,15 +1,15 @@
-"""The format of server-sent events: a kind, and JSON on one line."""
+"""The format of server-sent events: a kind, and data as JSON on one line."""
 
 import json
 from typing import Any, Final
 
 EVENT_STREAM_TYPE: Final = "text/event-stream"
 KEEP_ALIVE: Final = ": keep-alive\n\n"
-"""A comment, which clients ignore."""
+"""A comment, which clients ignore. It keeps proxies from closing an idle connection."""
 
 
 def format_event(kind: str, data: Any) -> str:
-    """Return one event. It is ASCII only: some clients end a line at every Unicode line separator."""
+    """Return one event in ASCII, because some clients end a line at every Unicode line separator."""
     return f"event: {kind}\ndata: {json.dumps(data, allow_nan=False)}\n\n"
 
 

@@ -1,4 +1,4 @@
-"""Reads the one file of a multipart body while it arrives, holding only a chunk of it."""
+"""Reads the one file of a multipart body while it arrives, with only one chunk in memory."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -19,16 +19,16 @@ from sessions.errors import FileTooLarge
 FIELD = "file"
 UNNAMED = "unnamed"
 
-# Room for the body's boundaries, its headers and its other fields.
+# Room for the boundaries, headers and other fields of a body.
 _ENVELOPE_BYTES = 256 * 1024
 
-# Longest name of a file on most file systems. A download must be savable under its name.
+# Maximum length of a file name on most file systems. Clients must be able to save a file under its name.
 _MAX_NAME_BYTES = 255
 
 
 @dataclass
 class _Part:
-    """The headers of one part of the body. Without a filename it is no file."""
+    """The headers of one part of the body. A part without a filename is not a file."""
 
     name: str | None = None
     filename: str | None = None
@@ -36,7 +36,7 @@ class _Part:
 
 
 class Upload:
-    """The part named ``file``, whose headers have arrived and whose bytes are on their way."""
+    """The part named ``file``. Its headers have been read, its content has not."""
 
     def __init__(self, filename: str, media_type: str | None, events: AsyncIterator[_Part | bytes]) -> None:
         self.filename = check_filename(filename)
@@ -44,7 +44,7 @@ class Upload:
         self._events = events
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The file's bytes. Reads to the end of the body; errors as ``receive_upload``."""
+        """Yield the content of the file, and read to the end of the body. Raises as ``receive_upload``."""
         in_file = True
         async for event in self._events:
             if isinstance(event, _Part):
@@ -57,13 +57,13 @@ class Upload:
 
 @asynccontextmanager
 async def receive_upload(request: Request, max_bytes: int) -> AsyncIterator[Upload]:
-    """Read a multipart request up to the beginning of its file; the ``Upload`` reads on.
+    """Read a multipart request up to the content of its file, which the ``Upload`` then reads.
 
     Raises:
-        FileTooLarge: the file is, or is certain to be, over ``max_bytes``.
-        InvalidFilename: the file's name is refused; see ``check_filename``.
-        RequestValidationError: not multipart, malformed, or not exactly one part named ``file``.
-        ClientDisconnect: the client hung up.
+        FileTooLarge: the body is too large for a file of ``max_bytes``.
+        InvalidFilename: the name of the file is invalid; see ``check_filename``.
+        RequestValidationError: the body is not valid multipart with exactly one part named ``file``.
+        ClientDisconnect: the client disconnected.
     """
     media_type, options = parse_options_header(request.headers.get("content-type"))
     boundary = options.get(b"boundary")
@@ -82,7 +82,7 @@ async def receive_upload(request: Request, max_bytes: int) -> AsyncIterator[Uplo
 
 
 def check_filename(name: str) -> str:
-    """Return a name that can be kept and sent back as it is; raise ``InvalidFilename``."""
+    """Return the name of a file unchanged, or raise ``InvalidFilename`` if it cannot be kept."""
     if any(ord(character) < 32 or ord(character) == 127 for character in name):
         raise InvalidFilename("has control characters")
     if len(name.encode()) > _MAX_NAME_BYTES:
@@ -91,7 +91,7 @@ def check_filename(name: str) -> str:
 
 
 async def _events(request: Request, boundary: bytes, max_bytes: int) -> AsyncGenerator[_Part | bytes, None]:
-    """Each part, once its headers are complete, and then the pieces of its content."""
+    """Yield each part when its headers are complete, and then the chunks of its content."""
     reader = _Reader(boundary)
     received = 0
     async with aclosing(request.stream()) as stream:
@@ -106,7 +106,7 @@ async def _events(request: Request, boundary: bytes, max_bytes: int) -> AsyncGen
 
 
 class _Reader:
-    """python-multipart's parser, whose callbacks are gathered into a list of events."""
+    """Wraps the parser of python-multipart, and returns its callbacks as a list of events."""
 
     def __init__(self, boundary: bytes) -> None:
         self.complete = False
@@ -131,7 +131,7 @@ class _Reader:
             raise _malformed(str(error)) from error
 
     def feed(self, chunk: bytes) -> list[_Part | bytes]:
-        """Return the events that a further chunk of the body completes."""
+        """Parse the next chunk of the body, and return its events."""
         self._found = []
         try:
             self._parser.write(chunk)
@@ -169,7 +169,7 @@ class _Reader:
 
 
 def _text(raw: bytes | None) -> str | None:
-    """UTF-8 as browsers and clients send it, or Latin-1, which every byte is something in."""
+    """Decode UTF-8, as most clients send it, or else Latin-1, which can decode any bytes."""
     if raw is None:
         return None
     try:
@@ -187,6 +187,6 @@ def _malformed(reason: str) -> RequestValidationError:
 
 
 def _invalid(kind: str, message: str, *where: str) -> RequestValidationError:
-    """An error in the form FastAPI gives to its own."""
+    """Return an error in the form of FastAPI's own validation errors."""
     problem: dict[str, Any] = {"type": kind, "loc": ("body", *where), "msg": message}
     return RequestValidationError([problem])

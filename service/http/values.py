@@ -1,4 +1,4 @@
-"""Kinds of values in JSON bodies and paths, and the ids that the API's documentation shows as examples."""
+"""Types of values in JSON bodies and paths, and the example ids of the OpenAPI document."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ EXECUTION_ID = "5f0c8a3e7d1b4c52a6e9d3f0b1c2d4e5"
 
 
 def _is_text(value: str) -> str:
-    """JSON can spell half of a character, which no file and no terminal can hold."""
+    """Refuse lone surrogates. JSON can express them, but UTF-8 cannot."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -38,7 +38,7 @@ ShellCommand = Annotated[Text, _without_nul("A command")]
 
 
 def _whole(value: object) -> object:
-    """JSON has one kind of number: 2.0 is an integer there."""
+    """Convert a whole float to int, because JSON does not distinguish 2.0 from 2."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

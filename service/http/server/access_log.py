@@ -1,6 +1,6 @@
-"""A line for each request, written when its answer has left: nobody waits for it.
+"""The access log: one line for each request, written after the response was sent.
 
-Paths can carry names of files, so of a path there is what the API itself is made of, and ids.
+Paths may contain names of files. So the log shows only the fixed segments of the API's paths, and ids.
 """
 
 import logging
@@ -18,7 +18,7 @@ _ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SEGMENTS: Final = 12
 
 WEBSOCKET: Final = "WEBSOCKET"
-"""The access log's word in place of a method."""
+"""The method of a WebSocket in the access log."""
 
 
 class AccessLog:
@@ -29,7 +29,7 @@ class AccessLog:
         self._words = {word for template in templates for word in template.split("/") if "{" not in word}
 
     def note(self, scope: Scope, status: int, seconds: float) -> None:
-        """Write the line of a request that is over."""
+        """Write the line of a request that has ended."""
         if not log.isEnabledFor(logging.INFO):
             return
         host, port = scope.get("client") or ("-", 0)
@@ -40,7 +40,7 @@ class AccessLog:
         log.info(line, host, port, key, method, path, status, milliseconds, extra=facts)
 
     def shown(self, path: str) -> str:
-        """A path with stars in place of what is neither a word of the API nor an id."""
+        """Return a path with `*` in place of segments that are neither part of the API nor an id."""
         segments = path.split("/")
         known = [s if s in self._words or _ID.fullmatch(s) else "*" for s in segments[:_SEGMENTS]]
         return "/".join(known) + ("/*" if len(segments) > _SEGMENTS else "")

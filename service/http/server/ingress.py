@@ -1,4 +1,4 @@
-"""Gives every request its ids, a line in the access log, a count and a span."""
+"""Gives every request its ids, a line in the access log, its metrics and a span."""
 
 import asyncio
 import time
@@ -22,11 +22,11 @@ from service.telemetry.traces import Traces
 
 _EXECUTION_ID_HEADER: Final = b"x-execution-id"
 _TRACED: Final = ("/v1/", "/api/", "/mcp")
-"""Beginnings of paths that lead to executions. Those that come by one socket are traces of their own."""
+"""Prefixes of the paths that run code. Each cell of a WebSocket gets its own trace instead."""
 _ANSWERED: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 _SWITCHING: Final = 101
 _STOPPING: Final = (
-    "The service is stopping; a session's code goes on, and its cells will have what came of it"
+    "The service is stopping. Code in a session keeps running, and its cell will have the result"
 )
 _DOWNLOADS: Final = {
     ("GET", "/v1/files/{file_id}"): "store",
@@ -35,10 +35,10 @@ _DOWNLOADS: Final = {
 
 
 class Ingress:
-    """ASGI middleware, around all others, so that no answer and no error passes it by."""
+    """ASGI middleware, outside all others, so that it sees every response and every error."""
 
     def __init__(self, app: ASGIApp, application: FastAPI) -> None:
-        """`application` is what `service.app.create_app` made, at the heart of `app`."""
+        """`application` is the one that `service.app.create_app` made; `app` wraps it."""
         self._app = app
         self._routes: Iterable[Route | WebSocketRoute] = application.state.served
         self._metrics: Metrics = application.state.metrics
@@ -64,7 +64,7 @@ class Ingress:
                 status = message.get("status", _SWITCHING)
                 message = {**message, "headers": [*message.get("headers", ()), *_headers(context)]}
                 if status == _SWITCHING:
-                    # The connection may last for days.
+                    # The WebSocket may stay open for days, so its line is written now.
                     self._note(scope, context, status, 0, time.perf_counter() - began)
             else:
                 sent += len(message.get("body", b""))
@@ -73,7 +73,7 @@ class Ingress:
         try:
             await self._app(scope, receive, send_and_note)
         except asyncio.CancelledError:
-            # By the server, when it stops and what runs has had its time.
+            # The server cancels requests that are not done a few seconds after it began to stop.
             if answered or scope["type"] != "http":
                 raise
             await ErrorResponse(503, "stopping", _STOPPING, {"Retry-After": "1"})(
@@ -92,7 +92,7 @@ class Ingress:
         self._access_log.note(scope, status, seconds)
 
     def _route_of(self, scope: Scope) -> str:
-        """The template of the request's path, also where it was refused before it came to a route."""
+        """Return the path template of the route, even if the request was refused before the route."""
         route = scope.get("route")
         if isinstance(route, Route | WebSocketRoute):
             return route.path_format

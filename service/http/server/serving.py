@@ -1,4 +1,4 @@
-"""An HTTP server for an application: takes the port, logs, shows the banner, stops in order."""
+"""The HTTP server: binds the port, shows the banner, and shuts down in order."""
 
 import gc
 import resource
@@ -18,17 +18,17 @@ from service.operations.banner import banner
 from service.operations.errors import AddressUnavailable
 from service.telemetry import logs
 
-# Time that requests under way get to end when the server stops, in seconds.
+# Time for running requests to end when the server stops, in seconds.
 _GRACE_SEC = 5
-# Longer than most clients keep an idle connection, so that theirs is the side that closes it.
+# Most clients keep an idle connection for a shorter time, so the client closes it, not the server.
 _KEEP_ALIVE_SEC = 65
 _FRAME_BYTES = 4 << 20
-# Longest that a thread which writes to the registry keeps the event loop from going on, in seconds.
+# Maximum time that a thread, such as one that writes to the registry, blocks the event loop, in seconds.
 _SWITCH_INTERVAL_SEC = 0.0005
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take the address before anything else is started. Raises ``AddressUnavailable``."""
+    """Bind the address, before anything else is started. Raises ``AddressUnavailable``."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -53,9 +53,9 @@ def serve(
     *,
     needs_key: bool = False,
 ) -> None:
-    """Run a server on a bound socket until SIGTERM or SIGINT, which it sends itself at the end.
+    """Run a server on a bound socket until SIGTERM or SIGINT. uvicorn raises that signal again at the end.
 
-    Calls ``sys.exit`` with 1 or 3 when the application cannot start.
+    Calls ``sys.exit`` with 1 or 3 if the application cannot start.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_SEC)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -72,10 +72,14 @@ def make_server(
     *,
     needs_key: bool = False,
 ) -> uvicorn.Server:
-    """A server that is yet to run; ``host`` and ``needs_key`` are for the banner.
+    """Make a server that does not run yet.
 
-    It hangs up on clients that keep it waiting for ``client_timeout_sec``, see ``Connection``, and on
-    those that send a WebSocket's message of more than ``frame_bytes``.
+    Args:
+        app: the application.
+        host: the address for the banner.
+        client_timeout_sec: disconnect clients that are slow for so many seconds; see ``Connection``.
+        frame_bytes: maximum size of a message from a WebSocket client, in bytes.
+        needs_key: whether the command in the banner needs a key.
     """
     config = uvicorn.Config(
         Ingress(_PlainStartErrors(app), app),
@@ -83,10 +87,10 @@ def make_server(
         http=patient_for(client_timeout_sec),
         ws=patient_socket_for(client_timeout_sec),
         ws_max_size=frame_bytes,
-        # A client that is cut off is found out within twice that.
+        # The server notices a client that lost its network within twice this time.
         ws_ping_interval=client_timeout_sec,
         ws_ping_timeout=client_timeout_sec,
-        # Compression would cost a quarter of a MiB for each connection.
+        # Compression would take a quarter of a MiB of memory for each connection.
         ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,
@@ -111,26 +115,25 @@ class _Server(uvicorn.Server):
         port = sockets[0].getsockname()[1]
         try:
             await super().startup(sockets)
-            # uvloop keeps it to itself when listening fails. On a socket that listens already
-            # this changes nothing.
+            # uvloop does not report that listening failed, so listen again. A second call has no effect.
             sockets[0].listen(self.config.backlog)
         except OSError as error:
-            # Someone else began to listen while this service was starting.
+            # Another process began to listen on the address while this service was starting.
             reason = error.strerror or str(error)
             await self.lifespan.shutdown()
             logs.say(str(AddressUnavailable(self._host, port, reason)), fatal=True)
             sys.exit(1)
         if not self.should_exit:
             logs.say(banner(self._host, port, needs_key=self._needs_key))
-            # The objects that exist now stay, so the garbage collector need not examine them again.
+            # The objects that exist now are kept forever, so the garbage collector need not examine them.
             gc.collect()
             gc.freeze()
 
 
 class _PlainStartErrors:
-    """ASGI middleware: when the service knows why it cannot start, it says so without a traceback.
+    """ASGI middleware: replaces the traceback of a known error during the start by the error's message.
 
-    Those are the ``StartError``s, and the errors that a request could meet as well.
+    Known errors are ``StartError`` and the errors in ``ANSWERS``.
     """
 
     def __init__(self, app: ASGIApp) -> None:

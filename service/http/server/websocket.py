@@ -1,4 +1,4 @@
-"""A WebSocket connection that waits for nobody for long, and is as silent in the log as the others."""
+"""A WebSocket connection with time limits for slow clients, and without URLs in the log."""
 
 import asyncio
 import http
@@ -13,21 +13,21 @@ from service.http.server.connection import refusal, refusal_body
 from service.telemetry.request_context import current, request_id_of
 
 _CLOSE_SEC: Final = 2.0
-"""How long a client may take to say good-bye as well."""
+"""Maximum time for the client to answer a close frame, in seconds."""
 _INVALID_DATA: Final = 1007
 _INVALID_HANDSHAKE: Final = "invalid_handshake"
 
 log = logging.getLogger(__name__)
 _quiet = logging.getLogger("uvicorn.websockets")
-"""In place of uvicorn's, which tells the whole address, with the key that may be in it."""
+"""Replaces uvicorn's logger, which logs the whole URL. The URL may contain a key."""
 _quiet.setLevel(logging.WARNING)
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
-    """Hangs up on a client that does not take what it is sent for `patience_sec`, or answers no ping."""
+    """Disconnects a client that does not read for `patience_sec`, or does not answer a ping."""
 
     patience_sec: float = 30.0
-    _unread: asyncio.TimerHandle | None = None
+    _unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -36,15 +36,15 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self.conn.reject = self._reject  # type: ignore[method-assign]
 
     def _reject(self, status: http.HTTPStatus | int, text: str) -> Response:
-        """The library's own refusals, which come before or after all of ours, look as those do."""
+        """Return the response to a handshake that the library refuses, in the form of all errors."""
         status, context = http.HTTPStatus(status), current()
         if context is None:
-            # An unreadable head has no request context.
+            # A handshake that could not be parsed has no request context.
             headers = self.request.headers.raw_items() if hasattr(self, "request") else ()
             request_id = request_id_of(
                 (name.lower().encode(), value.encode("latin-1")) for name, value in headers
             )
-            log.info("no handshake: %d", status, extra={"request_id": request_id})
+            log.info("refused an invalid WebSocket handshake: %d", status, extra={"request_id": request_id})
         else:
             request_id = context.request_id
         code = _INVALID_HANDSHAKE if status < 500 else "internal"
@@ -64,16 +64,16 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         )
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._wait_no_more()
+        self._stop_waiting()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """The whole head comes with the first call: one that is no handshake gets no second."""
+        """Refuse data that is not a handshake. The first call has the whole head of the request."""
         super().data_received(data)
         if not self.handshake_initiated and not self.transport.is_closing():
-            detail = "This is no handshake of a WebSocket"
-            said = b"".join(self.conn.data_to_send())
-            self.transport.write(said or refusal("400 Bad Request", detail, _INVALID_HANDSHAKE))
+            detail = "The request is not a valid WebSocket handshake"
+            output = b"".join(self.conn.data_to_send())
+            self.transport.write(output or refusal("400 Bad Request", detail, _INVALID_HANDSHAKE))
             self.transport.close()
 
     def send_receive_event_to_app(self) -> None:
@@ -91,20 +91,20 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
-            # A refusal is an answer, too.
+            # A refused handshake is complete as well.
             self.handshake_complete = True
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._unread is None:
-            self._unread = self.loop.call_later(self.patience_sec, self.transport.abort)
+        if self._unread_timer is None:
+            self._unread_timer = self.loop.call_later(self.patience_sec, self.transport.abort)
 
     def resume_writing(self) -> None:
-        self._wait_no_more()
+        self._stop_waiting()
         super().resume_writing()
 
     def keepalive_timeout(self) -> None:
-        """Closing would wait until what has been sent is taken."""
+        """Disconnect at once, because closing would wait until the client has read all data."""
         super().keepalive_timeout()
         self.transport.abort()
 
@@ -112,12 +112,12 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().on_task_complete(task)
         self.loop.call_later(self.close_timeout, self.transport.abort)
 
-    def _wait_no_more(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+    def _stop_waiting(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
 
 def patient_socket_for(seconds: float) -> type[WebSocketsSansIOProtocol]:
-    """The protocol of WebSockets whose clients may let what they are sent lie for so long."""
+    """Return a class of WebSockets that disconnect slow clients after `seconds`."""
     return type("WebSocketConnection", (WebSocketConnection,), {"patience_sec": seconds})
