@@ -1,4 +1,4 @@
-"""The command ``code-interpreter-api``: serves, or does what its subcommand says."""
+"""The program ``code-interpreter-api``, which runs the service or another command."""
 
 import sys
 from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
@@ -10,19 +10,18 @@ PROGRAM: Final = "code-interpreter-api"
 COMMANDS: Final = {
     "serve": ("service.server", "run the service; the default"),
     "doctor": ("service.doctor.command", "check everything that the service needs"),
-    "backup": ("service.operations.backup", "copy the registry and the files while the service runs"),
-    "restore": ("service.operations.restore", "put a backup back"),
-    "keys": ("service.auth.command", "make, replace, remove and list API keys"),
+    "backup": ("service.operations.backup", "copy the registry and the stored files while the service runs"),
+    "restore": ("service.operations.restore", "restore a backup"),
+    "keys": ("service.auth.command", "create, replace, remove and list API keys"),
 }
-"""The module and the help of each command.
+"""The module and the help text of each command.
 
-Only the module of the chosen command is imported: most of them take seconds, and `keys` does not need the
-others.
+Only the module of the chosen command is imported, because most of the imports take seconds.
 """
 
 
 def main() -> None:
-    """Do what the arguments say, and exit with the command's status."""
+    """Run the chosen command, and exit with its status."""
     lines = [f"  {name:9}{text}" for name, (_, text) in COMMANDS.items()]
     parser = ArgumentParser(
         PROGRAM,
@@ -32,7 +31,12 @@ def main() -> None:
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "command", nargs="?", choices=COMMANDS, default="serve", metavar="COMMAND", help="one of those below"
+        "command",
+        nargs="?",
+        choices=COMMANDS,
+        default="serve",
+        metavar="COMMAND",
+        help="one of the commands below",
     )
     parser.add_argument("arguments", nargs=REMAINDER, help="the arguments of the command")
     chosen = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The application: routes, errors and limits put together. What they work on is the lifespan's."""
+"""Creates the application from routes, middleware and error handlers. The lifespan opens what they use."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -27,33 +27,33 @@ from service.telemetry.traces import open_traces
 from sessions.errors import SessionElsewhere
 
 _STREAMED = re.compile(f"{files.UPLOADS.pattern}|{session_files.UPLOADS.pattern}")
-"""Paths whose bodies are streamed and bounded by their routes."""
+"""Paths whose bodies are streamed, and limited by their routes."""
 
 PAGES: Final = {
     "docs": frozenset({"/docs", "/redoc", "/openapi.json"}),
     "metrics": frozenset({"/metrics"}),
     "page": page.paths(),
 }
-"""Paths that `OPEN_PAGES` opens to callers without a key, by the words of that setting."""
+"""Paths that the setting `OPEN_PAGES` opens to callers without a key, by the values of the setting."""
 
 ALL_ANSWERS: Final[Answers] = {**ANSWERS, **gateway.ANSWERS}
-"""How the errors of all ways in are answered."""
+"""The responses to all errors, including those of the Jupyter gateway."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRouter]) -> FastAPI:
-    """Make the application.
+    """Create the application.
 
     Args:
-        settings: kept as ``app.state.settings``.
-        lifespan: opens what the routes need into ``app.state``, and closes it at the end.
-        routers: the routes; all of them, or a part that needs less.
+        settings: stored as ``app.state.settings``.
+        lifespan: opens what the routes need, stores it in ``app.state``, and closes it at the end.
+        routers: the routes to serve.
 
     Raises:
         KeyFileInvalid: the file with the API keys cannot be used.
-        OtlpMissing: traces are asked for and OpenTelemetry is not installed.
-        OtlpUnusable: its own variables make no sense.
+        OtlpMissing: the settings ask for traces, but OpenTelemetry is not installed.
+        OtlpUnusable: the environment variables of OpenTelemetry are invalid.
     """
     app = Application(
         title="Code Interpreter",
@@ -64,7 +64,7 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
         license_info={"name": "MIT"},
         lifespan=lifespan,
         swagger_ui_oauth2_redirect_url=None,
-        # Its own would send what callers ask for, with their queries and their errors' words.
+        # FastAPI's own telemetry would export URLs with their queries, and messages of errors.
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings

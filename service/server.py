@@ -1,4 +1,4 @@
-"""The command ``serve``: runs the service."""
+"""The command ``serve``, which runs the service."""
 
 import logging
 import signal
@@ -35,16 +35,17 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(_: ArgumentParser) -> None:
-    """Declare no arguments: the environment has the settings."""
+    """Declare no arguments, because all settings come from the environment."""
 
 
 def main(_: Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C, then stop in order.
 
-    Returns the exit status: 0; 2 on bad settings; 1 if the service cannot start. When opening the engine or
-    the registry fails, the server itself exits with 3.
+    Returns:
+        The exit status: 0; 2 if the settings are invalid; 1 if the service cannot start. If the engine or the
+        registry cannot be opened, the server calls ``sys.exit(3)`` instead.
     """
-    # When the server has stopped in order, it sends itself the signal again.
+    # uvicorn stops in order, and then raises the signal again.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         settings = load_settings()
@@ -75,14 +76,16 @@ def main(_: Namespace) -> int:
 def _warn_of_missing_keys(settings: Settings) -> None:
     if not settings.keys.needs_key:
         log.warning(
-            "No API keys are set: whoever reaches %s, port %d, can run code and read every file. "
-            "Set API_KEYS or API_KEYS_FILE, or let only those reach it who may.",
+            "No API keys are set: every program that reaches %s, port %d, can run code and read all files. "
+            "Set API_KEYS or API_KEYS_FILE, or restrict the network access to the port.",
             settings.server.host,
             settings.server.port,
         )
     for name, key in settings.keys.given_keys.items():
         if len(key) < SHORT_KEY:
-            log.warning("The key of %r in API_KEYS has fewer than %d characters.", name, SHORT_KEY)
+            log.warning(
+                "The key of %r in API_KEYS has fewer than %d characters. Use a longer one.", name, SHORT_KEY
+            )
 
 
 def _complain(error: StartError, exit_code: int) -> int:

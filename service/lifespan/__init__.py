@@ -1,4 +1,4 @@
-"""The wiring: what the service opens at its start, in order, and closes in reverse."""
+"""Opens the parts of the service in order at its start, and closes them in reverse order at its end."""
 
 from service.lifespan.lifespan import lifespan
 

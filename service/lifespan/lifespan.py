@@ -1,4 +1,4 @@
-"""Opens the service in order: stores, engine, pool, sessions, ways in."""
+"""Opens the parts of the service in order: stores, engine, pool, sessions, MCP and the Jupyter gateway."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -38,7 +38,7 @@ from sessions.session.services import SessionServices
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Open everything that the routes need, for as long as the application serves."""
+    """Open everything that the routes need, until the application stops serving."""
     settings: Settings = app.state.settings
     metrics: Metrics = app.state.metrics
     traces: Traces = app.state.traces

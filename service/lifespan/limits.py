@@ -1,4 +1,4 @@
-"""The settings as the frozen values that the domain takes."""
+"""Converts the settings to the frozen dataclasses that the domain takes."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Opens this service as a single service, or as one of several replicas."""
+"""Starts this service as a single service, or as one of several replicas."""
 
 import uuid
 from contextlib import AsyncExitStack
@@ -20,11 +20,11 @@ from sessions.containers.engine import Engine
 
 @dataclass(frozen=True)
 class Replication:
-    """How this service shares its registry."""
+    """The role of this service among the services that share its registry."""
 
     replicas: SingleService | LeasedReplica
     engine_id: str | None
-    """Which engine the containers are on; None if no other service can reach them."""
+    """Id of the engine that runs the containers; None if no other service can reach them."""
 
 
 async def open_replication(
@@ -35,7 +35,7 @@ async def open_replication(
     engine: Engine,
     stack: AsyncExitStack,
 ) -> Replication:
-    """Join the replicas if the settings say so.
+    """Join the other replicas if `REPLICA_URL` is set.
 
     Raises:
         InstanceInUse: another replica has this instance id.

@@ -1,4 +1,4 @@
-"""Opens the registry and the stored files, for this service alone or for it and its replicas."""
+"""Opens the registry and the stored files, for a single service or for one of several replicas."""
 
 import logging
 import signal
@@ -39,10 +39,11 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     """Open, lock and migrate the registry, and open the file store.
 
     Args:
-        stack: closes what is opened here.
+        settings: the settings with the places of the registry and the files.
+        stack: closes the stores when it is closed.
 
     Raises:
-        StartError: another service uses them, or they do not belong together.
+        StartError: another service uses the stores, or the registry and the files do not belong together.
     """
     database = Database(settings.storage.registry_url)
     stack.push_async_callback(database.close)
@@ -60,7 +61,7 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     )
     await _lock(settings, database, stack)
     if await storage.any() and not await database.exists():
-        # With a new registry, the sweep would remove all files as leftovers.
+        # A new registry lists no files, so the sweep would delete all of them as orphans.
         raise RegistryMissing(storage.place)
     await database.migrate()
     registry_id = await read_registry_id(database)
@@ -88,6 +89,6 @@ async def _lock(settings: Settings, database: Database, stack: AsyncExitStack) -
 
 
 def _stop(why: StartError) -> None:
-    """Stop the service in order, because another service uses its registry."""
+    """Stop the service in order, because it has lost the lock of the registry."""
     log.critical("%s", why)
     signal.raise_signal(signal.SIGTERM)

@@ -1,1 +1,1 @@
-"""Operation of the service: the engine, readiness, housekeeping, backups."""
+"""Operation of the service: opening the engine, self-test, readiness, housekeeping and backups."""

@@ -1,8 +1,8 @@
-"""The command `backup`: copy registry and stored files while the service runs.
+"""The command `backup`, which copies the registry and the stored files while the service runs.
 
-The command `restore` reads the copy. A service can also be started on it (`FILE_STORAGE_DIR`). It contains
-the registry at one moment, and all of its files except those that were deleted during the copying. Containers
-are not copied: in the copy, sessions have ended as `lost`, and no container belongs to it.
+The command `restore` reads the copy. A service can also be started on the copy (`FILE_STORAGE_DIR`). The copy
+has the registry at one moment, and all files in it except those that were deleted during the copying.
+Containers are not copied. So in the copy, all sessions have ended as `lost`, and there are no containers.
 """
 
 import shutil
@@ -26,7 +26,7 @@ _NOT_COPIED: Final = (
     ("sessions", "UPDATE sessions SET ended_at = :now, end_reason = 'lost' WHERE ended_at IS NULL"),
     ("cells", "UPDATE cells SET finished_at = :now, state = 'lost' WHERE state = 'running'"),
     ("containers", "UPDATE containers SET removed_at = :now, state = 'removed' WHERE removed_at IS NULL"),
-    # A service finds its containers by its instance id. A service on the copy makes a new one at its first
+    # A service finds its containers by its instance id. A service on the copy creates a new id at its first
     # start.
     ("instance", "DELETE FROM instance WHERE key = 'instance_id'"),
 )
@@ -35,7 +35,7 @@ _NOT_COPIED: Final = (
 
 @dataclass(frozen=True)
 class Backup:
-    """How much was copied."""
+    """Number and size of the files that were copied."""
 
     files: int
     size_bytes: int
@@ -45,7 +45,9 @@ class Backup:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the copy; it must not exist yet")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="folder for the copy; it must not exist yet"
+    )
 
 
 def main(arguments: Namespace) -> int:
@@ -61,10 +63,10 @@ def main(arguments: Namespace) -> int:
 
 
 def back_up(settings: Settings, folder: Path) -> Backup:
-    """Copy registry and files to a new folder; the service may run meanwhile.
+    """Copy the registry and the stored files to a new folder. The service may run meanwhile.
 
     Raises:
-        BackupFailed: the copy cannot be made; nothing is left of it.
+        BackupFailed: the copy cannot be made. The incomplete copy has been removed.
         MigrationFailed: `DATABASE_URL` is invalid.
     """
     registry = file_of(make_engine(settings.storage.registry_url))

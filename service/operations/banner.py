@@ -1,8 +1,8 @@
-"""The text in the terminal when the service is up: its address, and one command to try."""
+"""The text that the service prints when it is up: its address, and a command to try."""
 
 import service
 
-# The command has it in single quotes.
+# The command has this body in single quotes.
 _EXAMPLE = r'{"code": "import pandas as pd\npd.DataFrame({\"n\": [1, 2]}) * 21"}'
 
 _ANY_ADDRESS = {"0.0.0.0", "::", ""}

@@ -1,4 +1,4 @@
-"""Copies of stored files that survive a power failure, and progress reports on standard error."""
+"""Copies files so that the copies survive a power failure, and reports the progress."""
 
 import os
 import shutil
@@ -8,29 +8,29 @@ from pathlib import Path
 from typing import Final
 
 REGISTRY: Final = "registry.sqlite3"
-"""The name of the registry in a backup."""
+"""File name of the registry in a backup."""
 FILES: Final = "files"
-"""The folder of the stored files, in a backup and in `FILE_STORAGE_DIR`."""
+"""Name of the folder with the stored files, in a backup and in `FILE_STORAGE_DIR`."""
 
 _REPORT_SEC: Final = 2.0
 
 
 class Progress:
-    """Reports how many files are copied, every two seconds."""
+    """Reports on standard error how many files are copied, every two seconds."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._reported_at = time.monotonic()
 
     def report(self, files: int, size_bytes: int) -> None:
-        """Print one line if the last one is old enough."""
+        """Print a line if the last one is at least two seconds old."""
         if time.monotonic() - self._reported_at >= _REPORT_SEC:
             self._reported_at = time.monotonic()
             sys.stderr.write(f"{files} of {self._total} files, {size_bytes} bytes ...\n")
 
 
 def copy_file(source: Path, target: Path) -> int:
-    """Copy a file to a new path, readable to its owner alone, and sync it. Returns its size in bytes.
+    """Copy a file to a new path, and sync it. Only its owner can read it. Returns its size in bytes.
 
     A stored file never changes, so it can be copied while the service runs.
     """
@@ -45,7 +45,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def sync(path: Path) -> None:
-    """Write a file or a folder to the disk."""
+    """Flush a file or a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -54,5 +54,5 @@ def sync(path: Path) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Return what the operating system or SQLite says, in one line."""
+    """Return the message of the operating system or of SQLite, in one line."""
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

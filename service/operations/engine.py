@@ -1,4 +1,4 @@
-"""Finds and opens the container engine, and logs how the service and the engine are placed."""
+"""Finds and opens the container engine, and logs where the engine and the kernels are."""
 
 import logging
 from typing import TYPE_CHECKING, Final
@@ -20,14 +20,14 @@ _USES_TLS: Final = {"auto": None, "always": True, "never": False}
 
 
 async def open_engine(settings: Settings, registry_id: str) -> Engine:
-    """Connect to the engine or the cluster that the settings name, or else to the one that is found.
+    """Connect to the engine or the cluster in the settings, or else to the one that is found.
 
     Args:
-        settings: `EXECUTOR_BACKEND` says which kind of engine.
-        registry_id: keeps apart instances of the same id in different registries.
+        settings: `EXECUTOR_BACKEND` names the kind of engine.
+        registry_id: distinguishes instances with the same id in different registries.
 
     Raises:
-        CannotRunKernels: there is no engine, or its containers could not be reached.
+        CannotRunKernels: no engine was found, or the service could not reach its containers.
         EngineUnavailable: the engine does not answer.
     """
     if settings.engine.executor_backend == "docker":
@@ -36,7 +36,7 @@ async def open_engine(settings: Settings, registry_id: str) -> Engine:
 
 
 async def open_cluster(settings: Settings, registry_id: str) -> "PodEngine":
-    """Connect to the cluster that the settings name, or else to the one that is found.
+    """Connect to the cluster in the settings, or else to the one that is found.
 
     Raises:
         CannotRunKernels: no cluster is configured, or a library is missing.
@@ -65,10 +65,10 @@ async def open_cluster(settings: Settings, registry_id: str) -> "PodEngine":
 
 
 def open_docker(settings: Settings, registry_id: str) -> DockerEngine:
-    """Connect to the Docker engine that the settings name, or else to the one that is found.
+    """Connect to the Docker engine in the settings, or else to the one that is found.
 
     Raises:
-        CannotRunKernels: there is no engine, or its containers could not be reached.
+        CannotRunKernels: no engine was found, or the service could not reach its containers.
         EngineUnavailable: the engine does not answer.
     """
     given = None

@@ -8,7 +8,7 @@ from sessions.isolation.check import CheckResult
 
 
 class CannotRunKernels(StartError):
-    """There is no container engine that can be used. The reason says what to do."""
+    """No container engine can be used. ``reason`` includes what to do about it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Cannot run kernels: {reason}.")
@@ -28,7 +28,7 @@ class AddressUnavailable(StartError):
 
 
 class BackupFailed(StartError):
-    """Registry and files cannot be copied to ``folder``; nothing is left there."""
+    """The registry and the files could not be copied to ``folder``. The incomplete copy has been removed."""
 
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(f"Cannot back up to {folder}: {reason}.")
@@ -46,7 +46,7 @@ class RestoreFailed(StartError):
 
 
 class SelfTestFailed(StartError):
-    """User code could do something that it must not. ``failures`` are the checks that do not hold."""
+    """User code would not be isolated. ``failures`` are the isolation checks that failed."""
 
     def __init__(self, failures: Sequence[CheckResult]) -> None:
         lines = [f"- {check.name}: {check.detail}. Help: {check.advice}." for check in failures]

@@ -1,4 +1,4 @@
-"""Work that comes round again and again while the service runs."""
+"""Periodic work while the service runs: deletes expired files and old rows."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from sessions import clock
 log = logging.getLogger(__name__)
 
 IsMyTurn = Callable[[str, float], Awaitable[bool]]
-"""Whether this service is to do the work of that name now, and no other in so many seconds."""
+"""Function of the name of a task and an interval in seconds. Returns True for one replica per interval."""
 
 _INTERVAL_SEC: Final = 60.0
 _PRUNE_SEC: Final = 3600.0
@@ -27,7 +27,9 @@ async def keep_house(files: FileStore, database: Database, is_my_turn: IsMyTurn)
     """Remove expired files every minute and old rows every hour, until cancelled.
 
     Args:
-        is_my_turn: of the replicas, one does this in each interval.
+        files: the store with the files.
+        database: the registry with the rows.
+        is_my_turn: returns True for one of the replicas in each interval. That replica does the work.
     """
     listed_at = pruned_at = -math.inf
 
@@ -51,7 +53,7 @@ async def keep_house(files: FileStore, database: Database, is_my_turn: IsMyTurn)
 
 
 async def repeat(work: Callable[[], Awaitable[object]], what: str, interval_sec: float) -> None:
-    """Do `work` now and every `interval_sec` seconds, until cancelled. Errors are logged."""
+    """Call `work` now and every `interval_sec` seconds, until cancelled. Log its errors, with `what`."""
     while True:
         try:
             await work()

@@ -1,4 +1,4 @@
-"""Turns the service's settings into those of the pool."""
+"""Converts the settings of the service to those of the pool."""
 
 import service
 from service.settings import Settings
@@ -9,7 +9,7 @@ from sessions.models import Limits
 
 
 def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
-    """Return the pool's settings for the instance of that id."""
+    """Return the settings of the pool for the instance with the given id."""
     containers, pool = settings.containers, settings.pool
     limits = Limits(
         memory_bytes=settings.execution.memory_limit_bytes,

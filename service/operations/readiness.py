@@ -1,4 +1,4 @@
-"""Health and readiness of the part that runs kernels."""
+"""The health and readiness of the engine and the pool."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _PING_SEC: Final = 3.0
 
 
 class KernelReadiness:
-    """`service.http.dependencies.Kernels` of a pool on an engine."""
+    """Implements `service.http.dependencies.Kernels` for a pool and its engine."""
 
     def __init__(self, engine: Engine, pool: Pool, instance_id: str, self_test: SelfTest) -> None:
         self._engine = engine

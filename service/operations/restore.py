@@ -1,8 +1,8 @@
-"""The command `restore`: put registry and stored files of a backup where the settings say.
+"""The command `restore`, which copies a backup to the places in the settings.
 
-Everything is first copied and checked beside its final place. Until that is done, nothing of the present data
-is touched. If the command is interrupted afterwards, the registry is missing, so that no service starts on
-half of the data. The command can then be repeated with `--replace`.
+All files are first copied next to their final places, and checked. Until then, the existing data is not
+changed. If the command is interrupted afterwards, the registry is missing, so that no service starts with
+incomplete data. The command can then be repeated with `--replace`.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from service.settings import Settings, load_settings
 
 @dataclass(frozen=True)
 class Restored:
-    """How much was restored."""
+    """Number and size of the files that were restored."""
 
     files: int
     size_bytes: int
@@ -37,10 +37,8 @@ class Restored:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a folder that `backup` made")
-    parser.add_argument(
-        "--replace", action="store_true", help="delete the registry and the files that are there now"
-    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder that `backup` made")
+    parser.add_argument("--replace", action="store_true", help="delete the existing registry and files")
 
 
 def main(arguments: Namespace) -> int:
@@ -56,23 +54,25 @@ def main(arguments: Namespace) -> int:
 
 
 def restore(settings: Settings, folder: Path, *, replace: bool) -> Restored:
-    """Put the registry and the files of a backup where the settings say.
+    """Copy the registry and the files of a backup to the places in the settings.
 
     Args:
         settings: `DATABASE_URL` and `FILE_STORAGE_DIR` are the places.
         folder: a folder that `service.operations.backup` made.
-        replace: delete what is there now. Without it, existing data is an error.
+        replace: delete existing data. If False, existing data is an error.
 
     Raises:
-        RestoreFailed: the backup is not complete, the places have data, or the disk refuses.
+        RestoreFailed: the backup is incomplete, the places have data, or the disk reports an error.
         StorageInUse: a service uses `FILE_STORAGE_DIR`.
         RegistryInUse: a service uses the registry.
-        StorageUnavailable: `FILE_STORAGE_DIR` cannot be made or written.
+        StorageUnavailable: `FILE_STORAGE_DIR` cannot be created or written.
     """
     registry = _registry_file(settings, folder)
     storage = settings.storage.file_storage_dir
     if folder.resolve() == storage.resolve():
-        raise RestoreFailed(folder, "it is FILE_STORAGE_DIR itself: a service can be started on it as it is")
+        raise RestoreFailed(
+            folder, "the folder is FILE_STORAGE_DIR itself: a service can be started on it without a restore"
+        )
     make_folder(storage)
     make_folder(registry.parent)
     restoring = _Restoring(folder, registry, storage)
@@ -98,7 +98,7 @@ def _has_entries(folder: Path) -> bool:
 
 
 class _Restoring:
-    """The copies of one run of the command, beside their final places until they are complete."""
+    """One run of the command. The copies (drafts) are next to their final places until they are complete."""
 
     def __init__(self, folder: Path, registry: Path, storage: Path) -> None:
         self._folder = folder
@@ -110,7 +110,7 @@ class _Restoring:
         self._replaced = storage / f".{FILES}.replaced"
 
     async def run(self, *, replace: bool) -> Restored:
-        """Restore while no service can start on the same data."""
+        """Restore with both locks, so that no service can start on the same data."""
         registry_lock = self._registry.with_name(f"{self._registry.name}.lock")
         async with (
             lock(self._storage / "lock", StorageInUse(self._storage), wait_sec=0),
@@ -132,10 +132,10 @@ class _Restoring:
         return done
 
     def _copy(self) -> Restored:
-        """Copy the backup to the drafts, and check it."""
+        """Copy the backup to the drafts, and check the copies."""
         self._remove_drafts()
         if not (self._folder / REGISTRY).is_file() or not (self._folder / FILES).is_dir():
-            raise RestoreFailed(self._folder, f"it is no backup: {REGISTRY} or {FILES}/ is missing")
+            raise RestoreFailed(self._folder, f"it is not a backup: {REGISTRY} or {FILES}/ is missing")
         copy_file(self._folder / REGISTRY, self._registry_draft)
         self._check_registry()
         self._files_draft.mkdir(mode=0o700)
@@ -156,7 +156,7 @@ class _Restoring:
         except MigrationFailed as error:
             raise RestoreFailed(self._folder, f"its {REGISTRY} cannot be read: {error.reason}") from error
         if schema is None:
-            raise RestoreFailed(self._folder, f"it is no backup: its {REGISTRY} is empty")
+            raise RestoreFailed(self._folder, f"it is not a backup: its {REGISTRY} is empty")
         if not schema.is_known:
             reason = f"a newer version made it (schema {schema.revision}): upgrade the service first"
             raise RestoreFailed(self._folder, reason)
@@ -173,7 +173,7 @@ class _Restoring:
         return size
 
     def _put_in_place(self) -> None:
-        """Replace the present data by the drafts; the registry comes last."""
+        """Replace the existing data by the drafts, the registry last."""
         for suffix in ("", "-wal", "-shm", "-journal"):
             self._registry.with_name(f"{self._registry.name}{suffix}").unlink(missing_ok=True)
         sync(self._registry.parent)
@@ -185,7 +185,7 @@ class _Restoring:
         sync(self._registry.parent)
 
     def _remove_drafts(self) -> None:
-        """Remove what this run, or an interrupted one, has left beside the final places."""
+        """Remove drafts and replaced files of this run, and of earlier runs that were interrupted."""
         self._registry_draft.unlink(missing_ok=True)
         for folder in (self._files_draft, self._replaced):
             shutil.rmtree(folder, ignore_errors=True)

@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class SelfTest:
-    """`sessions.containers.launcher.Examine`: the service only serves if every isolation check holds."""
+    """Implements `sessions.containers.launcher.Examine`. The service only starts if all checks pass."""
 
     def __init__(self, engine: Engine, service: socket.socket) -> None:
-        """`service` is the socket on which the service will serve."""
+        """`service` is the socket on which the service will listen."""
         self.report: Sequence[CheckResult] = ()
         """Results of the last self-test that passed."""
         self._engine = engine
@@ -28,8 +28,8 @@ class SelfTest:
         """Run the self-test in a sandbox that was launched with `spec`, and store the `report`.
 
         Raises:
-            SelfTestFailed: a check does not hold.
-            AddressUnavailable: another process listens on the service's address by now.
+            SelfTestFailed: a check failed.
+            AddressUnavailable: another process now listens on the address of the service.
         """
         host, port, *_ = self._service.getsockname()
         if not self._service.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

@@ -114,9 +114,9 @@ def test_present_data_is_deleted_only_with_replace(
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda copy, _: shutil.rmtree(copy), "it is no backup"),
-        (lambda copy, _: (copy / "registry.sqlite3").unlink(), "it is no backup"),
-        (lambda copy, _: shutil.rmtree(copy / "files"), "it is no backup"),
+        (lambda copy, _: shutil.rmtree(copy), "it is not a backup"),
+        (lambda copy, _: (copy / "registry.sqlite3").unlink(), "it is not a backup"),
+        (lambda copy, _: shutil.rmtree(copy / "files"), "it is not a backup"),
         (lambda copy, _: (copy / "registry.sqlite3").write_bytes(b""), "is empty"),
         (lambda copy, _: (copy / "registry.sqlite3").write_bytes(b"x" * 4096), "cannot be read"),
         (lambda copy, file_id: (copy / "files" / file_id).unlink(), "is missing"),
