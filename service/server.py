@@ -51,7 +51,7 @@ def main(_: Namespace) -> int:
         settings = load_settings()
     except StartError as error:
         configure_logging("INFO", load_log_format())
-        return _complain(error, 2)
+        return _print_error(error, 2)
     configure_logging(settings.server.log_level, settings.server.log_format)
     try:
         app = create_app(settings, lifespan, ROUTERS)
@@ -67,7 +67,7 @@ def main(_: Namespace) -> int:
                 needs_key=settings.keys.needs_key,
             )
     except StartError as error:
-        return _complain(error, 1)
+        return _print_error(error, 1)
     except KeyboardInterrupt:
         pass
     return 0
@@ -88,6 +88,6 @@ def _warn_of_missing_keys(settings: Settings) -> None:
             )
 
 
-def _complain(error: StartError, exit_code: int) -> int:
+def _print_error(error: StartError, exit_code: int) -> int:
     say(str(error), fatal=True)
     return exit_code

@@ -21,18 +21,18 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         ClientDisconnect: the caller disconnected before `work` was done.
     """
     working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_hang_up(request))
+    disconnecting = asyncio.create_task(_wait_for_disconnect(request))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise ClientDisconnect
         return working.result()
     finally:
-        leaving.cancel()
+        disconnecting.cancel()
         working.cancel()
         await asyncio.wait({working})
 
 
-async def _hang_up(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

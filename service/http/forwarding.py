@@ -33,19 +33,19 @@ T = TypeVar("T")
 _CONNECT_SEC: Final = 3.0
 _KEEP_SEC: Final = 2.0
 _FRAME_BYTES: Final = 1 << 28
-_OF_THE_CONNECTION: Final = frozenset(
+_HOP_BY_HOP: Final = frozenset(
     {"connection", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"}
     | {"transfer-encoding", "upgrade", CALLER_HEADER, SIGNATURE_HEADER}
 )
 _REQUEST_ID: Final = REQUEST_ID_HEADER.decode()
-_EACH_ITS_OWN: Final = frozenset({"date", _REQUEST_ID})
+_SET_BY_EACH_REPLICA: Final = frozenset({"date", _REQUEST_ID})
 """Response headers that each replica sets itself."""
-_KEPT: Final = frozenset({"host", "content-length"})
+_ALWAYS_FORWARDED: Final = frozenset({"host", "content-length"})
 """Headers that are forwarded even if the `Connection` header of the request names them."""
 _NEVER_SENT: Final = (None, 1005, 1006)
 """Close codes that are never sent: the other side vanished without a close frame."""
 _GOING_AWAY: Final = 1001
-_OF_A_SOCKET: Final = "sec-websocket-"
+_WEBSOCKET_PREFIX: Final = "sec-websocket-"
 
 
 def is_passed_on(scope: Scope) -> bool:
@@ -67,7 +67,7 @@ class Forwarder:
         """
         self._signer = signer
         self._is_there = is_there
-        self._look_sec = lease_sec / 2
+        self._check_sec = lease_sec / 2
         self._http: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
@@ -85,7 +85,7 @@ class Forwarder:
     async def answer_of(self, url: str, request: Request, session_id: str | None = None) -> Response:
         """Return the response of another replica to a request, or an error if the replica does not answer."""
         try:
-            return await self._pass_on(request, url, request.scope["state"]["caller"])
+            return await self._forward(request, url, request.scope["state"]["caller"])
         except (aiohttp.ClientError, TimeoutError) as failure:
             log.warning("the replica at %s does not answer: %s", url, failure)
             nothing_ran = isinstance(failure, aiohttp.ClientConnectorError)
@@ -93,20 +93,20 @@ class Forwarder:
                 return answer_to(SessionMoving(session_id))
             return answer_to(ReplicaLost(session_id))
 
-    async def _pass_on(self, request: Request, url: str, caller: Caller) -> Response:
+    async def _forward(self, request: Request, url: str, caller: Caller) -> Response:
         """Send a request to another replica. Its body is read only after the connection is made.
 
         Raises:
             aiohttp.ClientError: the other replica does not answer.
         """
         path = path_of(request.scope)
-        headers = _passed(request.headers.raw)
+        headers = _end_to_end(request.headers.raw)
         headers += self._signer.headers(caller, request.method, path).items()
         if (context := current()) is not None:
             headers = [(name, value) for name, value in headers if name != _REQUEST_ID]
             headers.append((_REQUEST_ID, context.request_id))
         async with AsyncExitStack() as stack:
-            asking = self._http.request(
+            sending = self._http.request(
                 request.method,
                 _address(url, path),
                 headers=headers,
@@ -115,22 +115,24 @@ class Forwarder:
                 data=_body(request) if _has_body(request) else None,
                 allow_redirects=False,
             )
-            answer = await self._while_there(url, asking.__aenter__())
-            stack.push_async_callback(asking.__aexit__, None, None, None)
+            answer = await self._while_alive(url, sending.__aenter__())
+            stack.push_async_callback(sending.__aexit__, None, None, None)
             close = stack.pop_all().aclose
-        back = StreamingResponse(self._chunks(url, answer), answer.status, background=BackgroundTask(close))
-        back.raw_headers = [
+        response = StreamingResponse(
+            self._chunks(url, answer), answer.status, background=BackgroundTask(close)
+        )
+        response.raw_headers = [
             (name.lower(), value)
             for name, value in answer.raw_headers
-            if name.decode("latin-1").lower() not in _OF_THE_CONNECTION | _EACH_ITS_OWN
+            if name.decode("latin-1").lower() not in _HOP_BY_HOP | _SET_BY_EACH_REPLICA
         ]
-        return back
+        return response
 
-    async def _while_there(self, url: str, work: Coroutine[Any, Any, T]) -> T:
+    async def _while_alive(self, url: str, work: Coroutine[Any, Any, T]) -> T:
         """Wait for data from another replica, but only while that replica is alive."""
         task = asyncio.create_task(work)
         try:
-            while not (await asyncio.wait({task}, timeout=self._look_sec))[0]:
+            while not (await asyncio.wait({task}, timeout=self._check_sec))[0]:
                 with suppress(RegistryUnavailable):
                     if not await self._is_there(url):
                         raise aiohttp.ServerDisconnectedError
@@ -141,7 +143,7 @@ class Forwarder:
     async def _chunks(self, url: str, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         last = b""
         try:
-            while chunk := await self._while_there(url, answer.content.readany()):
+            while chunk := await self._while_alive(url, answer.content.readany()):
                 yield chunk
                 last = chunk
         except aiohttp.ClientError as failure:
@@ -160,26 +162,29 @@ class Forwarder:
         path = path_of(websocket.scope)
         headers = [
             (name, value)
-            for name, value in _passed(websocket.headers.raw)
-            if not name.lower().startswith(_OF_A_SOCKET)
+            for name, value in _end_to_end(websocket.headers.raw)
+            if not name.lower().startswith(_WEBSOCKET_PREFIX)
         ]
         headers += self._signer.headers(caller, "GET", path).items()
-        there = self._http.ws_connect(
+        connecting = self._http.ws_connect(
             _address(url, path),
             headers=headers,
             protocols=websocket.scope["subprotocols"],
             max_msg_size=_FRAME_BYTES,
-            heartbeat=2 * self._look_sec,
+            heartbeat=2 * self._check_sec,
         )
-        async with there as other:
+        async with connecting as other:
             await websocket.accept(other.protocol)
-            ways = [asyncio.create_task(way) for way in (_out(websocket, other), _back(websocket, other))]
+            directions = [
+                asyncio.create_task(direction)
+                for direction in (_copy_to_replica(websocket, other), _copy_to_client(websocket, other))
+            ]
             try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for way in ways:
-                    way.cancel()
-                await asyncio.gather(*ways, return_exceptions=True)
+                for direction in directions:
+                    direction.cancel()
+                await asyncio.gather(*directions, return_exceptions=True)
             if websocket.client_state is WebSocketState.CONNECTED:
                 code = other.close_code
                 await websocket.close(_GOING_AWAY if code in _NEVER_SENT else code)
@@ -203,13 +208,13 @@ def _has_body(request: Request) -> bool:
     return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
 
 
-def _passed(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+def _end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     """Return the headers without those that concern only one connection."""
-    plain = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
+    decoded = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
     named = {
-        word.strip().lower() for name, value in plain if name == "connection" for word in value.split(",")
+        word.strip().lower() for name, value in decoded if name == "connection" for word in value.split(",")
     }
-    return [(name, value) for name, value in plain if name not in _OF_THE_CONNECTION | named - _KEPT]
+    return [(name, value) for name, value in decoded if name not in _HOP_BY_HOP | named - _ALWAYS_FORWARDED]
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:
@@ -218,7 +223,7 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
             yield chunk
 
 
-async def _out(websocket: WebSocket, other: aiohttp.ClientWebSocketResponse) -> None:
+async def _copy_to_replica(websocket: WebSocket, other: aiohttp.ClientWebSocketResponse) -> None:
     while True:
         frame = await websocket.receive()
         if frame["type"] == "websocket.disconnect":
@@ -229,7 +234,7 @@ async def _out(websocket: WebSocket, other: aiohttp.ClientWebSocketResponse) -> 
             await other.send_bytes(frame["bytes"])
 
 
-async def _back(websocket: WebSocket, other: aiohttp.ClientWebSocketResponse) -> None:
+async def _copy_to_client(websocket: WebSocket, other: aiohttp.ClientWebSocketResponse) -> None:
     try:
         async for frame in other:
             if frame.type is aiohttp.WSMsgType.TEXT:

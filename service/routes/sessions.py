@@ -45,9 +45,9 @@ from sessions.session.session import Session
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], responses=refusals())
 
-_ONE: Final = refusals(*SESSION)
+_OPEN_SESSION: Final = refusals(*SESSION)
 _RUN: Final = refusals(*CODE, *TURN)
-_EVER: Final = refusals(SessionNotFound, SessionMoving)
+_KNOWN_SESSION: Final = refusals(SessionNotFound, SessionMoving)
 """Errors of routes whose data can still be read after the session has ended."""
 DETACHED: Final[dict[int | str, dict[str, Any]]] = {
     202: {"model": Detached, "description": "With `detach`: the code runs, detached from the call."}
@@ -102,7 +102,7 @@ async def list_sessions(sessions: SessionsDep, owner: OwnerDep, settings: Settin
     return SessionList(sessions=sorted((*here, *there), key=lambda session: session.created_at))
 
 
-@router.get("/{session_id}", responses=_ONE)
+@router.get("/{session_id}", responses=_OPEN_SESSION)
 async def get_session(session: SessionDep, settings: SettingsDep) -> SessionInfo:
     """Return an open session."""
     return _info(session, settings)
@@ -117,7 +117,7 @@ async def extend_session(
     return _info(session, settings)
 
 
-@router.delete("/{session_id}", status_code=204, responses=_ONE)
+@router.delete("/{session_id}", status_code=204, responses=_OPEN_SESSION)
 async def delete_session(session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep) -> None:
     """End a session. Files that it returned stay stored until they expire."""
     try:
@@ -214,7 +214,7 @@ async def restart(session: SessionDep, settings: SettingsDep) -> SessionInfo:
     return _info(session, settings)
 
 
-@router.get("/{session_id}/cells", responses=_EVER)
+@router.get("/{session_id}/cells", responses=_KNOWN_SESSION)
 async def list_cells(
     session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep, images: Images = "inline"
 ) -> CellList:
@@ -242,7 +242,7 @@ def _with_images(cell: CellInfo, images: str) -> CellInfo:
     return cell.model_copy(update={"result": cell.result.model_copy(update={"outputs": outputs})})
 
 
-@router.get("/{session_id}/notebook", response_class=Response, responses=_NOTEBOOK | _EVER)
+@router.get("/{session_id}/notebook", response_class=Response, responses=_NOTEBOOK | _KNOWN_SESSION)
 async def get_notebook(session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep) -> Response:
     """Return the session as a Jupyter notebook, including outputs."""
     document = notebook.to_notebook(await sessions.cells(session_id, owner))

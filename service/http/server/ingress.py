@@ -24,7 +24,7 @@ _EXECUTION_ID_HEADER: Final = b"x-execution-id"
 _TRACED: Final = ("/v1/", "/api/", "/mcp")
 """Prefixes of the paths that run code. Each cell of a WebSocket gets its own trace instead."""
 _ANSWERED: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
-_SWITCHING: Final = 101
+_SWITCHING_PROTOCOLS: Final = 101
 _STOPPING: Final = (
     "The service is stopping. Code in a session keeps running, and its cell will have the result"
 )
@@ -57,33 +57,33 @@ class Ingress:
             self._traces.request_began(context, scope["headers"])
         status, sent, answered = 500, 0, False
 
-        async def send_and_note(message: Message) -> None:
+        async def send_and_record(message: Message) -> None:
             nonlocal status, sent, answered
             if message["type"] in _ANSWERED:
                 answered = True
-                status = message.get("status", _SWITCHING)
+                status = message.get("status", _SWITCHING_PROTOCOLS)
                 message = {**message, "headers": [*message.get("headers", ()), *_headers(context)]}
-                if status == _SWITCHING:
+                if status == _SWITCHING_PROTOCOLS:
                     # The WebSocket may stay open for days, so its line is written now.
-                    self._note(scope, context, status, 0, time.perf_counter() - began)
+                    self._record(scope, context, status, 0, time.perf_counter() - began)
             else:
                 sent += len(message.get("body", b""))
             await send(message)
 
         try:
-            await self._app(scope, receive, send_and_note)
+            await self._app(scope, receive, send_and_record)
         except asyncio.CancelledError:
             # The server cancels requests that are not done a few seconds after it began to stop.
             if answered or scope["type"] != "http":
                 raise
             await ErrorResponse(503, "stopping", _STOPPING, {"Retry-After": "1"})(
-                scope, receive, send_and_note
+                scope, receive, send_and_record
             )
         finally:
-            if status != _SWITCHING:
-                self._note(scope, context, status, sent, time.perf_counter() - began)
+            if status != _SWITCHING_PROTOCOLS:
+                self._record(scope, context, status, sent, time.perf_counter() - began)
 
-    def _note(self, scope: Scope, context: RequestContext, status: int, sent: int, seconds: float) -> None:
+    def _record(self, scope: Scope, context: RequestContext, status: int, sent: int, seconds: float) -> None:
         method, route = scope.get("method", WEBSOCKET), self._route_of(scope)
         self._metrics.request(route, method, status, seconds)
         if status < 400 and (source := _DOWNLOADS.get((method, route))) is not None:
