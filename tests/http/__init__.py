@@ -1,1 +1,1 @@
-"""Tests of this subject."""
+"""Tests of the HTTP layer."""

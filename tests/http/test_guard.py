@@ -1,4 +1,4 @@
-"""The guard, which asks every request for its key."""
+"""The guard, which checks the key of every request."""
 
 from typing import Any
 

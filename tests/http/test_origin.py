@@ -1,4 +1,4 @@
-"""Which web pages may send requests: to kernels those of the service, to MCP those of this machine."""
+"""The rules for requests from web pages: kernels serve pages of the service, MCP serves local pages."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from service.http.origin import LOCAL_PAGES, SAME_SERVICE
     "origin", [None, b"http://localhost:6274", b"http://127.0.0.1", b"https://[::1]:8", b"HTTP://LOCALHOST"]
 )
 def test_mcp_serves_programs_and_pages_of_this_machine(origin: bytes | None) -> None:
-    """Programs that are no browser send no origin."""
+    """Programs other than browsers send no origin."""
     LOCAL_PAGES.check([] if origin is None else [(b"origin", origin)])
 
 
@@ -26,7 +26,7 @@ def test_mcp_serves_programs_and_pages_of_this_machine(origin: bytes | None) -> 
     ],
 )
 def test_mcp_refuses_pages_of_other_machines(origin: bytes) -> None:
-    """An address that only looks local, and an origin that is no address, are refused."""
+    """Addresses that only look local, and origins that are not addresses, are refused."""
     with pytest.raises(OriginRefused):
         LOCAL_PAGES.check([(b"origin", origin)])
     with pytest.raises(OriginRefused):
@@ -35,7 +35,7 @@ def test_mcp_refuses_pages_of_other_machines(origin: bytes) -> None:
 
 @pytest.mark.parametrize("origin", [None, b"http://code.example:8000", b"https://CODE.example:8000"])
 def test_kernels_serve_programs_and_pages_of_the_service(origin: bytes | None) -> None:
-    """The page's address is the one that the request was sent to; the scheme may be a proxy's."""
+    """The origin equals the host of the request. The scheme may differ behind a proxy."""
     headers = [(b"host", b"Code.example:8000")]
     SAME_SERVICE.check(headers if origin is None else [*headers, (b"origin", origin)])
 

@@ -1,4 +1,4 @@
-"""The server as a process: what it says when it starts, when it cannot, and how it stops."""
+"""The server as a process: its output when it starts or fails to start, and how it stops."""
 
 import shlex
 import signal
@@ -62,7 +62,7 @@ with bind("127.0.0.1", port) as sock:
 
 
 class Program:
-    """The program above as a process, whose output goes into files."""
+    """The program above as a process. Its output goes to files."""
 
     def __init__(self, folder: Path, start: str) -> None:
         with socket.socket() as probe:
@@ -79,15 +79,15 @@ class Program:
             )
 
     def out(self) -> str:
-        """Standard output so far."""
+        """Return standard output so far."""
         return self._out.read_text()
 
     def err(self) -> str:
-        """Standard error so far."""
+        """Return standard error so far."""
         return self._err.read_text()
 
     def wait_for(self, text: str) -> None:
-        """Wait until the output has a text."""
+        """Wait until the output contains a text."""
         deadline = time.monotonic() + 20
         while text not in self.out() + self.err():
             assert time.monotonic() < deadline, self.out() + self.err()
@@ -96,7 +96,7 @@ class Program:
 
 @contextmanager
 def running(folder: Path, start: str = "well") -> Iterator[Program]:
-    """The program until the block ends."""
+    """Run the program until the block ends."""
     program = Program(folder, start)
     try:
         yield program
@@ -105,8 +105,8 @@ def running(folder: Path, start: str = "well") -> Iterator[Program]:
         program.process.wait()
 
 
-def test_it_says_where_it_is_and_what_to_try(tmp_path: Path) -> None:
-    """Once connections are accepted: the address, the documentation, and one command."""
+def test_banner_shows_the_address_and_a_command(tmp_path: Path) -> None:
+    """The banner is printed once the server accepts connections."""
     with running(tmp_path) as program:
         program.wait_for("curl")
         assert f"is up at {program.url}" in program.out()
@@ -120,8 +120,8 @@ def test_it_says_where_it_is_and_what_to_try(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("needs_key", [False, True])
-def test_the_command_to_try_is_one_a_shell_understands(needs_key: bool) -> None:
-    """It can be pasted: one line, whose last word is JSON with the code, and the key if needed."""
+def test_command_in_the_banner_is_valid_in_a_shell(needs_key: bool) -> None:
+    """The command is one line. Its last word is JSON with the code; the key is included if needed."""
     lines = banner("0.0.0.0", 8000, needs_key=needs_key).splitlines()
     (command,) = (line for line in lines if line.startswith("curl "))
     words = shlex.split(command)
@@ -140,13 +140,13 @@ def test_the_command_to_try_is_one_a_shell_understands(needs_key: bool) -> None:
         ("example.org", "http://example.org:80"),
     ],
 )
-def test_an_address_is_one_a_client_can_use(host: str, expected: str) -> None:
-    """All addresses are shown as the loopback one; IPv6 has its brackets."""
+def test_clients_can_use_the_address_in_the_banner(host: str, expected: str) -> None:
+    """The loopback address replaces the wildcard addresses. IPv6 addresses have brackets."""
     assert base_url(host, 80) == expected
 
 
-def test_a_port_in_use_is_one_sentence() -> None:
-    """It names address and port, and what to set."""
+def test_port_in_use_is_reported_in_one_sentence() -> None:
+    """The error names the address and the port."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -156,14 +156,14 @@ def test_a_port_in_use_is_one_sentence() -> None:
 
 
 @pytest.mark.parametrize("host", ["256.0.0.1", "192.0.2.1", "no such host"])
-def test_a_host_that_is_not_here_is_one_sentence(host: str) -> None:
-    """Neither a name nobody knows nor an address of another machine is a traceback."""
+def test_host_of_another_machine_is_reported_in_one_sentence(host: str) -> None:
+    """Unknown names and addresses of other machines give an error that names the settings."""
     with pytest.raises(AddressUnavailable, match="Set HOST and PORT"):
         bind(host, 0)
 
 
-def test_a_port_taken_while_it_started_is_one_sentence(tmp_path: Path) -> None:
-    """The loser of a race says so, and closes what it had opened."""
+def test_port_taken_during_the_start_is_reported_in_one_sentence(tmp_path: Path) -> None:
+    """The service closes what it has opened, and exits with status 1."""
     with running(tmp_path, "late") as program, socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         program.wait_for("Waiting for application startup")
@@ -175,8 +175,8 @@ def test_a_port_taken_while_it_started_is_one_sentence(tmp_path: Path) -> None:
         assert program.out() == "closed\n"
 
 
-def test_a_known_reason_not_to_start_is_a_sentence(tmp_path: Path) -> None:
-    """What went wrong is in the log, without a traceback."""
+def test_known_error_during_the_start_is_reported_in_one_sentence(tmp_path: Path) -> None:
+    """The log has the message of the error, without a traceback."""
     with running(tmp_path, "sentence") as program:
         assert program.process.wait(20) != 0
         assert "schema revision 9999" in program.err()
@@ -184,8 +184,8 @@ def test_a_known_reason_not_to_start_is_a_sentence(tmp_path: Path) -> None:
         assert program.out() == ""
 
 
-def test_an_unknown_reason_not_to_start_is_a_traceback(tmp_path: Path) -> None:
-    """What nobody foresaw is shown whole."""
+def test_unknown_error_during_the_start_is_logged_with_a_traceback(tmp_path: Path) -> None:
+    """The log has the exception and its traceback."""
     with running(tmp_path, "traceback") as program:
         assert program.process.wait(20) != 0
         assert "RuntimeError: unforeseen" in program.err()
@@ -193,8 +193,8 @@ def test_an_unknown_reason_not_to_start_is_a_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_in_order(tmp_path: Path, with_signal: signal.Signals) -> None:
-    """A request under way gets its answer, then the lifespan is closed."""
+def test_server_stops_in_order(tmp_path: Path, with_signal: signal.Signals) -> None:
+    """A running request is answered, and then the lifespan is closed."""
     with running(tmp_path) as program:
         program.wait_for("curl")
         with socket.create_connection(("127.0.0.1", program.port)) as client:

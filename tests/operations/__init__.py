@@ -1,1 +1,1 @@
-"""Tests of this subject."""
+"""Tests of the commands of the service, and of its documentation."""

@@ -1,4 +1,4 @@
-"""The OpenAPI document is good to read: all is described, its examples run, errors are listed by code."""
+"""The OpenAPI document: every field is described, the examples work, errors are listed by their codes."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ OPERATIONS = sorted(
     ((method, path) for path, operations in DOCUMENT["paths"].items() for method in operations),
     key=lambda operation: (operation[0] == "delete", operation[1]),
 )
-"""Methods and paths; what deletes comes last."""
+"""Methods and paths, those that delete last."""
 FIELDS = [(model, field) for model, schema in SCHEMAS.items() for field in schema.get("properties", {})]
 PATH = "data/sales.csv"
 SESSIONS_OPENED = {("post", "/v1/sessions"): "session_id", ("post", "/api/kernels"): "id"}
@@ -29,13 +29,13 @@ SESSIONS_OWN = {"/v1/sessions/{session_id}", "/api/kernels/{kernel_id}"}
 
 
 def resolved(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema that knows what it refers to."""
+    """Return a schema together with the components that it refers to."""
     return schema | {"components": DOCUMENT["components"]}
 
 
 @pytest.mark.parametrize(("model", "field"), FIELDS)
-def test_every_field_is_described_and_its_examples_fit(model: str, field: str) -> None:
-    """Each field says what it is, in which unit where it has one, and shows a value that it may have."""
+def test_every_field_has_a_description_and_valid_examples(model: str, field: str) -> None:
+    """The description of a field names its unit, if it has one. The examples match the schema."""
     schema = SCHEMAS[model]["properties"][field]
     assert len(schema.get("description", "")) > 3
     if field.endswith(("_ms", "_bytes", "_seconds")):
@@ -48,8 +48,8 @@ def test_every_field_is_described_and_its_examples_fit(model: str, field: str) -
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-def test_every_call_says_what_it_does_and_how_it_is_refused(method: str, path: str) -> None:
-    """A call has words, and so have its parameters; each of its errors is listed by its code."""
+def test_every_call_has_a_description_and_error_codes(method: str, path: str) -> None:
+    """Parameters have descriptions too. Each error response lists its codes."""
     operation = DOCUMENT["paths"][path][method]
     assert operation["description"].endswith((".", "`"))
     for parameter in operation.get("parameters", []):
@@ -61,18 +61,18 @@ def test_every_call_says_what_it_does_and_how_it_is_refused(method: str, path: s
             assert codes and all(f"`{code}`" in response["description"] for code in codes)
 
 
-def test_what_is_no_call_is_told_of() -> None:
-    """The document names all that is served beside its calls, and says what its groups are."""
-    doors = {"/", "/mcp", "/api/kernels/{kernel_id}/channels"}
-    assert doors <= {route.path for route in APPLICATION.state.served} - set(DOCUMENT["paths"])
-    for path in doors:
+def test_description_names_the_paths_outside_of_openapi() -> None:
+    """The page, MCP and the WebSocket are described in the text. Every tag has a description."""
+    outside = {"/", "/mcp", "/api/kernels/{kernel_id}/channels"}
+    assert outside <= {route.path for route in APPLICATION.state.served} - set(DOCUMENT["paths"])
+    for path in outside:
         assert f"**`{path}`**" in DOCUMENT["info"]["description"]
     used = {tag for method, path in OPERATIONS for tag in DOCUMENT["paths"][path][method]["tags"]}
     assert used == {tag["name"] for tag in DOCUMENT["tags"]}
 
 
-def test_every_error_is_listed() -> None:
-    """What the service can answer with stands at one of its calls, or goes for all where keys are set."""
+def test_every_error_code_is_listed() -> None:
+    """Each error of the service is listed at a call, except errors of keys, WebSockets and MCP."""
     listed = json.dumps(DOCUMENT["paths"])
     elsewhere = {"key_missing", "key_invalid", "too_many_requests"}
     # WebSockets and MCP are not part of an OpenAPI document.
@@ -83,7 +83,7 @@ def test_every_error_is_listed() -> None:
 
 @pytest.fixture(scope="module")
 def real(service: Service) -> Iterator[dict[str, str]]:
-    """What the examples' ids stand for."""
+    """Create a file, a session and a cell. Return their ids by the example ids that they replace."""
     http = service.api.http
     stored = http.post("/v1/files", files={"file": ("sales.csv", b"n\n1\n")}).json()["file_id"]
     session = http.post("/v1/sessions", json={}).json()["session_id"]
@@ -93,26 +93,28 @@ def real(service: Service) -> Iterator[dict[str, str]]:
 
 
 def examples(operation: dict[str, Any]) -> list[Any]:
-    """The bodies that the document shows for a call: whole ones, or one made of its fields' examples."""
+    """Return the example bodies of a call: whole bodies, and one body made of the examples of its fields."""
     body = operation.get("requestBody", {}).get("content", {}).get("application/json")
     if body is None:
         return [None]
     shown = body["schema"]
-    shown = shown.get("anyOf", [shown])[0]  # the other one is none
+    shown = shown.get("anyOf", [shown])[0]  # the other type is null
     schema = SCHEMAS[shown["$ref"].rpartition("/")[2]]
     fields = {name: field["examples"][0] for name, field in schema["properties"].items()}
     return [*schema.get("examples", []), fields]
 
 
-def test_the_document_shows_bodies_for_every_call_that_takes_one() -> None:
-    """There is an example for each call with a body, so that the next test leaves none out."""
+def test_calls_with_bodies_have_example_bodies() -> None:
+    """At least ten calls have a body, so that the next test does not miss them."""
     bodies = [DOCUMENT["paths"][path][method].get("requestBody") for method, path in OPERATIONS]
     assert sum(body is not None for body in bodies) >= 10
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-def test_the_examples_run(method: str, path: str, service: Service, real: dict[str, str]) -> None:
-    """Each call, with the document's own examples, is answered as the document says of success."""
+def test_examples_are_answered_as_documented(
+    method: str, path: str, service: Service, real: dict[str, str]
+) -> None:
+    """Each call succeeds with the examples in the document. The response matches its schema."""
 
     def with_real_ids(text: str) -> str:
         for shown, meant in real.items():
@@ -142,7 +144,7 @@ def test_the_examples_run(method: str, path: str, service: Service, real: dict[s
 
 
 def plain_body(operation: dict[str, Any]) -> dict[str, Any]:
-    """The body of a call that takes bytes, or none."""
+    """Return the body of a call that takes bytes or no body."""
     content = operation.get("requestBody", {}).get("content", {})
     if "multipart/form-data" in content:
         return {"files": {"file": ("a.txt", b"text")}}
@@ -150,7 +152,7 @@ def plain_body(operation: dict[str, Any]) -> dict[str, Any]:
 
 
 def prepare(service: Service, url: str) -> None:
-    """The session has the file that is asked for, waits for the input that is sent, or runs nothing."""
+    """Bring the session into the state that the call at `url` needs."""
     session, _, rest = url.removeprefix("/v1/sessions/").partition("/")
     if rest == f"files/{PATH}":
         service.api.http.put(url, content=b"n\n1\n")
@@ -158,12 +160,12 @@ def prepare(service: Service, url: str) -> None:
     if rest == "input":
         ask(service, session)
     if rest in ("complete", "inspect"):
-        # They take no turn; this waits until what was asked for input has ended.
+        # These calls do not wait for the session lock, so wait here for the code that asked for input.
         service.api.http.post(f"/v1/sessions/{session}/execute", json={"code": "import os"})
 
 
 def ask(service: Service, session: str) -> None:
-    """Have code of the session wait for input."""
+    """Run code in the session that waits for input."""
 
     def follow() -> None:
         url = f"/v1/sessions/{session}/execute/stream"
@@ -175,11 +177,11 @@ def ask(service: Service, session: str) -> None:
 
     asked = threading.Event()
     threading.Thread(target=follow, daemon=True).start()
-    assert asked.wait(60), "nobody was asked"
+    assert asked.wait(60), "the code did not ask for input"
 
 
 def check_answer(response: httpx.Response, documented: dict[str, Any]) -> None:
-    """The answer's body is of a documented kind and fits its schema."""
+    """Assert that the body of the response has a documented media type and matches its schema."""
     if not response.content:
         return
     kind = response.headers["content-type"].partition(";")[0]
