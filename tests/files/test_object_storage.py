@@ -102,7 +102,7 @@ def _endless(size: int) -> Iterator[bytes]:
     yield b"\r\n--b--\r\n"
 
 
-def test_a_client_that_hangs_up_leaves_nothing(
+def test_a_client_that_disconnects_leaves_nothing(
     object_storage: ObjectStorageServer, api: RunningApp, url: str
 ) -> None:
     """The client disconnects during an upload whose first parts are already stored."""

@@ -119,7 +119,7 @@ IDS = PATHS.filter(lambda text: text not in ("", ".", ".."))
     method=st.sampled_from(["GET", "HEAD", "DELETE", "PATCH", "POST", "PUT"]),
 )
 @looked_for(150)
-def test_an_id_that_is_none_is_not_found(target: Service, session_id: str, cell_id: str, method: str) -> None:
+def test_an_invalid_id_is_not_found(target: Service, session_id: str, cell_id: str, method: str) -> None:
     """Whatever stands where an id should: no such thing, and no such method at the most."""
     for address in (f"/v1/files/{quote(session_id, safe='')}", f"/v1/sessions/{quote(session_id, safe='')}"):
         for below in ("", f"/cells/{quote(cell_id, safe='')}", f"/files/{quote(cell_id, safe='')}"):

@@ -1,4 +1,4 @@
-"""Requests nobody should send: each is a 4xx that says what is wrong and leaves nothing behind."""
+"""Tests of invalid requests: each is a 4xx that says what is wrong, and leaves nothing behind."""
 
 import json
 import re
@@ -19,14 +19,14 @@ ROADS = ("/v1/execute", "/v1/execute/stream")
 
 @pytest.fixture(scope="module")
 def calm(service: Service) -> Service:
-    """The shared service once its pool is full: from here on no test of this module runs code."""
+    """Return the shared service once its pool is full; no test of this module runs code."""
     service.settle(at_target=False)
     return service
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(calm: Service) -> Iterator[None]:
-    """Each test must leave the same containers and stored files, and a service that answers."""
+    """Check that each test leaves the same containers and stored files, and a working service."""
     kernels = calm.engine.kernels(calm.instance_id)
     stored = calm.stored()
     listed = calm.api.http.get("/v1/files").json()
@@ -74,8 +74,8 @@ WRONG_FIELDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("road", ROADS)
 @pytest.mark.parametrize("fields", WRONG_FIELDS.values(), ids=WRONG_FIELDS.keys())
-def test_a_wrong_field_is_refused_by_name(calm: Service, road: str, fields: dict[str, Any]) -> None:
-    """A missing, mistyped or out-of-range field is 422, and the answer names it."""
+def test_an_invalid_field_is_refused_by_name(calm: Service, road: str, fields: dict[str, Any]) -> None:
+    """A missing, mistyped or out-of-range field is 422, and the response names the field."""
     body = {name: value for name, value in ({"code": "1"} | fields).items() if value is not ...}
     response = calm.api.http.post(road, json=body)
     assert response.status_code == 422, response.text
@@ -111,8 +111,8 @@ RAW_BODIES = {
 
 @pytest.mark.parametrize("road", ROADS)
 @pytest.mark.parametrize("content", RAW_BODIES.values(), ids=RAW_BODIES.keys())
-def test_a_body_that_is_no_request_is_refused(calm: Service, road: str, content: bytes) -> None:
-    """What is not JSON, not an object, or holds what text can't be is 422 with a JSON answer."""
+def test_a_malformed_body_is_refused(calm: Service, road: str, content: bytes) -> None:
+    """A body that is not JSON, not an object or has invalid text is 422 with a JSON response."""
     response = calm.api.http.post(road, content=content, headers=JSON)
     assert response.status_code == 422, response.text[:500]
     problem(response)
@@ -123,7 +123,7 @@ def test_a_body_that_is_no_request_is_refused(calm: Service, road: str, content:
     "media_type", ["text/plain", "application/x-www-form-urlencoded", "application/octet-stream"]
 )
 def test_a_body_of_another_type_is_refused(calm: Service, media_type: str) -> None:
-    """JSON under a wrong content type is a 4xx, and so is a form."""
+    """JSON with another content type is a 4xx, and so is a form."""
     headers = {"content-type": media_type}
     response = calm.api.http.post("/v1/execute", content=b'{"code": "1"}', headers=headers)
     problem(response)
@@ -131,8 +131,8 @@ def test_a_body_of_another_type_is_refused(calm: Service, media_type: str) -> No
     problem(calm.api.http.post("/v1/execute", files={"code": b"1"}))
 
 
-def test_a_refusal_does_not_repeat_what_was_sent(calm: Service) -> None:
-    """The rejected value, which may be huge or secret, is not in the answer."""
+def test_a_refusal_does_not_repeat_the_rejected_value(calm: Service) -> None:
+    """The rejected value, which may be huge or secret, is not in the response."""
     secret = "a-password-sent-by-mistake"
     for body in (
         {"code": [secret]},
@@ -144,15 +144,15 @@ def test_a_refusal_does_not_repeat_what_was_sent(calm: Service) -> None:
         assert secret not in response.text
 
 
-def test_a_timeout_over_the_maximum_says_the_maximum(calm: Service) -> None:
-    """The refusal is a sentence with the number allowed, as the original's."""
+def test_error_for_a_long_timeout_has_the_maximum(calm: Service) -> None:
+    """The error's text has the maximum, as in the original API."""
     response = calm.api.execute("1", timeout_ms=30_001)
     assert response.status_code == 422
     assert problem(response)["detail"] == "timeout_ms exceeds maximum of 30000 ms"
 
 
 def pieces(head: bytes, size: int, tail: bytes) -> Iterator[bytes]:
-    """A long body in pieces, so that it is sent without saying how long it is."""
+    """Yield a long body in pieces, so that it is sent without a Content-Length."""
     yield head
     for _ in range(size // 65_536):
         yield b"#" * 65_536
@@ -162,7 +162,7 @@ def pieces(head: bytes, size: int, tail: bytes) -> Iterator[bytes]:
 @pytest.mark.parametrize("road", ROADS)
 @pytest.mark.parametrize("told", [True, False], ids=["length told", "length not told"])
 def test_fifty_megabytes_of_code_are_refused(calm: Service, road: str, told: bool) -> None:
-    """A body over `MAX_REQUEST_BYTES` is 413, whether its length was told or not."""
+    """A body over `MAX_REQUEST_BYTES` is 413, with or without a Content-Length."""
     before = calm.resident_kb()
     body = pieces(b'{"code": "', 50_000_000, b'"}')
     response = calm.api.http.post(road, content=b"".join(body) if told else body, headers=JSON)
@@ -171,8 +171,8 @@ def test_fifty_megabytes_of_code_are_refused(calm: Service, road: str, told: boo
     assert calm.resident_kb() - before < 30 * 1024, "the body was not gathered first"
 
 
-def test_many_staged_files_in_one_request_are_no_trouble(calm: Service) -> None:
-    """Ten thousand unknown files in one request are refused in good time."""
+def test_ten_thousand_unknown_inputs_are_refused(calm: Service) -> None:
+    """Ten thousand unknown files in one request do not occupy the service for long."""
     files = [{"path": f"{i}", "file_id": UNKNOWN_ID} for i in range(10_000)]
     response = calm.api.execute("1", files=files)
     assert response.status_code in (404, 422)
@@ -192,7 +192,7 @@ def test_many_staged_files_in_one_request_are_no_trouble(calm: Service) -> None:
     ],
 )
 def test_wrong_methods_and_paths_are_refused(calm: Service, method: str, path: str, status: int) -> None:
-    """Unknown paths are 404 and wrong methods 405, both with a JSON answer."""
+    """Unknown paths are 404 and wrong methods 405, both with a JSON response."""
     response = calm.api.http.request(method, path)
     assert response.status_code == status
     problem(response)
@@ -220,7 +220,7 @@ def test_wrong_methods_and_paths_are_refused(calm: Service, method: str, path: s
         "x" * 5000,
     ],
 )
-def test_an_id_that_is_none_is_not_found(calm: Service, method: str, file_id: str) -> None:
+def test_an_invalid_id_is_not_found(calm: Service, method: str, file_id: str) -> None:
     """Unknown and malformed ids get the same 404 and never reach a path."""
     response = calm.api.http.request(method, f"/v1/files/{file_id}")
     assert response.status_code == 404
@@ -228,8 +228,8 @@ def test_an_id_that_is_none_is_not_found(calm: Service, method: str, file_id: st
         problem(response)
 
 
-def test_an_unknown_id_is_named(calm: Service) -> None:
-    """The refusal is the original's sentence."""
+def test_error_for_an_unknown_id_names_it(calm: Service) -> None:
+    """The error's text is that of the original API."""
     response = calm.api.http.get(f"/v1/files/{UNKNOWN_ID}")
     assert problem(response)["detail"] == f"File with ID '{UNKNOWN_ID}' not found"
 
@@ -261,8 +261,8 @@ UPLOADS: dict[str, tuple[dict[str, str], bytes]] = {
 
 
 @pytest.mark.parametrize(("headers", "content"), UPLOADS.values(), ids=UPLOADS.keys())
-def test_an_upload_that_is_none_is_refused(calm: Service, headers: dict[str, str], content: bytes) -> None:
-    """What is not multipart with a complete file part named `file` is a 4xx; nothing is stored."""
+def test_a_malformed_upload_is_refused(calm: Service, headers: dict[str, str], content: bytes) -> None:
+    """A body other than multipart with a complete part named `file` is a 4xx. Nothing is stored."""
     response = calm.api.http.post("/v1/files", content=content, headers=headers)
     assert response.status_code in (400, 422), response.text
     problem(response)
@@ -270,7 +270,7 @@ def test_an_upload_that_is_none_is_refused(calm: Service, headers: dict[str, str
 
 @pytest.mark.parametrize("told", [True, False], ids=["length told", "length not told"])
 def test_an_upload_over_the_limit_is_refused(calm: Service, told: bool) -> None:
-    """Somewhat over `MAX_FILE_SIZE_MB`, or 50 MB, is 413 with the limit in a sentence."""
+    """A file slightly over `MAX_FILE_SIZE_MB`, or of 50 MB, is 413, and the error has the limit."""
     head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     for size in (10 * 1024 * 1024 + 65_536, 50_000_000):
         body = pieces(head, size, b"\r\n--b--\r\n")
@@ -281,8 +281,8 @@ def test_an_upload_over_the_limit_is_refused(calm: Service, told: bool) -> None:
         assert response.json()["detail"] == "File size exceeds maximum of 10 MB"
 
 
-def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing(calm: Service) -> None:
-    """A connection that breaks while bytes come in is no file and no debris."""
+def test_an_upload_that_breaks_off_leaves_nothing(calm: Service) -> None:
+    """An upload whose connection breaks stores no file and leaves no bytes."""
     before = calm.stored()
 
     def breaking() -> Iterator[bytes]:
@@ -305,7 +305,7 @@ def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing(calm: Se
     "filename", ["../../evil", "/etc/evil", "a\\..\\evil", "x" * 10_000, "\u202eevil", '"; x="y']
 )
 def test_a_files_name_is_only_a_label(calm: Service, filename: str) -> None:
-    """A name that looks like a path is stored under the file's id and nowhere else."""
+    """A file whose name looks like a path is stored under its id and nowhere else."""
     before = calm.stored()
     response = calm.api.http.post("/v1/files", files={"file": (filename, b"x")})
     if response.status_code != 201:
@@ -321,16 +321,16 @@ def test_a_files_name_is_only_a_label(calm: Service, filename: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=-1", "limit=1001", "limit=many", "limit=" + "9" * 5000])
-def test_a_page_of_no_size_is_refused(calm: Service, query: str) -> None:
-    """`limit` is 1 to 1000."""
+def test_an_invalid_page_size_is_refused(calm: Service, query: str) -> None:
+    """The parameter `limit` must be from 1 to 1000."""
     response = calm.api.http.get(f"/v1/files?{query}")
     assert response.status_code == 422
     problem(response)
 
 
 @pytest.mark.parametrize("cursor", ["garbage", "%00", "%ff", "-1", "a" * 5000, "' OR 1=1 --"])
-def test_a_cursor_that_is_none_is_no_trouble(calm: Service, cursor: str) -> None:
-    """A cursor nobody was given is an empty page or a 4xx."""
+def test_an_unknown_cursor_gives_no_files(calm: Service, cursor: str) -> None:
+    """A cursor from no earlier page gives an empty page or a 4xx."""
     response = calm.api.http.get(f"/v1/files?limit=5&after={cursor}")
     if response.status_code != 200:
         problem(response)

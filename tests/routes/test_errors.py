@@ -1,4 +1,4 @@
-"""Errors on the wire: each has an answer, none shows the inside, and big bodies stop in time."""
+"""Tests of errors on the wire: each has a response, none shows internals, large bodies are refused."""
 
 import json
 import logging
@@ -20,42 +20,42 @@ from tests.support.settings import make_settings
 JSON = {"Content-Type": "application/json"}
 LIMIT = 100_000
 
-# Routes that fail in the ways a route may.
+# One route for each way to fail.
 router = APIRouter()
 
 
 @router.post("/echo")
 async def echo(request: ExecuteRequest) -> int:
-    """Take an execution's body, and say how much code there is."""
+    """Take the body of an execution and return the length of its code."""
     return len(request.code)
 
 
 @router.post("/unread")
 async def unread() -> str:
-    """Answer without reading the body."""
+    """Respond without reading the body."""
     return "answered"
 
 
 @router.get("/broken")
 async def broken() -> None:
-    """Fail in a way nobody thought of."""
+    """Raise an error that has no response."""
     raise RuntimeError("the password is hunter2")
 
 
 @router.get("/full")
 async def full() -> None:
-    """Fail in a way that has an answer, with a fact that is not for the caller."""
+    """Raise an error that has a response and a fact that is not for the caller."""
     raise StorageFull("/secret/path")
 
 
 @router.get("/surrogate")
 async def surrogate(request: Request) -> None:
-    """Fail with text that UTF-8 cannot hold."""
+    """Raise an error whose text UTF-8 cannot encode."""
     raise ServiceErrorWithSurrogate
 
 
 class ServiceErrorWithSurrogate(StorageFull):
-    """Its answer is that of its base class."""
+    """An error with the response of its base class."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -64,14 +64,14 @@ class ServiceErrorWithSurrogate(StorageFull):
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    """A server with the routes above."""
+    """Serve the routes above."""
     settings = make_settings(tmp_path_factory.mktemp("errors"), max_request_bytes=LIMIT)
     with serve_app(settings, router) as running:
         yield running
 
 
 def subclasses(root: type[Exception]) -> Iterator[type[Exception]]:
-    """All errors below a root."""
+    """Return all subclasses of an error, at any depth."""
     for error in root.__subclasses__():
         yield error
         yield from subclasses(error)
@@ -81,8 +81,8 @@ def subclasses(root: type[Exception]) -> Iterator[type[Exception]]:
 
 
 @pytest.mark.parametrize("root", [CallFailed, SessionsError])
-def test_every_error_has_an_answer(root: type[Exception]) -> None:
-    """A new error without a line in ALL_ANSWERS, or a base class with one, fails here."""
+def test_every_error_has_a_response(root: type[Exception]) -> None:
+    """A new error needs a line in ALL_ANSWERS, or a base class with one."""
     missing = [
         error.__name__
         for error in subclasses(root)
@@ -92,15 +92,15 @@ def test_every_error_has_an_answer(root: type[Exception]) -> None:
     assert missing == []
 
 
-def test_errors_of_the_start_have_none() -> None:
-    """Their text is for the operator and must not reach a caller."""
+def test_errors_at_the_start_have_no_response() -> None:
+    """The text of these errors is for the operator and must not reach a caller."""
     assert [error for error in subclasses(StartError) if error in ALL_ANSWERS] == []
     with pytest.raises(KeyError):
         answer_for(StartError())
 
 
-def test_codes_are_for_programs() -> None:
-    """Lower-case words, with a status that is an error's."""
+def test_codes_are_lower_case_words() -> None:
+    """Each code is in lower case and has the status of an error."""
     for answer in ALL_ANSWERS.values():
         assert answer.code.replace("_", "").isalpha() and answer.code.islower()
         assert 400 <= answer.status < 600
@@ -109,8 +109,8 @@ def test_codes_are_for_programs() -> None:
 # Answers ---------------------------------------------------------------------------------------
 
 
-def test_an_unexpected_error_tells_nothing(api: RunningApp, caplog: pytest.LogCaptureFixture) -> None:
-    """The caller gets a 500 in the usual form; the log gets the traceback, once."""
+def test_an_unexpected_error_shows_no_internals(api: RunningApp, caplog: pytest.LogCaptureFixture) -> None:
+    """The caller gets a 500 in the usual form, and the log has the traceback once."""
     with caplog.at_level(logging.ERROR):
         response = api.http.get("/broken")
         deadline = time.monotonic() + 60
@@ -124,25 +124,25 @@ def test_an_unexpected_error_tells_nothing(api: RunningApp, caplog: pytest.LogCa
 
 
 def test_facts_for_the_log_do_not_reach_the_caller(api: RunningApp) -> None:
-    """A full disk is a 507 that says so and not where."""
+    """The 507 for a full disk does not name the folder."""
     response = api.http.get("/full")
     assert response.status_code == 507
     assert response.json()["code"] == "storage_full"
     assert "secret" not in response.text
 
 
-def test_any_text_can_be_answered(api: RunningApp) -> None:
-    """A lone surrogate in a message is escaped, not a second error."""
+def test_a_response_can_have_any_text(api: RunningApp) -> None:
+    """A lone surrogate in a message is escaped and causes no second error."""
     response = api.http.get("/surrogate")
     assert response.status_code == 507
     assert response.json()["detail"] == "lone \ud800 surrogate"
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/x", 404), ("GET", "/echo", 405)])
-def test_the_routers_errors_look_like_all_others(
+def test_errors_of_the_router_have_the_usual_form(
     api: RunningApp, method: str, path: str, status: int
 ) -> None:
-    """Unknown paths and methods have `detail` and `code` too."""
+    """Errors for unknown paths and methods have `detail` and `code` too."""
     response = api.http.request(method, path)
     assert response.status_code == status
     assert set(response.json()) == {"detail", "code"}
@@ -169,8 +169,8 @@ def test_the_routers_errors_look_like_all_others(
         (b"[]", "dictionary"),
     ],
 )
-def test_a_bad_body_is_422_and_says_why(api: RunningApp, content: bytes, message: str) -> None:
-    """A list of `type`, `loc` and `msg`, whatever the parser stumbled over."""
+def test_an_invalid_body_is_422_with_the_reason(api: RunningApp, content: bytes, message: str) -> None:
+    """The reasons are a list of `type`, `loc` and `msg` for every error of the parser."""
     response = api.http.post("/echo", content=content, headers=JSON)
     assert response.status_code == 422, response.text
     answer = response.json()
@@ -180,7 +180,7 @@ def test_a_bad_body_is_422_and_says_why(api: RunningApp, content: bytes, message
 
 
 def test_input_is_never_repeated(api: RunningApp) -> None:
-    """Neither a value nor its context is in the answer."""
+    """The response has neither the value nor its context."""
     secret = "hunter2" * 1000
     for body in ({"code": [secret]}, {"code": "1", "files": [{"path": {secret: 1}}]}):
         response = api.http.post("/echo", json=body)
@@ -189,7 +189,7 @@ def test_input_is_never_repeated(api: RunningApp) -> None:
 
 
 def sized(size: int) -> bytes:
-    """A body of exactly ``size`` bytes."""
+    """Return a body of exactly ``size`` bytes."""
     frame = b'{"code": ""}'
     return frame[:-2] + b"x" * (size - len(frame)) + frame[-2:]
 
@@ -197,7 +197,7 @@ def sized(size: int) -> bytes:
 @pytest.mark.parametrize("told", [True, False], ids=["with Content-Length", "chunked"])
 @pytest.mark.parametrize(("size", "status"), [(LIMIT, 200), (LIMIT + 1, 413), (20_000_000, 413)])
 def test_a_body_over_the_limit_is_413(api: RunningApp, size: int, status: int, told: bool) -> None:
-    """The limit itself is allowed; what is over it is refused with the number."""
+    """A body of the limit's size is accepted. A larger one is refused, and the error has the limit."""
     content: Any = sized(size)
     if not told:
         content = iter([content[start : start + 50_000] for start in range(0, size, 50_000)])
@@ -208,11 +208,11 @@ def test_a_body_over_the_limit_is_413(api: RunningApp, size: int, status: int, t
             "detail": f"Request body exceeds maximum of {LIMIT} bytes",
             "code": "request_too_large",
         }
-    # The connection is still good for the next request.
+    # The connection can still be used for the next request.
     assert api.http.post("/echo", json={"code": "12"}).json() == 2
 
 
-def test_a_body_nobody_reads_does_not_matter(api: RunningApp) -> None:
-    """Routes that take no body, and paths that do not exist, answer as ever."""
+def test_an_unread_body_does_not_change_the_response(api: RunningApp) -> None:
+    """Routes that take no body, and unknown paths, respond as without one."""
     assert api.http.post("/unread", content=sized(LIMIT * 2)).json() == "answered"
     assert api.http.post("/nowhere", content=sized(LIMIT * 2)).status_code == 404

@@ -1,4 +1,4 @@
-"""``/v1/executions``: every execution can be looked up by its id, whatever became of it."""
+"""Tests of ``/v1/executions``: every execution can be looked up by its id, however it ended."""
 
 import sqlite3
 import time
@@ -28,19 +28,19 @@ WHERE = "import socket\nprint(socket.gethostbyname(socket.gethostname()), flush=
 
 @pytest.fixture
 def api(watched: KeyedService) -> Api:
-    """Alice's."""
+    """Return the API with the key of alice."""
     return watched.api("alice")
 
 
 @pytest.fixture(scope="module")
 def session(watched: KeyedService) -> Iterator[Session]:
-    """A session of alice's."""
+    """Return a session of alice."""
     with new_session(watched.service, watched.api("alice")) as session:
         yield session
 
 
 def looked_up(api: Api, execution_id: str) -> Body:
-    """`GET /v1/executions/{id}` of one that is there, with what each of them must have."""
+    """Return `GET /v1/executions/{id}` of an existing execution, after a check of its fields."""
     response = api.http.get(f"/v1/executions/{execution_id}")
     assert response.status_code == 200, response.text
     body: Body = response.json()
@@ -55,7 +55,7 @@ def looked_up(api: Api, execution_id: str) -> Body:
 
 
 def finished(api: Api, execution_id: str, seconds: float = 60) -> Body:
-    """As `looked_up`, once it runs no more."""
+    """Return the execution as `looked_up` does, once it has ended."""
     deadline = time.monotonic() + seconds
     while (body := looked_up(api, execution_id))["state"] == "running":
         assert time.monotonic() < deadline
@@ -64,15 +64,15 @@ def finished(api: Api, execution_id: str, seconds: float = 60) -> Body:
 
 
 def remove_container(service: Service, address: str) -> None:
-    """`docker rm -f` of the kernel with that address."""
+    """Remove the container that has the address, as `docker rm -f` does."""
     for container in service.engine.inspected(service.instance_id):
         if service.engine.network(container["Id"])[2] == address:
             return service.engine.remove(container["Id"])
     raise AssertionError(f"no kernel at {address}")
 
 
-def test_an_execution_tells_what_it_took(api: Api) -> None:
-    """Times of the stages within the whole, and sizes of all that went in and came out."""
+def test_an_execution_has_its_durations_and_sizes(api: Api) -> None:
+    """The stages take no longer than the whole. Sizes are of the code, inputs and outputs."""
     code = "data = open('in.txt').read()\nopen('out.txt', 'w').write(data * 2)\nprint('é')\ndata"
     result = api.run(code, files=api.stage_at({"in.txt": b"12345"}))
     body = looked_up(api, result["execution_id"])
@@ -103,11 +103,11 @@ ENDS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("outcome", ENDS)
-def test_how_an_execution_ended_can_be_looked_up(api: Api, session: Session, outcome: str) -> None:
-    """Without a session, streamed, and in a session: the same outcome, by the id of the answer."""
+def test_the_outcome_of_an_execution_can_be_looked_up(api: Api, session: Session, outcome: str) -> None:
+    """One-shot, streamed and session executions have the same outcome, by the id in the response."""
     code, fields = ENDS[outcome]
     answers = [(api.run(code, **fields), "execute")]
-    if outcome != "cpu":  # which takes its time
+    if outcome != "cpu":  # reaching the CPU limit takes long
         answers += [
             (api.stream(code, **fields)[-1].data, "execute"),
             (session.run(code, **fields), "session"),
@@ -119,8 +119,8 @@ def test_how_an_execution_ended_can_be_looked_up(api: Api, session: Session, out
         assert body["session_id"] == (session.id if kind == "session" else None)
 
 
-def test_a_command_is_an_execution(api: Api, session: Session) -> None:
-    """A shell command's answer has an id, too."""
+def test_a_shell_command_is_an_execution(api: Api, session: Session) -> None:
+    """The response to a shell command has an execution id too."""
     for cmd, outcome in (("printf abc", "ok"), ("exit 3", "error")):
         answer = session.bash(cmd)
         body = looked_up(api, answer["execution_id"])
@@ -130,8 +130,8 @@ def test_a_command_is_an_execution(api: Api, session: Session) -> None:
         assert body["sizes"]["stdout_bytes"] == len(answer["stdout"])
 
 
-def test_what_runs_can_be_looked_up(api: Api, session: Session) -> None:
-    """A stream has its id before its first event; a detached cell has it in its answer."""
+def test_a_running_execution_can_be_looked_up(api: Api, session: Session) -> None:
+    """A stream has its id before its first event. A detached cell has it in its response."""
     body = {"code": "print('begun', flush=True)\ninput()", "timeout_ms": 60_000, "allow_stdin": True}
     with api.http.stream("POST", f"{session.url}/execute/stream", json=body) as response:
         execution_id = response.headers["x-execution-id"]
@@ -146,8 +146,8 @@ def test_what_runs_can_be_looked_up(api: Api, session: Session) -> None:
     assert finished(api, detached["execution_id"])["outcome"] == "ok"
 
 
-def test_an_input_that_cannot_be_put_there_is_refused(api: Api, session: Session) -> None:
-    """The path leads through a file of the session's: nothing has run, and the kernel is the same."""
+def test_an_input_below_a_file_is_refused(api: Api, session: Session) -> None:
+    """The input's path leads through a file of the session. No code runs, and the kernel is the same."""
     session.run("kept = 1")
     session.put("taken", b"")
     response = session.execute("1", files=api.stage_at({"taken/in.txt": b"x"}))
@@ -157,8 +157,8 @@ def test_an_input_that_cannot_be_put_there_is_refused(api: Api, session: Session
 
 
 @pytest.mark.parametrize("in_session", [False, True])
-def test_who_goes_away_leaves_a_cancelled_execution(api: Api, session: Session, in_session: bool) -> None:
-    """The stream's head had the id."""
+def test_disconnecting_cancels_the_execution(api: Api, session: Session, in_session: bool) -> None:
+    """The id is in the headers of the stream."""
     body = {"code": "print(1, flush=True)\nimport time\ntime.sleep(600)", "timeout_ms": 60_000}
     url = session.url if in_session else "/v1"
     with api.http.stream("POST", f"{url}/execute/stream", json=body) as response:
@@ -167,8 +167,8 @@ def test_who_goes_away_leaves_a_cancelled_execution(api: Api, session: Session, 
     assert finished(api, execution_id)["outcome"] == "cancelled"
 
 
-def test_what_a_session_ends_with_is_cancelled(watched: KeyedService) -> None:
-    """The command that runs; what waits for its turn behind it has not run, and all are told of the end."""
+def test_deleting_a_session_cancels_its_running_execution(watched: KeyedService) -> None:
+    """The running command is cancelled. A waiting call never runs. Both callers get `session_ended`."""
     api = watched.api("ender")
     with new_session(watched.service, api) as session, ThreadPoolExecutor() as threads:
         running = threads.submit(session.call, "POST", "/bash", json={"cmd": "sleep 30"})
@@ -185,8 +185,8 @@ def test_what_a_session_ends_with_is_cancelled(watched: KeyedService) -> None:
         assert "x-execution-id" not in waiting.result().headers
 
 
-def test_a_session_that_ends_right_after_its_code_does_not_take_its_end_away(watched: KeyedService) -> None:
-    """The kernel has died and another one is being started for the next call, which never comes."""
+def test_an_execution_keeps_its_outcome_when_its_session_ends(watched: KeyedService) -> None:
+    """The session is deleted while a new kernel is being started after the death of the old one."""
     api = watched.api("ender")
     with new_session(watched.service, api) as session:
         body = session.execute("import os; os._exit(3)", detach=True).json()
@@ -198,8 +198,8 @@ def test_a_session_that_ends_right_after_its_code_does_not_take_its_end_away(wat
             time.sleep(0.3)
 
 
-def test_a_lost_container_leaves_a_lost_execution(watched: KeyedService, api: Api, session: Session) -> None:
-    """Refused midway: the answer's head has the id, and so had the stream's."""
+def test_a_lost_container_gives_a_lost_execution(watched: KeyedService, api: Api, session: Session) -> None:
+    """The headers of the error, and of a broken stream, have the execution id."""
     service = watched.service
     with new_session(service, api) as other:
         for url in ("/v1/execute/stream", f"{other.url}/execute/stream"):
@@ -222,14 +222,14 @@ def test_a_lost_container_leaves_a_lost_execution(watched: KeyedService, api: Ap
 
 
 def listed(api: Api, **params: Any) -> tuple[list[Body], str | None]:
-    """A page of `GET /v1/executions`, and where the next one begins."""
+    """Return a page of `GET /v1/executions`, and the cursor of the next one."""
     response = api.http.get("/v1/executions", params=params)
     assert response.status_code == 200, response.text
     return response.json()["executions"], response.json()["next"]
 
 
 def test_the_list_is_newest_first_in_pages(watched: KeyedService) -> None:
-    """Each execution once, whatever the size of the pages."""
+    """The pages have each execution once, for every page size."""
     api = watched.api("lister")
     ids = [api.run(str(number))["execution_id"] for number in range(5)]
     assert [one["execution_id"] for one in listed(api)[0]] == ids[::-1]
@@ -247,8 +247,10 @@ def test_the_list_is_newest_first_in_pages(watched: KeyedService) -> None:
     assert problem(api.http.get("/v1/executions", params={"limit": 0}))["code"] == "invalid_request"
 
 
-def test_someone_elses_execution_is_an_unknown_one(watched: KeyedService, api: Api, session: Session) -> None:
-    """Also one that runs, and in no list but its owner's."""
+def test_an_execution_of_another_owner_is_not_found(
+    watched: KeyedService, api: Api, session: Session
+) -> None:
+    """A running one is not found either, and only its owner's list has it."""
     done = api.run("1")["execution_id"]
     running = session.execute("import time\ntime.sleep(1)", detach=True).json()["execution_id"]
     bob = watched.api("bob")
@@ -263,8 +265,8 @@ def test_someone_elses_execution_is_an_unknown_one(watched: KeyedService, api: A
     finished(api, running)
 
 
-def test_what_was_refused_is_not_kept(watched: KeyedService) -> None:
-    """It has no id, and is in no list."""
+def test_a_refused_execution_is_not_kept(watched: KeyedService) -> None:
+    """A refused execution has no id and is in no list."""
     api = watched.api("refused")
     for fields in ({"timeout_ms": 10**6}, {"files": [{"path": "../x", "file_id": "x"}]}):
         response = api.execute("1", **fields)
@@ -273,8 +275,8 @@ def test_what_was_refused_is_not_kept(watched: KeyedService) -> None:
     assert listed(api) == ([], None)
 
 
-def test_code_is_kept_where_that_is_set_and_cells_outlive_the_service(start_service: StartService) -> None:
-    """A cell that ran when the service was killed is found by its id afterwards, running and done."""
+def test_code_is_stored_if_set_and_cells_survive_a_restart(start_service: StartService) -> None:
+    """A cell that runs while the service is killed is found by its id, while it runs and when done."""
     service = start_service(KEEP_CODE="1", POOL_SIZE=1, MAX_EXEC_TIMEOUT_MS=60_000)
     kept = service.api.run("1 + 1")["execution_id"]
     assert looked_up(service.api, kept)["code"] == "1 + 1"
@@ -304,8 +306,8 @@ def test_code_is_kept_where_that_is_set_and_cells_outlive_the_service(start_serv
     assert len(ids) == len(set(ids)) == 4
 
 
-def test_every_answer_of_an_execution_has_its_id(api: Api, session: Session) -> None:
-    """In its head as in its body."""
+def test_every_response_to_an_execution_has_its_id(api: Api, session: Session) -> None:
+    """The id is in the headers and in the body."""
     answers: list[httpx.Response] = [
         api.execute("1"),
         session.execute("1"),

@@ -1,4 +1,4 @@
-"""The file API over real HTTP with a real registry and folder: what goes in comes out."""
+"""Tests of the file API over real HTTP with a real registry and folder."""
 
 import hashlib
 import os
@@ -24,32 +24,32 @@ MULTIPART = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    """One server for the tests that leave no trace that others would see."""
+    """Serve the API for all tests that leave nothing that other tests could see."""
     with serve_app(make_settings(tmp_path_factory.mktemp("files"))) as running:
         yield running
 
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[RunningApp]:
-    """A server without any files, and nothing but this test that makes some."""
+    """Serve the API for one test, without stored files."""
     with serve_app(make_settings(tmp_path)) as running:
         yield running
 
 
 def part(content: bytes, disposition: bytes, headers: bytes = b"") -> bytes:
-    """One part of a multipart body, with its leading boundary."""
+    """Return one part of a multipart body, with its leading boundary."""
     start = f"--{BOUNDARY}\r\n".encode()
     head = b"Content-Disposition: form-data; " + disposition + headers
     return start + head + b"\r\n\r\n" + content
 
 
 def body(*parts: bytes) -> bytes:
-    """A whole multipart body."""
+    """Return a whole multipart body."""
     return b"".join(piece + b"\r\n" for piece in parts) + f"--{BOUNDARY}--\r\n".encode()
 
 
 def streamed(size: int, piece: bytes = b"x" * 65536) -> Iterator[bytes]:
-    """A multipart body with a file of ``size`` bytes, made while it is sent."""
+    """Yield a multipart body with a file of ``size`` bytes, without holding it in memory."""
     yield part(b"", b'name="file"; filename="big.bin"')
     while size:
         now = min(size, len(piece))
@@ -58,7 +58,7 @@ def streamed(size: int, piece: bytes = b"x" * 65536) -> Iterator[bytes]:
     yield f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
-# What goes in comes out ------------------------------------------------------------------------
+# Upload and download ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, 10 * MIB])
@@ -88,7 +88,7 @@ def test_bytes_come_back_exactly(api: RunningApp, size: int) -> None:
 
 
 def test_bytes_that_look_like_boundaries_come_back(api: RunningApp) -> None:
-    """Content full of line ends and parts of the boundary is content."""
+    """Content full of line ends and parts of the boundary is stored unchanged."""
     content = (b"\r\n--" + BOUNDARY[:-1].encode() + b"\r\n\r\n--\r\n") * 5000
     sent = body(part(content, b'name="file"; filename="tricky"'))
     pieces = (sent[start : start + 7919] for start in range(0, len(sent), 7919))
@@ -96,7 +96,7 @@ def test_bytes_that_look_like_boundaries_come_back(api: RunningApp) -> None:
     assert api.http.get(f"/v1/files/{stored['file_id']}").content == content
 
 
-def test_many_uploads_at_once(fresh: RunningApp) -> None:
+def test_parallel_uploads_are_stored_separately(fresh: RunningApp) -> None:
     """Fifty uploads in parallel are all stored, none with the bytes of another."""
     contents = [os.urandom(20_000 + number) for number in range(50)]
     with ThreadPoolExecutor(50) as threads:
@@ -121,10 +121,10 @@ def test_many_uploads_at_once(fresh: RunningApp) -> None:
         ("t", None, "application/octet-stream"),
     ],
 )
-def test_media_type_is_the_declared_one_or_that_of_the_name(
+def test_media_type_is_declared_or_follows_from_the_name(
     api: RunningApp, filename: str, declared: bytes | None, expected: str
 ) -> None:
-    """What the client says counts if it says something; a download is octet-stream anyway."""
+    """The client's media type is kept if it sends one. A download is always octet-stream."""
     header = b"" if declared is None else b"\r\nContent-Type: " + declared
     sent = body(part(b"1", f'name="file"; filename="{filename}"'.encode(), header))
     stored = api.http.post("/v1/files", content=sent, headers=MULTIPART).json()
@@ -160,7 +160,7 @@ def test_storage_is_private(api: RunningApp) -> None:
     ],
 )
 def test_names_are_kept_as_given(api: RunningApp, filename: bytes) -> None:
-    """A name is a label: it comes back in the list and the download's header as it was."""
+    """A name is returned unchanged in the list and in the download's header."""
     sent = body(part(b"1", b'name="file"; filename="' + filename + b'"'))
     response = api.http.post("/v1/files", content=sent, headers=MULTIPART)
     assert response.status_code == 201, response.text
@@ -185,7 +185,7 @@ def test_names_are_kept_as_given(api: RunningApp, filename: bytes) -> None:
     ],
 )
 def test_odd_names_become_text(api: RunningApp, filename: bytes, kept: str) -> None:
-    """Quotes are unescaped, no name is `unnamed`, and bytes that are not UTF-8 are Latin-1."""
+    """Quotes are unescaped, an empty name becomes `unnamed`, and bytes that are not UTF-8 are Latin-1."""
     sent = body(part(b"1", b'name="file"; ' + filename))
     response = api.http.post("/v1/files", content=sent, headers=MULTIPART)
     assert response.status_code == 201, response.text
@@ -194,8 +194,8 @@ def test_odd_names_become_text(api: RunningApp, filename: bytes, kept: str) -> N
 
 
 @pytest.mark.parametrize("filename", [b"a\0b", b"a\nb", b"a\x7fb", b"n" * 256, "日".encode() * 86])
-def test_names_that_no_file_should_have_are_refused(fresh: RunningApp, filename: bytes) -> None:
-    """Control characters and more than 255 bytes are a 422 and leave nothing."""
+def test_invalid_names_are_refused(fresh: RunningApp, filename: bytes) -> None:
+    """A name with control characters or over 255 bytes gives 422, and nothing is stored."""
     sent = body(part(b"1", b'name="file"; filename="' + filename + b'"'))
     response = fresh.http.post("/v1/files", content=sent, headers=MULTIPART)
     assert response.status_code == 422
@@ -208,8 +208,8 @@ def test_names_that_no_file_should_have_are_refused(fresh: RunningApp, filename:
 
 @pytest.mark.parametrize("told", [True, False], ids=["with Content-Length", "chunked"])
 @pytest.mark.parametrize("size", [10 * MIB + 1, 40 * MIB])
-def test_too_large_is_413_and_leaves_nothing(fresh: RunningApp, size: int, told: bool) -> None:
-    """A byte over the limit, or many, with or without its length told, is refused for good."""
+def test_a_file_over_the_limit_is_413_and_leaves_nothing(fresh: RunningApp, size: int, told: bool) -> None:
+    """A file one byte or far over the limit is refused, with or without a Content-Length."""
     content = b"".join(streamed(size)) if told else streamed(size)
     response = fresh.http.post("/v1/files", content=content, headers=MULTIPART)
     assert response.status_code == 413
@@ -241,7 +241,7 @@ FILE = part(b"1", b'name="file"; filename="a"')
 def test_a_body_without_exactly_one_file_is_422(
     fresh: RunningApp, sent: bytes, kind: str, where: list[str]
 ) -> None:
-    """The answer is a list in FastAPI's form; nothing is left, not even of a whole first file."""
+    """The response is a list in FastAPI's form. Nothing is stored, not even a complete first file."""
     response = fresh.http.post("/v1/files", content=sent, headers=MULTIPART)
     assert response.status_code == 422
     answer = response.json()
@@ -252,15 +252,15 @@ def test_a_body_without_exactly_one_file_is_422(
 
 
 def test_other_fields_are_ignored(api: RunningApp) -> None:
-    """Fields and files of other names, before and after, change nothing."""
+    """Fields and files with other names, before or after the file, change nothing."""
     other = part(b"x" * 1000, b'name="purpose"')
     sent = body(other, FILE, part(b"y", b'name="more"; filename="b"'))
     stored = api.http.post("/v1/files", content=sent, headers=MULTIPART).json()
     assert api.http.get(f"/v1/files/{stored['file_id']}").content == b"1"
 
 
-def test_a_client_that_hangs_up_leaves_nothing(fresh: RunningApp) -> None:
-    """An upload that ends in the middle, after bytes have reached the disk, is no file."""
+def test_a_client_that_disconnects_leaves_nothing(fresh: RunningApp) -> None:
+    """An upload that breaks off after bytes have reached the disk stores no file."""
     sent = b"".join(streamed(4 * MIB))
     head = (
         f"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART['Content-Type']}\r\n"
@@ -276,7 +276,7 @@ def test_a_client_that_hangs_up_leaves_nothing(fresh: RunningApp) -> None:
 
 
 def test_memory_stays_flat_while_a_file_streams(tmp_path: Path) -> None:
-    """A 200 MB upload and its download never hold more than a few blocks of it."""
+    """An upload and a download of 200 MB hold only a few blocks in memory at a time."""
     size = 200 * MIB
     with serve_app(make_settings(tmp_path, max_file_size_mb=200)) as running:
         running.upload(b"warm")
@@ -305,8 +305,8 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
     "file_id",
     [UNKNOWN, "../registry.sqlite3", "..%2fregistry.sqlite3", "%2e%2e", "%00", "a" * 5000, "é"],
 )
-def test_what_is_no_id_is_not_found(api: RunningApp, method: str, file_id: str) -> None:
-    """Unknown ids and what looks like a path get the same answer."""
+def test_an_invalid_id_is_not_found(api: RunningApp, method: str, file_id: str) -> None:
+    """Unknown ids and text that looks like a path get the same response."""
     response = api.http.request(method, f"/v1/files/{file_id}")
     assert response.status_code == 404
     if method != "HEAD":
@@ -314,7 +314,7 @@ def test_what_is_no_id_is_not_found(api: RunningApp, method: str, file_id: str) 
 
 
 def test_ids_have_one_spelling(api: RunningApp) -> None:
-    """An id in capitals, or without its hyphens, is not the id."""
+    """An id in capitals, or without its hyphens, is not found."""
     file_id = api.upload(b"1", "a")["file_id"]
     for other in (file_id.upper(), file_id.replace("-", ""), f"{{{file_id}}}", f"{file_id}%0a"):
         if other != file_id:
@@ -323,8 +323,8 @@ def test_ids_have_one_spelling(api: RunningApp) -> None:
             assert response.json()["code"] == "file_not_found"
 
 
-def test_not_found_names_the_id(api: RunningApp) -> None:
-    """The sentence is the original's."""
+def test_not_found_error_has_the_id(api: RunningApp) -> None:
+    """The error's text is that of the original API."""
     assert api.http.get(f"/v1/files/{UNKNOWN}").json() == {
         "detail": f"File with ID '{UNKNOWN}' not found",
         "code": "file_not_found",
@@ -332,7 +332,7 @@ def test_not_found_names_the_id(api: RunningApp) -> None:
 
 
 def test_a_wrong_method_is_405(api: RunningApp) -> None:
-    """It says which methods there are, in the form of every other error."""
+    """The error lists the allowed methods and has the form of all errors."""
     response = api.http.put("/v1/files")
     assert response.status_code == 405
     assert response.json() == {"detail": "Method Not Allowed", "code": "method_not_allowed"}
@@ -354,7 +354,7 @@ def test_a_wrong_method_is_405(api: RunningApp) -> None:
     ],
 )
 def test_a_range_gives_that_part(api: RunningApp, header: str, start: int, end: int) -> None:
-    """One range is answered with 206 and exactly its bytes."""
+    """A request for one range gets 206 and exactly those bytes."""
     content = bytes(range(250)) * 4
     file_id = api.upload(content)["file_id"]
     response = api.http.get(f"/v1/files/{file_id}", headers={"Range": header})
@@ -364,8 +364,8 @@ def test_a_range_gives_that_part(api: RunningApp, header: str, start: int, end: 
 
 
 @pytest.mark.parametrize("header", ["bytes=1000-", "bytes=5000-6000", "bytes=-0"])
-def test_a_range_behind_the_end_is_416(api: RunningApp, header: str) -> None:
-    """The answer says how long the file is."""
+def test_a_range_beyond_the_end_is_416(api: RunningApp, header: str) -> None:
+    """The response gives the file's size."""
     file_id = api.upload(b"x" * 1000)["file_id"]
     response = api.http.get(f"/v1/files/{file_id}", headers={"Range": header})
     assert response.status_code == 416
@@ -375,14 +375,14 @@ def test_a_range_behind_the_end_is_416(api: RunningApp, header: str) -> None:
 
 @pytest.mark.parametrize("header", ["bytes=1-2,4-5", "bytes=5-2", "bytes=-", "lines=1-2", "x"])
 def test_other_ranges_give_the_whole_file(api: RunningApp, header: str) -> None:
-    """Several ranges, and what is no range, are ignored as the standard allows."""
+    """Several ranges and malformed ranges are ignored, as the standard allows."""
     file_id = api.upload(b"x" * 1000)["file_id"]
     response = api.http.get(f"/v1/files/{file_id}", headers={"Range": header})
     assert (response.status_code, len(response.content)) == (200, 1000)
 
 
-def test_who_has_the_file_need_not_load_it_again(api: RunningApp) -> None:
-    """`If-None-Match` gives 304; `If-Range` with another tag gives the whole file."""
+def test_a_conditional_download_sends_no_unchanged_file(api: RunningApp) -> None:
+    """`If-None-Match` with the file's tag gives 304. `If-Range` with another tag gives the whole file."""
     stored = api.upload(b"x" * 1000)
     url, etag = f"/v1/files/{stored['file_id']}", f'"{stored["sha256"]}"'
     for condition in (etag, f"W/{etag}", f'"other", {etag}', "*"):
@@ -395,8 +395,8 @@ def test_who_has_the_file_need_not_load_it_again(api: RunningApp) -> None:
         assert api.http.get(url, headers=headers).status_code == status
 
 
-def test_head_has_the_headers_and_no_body(api: RunningApp) -> None:
-    """HEAD is GET without the bytes, ranges included."""
+def test_head_returns_the_headers_without_a_body(api: RunningApp) -> None:
+    """HEAD returns the headers of GET, for ranges too."""
     file_id = api.upload(b"x" * 1000)["file_id"]
     for headers in ({}, {"Range": "bytes=0-9"}):
         get = api.http.get(f"/v1/files/{file_id}", headers=headers)
@@ -407,7 +407,7 @@ def test_head_has_the_headers_and_no_body(api: RunningApp) -> None:
 
 
 def test_deleting_does_not_break_a_download(fresh: RunningApp) -> None:
-    """A file that is deleted while it is being sent is sent to its end."""
+    """A file that is deleted during a download is sent completely."""
     content = os.urandom(10 * MIB)
     file_id = fresh.upload(content)["file_id"]
     with fresh.http.stream("GET", f"/v1/files/{file_id}") as download:
@@ -421,7 +421,7 @@ def test_deleting_does_not_break_a_download(fresh: RunningApp) -> None:
     assert b"".join(received) == content
 
 
-def test_downloads_let_go_of_their_files(fresh: RunningApp) -> None:
+def test_downloads_close_their_files(fresh: RunningApp) -> None:
     """Whole, partial, conditional and broken downloads leave no file open."""
     url = f"/v1/files/{fresh.upload(os.urandom(10 * MIB))['file_id']}"
     part, behind = {"Range": "bytes=0-9"}, {"Range": "bytes=99999999-"}
@@ -443,7 +443,7 @@ def test_downloads_let_go_of_their_files(fresh: RunningApp) -> None:
 
 
 def test_a_deleted_file_is_gone(fresh: RunningApp) -> None:
-    """204, then 404 for every call, and the bytes are off the disk."""
+    """Deleting gives 204, later calls give 404, and the bytes are removed from the disk."""
     file_id = fresh.upload(b"1")["file_id"]
     response = fresh.http.delete(f"/v1/files/{file_id}")
     assert (response.status_code, response.content) == (204, b"")
@@ -453,7 +453,7 @@ def test_a_deleted_file_is_gone(fresh: RunningApp) -> None:
 
 
 def test_the_list_has_pages(fresh: RunningApp) -> None:
-    """Oldest first; page after page gives each file once, also when some are deleted between."""
+    """The list is oldest first. Its pages have each file once, even if files are deleted between pages."""
     ids = [fresh.upload(b"1", f"{number}")["file_id"] for number in range(7)]
     everything = fresh.http.get("/v1/files").json()
     assert [file["file_id"] for file in everything["files"]] == ids
@@ -472,8 +472,8 @@ def test_the_list_has_pages(fresh: RunningApp) -> None:
 
 
 @pytest.mark.parametrize("after", ["x", "%00", "bmFuIDE", "é", "' OR 1=1 --"])
-def test_a_cursor_from_nowhere_is_refused(api: RunningApp, after: str) -> None:
-    """A cursor is what a page gave, nothing else."""
+def test_an_invalid_cursor_is_refused(api: RunningApp, after: str) -> None:
+    """Only a cursor from an earlier page is accepted."""
     response = api.http.get("/v1/files", params={"after": after})
     assert response.status_code == 422
     assert response.json()["code"] == "invalid_cursor"
@@ -483,7 +483,7 @@ def test_a_cursor_from_nowhere_is_refused(api: RunningApp, after: str) -> None:
 
 
 def test_files_expire(tmp_path: Path) -> None:
-    """Once its time is over a file is not found, and soon its bytes are off the disk."""
+    """An expired file is not found, and its bytes are soon removed from the disk."""
     with serve_app(make_settings(tmp_path, file_ttl_sec=3), sweep_sec=0.2) as running:
         stored = running.upload(b"1")
         url = f"/v1/files/{stored['file_id']}"
@@ -494,8 +494,8 @@ def test_files_expire(tmp_path: Path) -> None:
         assert running.http.get(url).status_code == 404
 
 
-def test_an_expired_file_is_gone_before_it_is_swept(tmp_path: Path) -> None:
-    """Expiry does not wait for the next sweep, in any of the calls."""
+def test_an_expired_file_is_not_found_before_the_next_sweep(tmp_path: Path) -> None:
+    """No call finds an expired file, even before the sweep removes it."""
     with serve_app(make_settings(tmp_path, file_ttl_sec=1)) as running:
         url = f"/v1/files/{running.upload(b'1')['file_id']}"
         time.sleep(1.1)
@@ -505,8 +505,8 @@ def test_an_expired_file_is_gone_before_it_is_swept(tmp_path: Path) -> None:
             assert running.http.request(method, url).status_code == 404
 
 
-def test_files_may_stay_for_good(tmp_path: Path) -> None:
-    """FILE_TTL_SEC=0: no expiry, however late it is."""
+def test_files_can_be_kept_without_expiry(tmp_path: Path) -> None:
+    """With FILE_TTL_SEC=0 files never expire."""
     with serve_app(make_settings(tmp_path, file_ttl_sec=0)) as running:
         stored = running.upload(b"1")
         assert stored["expires_at"] is None
@@ -515,7 +515,7 @@ def test_files_may_stay_for_good(tmp_path: Path) -> None:
 
 
 def test_a_restart_keeps_files(tmp_path: Path) -> None:
-    """What was stored is there again, with its name, dates and bytes."""
+    """Stored files keep their names, dates and bytes."""
     with serve_app(make_settings(tmp_path)) as running:
         running.upload(b"kept", "kept.csv")
         before = running.http.get("/v1/files").json()
@@ -525,8 +525,8 @@ def test_a_restart_keeps_files(tmp_path: Path) -> None:
         assert running.http.get(f"/v1/files/{file['file_id']}").content == b"kept"
 
 
-def test_a_sweep_removes_what_crashes_left(fresh: RunningApp) -> None:
-    """Old bytes without a row and old unfinished uploads go; young ones, and strangers, stay."""
+def test_a_sweep_removes_leftovers_of_crashes(fresh: RunningApp) -> None:
+    """Old bytes without a row and old unfinished uploads are removed. New ones and foreign files stay."""
     root = fresh.settings.storage.file_storage_dir
     kept = fresh.upload(b"1")["file_id"]
     old, young = str(uuid.uuid4()), str(uuid.uuid4())
@@ -541,8 +541,8 @@ def test_a_sweep_removes_what_crashes_left(fresh: RunningApp) -> None:
     assert fresh.on_disk("incoming") == {young, "README"}
 
 
-def test_a_sweep_forgets_files_whose_bytes_are_gone(fresh: RunningApp) -> None:
-    """A row without bytes is a 404 at once, and no row after the next sweep."""
+def test_a_sweep_removes_rows_without_bytes(fresh: RunningApp) -> None:
+    """A file without bytes gives 404 at once, and the next sweep removes its row."""
     file_id = fresh.upload(b"1")["file_id"]
     (fresh.settings.storage.file_storage_dir / "files" / file_id).unlink()
     assert fresh.http.get(f"/v1/files/{file_id}").status_code == 404
@@ -551,7 +551,7 @@ def test_a_sweep_forgets_files_whose_bytes_are_gone(fresh: RunningApp) -> None:
 
 
 def test_a_sweep_leaves_a_running_upload_alone(fresh: RunningApp) -> None:
-    """However slow a client is, its upload is not taken for what a crash left."""
+    """An upload by a slow client is not removed as a leftover of a crash."""
 
     def slow() -> Iterator[bytes]:
         pieces = streamed(2 * MIB)

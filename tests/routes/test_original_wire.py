@@ -1,6 +1,6 @@
-"""The exact shapes the original's clients rely on, against a service with nothing but defaults.
+"""Tests of the exact formats that clients of the original API rely on, with default settings.
 
-`Onyx` below asks what the Onyx client asks and reads what it reads, no more.
+`Onyx` below sends what the Onyx client sends and reads what it reads.
 """
 
 import json
@@ -14,7 +14,7 @@ from tests.support.process import Service
 
 
 class Onyx:
-    """A client as narrow as Onyx's: plain posts, `raise_for_status`, a line by line reader."""
+    """A client like that of Onyx: plain posts, `raise_for_status`, a reader of lines."""
 
     def __init__(self, base_url: str) -> None:
         self.http = httpx.Client(base_url=base_url, timeout=30)
@@ -27,7 +27,7 @@ class Onyx:
         return body
 
     def stream(self, code: str, timeout_ms: int, **more: Any) -> Iterator[tuple[str, Any]]:
-        """`POST /v1/execute/stream`: pairs of type and data; unknown types ignored."""
+        """Return type and data of the events of `POST /v1/execute/stream`; ignore unknown types."""
         body = {"code": code, "timeout_ms": timeout_ms, **more}
         with self.http.stream("POST", "/v1/execute/stream", json=body) as response:
             response.raise_for_status()
@@ -62,14 +62,14 @@ class Onyx:
 
 @pytest.fixture
 def onyx(default_service: Service) -> Iterator[Onyx]:
-    """A client of the service with default settings."""
+    """Return a client of the service with default settings."""
     client = Onyx(default_service.base_url)
     yield client
     client.http.close()
 
 
-def test_the_example_of_the_readme(onyx: Onyx) -> None:
-    """`print` and a last line, with nothing but `code` given: the defaults are the original's."""
+def test_the_example_of_the_readme_works(onyx: Onyx) -> None:
+    """Code with `print` and a last expression runs with the original's default options."""
     response = onyx.http.post("/v1/execute", json={"code": 'print("Hello, World!")\n2 + 2'})
     assert response.status_code == 200
     body = response.json()
@@ -81,7 +81,7 @@ def test_the_example_of_the_readme(onyx: Onyx) -> None:
     assert body["files"] == []
 
 
-def test_code_without_a_timeout_has_two_seconds(onyx: Onyx) -> None:
+def test_the_default_timeout_is_two_seconds(onyx: Onyx) -> None:
     """The default `timeout_ms` is 2000."""
     code = "import time\nprint('started')\ntime.sleep(60)"
     body = onyx.http.post("/v1/execute", json={"code": code}).json()
@@ -90,15 +90,15 @@ def test_code_without_a_timeout_has_two_seconds(onyx: Onyx) -> None:
 
 
 def test_the_longest_timeout_is_ten_seconds(onyx: Onyx) -> None:
-    """10000 is allowed, 10001 is refused in the original's words."""
+    """10000 is accepted. 10001 is refused with the original's text."""
     assert onyx.execute("1", 10_000)["exit_code"] == 0
     response = onyx.http.post("/v1/execute", json={"code": "1", "timeout_ms": 10_001})
     assert response.status_code == 422
     assert response.json()["detail"] == "timeout_ms exceeds maximum of 10000 ms"
 
 
-def test_a_file_goes_in_changed_ones_come_out(onyx: Onyx) -> None:
-    """Upload, stage, run, read `files`, download, delete: a whole round as Onyx makes it."""
+def test_inputs_are_staged_and_changed_files_returned(onyx: Onyx) -> None:
+    """Upload, stage, run, read `files`, download and delete work as Onyx does them."""
     file_id = onyx.upload(b"a,b\n1,2\n", "table.csv")
     code = (
         "import os, sys\ntext = open('data/table.csv').read()\nos.makedirs('out')\n"
@@ -116,7 +116,7 @@ def test_a_file_goes_in_changed_ones_come_out(onyx: Onyx) -> None:
 
 
 def test_files_are_listed_as_the_original_lists_them(onyx: Onyx) -> None:
-    """An upload answers 201, and the list tells id, name, size and time of each file."""
+    """An upload gives 201, and the list has id, name, size and time of each file."""
     response = onyx.http.post("/v1/files", files={"file": ("naïve name.txt", b"12345")})
     assert response.status_code == 201
     file_id = response.json()["file_id"]
@@ -131,7 +131,7 @@ def test_files_are_listed_as_the_original_lists_them(onyx: Onyx) -> None:
 
 
 def test_a_stream_is_read_by_the_originals_reader(onyx: Onyx) -> None:
-    """Output comes in pieces of one stream each; the result has the rest; displays are skipped."""
+    """Output arrives in pieces of one stream each. The result has the rest. Displays are skipped."""
     code = "import sys\nprint('out')\nprint('err', file=sys.stderr)\ndisplay(1)\nopen('f', 'w').close()"
     events = list(onyx.stream(code, 5000))
     assert [kind for kind, _ in events[:-1]] == ["output"] * (len(events) - 1)
@@ -148,8 +148,8 @@ def test_a_stream_is_read_by_the_originals_reader(onyx: Onyx) -> None:
     assert onyx.download(result["files"][0]["file_id"]) == b""
 
 
-def test_an_unknown_file_is_404_in_the_originals_words(onyx: Onyx) -> None:
-    """Both roads say which id and which path."""
+def test_an_unknown_file_is_404_with_the_originals_text(onyx: Onyx) -> None:
+    """The error of both execute calls has the id and the path."""
     file_id = "00000000-0000-4000-8000-000000000000"
     body = {"code": "1", "files": [{"path": "a.txt", "file_id": file_id}]}
     for road in ("/v1/execute", "/v1/execute/stream"):
@@ -158,7 +158,7 @@ def test_an_unknown_file_is_404_in_the_originals_words(onyx: Onyx) -> None:
         assert response.json()["detail"] == f"File with ID '{file_id}' not found for path 'a.txt'."
 
 
-def test_health_says_ok_and_a_version_that_has_sessions(onyx: Onyx) -> None:
+def test_health_is_ok_with_a_version_that_has_sessions(onyx: Onyx) -> None:
     """Onyx's client wants `status` ok and a version of at least 0.4.0."""
     response = onyx.http.get("/health")
     assert response.status_code == 200
