@@ -1,1 +1,1 @@
-"""What breaks around the service: processes, disks, databases, clocks, the engine."""
+"""Tests of faults around the service: processes, disks, databases, clocks, the engine."""

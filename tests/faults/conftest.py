@@ -1,4 +1,4 @@
-"""The canary, who is in a container, and disks that are small."""
+"""Fixtures of fault tests: a check that the service works again, a container's processes, small disks."""
 
 import os
 import subprocess
@@ -17,13 +17,13 @@ from tests.support.engine import Engine
 from tests.support.process import INHERITED, ROOT, Service
 
 RECOVERY_SECONDS = 60.0
-"""How long after a fault calls may be refused; refused they are in order, with a code."""
+"""Seconds after a fault in which calls may be refused with an error code."""
 
 
 def canary(service: Service, kept: Mapping[str, bytes] | None = None) -> None:
-    """Another call soon answers as if nothing had been, and files that were acknowledged are there.
+    """Check that a call soon works as before the fault, and that stored files are kept.
 
-    Until then it may be told to come back, but no call is a 500 and none hangs.
+    Until then calls may be refused with 503 or 507, but no call is a 500 and none hangs.
 
     Args:
         kept: file ids and contents.
@@ -47,7 +47,7 @@ def canary(service: Service, kept: Mapping[str, bytes] | None = None) -> None:
 
 
 def processes(engine: Engine, container_id: str) -> dict[str, int]:
-    """The process ids, on this machine, of a container's supervisor, zygote and newest kernel."""
+    """Return the ids, on this machine, of a container's supervisor, zygote and newest kernel."""
     supervisor = int(engine.inspect(container_id)["State"]["Pid"])
     (zygote,) = (pid for pid in _children(supervisor) if b"kernel_image.kernel.zygote" in _command(pid))
     return {"supervisor": supervisor, "zygote": zygote, "kernel": max(_children(zygote))}
@@ -65,14 +65,14 @@ def _children(pid: int) -> list[int]:
 
 
 def descendants(pid: int) -> list[int]:
-    """Process ids of all that a process and its children have started."""
+    """Return the process ids of all descendants of a process."""
     children = _children(pid)
     return children + [below for child in children for below in descendants(child)]
 
 
 @contextmanager
 def mounted(folder: Path, size: str) -> Iterator[Path]:
-    """A disk of that size at the folder, for as long as the block."""
+    """Mount a disk of that size at the folder for the block."""
     folder.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
@@ -85,14 +85,14 @@ def mounted(folder: Path, size: str) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def as_root() -> None:
-    """Killing a container's processes from outside takes root."""
+    """Skip the test if this user cannot kill the processes of a container."""
     if os.geteuid():
         pytest.skip("this user may not kill the processes of a container")
 
 
 @pytest.fixture(scope="session")
 def shaken(open_service: Callable[..., Service], as_root: None) -> Iterator[Service]:
-    """A service whose containers the tests kill; it stays up through it all."""
+    """Return a service whose containers the tests kill. The service itself keeps running."""
     service = open_service(**GENEROUS, MAX_SESSIONS=32)
     identity = service.process.pid
     yield service
@@ -101,7 +101,7 @@ def shaken(open_service: Callable[..., Service], as_root: None) -> Iterator[Serv
 
 
 def refused(storage: Path, seconds: float = 60, **settings: Any) -> str:
-    """Start a service that must not start; the one line it says why."""
+    """Start a service that must not start, and return the one line with the reason."""
     environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
     environment |= {
         "HOST": "127.0.0.1",

@@ -1,4 +1,4 @@
-"""The service as `service.server` runs it, by a clock that can be moved.
+"""Run the service as `service.server` does, with a clock that can be moved.
 
 The first argument is a file: the seconds in it are added to the time of day, from the moment they are there.
 Other processes and the monotonic clocks are not touched, as when somebody sets a machine's clock.

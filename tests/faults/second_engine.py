@@ -1,4 +1,4 @@
-"""A Docker engine of the tests' own beside the machine's, which may be killed and stopped."""
+"""A second Docker engine on this machine, which tests may kill and stop."""
 
 import os
 import shutil
@@ -15,14 +15,14 @@ UP_SECONDS = 30.0
 
 
 class SecondEngine:
-    """`dockerd` with folders and a socket of its own, and no hand on the machine's firewall."""
+    """A `dockerd` with its own folders and socket, which does not change the machine's firewall."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.url = f"unix://{folder / 'socket'}"
         self._log = folder / "log"
         self._process: subprocess.Popen[bytes]
-        # On its own, as system services have it: the engine's death must not be its own.
+        # A separate process, as with system services, so that it survives a kill of the engine.
         address = folder / "containerd"
         folders = ("--root", str(folder / "containers"), "--state", str(folder / "state"))
         self._containerd = self._run("containerd", "--address", str(address), *folders)
@@ -58,16 +58,16 @@ class SecondEngine:
         self._process.wait()
 
     def stop(self) -> None:
-        """SIGTERM, and wait until it has stopped its containers, or left them to live."""
+        """Send SIGTERM, and wait until the engine has stopped its containers or left them running."""
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(60)
 
     def log_tail(self) -> str:
-        """The end of its log."""
+        """Return the end of the engine's log."""
         return self._log.read_text()[-3000:]
 
     def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """The `docker` command, of this engine."""
+        """Run the `docker` command with this engine."""
         command = ["docker", "--host", self.url, *arguments]
         return subprocess.run(command, check=check, capture_output=True, text=True)
 
@@ -79,17 +79,17 @@ class SecondEngine:
         assert saving.returncode == 0
 
     def derive(self, tag: str) -> None:
-        """Make an image of its own id that is like the kernel image."""
+        """Make an image that is like the kernel image but has another id."""
         container = self.docker("create", "--network", "none", IMAGE).stdout.strip()
         self.docker("commit", container, tag)
         self.docker("rm", container)
 
     def engine(self) -> Engine:
-        """Look at it from outside."""
+        """Return a view of this engine from outside."""
         return Engine(self.url)
 
     def close(self) -> None:
-        """End it and all that it has started, and remove its folders."""
+        """End the engine and all that it has started, and remove its folders."""
         if self._process.poll() is not None:
             self.start()
         ids = self.docker("ps", "--all", "--quiet").stdout.split()
@@ -104,7 +104,7 @@ class SecondEngine:
 
 
 def unmount_below(folder: Path) -> None:
-    """Unmount what is mounted in a folder, the innermost first; some goes together with its copy."""
+    """Unmount everything that is mounted in a folder, the innermost first."""
     while mounts := [mount for mount in _mounts() if mount.startswith(f"{folder}/")]:
         subprocess.run(["umount", "--lazy", max(mounts)], check=True)
 
@@ -114,7 +114,7 @@ def _mounts() -> list[str]:
 
 
 def _bridge() -> str:
-    """The machine's own, which no container here uses: told to have none, an engine removes it."""
+    """Return the machine's own bridge, unused here. An engine set to have no bridge would remove it."""
     return "docker0" if Path("/sys/class/net/docker0").exists() else "none"
 
 

@@ -1,4 +1,4 @@
-"""The machine's clock is set while the service runs, forward and back, and between two lives of it."""
+"""Tests of a machine's clock that is set forward and back while the service runs or is stopped."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ YEAR = 365 * 24 * 3600.0
 
 @pytest.fixture
 def moved(tmp_path: Path) -> Path:
-    """What says how far the service's clock is off."""
+    """Return the file with the offset of the service's clock, in seconds."""
     path = tmp_path / "moved"
     path.write_text("0")
     return path
@@ -24,13 +24,13 @@ def moved(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def service(moved: Path, open_service: Callable[..., Service]) -> Iterator[Service]:
-    """A service by that clock."""
+    """Return a service with that clock."""
     yield from serving(open_service, program=("tests.faults.moved_clock", str(moved)), **LIGHT, POOL_SIZE=1)
 
 
 @pytest.mark.parametrize("seconds", [YEAR, -YEAR], ids=["forward", "back"])
 def test_a_jump_of_the_clock_ends_nothing(service: Service, moved: Path, seconds: float) -> None:
-    """Sessions and files live as long as they were said to, no longer and no shorter."""
+    """Sessions and files are kept exactly as long as announced."""
     kept = service.api.upload(b"kept")
     with new_session(service, ttl_seconds=60) as session, new_session(service, ttl_seconds=60) as short:
         session.run("marker = 'here'")
@@ -48,8 +48,8 @@ def test_a_jump_of_the_clock_ends_nothing(service: Service, moved: Path, seconds
     canary(service, {kept: b"kept"})
 
 
-def test_after_a_jump_a_new_life_goes_by_the_new_time(service: Service, moved: Path) -> None:
-    """A clock set back between two lives ends nothing, and what was stored is still there."""
+def test_a_restart_after_a_jump_uses_the_new_time(service: Service, moved: Path) -> None:
+    """A clock set back while the service is stopped ends nothing, and stored files are kept."""
     kept = service.api.upload(b"kept")
     with new_session(service) as session:
         session.run("marker = 'here'")

@@ -1,4 +1,4 @@
-"""The registry's database is locked, ruined, half made or full: that is said, and none is made anew."""
+"""Tests of a registry that is locked, damaged, incomplete or full: it is reported and never replaced."""
 
 import asyncio
 import sqlite3
@@ -21,7 +21,7 @@ DATABASE = "registry.sqlite3"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A registry that is in order."""
+    """Return an intact registry."""
     path = tmp_path_factory.mktemp("made") / DATABASE
 
     async def make() -> None:
@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def executed(*statements: str) -> Callable[[bytes, Path], None]:
-    """Write the registry and change it."""
+    """Return a fault that executes SQL in the registry."""
 
     def change(registry: bytes, path: Path) -> None:
         path.write_bytes(registry)
@@ -75,8 +75,8 @@ RUINS: dict[str, tuple[Callable[[bytes, Path], object], str]] = {
 
 
 @pytest.mark.parametrize("ruin", RUINS)
-async def test_a_ruined_registry_is_refused_and_left_as_it_is(ruin: str, made: bytes, tmp_path: Path) -> None:
-    """One sentence says what is wrong with it; nothing is written, so that it can be repaired."""
+async def test_a_damaged_registry_is_refused_and_unchanged(ruin: str, made: bytes, tmp_path: Path) -> None:
+    """One sentence says what is wrong. Nothing is written, so the registry can be repaired."""
     change, reason = RUINS[ruin]
     path = tmp_path / DATABASE
     change(made, path)
@@ -90,7 +90,7 @@ async def test_a_ruined_registry_is_refused_and_left_as_it_is(ruin: str, made: b
 
 
 def test_a_service_without_its_registry_does_not_start(start_service: StartService) -> None:
-    """Ruined, missing or empty: with a new one every stored file would be taken for a leftover."""
+    """A new registry instead of a missing one would make every stored file a leftover."""
     service = start_service(POOL_SIZE=1)
     file_id = service.api.upload(b"kept")
     service.crash()
@@ -112,14 +112,14 @@ def test_a_service_without_its_registry_does_not_start(start_service: StartServi
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Another process' write lock, as far as SQLite can tell, for as long as the block."""
+    """Hold the write lock of SQLite for the block, as another process would."""
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
         yield
 
 
 def refused_while_locked(made: bytes, folder: Path) -> str:
-    """See `test_a_registry_that_stays_locked_is_told`."""
+    """See `test_a_registry_that_stays_locked_is_reported`."""
     (folder / DATABASE).write_bytes(made)
     with locked(folder / DATABASE):
         return refused(folder)
@@ -127,13 +127,13 @@ def refused_while_locked(made: bytes, folder: Path) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def locked_out(made: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[str]]:
-    """That start, which waits long, begun ahead of all tests."""
+    """Begin the start that waits long before all tests, so that it runs beside them."""
     with ThreadPoolExecutor() as threads:
         yield threads.submit(refused_while_locked, made, tmp_path_factory.mktemp("locked"))
 
 
-def test_a_locked_registry_is_waited_for_and_told(start_service: StartService) -> None:
-    """For seconds nobody notices; then calls that need it are 503, and all is well once it is free."""
+def test_a_locked_registry_is_waited_for_and_reported(start_service: StartService) -> None:
+    """Calls wait for some seconds, then give 503. They work again once the lock is released."""
     service = start_service(POOL_SIZE=1)
     file_id = service.api.upload(b"kept")
     with locked(service.storage / DATABASE):
@@ -145,13 +145,13 @@ def test_a_locked_registry_is_waited_for_and_told(start_service: StartService) -
     canary(service, {file_id: b"kept"})
 
 
-def test_a_registry_that_stays_locked_is_told(locked_out: Future[str]) -> None:
-    """A start waits for it, and gives up with a sentence."""
+def test_a_registry_that_stays_locked_is_reported(locked_out: Future[str]) -> None:
+    """A start waits for the lock, and then ends with a sentence."""
     assert "database is locked" in locked_out.result(timeout=90)
 
 
-def test_a_full_disk_under_the_registry_is_told(start_service: StartService, tmp_path: Path) -> None:
-    """What must be written down is refused, containers too; with room again all is well."""
+def test_a_full_disk_under_the_registry_is_reported(start_service: StartService, tmp_path: Path) -> None:
+    """Calls that must write a row are refused, new containers too. With free space they work again."""
     with mounted(tmp_path / "disk", "2m") as disk:
         url = f"sqlite:///{disk / DATABASE}"
         service = start_service(POOL_SIZE=1, QUEUE_TIMEOUT_SEC=2, DATABASE_URL=url)

@@ -1,4 +1,4 @@
-"""The disk under the stored files is full, read-only or swept empty while the service runs."""
+"""Tests of the disk of stored files: full, read-only or emptied while the service runs."""
 
 import shutil
 import subprocess
@@ -17,14 +17,14 @@ WRITES = "with open('{name}', 'wb') as file: _ = file.write(b'x' * {size})"
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A small disk."""
+    """Mount a small disk."""
     with mounted(tmp_path_factory.mktemp("disk") / "small", "8m") as folder:
         yield folder
 
 
 @pytest.fixture(scope="module")
 def service(disk: Path, open_service: Callable[..., Service]) -> Iterator[Service]:
-    """A service that stores files there and keeps its registry elsewhere."""
+    """Return a service that stores files on the small disk and has its registry elsewhere."""
     registry = disk.parent / "registry.sqlite3"
     yield from serving(
         open_service,
@@ -35,8 +35,8 @@ def service(disk: Path, open_service: Callable[..., Service]) -> Iterator[Servic
     )
 
 
-def test_a_full_disk_is_507_until_there_is_room(service: Service) -> None:
-    """Uploads are refused, outputs are listed as skipped; nothing half stays, and what was there does."""
+def test_a_full_disk_is_507_until_space_is_free(service: Service) -> None:
+    """Uploads are refused and outputs listed as skipped. No partial file stays, and old files do."""
     kept = service.api.upload(b"k" * MIB)
     filler = [service.api.upload(b"f" * MIB) for _ in range(5)]
     response = service.api.http.post("/v1/files", files={"file": ("big", b"x" * 4 * MIB)})
@@ -54,8 +54,8 @@ def test_a_full_disk_is_507_until_there_is_room(service: Service) -> None:
         service.api.http.delete(f"/v1/files/{file['file_id']}")
 
 
-def test_a_disk_that_turns_read_only_is_told(service: Service, disk: Path) -> None:
-    """What is there can be read; what cannot be stored is refused with a code."""
+def test_a_disk_that_becomes_read_only_is_reported(service: Service, disk: Path) -> None:
+    """Stored files can be read. New files are refused with an error code."""
     kept = service.api.upload(b"kept")
     subprocess.run(["mount", "--bind", str(disk), str(disk)], check=True)
     try:
@@ -73,8 +73,8 @@ def test_a_disk_that_turns_read_only_is_told(service: Service, disk: Path) -> No
     canary(service)
 
 
-def test_files_swept_away_from_outside_are_not_found(service: Service, disk: Path) -> None:
-    """A cleaner of temporary files takes the folders too: they are made anew, and what is gone is 404."""
+def test_files_removed_from_outside_are_not_found(service: Service, disk: Path) -> None:
+    """A cleaner of temporary files removes folders too. They are made again, and lost files give 404."""
     gone = service.api.upload(b"gone")
     for folder in (disk / "files").iterdir():
         if folder.is_dir():

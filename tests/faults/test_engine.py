@@ -1,4 +1,4 @@
-"""The container engine is killed, stopped and started again, and loses its image and its network."""
+"""Tests of a container engine that is killed and restarted, or loses its image or network."""
 
 import tempfile
 import time
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.timeout(240)
 
 NETWORK = "code-interpreter"
 OWN_IMAGE = "localhost:1/kernels:own"
-"""Nobody serves images there: the service tries to pull what is missing."""
+"""An address without a registry of images, because the service tries to pull a missing image."""
 
 
 @pytest.fixture(scope="module")
 def second() -> Iterator[SecondEngine]:
-    """An engine of our own, with the kernel image."""
+    """Return a second engine that has the kernel image."""
     can_run_engines()
     engine = SecondEngine(Path(tempfile.mkdtemp(prefix="engine-", dir="/tmp")))
     engine.start()
@@ -38,7 +38,7 @@ def second() -> Iterator[SecondEngine]:
 
 @pytest.fixture
 def service_on(second: SecondEngine, tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """Start a service on that engine; at the end it stops and has left nothing."""
+    """Return a function that starts a service on that engine. At the end the service leaves nothing."""
     engine = second.engine()
     mine: list[Service] = []
 
@@ -55,7 +55,7 @@ def service_on(second: SecondEngine, tmp_path: Path) -> Iterator[Callable[..., S
 
 
 def wait_for(session: Session, status: int) -> httpx.Response:
-    """Look at the session until it answers with that status."""
+    """Poll the session until `GET` gives that status."""
     deadline = time.monotonic() + RECOVERY_SECONDS
     while (response := session.call("GET")).status_code != status:
         assert time.monotonic() < deadline, response.text
@@ -65,7 +65,7 @@ def wait_for(session: Session, status: int) -> httpx.Response:
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 @pytest.mark.parametrize("live_restore", [False, True], ids=["plain", "live-restore"])
-def test_the_engine_goes_and_comes_back(
+def test_the_service_recovers_when_the_engine_returns(
     second: SecondEngine, service_on: Callable[..., Service], how: str, live_restore: bool
 ) -> None:
     """Meanwhile calls are refused and `/health` says why; then the service mends itself.
@@ -87,7 +87,7 @@ def test_the_engine_goes_and_comes_back(
     response = service.api.execute("print(1)")
     assert response.status_code in (200, 503), response.text
     assert service.api.download(kept) == b"kept"
-    while service.api.http.get("/ready").status_code == 200:  # Kernels that wait outlive a killed engine.
+    while service.api.http.get("/ready").status_code == 200:  # Waiting kernels survive a kill of the engine.
         service.api.execute("print(1)")
     assert service.api.http.get("/ready").json()["code"] == "not_ready"
 
@@ -102,8 +102,8 @@ def test_the_engine_goes_and_comes_back(
         assert wait_for(session, 410).json()["reason"] == "lost"
 
 
-def test_without_an_engine_the_service_does_not_start(second: SecondEngine, tmp_path: Path) -> None:
-    """It says so in a sentence."""
+def test_the_service_does_not_start_without_an_engine(second: SecondEngine, tmp_path: Path) -> None:
+    """The service gives the reason in one sentence."""
     second.stop()
     try:
         assert "engine does not answer" in refused(tmp_path, DOCKER_HOST=second.url)
@@ -111,10 +111,10 @@ def test_without_an_engine_the_service_does_not_start(second: SecondEngine, tmp_
         second.start()
 
 
-def test_the_image_is_removed_and_comes_back(
+def test_the_service_recovers_when_the_image_returns(
     second: SecondEngine, service_on: Callable[..., Service]
 ) -> None:
-    """Calls are refused with the reason until there is an image of that name again, whatever its id."""
+    """Calls are refused with the reason until an image with that name, of any id, exists again."""
     second.derive(OWN_IMAGE)
     service = service_on(POOL_SIZE=0, PYTHON_EXECUTOR_DOCKER_IMAGE=OWN_IMAGE)
     canary(service)
@@ -129,7 +129,7 @@ def test_the_image_is_removed_and_comes_back(
 def test_services_that_start_together_make_one_network(
     second: SecondEngine, service_on: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Where there was none; all of them serve."""
+    """There is no network before. All services work."""
     second.docker("network", "prune", "--force")
     assert networks(second) == []
     with ThreadPoolExecutor() as threads:
@@ -140,8 +140,10 @@ def test_services_that_start_together_make_one_network(
         canary(service)
 
 
-def test_one_of_two_networks_is_removed(second: SecondEngine, service_on: Callable[..., Service]) -> None:
-    """At the start, and under a running service: an engine knows neither by its name."""
+def test_a_second_network_of_the_same_name_is_removed(
+    second: SecondEngine, service_on: Callable[..., Service]
+) -> None:
+    """It is removed at the start and while the service runs. The engine finds neither by the name."""
     engine = second.engine()
     for _ in range(2 - len(networks(second))):
         engine.make_network(NETWORK)
@@ -158,12 +160,12 @@ def test_one_of_two_networks_is_removed(second: SecondEngine, service_on: Callab
 
 
 def networks(engine: SecondEngine) -> list[str]:
-    """Ids of the networks for kernels."""
+    """Return the ids of the networks for kernels."""
     return engine.docker("network", "ls", "--quiet", "--filter", f"name=^{NETWORK}$").stdout.split()
 
 
-def test_the_network_is_removed(second: SecondEngine, service_on: Callable[..., Service]) -> None:
-    """It is made again."""
+def test_a_removed_network_is_made_again(second: SecondEngine, service_on: Callable[..., Service]) -> None:
+    """The service makes the network again."""
     service = service_on(POOL_SIZE=0)
     canary(service)
     service.engine.wait_for_none(service.instance_id, 10)

@@ -1,4 +1,4 @@
-"""Two services at once: on one folder, on one registry, under one name."""
+"""Tests of two services that share a folder, a registry or an instance id."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,8 +23,10 @@ def second(shaken: Service, tmp_path: Path) -> Iterator[dict[str, Future[str]]]:
         }
 
 
-def test_what_one_service_stores_no_other_takes(shaken: Service, second: dict[str, Future[str]]) -> None:
-    """Neither its folder nor its registry: the second one says so and ends, the first one goes on."""
+def test_a_service_does_not_take_the_files_of_another(
+    shaken: Service, second: dict[str, Future[str]]
+) -> None:
+    """A second service with the folder or registry of the first reports it and ends."""
     file_id = shaken.api.upload(b"kept")
     with new_session(shaken) as session:
         session.run("marker = 'here'")
@@ -34,8 +36,8 @@ def test_what_one_service_stores_no_other_takes(shaken: Service, second: dict[st
     canary(shaken, {file_id: b"kept"})
 
 
-def test_two_services_of_one_name_leave_each_other_alone(start_service: StartService) -> None:
-    """With one `INSTANCE_ID` and folders of their own, nobody's containers are taken for leftovers."""
+def test_two_services_with_one_instance_id_do_not_interfere(start_service: StartService) -> None:
+    """Services with one `INSTANCE_ID` but separate folders do not remove each other's containers."""
     first = start_service(POOL_SIZE=1, INSTANCE_ID="twins")
     with new_session(first) as session:
         session.run("marker = 'here'")

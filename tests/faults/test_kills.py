@@ -1,4 +1,4 @@
-"""A container, its supervisor, zygote or kernel is killed at each stage of a call and of a session."""
+"""Tests that kill a container, supervisor, zygote or kernel at each stage of a call and a session."""
 
 import os
 import signal
@@ -21,14 +21,14 @@ from tests.support.sse import Event, wait_for_print
 pytestmark = pytest.mark.parametrize("victim", ["container", "supervisor", "zygote", "kernel"])
 
 ANSWER_SECONDS = 60.0
-"""A call whose container dies is answered within this time. Had its code ended by itself, it would say so."""
+"""Seconds within which a call whose container dies gets its response."""
 
 MARK = "sleep 123.{:06d}"
 RUNNING = "import os\nif os.fork() == 0: os.execlp('sleep', *'{mark}'.split())\n"
 
 
 def kill(service: Service, victim: str, container_id: str) -> None:
-    """`docker rm -f`, or SIGKILL from outside."""
+    """Remove the container, or send SIGKILL to the process from outside."""
     if victim == "container":
         service.engine.remove(container_id)
     else:
@@ -36,11 +36,11 @@ def kill(service: Service, victim: str, container_id: str) -> None:
         os.kill(pid, signal.SIGKILL)
         while Path(f"/proc/{pid}").exists():
             time.sleep(0.01)
-        time.sleep(0.1)  # until its parent has heard of it
+        time.sleep(0.1)  # its parent needs a moment to notice
 
 
 def container_with(service: Service, mark: str) -> str:
-    """The container in which a command with these words runs, once it does."""
+    """Wait until a command with these words runs in a container, and return the container's id."""
     wanted = mark.replace(" ", "\0").encode()
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -60,7 +60,7 @@ def _command(pid: int) -> bytes:
 
 
 def check_ended(response: httpx.Response) -> None:
-    """The answer to a call whose container or kernel was killed: it says so."""
+    """Check that the response reports that the container or kernel was killed."""
     if response.status_code == 200:
         result = response.json()
         check_result(result)
@@ -69,8 +69,8 @@ def check_ended(response: httpx.Response) -> None:
         assert problem(response)["code"] in ("kernel_failed", "session_ended"), response.text
 
 
-def test_while_it_waits_in_the_pool(shaken: Service, victim: str) -> None:
-    """Whoever calls next is served, by another if need be, and the pool fills up again."""
+def test_a_kill_in_the_pool_does_not_affect_calls(shaken: Service, victim: str) -> None:
+    """The next call works, if necessary in another container, and the pool fills up again."""
     file_id = shaken.api.upload(b"kept")
     for container_id in shaken.settle():
         kill(shaken, victim, container_id)
@@ -78,8 +78,8 @@ def test_while_it_waits_in_the_pool(shaken: Service, victim: str) -> None:
     shaken.settle()
 
 
-def test_while_a_call_runs(shaken: Service, victim: str) -> None:
-    """The caller hears of it at once, not when the time is over."""
+def test_a_kill_during_a_call_is_reported(shaken: Service, victim: str) -> None:
+    """The caller gets the error at once, not at the timeout."""
     mark = MARK.format(time.monotonic_ns() % 1_000_000)
     answers: list[httpx.Response] = []
 
@@ -96,8 +96,8 @@ def test_while_a_call_runs(shaken: Service, victim: str) -> None:
     canary(shaken)
 
 
-def test_while_it_streams(shaken: Service, victim: str) -> None:
-    """What was printed has arrived, and the last event says how it ended."""
+def test_a_kill_during_a_stream_is_reported(shaken: Service, victim: str) -> None:
+    """The output so far has arrived, and the last event says how the execution ended."""
     mark = MARK.format(time.monotonic_ns() % 1_000_000)
     code = RUNNING.format(mark=mark) + dedent("""
         import time
@@ -118,8 +118,8 @@ def test_while_it_streams(shaken: Service, victim: str) -> None:
     canary(shaken)
 
 
-def test_while_its_files_are_collected(shaken: Service, victim: str) -> None:
-    """Each file that the answer names is there, whole; the others are said to be skipped."""
+def test_a_kill_during_collection_stores_only_whole_files(shaken: Service, victim: str) -> None:
+    """Each file that the response names is stored completely. The others are listed as skipped."""
     mark = MARK.format(time.monotonic_ns() % 1_000_000)
     code = RUNNING.format(mark=mark) + dedent("""
         import time
@@ -144,8 +144,8 @@ def test_while_its_files_are_collected(shaken: Service, victim: str) -> None:
     canary(shaken)
 
 
-def test_while_a_file_is_staged(shaken: Service, victim: str) -> None:
-    """The upload is refused, or done; never half a file that counts as one."""
+def test_a_kill_during_an_upload_leaves_no_partial_file(shaken: Service, victim: str) -> None:
+    """The upload fails or is complete. A partial file is never listed."""
     with new_session(shaken) as session:
         container_id = container_of(session)
 
@@ -165,8 +165,8 @@ def test_while_a_file_is_staged(shaken: Service, victim: str) -> None:
     canary(shaken)
 
 
-def test_while_a_session_is_idle(shaken: Service, victim: str) -> None:
-    """A kernel is replaced and the files are kept; what is more than that is 410 `lost`."""
+def test_a_kill_in_an_idle_session_is_reported(shaken: Service, victim: str) -> None:
+    """A killed kernel is replaced and files are kept. After any other kill the session is 410 `lost`."""
     with new_session(shaken) as session:
         (file,) = session.run("marker = 1\nwith open('kept.txt', 'w') as f: _ = f.write('kept')")["files"]
         kill(shaken, victim, container_of(session))
@@ -174,8 +174,8 @@ def test_while_a_session_is_idle(shaken: Service, victim: str) -> None:
         canary(shaken, {file["file_id"]: b"kept"})
 
 
-def test_while_a_session_runs(shaken: Service, victim: str) -> None:
-    """The running call is answered, and so is the next, which finds the files or is told why not."""
+def test_a_kill_in_a_running_session_is_reported(shaken: Service, victim: str) -> None:
+    """The running call gets a response. The next one finds the files or gets the reason."""
     with new_session(shaken) as session:
         session.run("with open('kept.txt', 'w') as f: _ = f.write('kept')")
         container_id = container_of(session)
@@ -198,7 +198,7 @@ def test_while_a_session_runs(shaken: Service, victim: str) -> None:
 def check_session_after(
     session: Session, victim: str, kept: str | None = None, *, told: bool = False
 ) -> None:
-    """With a new kernel the session goes on, which is said once; without its container it is lost."""
+    """Check that the session has a new kernel and says so once, or is lost with its container."""
     if victim != "kernel":
         assert session.wait_until_ended()["reason"] == "lost"
         return

@@ -1,4 +1,4 @@
-"""The service is killed at each stage of a call: what it had acknowledged is there at its next start."""
+"""Tests that kill the service at each stage of a call: acknowledged files are kept."""
 
 import threading
 import time
@@ -16,12 +16,12 @@ from tests.support.session import live_sessions
 
 @pytest.fixture(scope="module")
 def mortal(open_service: Callable[..., Service]) -> Iterator[Service]:
-    """A service that is killed again and again."""
+    """Return a service that the tests kill repeatedly."""
     yield from serving(open_service, **LIGHT, POOL_SIZE=1)
 
 
 def uploading(service: Service) -> None:
-    """An upload that goes on and on."""
+    """Upload a file that takes long."""
 
     def content() -> Iterator[bytes]:
         yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="slow"\r\n\r\n'
@@ -35,41 +35,41 @@ def uploading(service: Service) -> None:
 
 
 def staging(service: Service) -> None:
-    """A call with many inputs."""
+    """Send a call with many inputs."""
     file_id = service.api.upload(b"x" * 100_000)
     service.api.execute("1", files=[{"path": f"{i}.bin", "file_id": file_id} for i in range(500)])
 
 
 def running(service: Service) -> None:
-    """A call that takes its time."""
+    """Send a call that runs for some time."""
     service.api.execute("import time; time.sleep(9)")
 
 
 def streaming(service: Service) -> None:
-    """A stream."""
+    """Read a stream."""
     service.api.stream("import time\nfor i in range(900): print(i, flush=True); time.sleep(0.01)")
 
 
 def collecting(service: Service) -> None:
-    """A call that leaves many files."""
+    """Send a call that leaves many files."""
     service.api.execute("for i in range(250):\n  with open(f'{i}', 'wb') as f: _ = f.write(b'x' * 200_000)")
 
 
 def opening(service: Service) -> None:
-    """Sessions being opened and ended."""
+    """Open and end sessions."""
     while True:
         session_id = service.api.http.post("/v1/sessions", json={}).json()["session_id"]
         service.api.http.delete(f"/v1/sessions/{session_id}")
 
 
 @pytest.mark.parametrize("stage", [uploading, staging, running, streaming, collecting, opening])
-def test_a_service_killed_at_work_starts_again(mortal: Service, stage: Callable[[Service], None]) -> None:
-    """Files it acknowledged are whole, nothing half is listed, and no container of before is used."""
+def test_a_killed_service_starts_again(mortal: Service, stage: Callable[[Service], None]) -> None:
+    """Acknowledged files are complete, no partial file is listed, and no old container is used."""
     kept = mortal.api.upload(b"kept")
     (made,) = mortal.api.run("with open('made.txt', 'w') as f: _ = f.write('made')")["files"]
 
     def work() -> None:
-        with suppress(httpx.HTTPError, RuntimeError):  # the service dies under it
+        with suppress(httpx.HTTPError, RuntimeError):  # the service is killed during the call
             stage(mortal)
 
     worker = threading.Thread(target=work)
@@ -84,7 +84,7 @@ def test_a_service_killed_at_work_starts_again(mortal: Service, stage: Callable[
     for file in mortal.api.http.get("/v1/files").json()["files"]:
         assert len(mortal.api.download(file["file_id"])) == file["size_bytes"]
         mortal.api.http.delete(f"/v1/files/{file['file_id']}")
-    # One that was made, and whose caller never heard of it, is listed, and lives for its time.
+    # A session whose caller never got the response is listed and lives until it expires.
     for session_id in live_sessions(mortal.api):
         assert mortal.api.http.delete(f"/v1/sessions/{session_id}").status_code == 204
     deadline = time.monotonic() + 60

@@ -1,1 +1,1 @@
-"""Requests and names nobody thought of: the OpenAPI document held against a real service."""
+"""Tests with generated requests and names, against the OpenAPI document and a real service."""

@@ -1,4 +1,4 @@
-"""The service that is looked at."""
+"""The service under test."""
 
 from collections.abc import Callable, Iterator
 
@@ -20,7 +20,7 @@ def clear(api: Api) -> None:
 
 @pytest.fixture(scope="session")
 def target(open_service: Callable[..., Service]) -> Iterator[Service]:
-    """A service for calls of all kinds; its containers are used again, so that most calls are quick."""
+    """Return a service for calls of all kinds. It reuses containers, so most calls are fast."""
     settings = {"CONTAINER_REUSE": "tenant", "MAX_EXEC_TIMEOUT_MS": 10_000, "QUEUE_TIMEOUT_SEC": 60}
     service = open_service(**GENEROUS | settings)
     yield service

@@ -1,4 +1,4 @@
-"""The OpenAPI document as the fuzzer wants it before any service runs: there is one test for each call."""
+"""The OpenAPI document for the fuzzer, loaded before any service runs: each call has its own test."""
 
 import os
 from typing import Any
@@ -12,7 +12,7 @@ from service.server import ROUTERS
 from service.settings import load_settings
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES") or 0)
-"""How many of each kind to take, and new ones each time; 0: few, and always the same."""
+"""How many new examples to take of each kind; 0 takes few, always the same."""
 
 APPLICATION = create_app(load_settings(), lifespan, ROUTERS)
 DOCUMENT: dict[str, Any] = APPLICATION.openapi()
@@ -30,7 +30,7 @@ calls = schemathesis.openapi.from_dict(DOCUMENT, config=_config)
 
 
 def looked_for(examples: int, steps: int = 6) -> settings:
-    """Settings of a test with `examples`, or as many as were asked for, and `steps` in a story."""
+    """Return the settings of a test with so many examples, unless EXAMPLES is set, and `steps` per story."""
     return settings(
         max_examples=EXAMPLES or examples,
         stateful_step_count=steps,

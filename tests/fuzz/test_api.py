@@ -1,4 +1,4 @@
-"""Every call of the OpenAPI document with good and bad data, alone and one after the other.
+"""Tests of every call of the OpenAPI document with valid and invalid data, alone and in sequence.
 
 No answer is a 500, each has a documented status, media type and body, bad data is refused, and a method that
 there is not is a 405.
@@ -33,24 +33,24 @@ def good_data_is_accepted(_: CheckContext, response: Response, case: Case[Any]) 
         assert all(reason["type"] == BEYOND_SCHEMAS for reason in reasons), response.text
 
 
-def test_the_document_is_the_services_own(target: Service) -> None:
-    """What the tests below are made from is what the service says of itself."""
+def test_the_document_is_that_of_the_service(target: Service) -> None:
+    """The tests below are generated from the document that the service returns."""
     assert target.api.http.get("/openapi.json").json() == DOCUMENT
 
 
 @calls.parametrize()
 @looked_for(3)
 def test_each_call_answers_as_documented(case: Case[Any], target: Service) -> None:
-    """Whatever is sent to it, in every part of the request."""
+    """Generated data is sent in every part of the request."""
     case.call_and_validate(base_url=target.base_url)
 
 
-def test_calls_in_a_row_answer_as_documented(target: Service) -> None:
-    """What one call made is used, changed and deleted by the next ones."""
+def test_calls_in_sequence_answer_as_documented(target: Service) -> None:
+    """Later calls use, change and delete what earlier calls made."""
 
     class Story(calls.as_state_machine()):  # type: ignore[misc]
         def setup(self) -> None:
-            clear(target.api)  # a story that is told again must find the same
+            clear(target.api)  # a repeated story must find the same state
 
         def get_call_kwargs(self, case: Case[Any]) -> dict[str, Any]:
             return {"base_url": target.base_url}

@@ -1,4 +1,4 @@
-"""Paths, file names and text of every kind, there and back through a real service."""
+"""Tests of generated paths, file names and text, sent to a real service and read back."""
 
 import string
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ ODD = (
     "\x00\n\r\x1b\x7f\x85 \"%&'*+;<>?\\|~.é\u00a0\u061c\u202e\u2028\ufeff\ufffe🎉\U000e0001"
     + string.ascii_letters
 )
-"""Control characters, separators of every kind, both directions, what is no character, and ordinary ones."""
+"""Control characters, separators, text of both directions, noncharacters and ordinary letters."""
 
 NAMES: SearchStrategy[str] = st.one_of(
     st.text(min_size=1, max_size=12),
@@ -37,7 +37,7 @@ TEXT: SearchStrategy[str] = st.text(max_size=80) | st.text(ODD + "event: data: \
 
 @pytest.fixture(scope="module")
 def session(target: Service) -> Iterator[Session]:
-    """One session for all files."""
+    """Return one session for all files."""
     with new_session(target) as found:
         yield found
 
@@ -47,8 +47,8 @@ def session(target: Service) -> Iterator[Session]:
 @example(path="/workspace/a", content=b"")
 @example(path="d" + "/d" * 70, content=b"")
 @looked_for(150)
-def test_a_workspace_path_is_refused_or_comes_back(session: Session, path: str, content: bytes) -> None:
-    """A file that was put is listed and read under the path it was told, and deleted; all else is a 4xx."""
+def test_a_workspace_path_is_refused_or_kept_unchanged(session: Session, path: str, content: bytes) -> None:
+    """A written file is listed, read and deleted by the same path. Every other path is a 4xx."""
     if path.strip("/") in ("", ".", ".."):
         return  # a client takes these for another address
     address = quote(path, safe="").replace("%2F", "/").replace("/./", "/%2E/").replace("/../", "/%2E%2E/")
@@ -67,8 +67,8 @@ def test_a_workspace_path_is_refused_or_comes_back(session: Session, path: str, 
 
 @given(name=NAMES, content=st.binary(max_size=100))
 @looked_for(150)
-def test_an_uploads_name_is_refused_or_comes_back(target: Service, name: str, content: bytes) -> None:
-    """The name is text beside the file; neither it nor the file is changed."""
+def test_an_uploads_name_is_refused_or_kept_unchanged(target: Service, name: str, content: bytes) -> None:
+    """Neither the name nor the file's content is changed."""
     api: Api = target.api
     disposition = name.replace("\\", "\\\\").replace('"', '\\"').encode("utf-8", "surrogatepass")
     body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="%b"\r\n\r\n%b\r\n--b--\r\n'
@@ -91,7 +91,7 @@ def test_an_uploads_name_is_refused_or_comes_back(target: Service, name: str, co
 @example(said="\r\n\r\nevent: result\ndata: {}\n\n", complained="\u2028\u0085\x0b\x0c")
 @looked_for(40)
 def test_a_stream_is_read_the_same_by_every_client(session: Session, said: str, complained: str) -> None:
-    """Whatever is printed arrives as it was, in frames that only one reading has."""
+    """Printed text arrives unchanged, in frames that every client reads the same way."""
     code = f"import sys\n_ = sys.stdout.write({said!a})\n_ = sys.stderr.write({complained!a})"
     received = session.stream(code)
     assert text_of(received, "stdout") == said
@@ -101,8 +101,8 @@ def test_a_stream_is_read_the_same_by_every_client(session: Session, said: str, 
 
 @given(frames=st.lists(TEXT, max_size=5), cuts=st.lists(st.integers(0, 400), max_size=8))
 @looked_for(300)
-def test_a_stream_may_be_cut_anywhere(frames: list[str], cuts: list[int]) -> None:
-    """The service's frames, in pieces of any size, are the same events."""
+def test_a_stream_is_read_the_same_in_any_pieces(frames: list[str], cuts: list[int]) -> None:
+    """The service's frames give the same events in pieces of any size."""
     stream = b"".join(format_event("output", {"stream": "stdout", "data": text}).encode() for text in frames)
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     pieces = [stream[start:end] for start, end in pairwise(edges)]
@@ -120,7 +120,7 @@ IDS = PATHS.filter(lambda text: text not in ("", ".", ".."))
 )
 @looked_for(150)
 def test_an_invalid_id_is_not_found(target: Service, session_id: str, cell_id: str, method: str) -> None:
-    """Whatever stands where an id should: no such thing, and no such method at the most."""
+    """Any text in place of an id gives 404, or 405 at most."""
     for address in (f"/v1/files/{quote(session_id, safe='')}", f"/v1/sessions/{quote(session_id, safe='')}"):
         for below in ("", f"/cells/{quote(cell_id, safe='')}", f"/files/{quote(cell_id, safe='')}"):
             response = target.api.http.request(method, address + below)

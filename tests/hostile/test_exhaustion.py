@@ -157,7 +157,7 @@ def test_full_disks_leave_room_for_the_next_call(session: Session) -> None:
     session.bash("find /tmp /dev/shm ~ . -mindepth 1 -user user -delete 2>/dev/null; true")
 
 
-def test_the_first_process_is_out_of_reach(session: Session) -> None:
+def test_code_cannot_reach_the_first_process(session: Session) -> None:
     """Code cannot open PID 1's descriptors, memory or environment, and cannot signal PID 1."""
     result = session.run(
         dedent("""

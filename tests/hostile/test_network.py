@@ -74,7 +74,7 @@ def escapes(service: Service, engine: Engine) -> dict[str, dict[str, Any]]:
     return {attempt["name"]: attempt for attempt in json.loads(result["stdout"])}
 
 
-def test_most_of_these_are_ways_out_of_a_plain_container(service: Service, engine: Engine) -> None:
+def test_most_attempts_succeed_from_a_plain_container(service: Service, engine: Engine) -> None:
     """From a plain container on the same bridge, most attempts succeed. So the attempts prove something."""
     network, gateway, _ = engine.network(min(service.settle(at_target=False)))
     with listeners() as host:
@@ -86,7 +86,7 @@ def test_most_of_these_are_ways_out_of_a_plain_container(service: Service, engin
 
 
 @pytest.mark.parametrize("way", WAYS_OUT)
-def test_there_is_no_way_out(way: str, escapes: dict[str, dict[str, Any]]) -> None:
+def test_every_way_out_of_the_network_is_closed(way: str, escapes: dict[str, dict[str, Any]]) -> None:
     """Each attempt fails within a second."""
     assert not escapes[way]["ended"].startswith("reached"), escapes[way]
     assert escapes[way]["ended"] != "TimeoutError", escapes[way]
@@ -97,7 +97,7 @@ def test_every_attempt_is_asserted(escapes: dict[str, dict[str, Any]]) -> None:
     assert set(escapes) == set(WAYS_OUT)
 
 
-def test_the_services_own_port_is_out_of_reach(start_service: StartService, engine: Engine) -> None:
+def test_code_cannot_reach_the_services_own_port(start_service: StartService, engine: Engine) -> None:
     """A plain container reaches the service, which listens on every address. Code in a kernel does not."""
     service = start_service(HOST="0.0.0.0", POOL_SIZE=1)
     port = int(service.base_url.rpartition(":")[2])
@@ -111,7 +111,7 @@ def test_the_services_own_port_is_out_of_reach(start_service: StartService, engi
     assert set(ended.values()) == {"ConnectionRefusedError"}, ended
 
 
-def test_other_kernels_are_out_of_reach(service: Service, engine: Engine) -> None:
+def test_code_cannot_reach_other_kernels(service: Service, engine: Engine) -> None:
     """Other kernels cannot be reached at their own address or their published ports. The test itself can."""
     kernels = sorted(service.settle(at_target=False))
     assert len(kernels) >= 2

@@ -62,7 +62,7 @@ def test_the_code_has_no_privilege_and_cannot_gain_any(facts: dict[str, Any]) ->
     assert status["Groups"] == ""
 
 
-def test_what_must_be_refused_is_refused(facts: dict[str, Any]) -> None:
+def test_forbidden_actions_are_refused(facts: dict[str, Any]) -> None:
     """System folders, PID 1, the parent, mounts, namespaces and devices are out of reach."""
     allowed = {name for name, ended in facts["refused"].items() if ended == "done"}
     assert allowed == set()
