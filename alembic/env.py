@@ -1,4 +1,4 @@
-"""How alembic reaches the registry: over the service's open connection, or by the settings."""
+"""The environment of Alembic. It uses the open connection of the service, or else the settings."""
 
 from alembic import context
 from sqlalchemy import Connection
@@ -9,7 +9,7 @@ from service.settings import load_settings
 
 
 def migrate(connection: Connection) -> None:
-    """Run what the command asked for, all in the connection's one transaction."""
+    """Run the migrations of the command in one transaction of the connection."""
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,

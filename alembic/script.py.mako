@@ -12,5 +12,5 @@ depends_on: Sequence[str] | None = ${repr(depends_on)}
 
 
 def upgrade() -> None:
-    """Change the schema from the revision before this one."""
+    """Change the schema of the previous revision."""
     ${upgrades if upgrades else "pass"}

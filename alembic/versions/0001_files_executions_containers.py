@@ -1,4 +1,4 @@
-"""Files, executions, containers, and what the installation remembers about itself."""
+"""Tables for files, executions and containers, and for settings of the installation itself."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ depends_on: Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Make the first tables."""
+    """Create the first tables."""
     op.create_table(
         "files",
         sa.Column("file_id", sa.String(36), nullable=False),

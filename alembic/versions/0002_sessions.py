@@ -1,4 +1,4 @@
-"""Sessions and the cells that ran in them."""
+"""Tables for sessions and their cells."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ depends_on: Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Add the two tables; nothing that exists is touched."""
+    """Create the two tables. Existing tables are not changed."""
     op.create_table(
         "sessions",
         sa.Column("session_id", sa.String(36), nullable=False),

@@ -1,7 +1,7 @@
-"""Files, executions and sessions belong to the name of a key.
+"""Files, executions and sessions have an owner: the name of an API key.
 
-What is there already belongs to ``default``: everybody, as long as no keys are set, and then the
-key of that name, if there is one.
+The owner of existing rows is ``default``. That is every caller while no keys are set, and otherwise the
+key with that name.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ depends_on: Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Add the column, and list files by it."""
+    """Add the column, and an index for the list of an owner's files."""
     for table in ("files", "executions", "sessions"):
         op.add_column(table, sa.Column("owner", sa.String(64), nullable=False, server_default="default"))
     op.drop_index("ix_files_created_at_file_id", "files")

@@ -1,7 +1,7 @@
-"""An execution's row says what kind it was, how long each stage took, and how much went in and out.
+"""Executions have a kind, the time of each stage, and the sizes of inputs and outputs.
 
-Of rows that are there already it is not known whether they ran in a session; what was not measured
-stays null.
+Existing rows get the kind ``execute``, because it is unknown whether they ran in a session. Their times
+and sizes were not measured, and stay null.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _SIZES = ("code_bytes", "display_bytes", "files_in_bytes", "files_out_bytes")
 
 
 def upgrade() -> None:
-    """Add the columns, and list executions by owner and time."""
+    """Add the columns, and an index for the list of an owner's executions."""
     add = op.add_column
     add("executions", sa.Column("kind", sa.String(16), nullable=False, server_default="execute"))
     add("executions", sa.Column("session_id", sa.String(36), nullable=True))

@@ -1,6 +1,6 @@
-"""Services that share the registry, which of them holds a session, and which engine a container is on.
+"""Replicas, the replica that holds a session, and the engine of a container.
 
-Of sessions and containers that are there already neither is known: the service that made them has them.
+In existing rows holder and engine are null: the sessions and containers belong to the service that made them.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ depends_on: Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Add the table and the columns, and find live sessions by who holds them."""
+    """Add the table and the columns, and an index of live sessions by holder."""
     op.create_table(
         "replicas",
         sa.Column("replica_id", sa.String(32), nullable=False),

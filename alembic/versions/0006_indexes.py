@@ -1,4 +1,4 @@
-"""Indexes that find an owner's live sessions, sessions that are over, and old rows among very many."""
+"""Indexes that find an owner's live sessions, expired sessions and old rows in large tables."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ depends_on: Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Add them."""
+    """Create the indexes."""
     op.create_index("ix_sessions_owner_ended_at", "sessions", ["owner", "ended_at"])
     op.create_index("ix_sessions_ended_at_expires_at", "sessions", ["ended_at", "expires_at"])
     op.create_index("ix_executions_finished_at", "executions", ["finished_at"])

@@ -1,4 +1,4 @@
-"""Where the next page of a list begins; callers should see nothing in it."""
+"""Cursors: opaque texts that say where the next page of a list begins."""
 
 import base64
 import math
@@ -8,13 +8,13 @@ from service.database.errors import InvalidCursor
 
 
 def make_cursor(created_at: float, identifier: str) -> str:
-    """The cursor of the page after the thing with that time and that UUID."""
+    """Return the cursor of the page after the row with this time (seconds since the epoch) and UUID."""
     text = f"{created_at!r} {identifier}"
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def read_cursor(cursor: str) -> tuple[float, uuid.UUID]:
-    """The time and the id that a cursor was made of. Raises ``InvalidCursor``."""
+    """Return the time and the UUID that a cursor contains. Raises ``InvalidCursor``."""
     try:
         padding = "=" * (-len(cursor) % 4)
         text = base64.b64decode(cursor + padding, altchars="-_", validate=True).decode("ascii")

@@ -7,60 +7,60 @@ from sessions.errors import CallFailed
 
 
 class InvalidCursor(CallFailed):
-    """``after`` is not a cursor that an earlier page gave."""
+    """The parameter ``after`` is not a cursor of an earlier page."""
 
     def __init__(self, cursor: str) -> None:
-        super().__init__("'after' is not a cursor of this list")
+        super().__init__("'after' is not a cursor of this list; use the 'next' of an earlier page")
         self.cursor = cursor
 
 
 class RegistryInUse(StartError):
-    """Another service works with this registry, and the two are not replicas."""
+    """Another service uses this registry, and the two are not replicas."""
 
     def __init__(self, place: object) -> None:
         super().__init__(
-            f"Another service uses the registry {place}; stop it, give this one a DATABASE_URL of its own, "
+            f"Another service uses the registry {place}; stop it, give this service another DATABASE_URL, "
             "or set REPLICA_URL for both (PostgreSQL only)."
         )
         self.place = place
 
 
 class RegistryMissing(StartError):
-    """There are stored files, of which the registry knows nothing: it is not the one they are in."""
+    """There are stored files, but the registry is empty, so it is not the registry of these files."""
 
     def __init__(self, place: str) -> None:
         super().__init__(
-            f"{place} has stored files, but their registry is missing or empty: put it back where "
-            "DATABASE_URL says, or give the service an empty FILE_STORAGE_DIR or FILE_STORAGE_URL."
+            f"{place} has stored files, but their registry is missing or empty. Restore the registry that "
+            "DATABASE_URL names, or use an empty FILE_STORAGE_DIR or FILE_STORAGE_URL."
         )
         self.place = place
 
 
 class MigrationsMissing(StartError):
-    """The folder of the migrations is not where the code expects it."""
+    """The folder of the migrations does not exist."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
-            f"The registry's migrations are not at {folder}: "
-            "the service runs from its source folder (pip install -e .)."
+            f"The registry's migrations are not at {folder}. "
+            "Install the service from its source folder: pip install -e ."
         )
         self.folder = folder
 
 
 class MigrationFailed(StartError):
-    """The registry's database cannot be reached or brought up to date."""
+    """The database of the registry cannot be reached, is damaged, or cannot be migrated."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"The registry cannot be opened: {reason}. DATABASE_URL says where it is.")
+        super().__init__(f"The registry cannot be opened: {reason}. DATABASE_URL names its database.")
         self.reason = reason
 
 
 class RegistryTooNew(StartError):
-    """The registry has a schema ``revision`` that this version of the code does not know."""
+    """The registry has a schema ``revision`` that only a newer version of the service knows."""
 
     def __init__(self, revision: str) -> None:
         super().__init__(
             f"The registry has schema revision {revision}, which this version of the service "
-            "does not know: a newer one wrote it. Upgrade the service or use another DATABASE_URL."
+            "does not know. Upgrade the service or use another DATABASE_URL."
         )
         self.revision = revision

@@ -1,4 +1,4 @@
-"""The registry's executions: what ran when, how it ended and what it took."""
+"""The executions in the registry: times, outcomes and resources."""
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
@@ -10,7 +10,7 @@ from sessions.records import ExecutionRecord, Outcome
 
 
 class ExecutionRegistry:
-    """Executions in the registry. Each method is one transaction; errors as ``Database.run``."""
+    """The executions in the registry. Each method is one transaction; errors as ``Database.run``."""
 
     def __init__(self, database: Database) -> None:
         self._adding = database.insert(table_of(ExecutionRow))
@@ -18,11 +18,14 @@ class ExecutionRegistry:
         self._write = database.write
 
     async def add(self, execution: ExecutionRecord) -> None:
-        """Remember how an execution ended."""
+        """Add an execution that has ended."""
         await self._write((self._adding, vars(execution)))
 
     async def get(self, execution_id: str, owner: str) -> ExecutionRecord | None:
-        """The owner's execution of this id, also one that a crash left with no row but its cell's."""
+        """Return the owner's execution with this id, or None.
+
+        If the execution has no row yet, for example after a crash, the row of its cell is used.
+        """
 
         def look(session: Session) -> ExecutionRecord | None:
             row = session.get(ExecutionRow, execution_id)
@@ -31,18 +34,19 @@ class ExecutionRegistry:
             cell = session.get(CellRow, execution_id)
             if cell is None or cell.state == "done":
                 return None
-            of = session.get(SessionRow, cell.session_id)
-            if of is None or of.owner != owner:
+            of_session = session.get(SessionRow, cell.session_id)
+            if of_session is None or of_session.owner != owner:
                 return None
-            runs = cell.state == "running" and of.ended_at is None
+            runs = cell.state == "running" and of_session.ended_at is None
             return _of_cell(cell, owner, "running" if runs else "lost")
 
         return await self._run(look)
 
     async def page(self, owner: str, limit: int, after: str | None = None) -> list[ExecutionRecord]:
-        """At most ``limit`` of the owner's executions, newest first, after the cursor ``after``.
+        """Return at most ``limit`` executions of the owner, newest first, from the cursor ``after`` on.
 
-        Raises ``InvalidCursor``.
+        Raises:
+            InvalidCursor: ``after`` is not a cursor.
         """
         position = tuple_(ExecutionRow.created_at, ExecutionRow.execution_id)
         query = select(ExecutionRow).where(ExecutionRow.owner == owner).limit(limit)
@@ -55,7 +59,7 @@ class ExecutionRegistry:
 
 
 def _of_cell(cell: CellRow, owner: str, outcome: Outcome) -> ExecutionRecord:
-    """What is known of an execution whose end nobody saw, or another replica is yet to see."""
+    """Return the record of an execution that has only the row of its cell."""
     return ExecutionRecord(
         execution_id=cell.cell_id,
         created_at=cell.started_at,

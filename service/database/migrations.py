@@ -1,6 +1,6 @@
-"""Brings the registry's schema up to date, whoever else starts at the same moment.
+"""Migrates the registry's schema to the newest revision. Several processes may start at the same time.
 
-A registry that is damaged or half made is refused, and left as it is.
+A damaged or incomplete registry is refused and not changed.
 """
 
 import logging
@@ -23,32 +23,32 @@ from service.database.tables import Base
 
 FOLDER = Path(__file__).resolve().parents[2] / "alembic"
 
-# Another process may be creating the same tables. SQLite serialises the two by its write lock, PostgreSQL
-# by a lock that is taken for it; elsewhere the loser fails on a table that exists, and finds the work done
-# when it looks again.
+# Another process may create the same tables at the same time. SQLite serialises the two with its write lock,
+# PostgreSQL with the advisory lock below. On other databases the slower process fails because a table exists.
+# It tries again, and finds the schema up to date.
 _TRIES = 5
 _PAUSE_SEC = 0.3
 
 _LOCK = (
-    # A large table takes as long as it takes, and so does another's migration.
+    # Migrating a large table, or waiting for another process that does, may take long.
     "SET LOCAL statement_timeout = 0",
     "SET LOCAL lock_timeout = 0",
     "SELECT pg_advisory_xact_lock(hashtext('code-interpreter migrations'))",
 )
 
-# alembic.context is a global of that library: two upgrades in one process take turns.
+# Alembic keeps its context in a global, so only one upgrade may run in a process at a time.
 _ALEMBIC = threading.Lock()
 
 log = logging.getLogger(__name__)
 
 
 def upgrade(engine: Engine) -> None:
-    """Apply every migration the database does not have yet.
+    """Apply every migration that the database does not have yet.
 
     Raises:
-        MigrationsMissing: the folder of migrations is not beside the code.
+        MigrationsMissing: the folder of the migrations does not exist.
         RegistryTooNew: the database has a revision that the code does not know.
-        MigrationFailed: the database cannot be reached or changed, or is not whole.
+        MigrationFailed: the database cannot be reached or changed, or is damaged or incomplete.
     """
     if not (FOLDER / "env.py").is_file():
         raise MigrationsMissing(FOLDER)
@@ -67,7 +67,7 @@ def upgrade(engine: Engine) -> None:
 
 @dataclass(frozen=True)
 class Schema:
-    """A registry's revision, the newest that this code knows, and whether it knows the former."""
+    """The revision of a registry, the newest that this code knows, and whether the code knows the first."""
 
     revision: str | None
     newest: str | None
@@ -75,11 +75,11 @@ class Schema:
 
 
 def look(engine: Engine) -> Schema | None:
-    """What a database's schema is; None where there is no database, or nothing in it. Changes nothing.
+    """Return the schema of a database, or None if it does not exist or is empty. Change nothing.
 
     Raises:
-        MigrationsMissing: the folder of migrations is not beside the code.
-        MigrationFailed: the database cannot be read, or is not whole.
+        MigrationsMissing: the folder of the migrations does not exist.
+        MigrationFailed: the database cannot be read, or is damaged.
     """
     if not (FOLDER / "env.py").is_file():
         raise MigrationsMissing(FOLDER)
@@ -111,7 +111,7 @@ def _upgrade(connection: Connection) -> None:
     if before is not None and before not in known:
         raise RegistryTooNew(before)
     if before is None and not Base.metadata.tables.keys().isdisjoint(inspect(connection).get_table_names()):
-        raise MigrationFailed("it has tables but no schema revision, as if it had been copied in part")
+        raise MigrationFailed("it has tables but no schema revision; it may be an incomplete copy")
     command.upgrade(config, "head")
     after = MigrationContext.configure(connection).get_current_revision()
     if before != after:
@@ -120,7 +120,7 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _check_pages(connection: Connection) -> None:
-    """SQLite would find out only when it comes to the damaged page."""
+    """Check SQLite files now. SQLite itself reports a damaged page only when it reads that page."""
     if connection.dialect.name == "sqlite":
         found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
         if found != "ok":
@@ -128,7 +128,7 @@ def _check_pages(connection: Connection) -> None:
 
 
 def _check_columns(connection: Connection) -> None:
-    """Whatever the revision says, what the code reads and writes has to be there."""
+    """Check that all tables and columns of the code exist, independent of the revision."""
     inspector = inspect(connection)
     present = set(inspector.get_table_names())
     for table in Base.metadata.tables.values():
@@ -140,9 +140,9 @@ def _check_columns(connection: Connection) -> None:
 
 
 def config_for(connection: Connection) -> Config:
-    """Alembic's configuration for one open connection, without a file."""
+    """Return Alembic's configuration for one open connection. It needs no file."""
     config = Config()
-    # A percent sign would be read as the start of a substitution.
+    # A single percent sign would begin a substitution.
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config

@@ -1,4 +1,4 @@
-"""Values that only the registry and its callers in `service` exchange."""
+"""Records that the registry returns to callers in `service` only. Those of the domain are in `sessions`."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from sessions.records import ExecutionRecord, StoredFile
 
 @dataclass(frozen=True)
 class FilePage:
-    """Files in the order they were stored, and where the next page begins (None: no more)."""
+    """Files in the order in which they were stored, and the cursor of the next page (None on the last)."""
 
     files: tuple[StoredFile, ...]
     next: str | None
@@ -15,7 +15,7 @@ class FilePage:
 
 @dataclass(frozen=True)
 class ExecutionPage:
-    """Executions, newest first, and where the next page begins (None: no more)."""
+    """Executions, newest first, and the cursor of the next page (None on the last one)."""
 
     executions: tuple[ExecutionRecord, ...]
     next: str | None
@@ -23,11 +23,11 @@ class ExecutionPage:
 
 @dataclass(frozen=True)
 class ReplicaRecord:
-    """A service that shares the registry with others, for one of its lives."""
+    """A replica: one run of a service that shares the registry with others."""
 
     replica_id: str
     instance_id: str
     engine_id: str
-    """Which engine its containers are on: who has the same can take its sessions."""
+    """Id of the engine with its containers. A replica with the same engine can take its sessions."""
     url: str
-    """Where the others reach it."""
+    """URL at which other replicas reach it."""

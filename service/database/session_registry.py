@@ -1,4 +1,4 @@
-"""The registry's sessions and cells: what a restarted service needs to take them up again."""
+"""The sessions and cells in the registry. A restarted service resumes them from these rows."""
 
 from dataclasses import asdict
 
@@ -43,17 +43,17 @@ class SessionRegistry:
     # Sessions
 
     async def add_session(self, session: SessionRecord) -> None:
-        """Remember a session."""
+        """Add a session."""
         await self._run(lambda db: db.add(SessionRow(**asdict(session))))
 
     async def get_session(self, session_id: str, owner: str) -> SessionRecord | None:
-        """The owner's session of this id, also after it has ended; None if there never was one."""
+        """Return the owner's session with this id, also after its end; None if there never was one."""
         query = select(SessionRow).where(SessionRow.session_id == session_id, SessionRow.owner == owner)
         row = await self._run(lambda db: db.scalar(query))
         return None if row is None else as_record(SessionRecord, row)
 
     async def live_sessions(self, instance_id: str) -> list[SessionRecord]:
-        """The sessions of an installation that have not ended, oldest first."""
+        """Return the sessions of an installation that have not ended, oldest first."""
         query = (
             select(SessionRow)
             .where(SessionRow.instance_id == instance_id, SessionRow.ended_at.is_(None))
@@ -63,7 +63,10 @@ class SessionRegistry:
         return [as_record(SessionRecord, row) for row in rows]
 
     async def open_sessions(self, owner: str) -> list[OpenSessionRecord]:
-        """The owner's sessions that have not ended, oldest first, with what runs in them."""
+        """Return the owner's sessions that have not ended, oldest first.
+
+        Each has the number of its last cell, and whether a cell is running.
+        """
         of_session = CellRow.session_id == SessionRow.session_id
         runs = select(CellRow.cell_id).where(of_session, CellRow.state == "running").exists()
         cells = select(func.coalesce(func.max(CellRow.number), 0)).where(of_session).scalar_subquery()
@@ -80,7 +83,7 @@ class SessionRegistry:
     async def update_session(
         self, session_id: str, *, expires_at: float | None = None, last_used_at: float | None = None
     ) -> bool:
-        """Change what is not None; False if there is no such session or it has ended."""
+        """Change the given times of a session. Return False if there is no such session or it has ended."""
         values = {"expires_at": expires_at, "last_used_at": last_used_at}
         changes = {name: value for name, value in values.items() if value is not None}
         live = SessionRow.session_id == session_id, SessionRow.ended_at.is_(None)
@@ -93,9 +96,9 @@ class SessionRegistry:
         return await self._run(change)
 
     async def end_session(self, session_id: str, reason: SessionEnd, at: float) -> bool:
-        """End a session, and with it the cells that still run: they are lost.
+        """End a session, and mark its running cells as lost.
 
-        The first end counts: False, and nothing changes, if it has ended or there is no such session.
+        Return False, and change nothing, if there is no such session or it has ended already.
         """
         end = (
             update(SessionRow)
@@ -119,15 +122,15 @@ class SessionRegistry:
     # Cells
 
     async def add_cell(self, cell: CellRecord) -> None:
-        """Remember a cell of a session that is known."""
+        """Add a cell of an existing session."""
         await self._write((self._add_cell, asdict(cell)))
 
     async def finish_cell(
         self, cell_id: str, state: CellState, finished_at: float, result: JsonObject | None
     ) -> bool:
-        """Note how a cell ended; False if it is done already or not known.
+        """Store how a cell ended. Return False if it is done already or does not exist.
 
-        A lost cell may still turn out to be done: its result came late.
+        A lost cell becomes done if its result arrives late.
         """
         change = (
             update(CellRow)
@@ -137,27 +140,27 @@ class SessionRegistry:
         return await self._run(lambda db: count(db.execute(change)) > 0)
 
     async def keep_result(self, cell: CellRecord, execution: ExecutionRecord, *, is_new: bool) -> None:
-        """Note that a cell is done, and the execution it was. `is_new`: it has no row yet."""
+        """Store the result of a cell and its execution. ``is_new``: the cell has no row yet."""
         end = {"id": cell.cell_id, "at": cell.finished_at, "answer": cell.result}
         change: Change = (self._add_done, asdict(cell)) if is_new else (_CELL_DONE, end)
         await self._write(change, (self._add_execution, vars(execution)))
 
     async def add_command(self, session_id: str, execution: ExecutionRecord) -> None:
-        """Remember a shell command that ran in a session, which was used by that."""
+        """Add the execution of a shell command, and set the time at which its session was last used."""
         used = {"id": session_id, "at": execution.finished_at}
         await self._write((_USED, used), (self._add_execution, vars(execution)))
 
     async def get_cell(self, session_id: str, cell_id: str) -> CellRecord | None:
-        """The cell of this id if it is one of this session's."""
+        """Return the cell with this id if it belongs to the session, or None."""
         row = await self._run(lambda db: db.get(CellRow, cell_id))
         return None if row is None or row.session_id != session_id else as_record(CellRecord, row)
 
     async def cells(self, session_id: str) -> list[CellRecord]:
-        """A session's cells by their numbers. Their results may be large."""
+        """Return the cells of a session in the order of their numbers. Their results may be large."""
         return await self._cells(CellRow.session_id == session_id)
 
     async def running_cells(self, session_id: str) -> list[CellRecord]:
-        """Those of a session's cells that have not ended, by their numbers."""
+        """Return the running cells of a session in the order of their numbers."""
         return await self._cells(CellRow.session_id == session_id, CellRow.state == "running")
 
     async def _cells(self, *conditions: ColumnElement[bool]) -> list[CellRecord]:

@@ -1,4 +1,4 @@
-"""The registry's tables. They change only by a migration in alembic/versions."""
+"""The tables of the registry. Each change of them needs a migration in alembic/versions."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ from sessions.records import ONE_TENANT
 
 
 class Free(TypeDecorator[str]):
-    """Text that callers have sent. PostgreSQL has no NUL in text: U+FFFD is in its place there."""
+    """Text that callers have sent. PostgreSQL cannot store NUL in text, so U+FFFD replaces it there."""
 
     impl = Text
     cache_ok = True
@@ -34,7 +34,7 @@ class Free(TypeDecorator[str]):
 
 
 class Base(DeclarativeBase):
-    """Names every constraint, so that a migration can change it on any database."""
+    """The base of the tables. It names every constraint, so that migrations can change it on any database."""
 
     metadata = MetaData(
         naming_convention={
@@ -49,12 +49,12 @@ class Base(DeclarativeBase):
 
 
 def _owner() -> Mapped[str]:
-    """The column with the name of the key that a row belongs to."""
+    """Return the column of a row's owner."""
     return mapped_column(String(64), server_default=ONE_TENANT)
 
 
 def table_of(row: type[Base]) -> Table:
-    """The table of a row, for statements that need nothing but its columns."""
+    """Return the table of a row class, for statements that use its columns only."""
     return Base.metadata.tables[row.__tablename__]
 
 
@@ -185,7 +185,7 @@ class ReplicaRow(Base):
 
 
 class InstanceRow(Base):
-    """What this installation remembers about itself, by name."""
+    """A setting of this installation that the service itself has made, such as its instance id."""
 
     __tablename__ = "instance"
 

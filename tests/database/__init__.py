@@ -1,1 +1,1 @@
-"""Tests of this subject."""
+"""Tests of the registry and its migrations."""

@@ -1,8 +1,9 @@
-"""Migrations that are killed, by SIGKILL, in the middle of the registry that the settings name.
+"""A program that kills migrations of the registry, which the settings name, with SIGKILL.
 
-`python -m tests.database.killed_migration NUMBER` starts the service and kills it after so many statements.
-`python -m tests.database.killed_migration` migrates again and again, killed after one statement, two,
-and so on, until there are no more. Each time it prints the exit status and waits for a line.
+`python -m tests.database.killed_migration NUMBER` starts the service and kills it after NUMBER statements.
+`python -m tests.database.killed_migration` migrates repeatedly. It kills the first migration after one
+statement, the second after two, and so on, until a migration succeeds. After each, it prints the exit
+status and waits for a line.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ _CHANGES = ("CREATE", "ALTER", "DROP", "INSERT", "UPDATE", "DELETE")
 
 
 def kill_after(number: int) -> None:
-    """Kill this process as soon as it has made so many changes to a database."""
+    """Kill this process after the given number of statements that change a database."""
     left = number
 
     def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -37,14 +38,14 @@ def kill_after(number: int) -> None:
 
 
 async def migrate() -> None:
-    """Bring the registry up to date, and no more."""
+    """Migrate the registry without starting the service."""
     database = Database(load_settings().storage.registry_url)
     await database.migrate()
     await database.close()
 
 
-def migrate_again_and_again() -> None:
-    """A process for each migration, forked so that nothing is imported anew."""
+def kill_each_migration() -> None:
+    """Fork a process for each migration, so that the imports happen only once."""
     number = status = 0
     while number == 0 or status:
         number += 1
@@ -64,4 +65,4 @@ if __name__ == "__main__":
         kill_after(int(sys.argv[1]))
         sys.exit(server.main(Namespace()))
     else:
-        migrate_again_and_again()
+        kill_each_migration()

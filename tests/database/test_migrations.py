@@ -1,6 +1,7 @@
-"""Registries of every earlier version, full of what that version wrote: a start brings them up to date.
+"""Tests of migrations: a start migrates the registry of every earlier version, with all its data.
 
-Each revision in alembic/versions has a recipe here. Who adds a revision adds what its version writes.
+Each revision in alembic/versions has a recipe here, which writes rows as that version does. A new revision
+needs a new recipe.
 """
 
 import hashlib
@@ -37,26 +38,27 @@ from tests.support.process import ROOT, Service
 pytestmark = pytest.mark.timeout(120)
 
 KEYS = {name: f"{name}-{'k' * 32}" for name in ("default", "alice")}
-NOBODYS_PORT = 1
+UNUSED_PORT = 1
 Row = dict[str, Any]
 
 
 @dataclass
 class Past:
-    """A registry of an earlier version and its files, to be filled."""
+    """A registry of an earlier version and its files. A recipe fills it."""
 
     folder: Path
     database: Connection
     instance_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     files: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"default": {}, "alice": {}})
-    """Contents of the files that are to be downloaded, by owner and id."""
+    """Contents of the files that must be found after the migration, by owner and id."""
     expired: str = ""
+    """Id of a file that has expired."""
     lost: str = ""
-    """A session that was live when the earlier version ended."""
+    """Id of a session that was live when the earlier version ended."""
     ended: str = ""
-    """One that had expired by then."""
+    """Id of a session that had expired before."""
     alices: str = ""
-    """One of hers that had expired, where there are owners."""
+    """Id of an expired session of alice; empty in versions without owners."""
 
     def add(self, table: str, **row: object) -> None:
         """Insert a row."""
@@ -64,12 +66,12 @@ class Past:
         self.database.execute(text(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})"), row)
 
     def rows(self) -> dict[str, list[Row]]:
-        """Every row of every table, but alembic's."""
+        """Return every row of every table, without the table of alembic."""
         return rows_of(self.database)
 
 
 def rows_of(database: Connection) -> dict[str, list[Row]]:
-    """Every row of every table, but alembic's."""
+    """Return every row of every table, without the table of alembic."""
     tables = [name for name in sorted(inspect(database).get_table_names()) if name != "alembic_version"]
     return {
         table: [dict(row) for row in database.execute(text(f"SELECT * FROM {table}")).mappings()]
@@ -127,9 +129,9 @@ def _add_container(past: Past, removed_at: float | None) -> str:
         created_at=time.time() - 600,
         removed_at=removed_at,
         address="127.0.0.1",
-        supervisor_port=NOBODYS_PORT,
-        shell_port=NOBODYS_PORT,
-        iopub_port=NOBODYS_PORT,
+        supervisor_port=UNUSED_PORT,
+        shell_port=UNUSED_PORT,
+        iopub_port=UNUSED_PORT,
         token="t" * 64,
         kernel_key="k" * 64,
     )
@@ -170,7 +172,7 @@ def _add_cell(past: Past, session_id: str, number: int, state: str) -> None:
 
 
 def _result(number: int) -> Row:
-    """The answer to a cell as the first version with cells wrote it; each later one has to read that."""
+    """Return the result of a cell as the first version with cells wrote it. Later versions must read it."""
     return {
         "stdout": f"{number}\n",
         "stderr": "",
@@ -191,7 +193,10 @@ def _result(number: int) -> Row:
 
 
 def _write_0001(past: Past, **of: dict[str, object]) -> None:
-    """Files, executions, containers, and the installation's name. `of`: what later versions add to a row."""
+    """Write files, executions, containers and the instance id.
+
+    `of` has the columns that later versions add to the rows of a table.
+    """
     past.add("instance", key="instance_id", value=past.instance_id)
     of_file, of_execution = of.get("file", {}), of.get("execution", {})
     _add_file(past, "default", time.time() + 3600, "upload", **of_file)
@@ -203,7 +208,7 @@ def _write_0001(past: Past, **of: dict[str, object]) -> None:
 
 
 def _write_0002(past: Past, **of: dict[str, object]) -> None:
-    """And sessions with their cells, of which one ran when the service ended."""
+    """Write also sessions with cells. One cell was running when the service ended."""
     _write_0001(past, **of)
     past.lost = _add_session(past, _add_container(past, removed_at=None), None)
     past.ended = _add_session(past, _add_container(past, removed_at=time.time() - 60), "expired")
@@ -213,7 +218,7 @@ def _write_0002(past: Past, **of: dict[str, object]) -> None:
 
 
 def _write_0003(past: Past, **of: dict[str, object]) -> None:
-    """And what belongs to a key."""
+    """Write also rows that belong to a key."""
     _write_0002(past, **of)
     _add_file(past, "alice", None, "upload", owner="alice", **of.get("file", {}))
     _add_execution(past, owner="alice", **of.get("execution", {}))
@@ -222,7 +227,7 @@ def _write_0003(past: Past, **of: dict[str, object]) -> None:
 
 
 def _write_0004(past: Past) -> None:
-    """And what each execution took."""
+    """Write also the times and sizes of executions."""
     times = ("queue_ms", "start_ms", "stage_ms", "run_ms", "gather_ms", "store_ms", "cpu_ms")
     sizes = ("code_bytes", "display_bytes", "files_in_bytes", "files_out_bytes")
     more = dict.fromkeys(times, 1.5) | dict.fromkeys(sizes, 7) | {"kind": "cell", "code": "1"}
@@ -230,7 +235,7 @@ def _write_0004(past: Past) -> None:
 
 
 def _write_0005(past: Past) -> None:
-    """And services that share the registry."""
+    """Write also a replica, and the holders of sessions."""
     _write_0004(past)
     past.add(
         "replicas",
@@ -241,7 +246,7 @@ def _write_0005(past: Past) -> None:
         expires_at=time.time() - 60,
     )
     past.database.execute(text("UPDATE containers SET engine_id = 'an engine'"))
-    past.database.execute(text("UPDATE sessions SET holder = 'somebody', free_since = 1.5"))
+    past.database.execute(text("UPDATE sessions SET holder = 'another', free_since = 1.5"))
 
 
 RECIPES: dict[str, Callable[[Past], None]] = {
@@ -266,11 +271,11 @@ REVISIONS = _revisions()
 
 
 def make_past(revision: str, folder: Path, url: str | None = None) -> Past:
-    """A registry of that revision with data of its time in every table and column, and its files."""
+    """Make a registry of a revision with data in every table and column, and its files."""
     if revision not in RECIPES:
         pytest.fail(
-            f"Revision {revision} has no data: write a recipe for RECIPES in this file that "
-            "fills its tables as the version with that revision does."
+            f"Revision {revision} has no recipe: add one to RECIPES in this file. It must "
+            "fill the tables as the version with that revision does."
         )
     (folder / "files").mkdir(parents=True)
     engine = make_engine(url or url_in(folder))
@@ -289,12 +294,12 @@ def make_past(revision: str, folder: Path, url: str | None = None) -> Past:
 
 
 def url_in(folder: Path) -> str:
-    """The URL of the registry in a folder."""
+    """Return the URL of the registry in a folder."""
     return f"sqlite:///{folder / 'registry.sqlite3'}"
 
 
 def rows_at(url: str) -> dict[str, list[Row]]:
-    """Every row of every table of a registry."""
+    """Return every row of every table of a registry, without the table of alembic."""
     engine = make_engine(url)
     with engine.connect() as database:
         rows = rows_of(database)
@@ -303,7 +308,7 @@ def rows_at(url: str) -> dict[str, list[Row]]:
 
 
 def killer(folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
-    """`tests.database.killed_migration` on the registry in a folder."""
+    """Start `tests.database.killed_migration` on the registry in a folder."""
     environment = {
         "PATH": os.environ["PATH"],
         "FILE_STORAGE_DIR": str(folder),
@@ -322,22 +327,20 @@ def killer(folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[s
     )
 
 
-# The start of a service on it ------------------------------------------------------------------
-
-Story = tuple[Past, dict[str, list[Row]], dict[str, list[Row]]]
+# A start on the registry of each version -------------------------------------------------------
 
 
 @pytest.fixture(scope="module", autouse=True)
-def stories(
+def runs(
     open_service: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[None]]]:
-    """For each revision a service's life on a registry of it, two at a time."""
+    """Run a service on a registry of each revision, two at a time. Return the outcomes by revision."""
 
-    def tell(revision: str) -> None:
+    def run(revision: str) -> None:
         past = make_past(revision, tmp_path_factory.mktemp(revision) / "storage")
         before = rows_at(url_in(past.folder))
         if revision != REVISIONS[-1]:
-            # A start that is killed in the middle of it first.
+            # First, a start that is killed during the migration.
             with killer(past.folder, "2") as start:
                 assert start.wait(60) == -signal.SIGKILL
             assert rows_at(url_in(past.folder)) == before
@@ -356,22 +359,22 @@ def stories(
         check_rows(past, before, rows_at(url_in(past.folder)))
 
     with ThreadPoolExecutor(2) as threads:
-        yield {revision: threads.submit(tell, revision) for revision in REVISIONS}
+        yield {revision: threads.submit(run, revision) for revision in REVISIONS}
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_a_start_upgrades_what_an_earlier_version_left(
-    revision: str, stories: dict[str, Future[None]]
+def test_start_migrates_the_registry_of_an_earlier_version(
+    revision: str, runs: dict[str, Future[None]]
 ) -> None:
-    """Files are downloaded by their owners, sessions say how they ended, no row is lost.
+    """Owners can download their files, sessions show how they ended, and no row is lost.
 
-    A start that was killed in the middle of the migration leaves all as it was, and the next one does it.
+    A start that is killed during the migration changes nothing. The next start migrates the registry.
     """
-    stories[revision].result(timeout=110)
+    runs[revision].result(timeout=110)
 
 
 def check_files(past: Past, apis: dict[str, Api]) -> None:
-    """Each owner has their own, byte for byte; what has expired is gone."""
+    """Assert that each owner finds exactly their own files, unchanged, and that the expired file is gone."""
     for owner, api in apis.items():
         files = {file["file_id"]: file for file in api.http.get("/v1/files").json()["files"]}
         assert files.keys() == past.files[owner].keys()
@@ -386,7 +389,7 @@ def check_files(past: Past, apis: dict[str, Api]) -> None:
 
 
 def check_sessions(past: Past, apis: dict[str, Api]) -> None:
-    """410 with the reason, to their owners; what had run is still in the history."""
+    """Assert that owners get 410 with the reason, and that the cells are still in the history."""
 
     def reason(session_id: str, owner: str = "default") -> str:
         response = apis[owner].http.get(f"/v1/sessions/{session_id}")
@@ -413,13 +416,13 @@ CHANGED = {
     "cells": {"state", "finished_at"},
     "containers": {"state", "removed_at"},
 }
-"""What a start itself writes to rows of before."""
+"""Columns of existing rows that a start itself changes."""
 
 
 def check_rows(past: Past, before: dict[str, list[Row]], after: dict[str, list[Row]]) -> None:
-    """Every row of before is there, with every value it had; new columns have come.
+    """Assert that every row still exists, with the same values in the columns of before.
 
-    And no row, but of the execution of each cell that ran: it was lost, which is how it ended.
+    There are no new rows, except the execution of each cell that was running. Its outcome is `lost`.
     """
     lost = sum(cell["state"] == "running" for cell in before.get("cells", ()))
     for table, found in before.items():
@@ -437,14 +440,14 @@ def check_rows(past: Past, before: dict[str, list[Row]], after: dict[str, list[R
             assert row.get("owner", "default") in KEYS
 
 
-# Killed, and of another version ----------------------------------------------------------------
+# PostgreSQL, killed migrations, and newer registries --------------------------------------------
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-async def test_postgresql_is_upgraded_with_all_it_has(
+async def test_migration_on_postgresql_keeps_all_data(
     revision: str, postgres: Postgres, tmp_path: Path
 ) -> None:
-    """From each revision: every row is there with every value it had, and the registry reads them."""
+    """From each revision, every row is kept with its values, and the code can read it."""
     url = postgres.new()
     past = make_past(revision, tmp_path / "storage", url)
     before = rows_at(url)
@@ -466,8 +469,8 @@ async def test_postgresql_is_upgraded_with_all_it_has(
     await database.close()
 
 
-def test_a_migration_that_is_killed_anywhere_changes_nothing(database_url: str, tmp_path: Path) -> None:
-    """After each of its statements in turn, from the first version to the newest; then it comes through."""
+def test_migration_killed_after_any_statement_changes_nothing(database_url: str, tmp_path: Path) -> None:
+    """The migration from the first revision is killed after each of its statements. At last it succeeds."""
     past = make_past(REVISIONS[0], tmp_path / "storage", database_url)
     before = rows_at(database_url)
     killed = 0
@@ -475,7 +478,7 @@ def test_a_migration_that_is_killed_anywhere_changes_nothing(database_url: str, 
         assert process.stdin is not None and process.stdout is not None
         while (status := process.stdout.readline().strip()) == str(-signal.SIGKILL):
             killed += 1
-            assert rows_at(database_url) == before, f"changed by a migration that was killed after {killed}"
+            assert rows_at(database_url) == before, f"changed by a migration killed after {killed} statements"
             process.stdin.write("\n")
             process.stdin.flush()
     assert status == "0" and killed >= len(REVISIONS)
@@ -485,17 +488,17 @@ def test_a_migration_that_is_killed_anywhere_changes_nothing(database_url: str, 
     engine.dispose()
 
 
-def test_a_start_on_a_newer_registry_is_a_sentence(tmp_path: Path) -> None:
-    """The service ends, and the registry is as it was."""
+def test_start_refuses_the_registry_of_a_newer_version(tmp_path: Path) -> None:
+    """The service exits with an error, and does not change the registry."""
     past = make_past(REVISIONS[-1], tmp_path / "storage")
     execute(url_in(past.folder), "UPDATE alembic_version SET version_num = '9999'")
     before = rows_at(url_in(past.folder))
-    said = refused(past.folder)
-    assert "revision 9999" in said and "Upgrade the service" in said
+    error = refused(past.folder)
+    assert "revision 9999" in error and "Upgrade the service" in error
     assert rows_at(url_in(past.folder)) == before
 
 
 def test_every_revision_has_a_recipe() -> None:
-    """Who adds a revision adds what its version writes."""
+    """A new revision needs a recipe."""
     missing = [revision for revision in REVISIONS if revision not in RECIPES]
     assert missing == [], f"write recipes for {missing}: see make_past"
