@@ -225,7 +225,7 @@ async def test_registry_works_again_after_a_restart_of_the_server(postgres: Post
 async def test_missing_server_is_reported_without_the_password(tmp_path: Path) -> None:
     """The error is one sentence that names the setting."""
     database = Database(f"postgresql://somebody:secret@/nothing?host={tmp_path}")
-    with pytest.raises(MigrationFailed, match="DATABASE_URL says where it is") as caught:
+    with pytest.raises(MigrationFailed, match="DATABASE_URL names its database") as caught:
         await database.migrate()
     assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
     await database.close()

@@ -138,7 +138,7 @@ def test_log_lines_of_a_request_have_its_ids(watched: KeyedService, api: Api) ->
         response = session.call("DELETE")
         found = lines_of(watched.service, response.headers["x-request-id"])
         assert any(line["message"] == f"session {session.id} ended: deleted" for line in found)
-    started = [line for line in lines(watched.service) if "an idle kernel holds" in line["message"]]
+    started = [line for line in lines(watched.service) if "an idle kernel uses" in line["message"]]
     assert started and all("request_id" not in line for line in started)
 
 
