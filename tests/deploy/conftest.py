@@ -1,4 +1,4 @@
-"""Images, and one container of each kind for the tests of a module."""
+"""Fixtures and helpers: the images, the cleanup of containers, and the README's example."""
 
 import time
 from collections.abc import Iterator
@@ -65,6 +65,6 @@ def wait_for(text: str, container: ServiceContainer, seconds: float = 30.0) -> s
     """Wait until the container has logged a text, and return its whole log."""
     deadline = time.monotonic() + seconds
     while text not in (log := container.log()):
-        assert time.monotonic() < deadline, f"it never said {text!r}:\n{log}"
+        assert time.monotonic() < deadline, f"the log does not contain {text!r}:\n{log}"
         time.sleep(0.1)
     return log

@@ -67,7 +67,7 @@ _UNCONFINED = ("seccomp", "apparmor", "systempaths")
 
 PRIVILEGED: tuple[str, ...] = (
     *(word for name in _CAPABILITIES for word in ("--cap-add", name)),
-    *(word for wall in _UNCONFINED for word in ("--security-opt", f"{wall}=unconfined")),
+    *(word for option in _UNCONFINED for word in ("--security-opt", f"{option}=unconfined")),
     *("--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--tmpfs", "/run"),
 )
 """Options in place of `--privileged`, which asks for every capability. A machine that builds and tests may
@@ -94,7 +94,7 @@ class ServiceContainer:
     """A container of the service's image."""
 
     def __init__(self, *arguments: str, wait: bool = True) -> None:
-        """Start it with the arguments of `docker run`, to which a name and labels are added."""
+        """Start the container with the arguments of `docker run`, to which a name and labels are added."""
         self.name = f"deployed-{uuid.uuid4().hex[:12]}"
         self.instance_id = self.name
         self.port = free_port()
@@ -114,7 +114,7 @@ class ServiceContainer:
 
     @classmethod
     def as_typed(cls, end: str, *more: str, image: str, wait: bool = True) -> "ServiceContainer":
-        """Start it with the README's command that ends with a text, in the background and on a free port.
+        """Start the README's command that ends with a text, in the background and on a free port.
 
         `more` goes before the image; it takes the place of `--privileged`, see `PRIVILEGED`.
         """
@@ -131,7 +131,7 @@ class ServiceContainer:
 
     @classmethod
     def running(cls, name: str) -> "ServiceContainer":
-        """Take over a container that runs already, published on a port of this machine."""
+        """Return the object for a running container with a published port."""
         found = cls.__new__(cls)
         found.name = name
         found.api = Api("http://127.0.0.1")
@@ -140,7 +140,7 @@ class ServiceContainer:
         return found
 
     def at(self, url: str) -> None:
-        """Say where it is."""
+        """Set the URL of the service."""
         self.api.close()
         self.base_url = url
         self.api = Api(url)
@@ -169,7 +169,7 @@ class ServiceContainer:
         raise AssertionError(f"not ready after {seconds} s:\n{self.log()}")
 
     def log(self) -> str:
-        """Return its log without the access log."""
+        """Return the container's log without the access log."""
         ended = docker("logs", self.name)
         return "\n".join(
             line for line in (ended.stdout + ended.stderr).splitlines() if "access_log" not in line
@@ -182,7 +182,7 @@ class ServiceContainer:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Return its state: whether it runs, or how it ended."""
+        """Return the container's state: whether it runs, or how it ended."""
         state: dict[str, Any] = self.inspect()["State"]
         return state
 
@@ -191,7 +191,7 @@ class ServiceContainer:
         return docker("exec", self.name, *command).stdout
 
     def status_of(self, pid: int = 1) -> dict[str, str]:
-        """Return the status that Linux reports for one of its processes."""
+        """Return the fields of `/proc/PID/status` for a process in the container."""
         lines = self.run("cat", f"/proc/{pid}/status").splitlines()
         return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
@@ -210,15 +210,15 @@ class ServiceContainer:
         return int(pid)
 
     def wait(self, seconds: float = STOP_SECONDS) -> int:
-        """Wait until it ends, and return its exit code."""
+        """Wait until the container ends, and return its exit code."""
         return int(docker("wait", self.name, seconds=seconds).stdout)
 
     def stop(self) -> int:
-        """Stop it with SIGTERM, as `docker stop` does, and return its exit code."""
+        """Stop the container with SIGTERM, as `docker stop` does, and return its exit code."""
         docker("kill", "--signal", "TERM", self.name)
         return self.wait()
 
     def remove(self) -> None:
-        """Remove it and its volumes."""
+        """Remove the container and its volumes."""
         self.api.close()
         docker("rm", "--force", "--volumes", self.name, check=False)

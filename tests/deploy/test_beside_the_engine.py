@@ -26,7 +26,7 @@ ONE = ("--env", "POOL_SIZE=1", *LIGHT)
 
 @pytest.fixture(scope="module", autouse=True)
 def machine_has_the_socket() -> None:
-    """Skip the tests if they do not use the machine's own engine."""
+    """Skip the tests if the machine's own engine is not in use."""
     if not SOCKET.is_socket() or os.environ.get("DOCKER_HOST"):
         pytest.skip(f"the engine is not at {SOCKET}")
 
@@ -90,8 +90,8 @@ def test_self_test_tries_the_container_and_its_published_port(beside: ServiceCon
     network = beside.inspect()["NetworkSettings"]["Networks"]["bridge"]
     published = beside.base_url.rpartition(":")[2]
     tried = report["service's port"]["detail"]
-    for knocked in (f"{network['IPAddress']}:8000", f"{network['Gateway']}:{published}"):
-        assert f"tcp {knocked}" in tried
+    for address in (f"{network['IPAddress']}:8000", f"{network['Gateway']}:{published}"):
+        assert f"tcp {address}" in tried
     assert network["IPAddress"] in report["host"]["detail"]
     assert network["Gateway"] in report["other kernels"]["detail"]
 
@@ -104,13 +104,13 @@ def test_the_service_is_not_root(beside: ServiceContainer) -> None:
     assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
 
 
-def test_the_example_runs_through_it(beside: ServiceContainer, tmp_path: Path) -> None:
+def test_readme_example_runs(beside: ServiceContainer, tmp_path: Path) -> None:
     """The example uploads files, fits a model, and downloads a chart and a spreadsheet."""
     assert "cultivar recognised: 98.3%" in analyse(beside, tmp_path)
 
 
 def test_kernels_reach_neither_the_service_nor_each_other(beside: ServiceContainer, engine: Engine) -> None:
-    """They try all addresses that answer on the machine: the container, its published port, kernels."""
+    """User code tries every reachable address: the container, its published port, and other kernels."""
     session = open_session(beside)
     other = open_session(beside)
     wait_until_full(beside)
@@ -153,7 +153,7 @@ def test_a_session_survives_a_restart_of_the_container(beside: ServiceContainer)
     assert session.delete().status_code == 204
 
 
-def test_the_engine_calls_it_healthy(beside: ServiceContainer) -> None:
+def test_health_check_succeeds(beside: ServiceContainer) -> None:
     """The engine runs the image's health check."""
     check = beside.inspect()["Config"]["Healthcheck"]["Test"]
     assert check[0] == "CMD"
@@ -163,7 +163,7 @@ def test_the_engine_calls_it_healthy(beside: ServiceContainer) -> None:
     assert "http://127.0.0.1:1/ready" in ended.stderr
 
 
-def test_an_ordinary_user_of_the_sockets_group_may_start_it(
+def test_container_runs_as_an_ordinary_user_of_the_sockets_group(
     started: Callable[..., ServiceContainer],
 ) -> None:
     """With `--user 1000 --group-add` nothing needs root. The service stops in order and leaves no kernel."""
@@ -185,7 +185,7 @@ def own_network() -> Iterator[str]:
 def test_service_works_on_a_user_defined_network(
     own_network: str, started: Callable[..., ServiceContainer]
 ) -> None:
-    """It reaches kernels by the gateway of its own network."""
+    """The service reaches kernels by the gateway of its own network."""
     container = started("--network", own_network, *MOUNTED)
     gateway = container.inspect()["NetworkSettings"]["Networks"][own_network]["Gateway"]
     assert f"on network {own_network}; kernels are reached at {gateway}" in container.log()
@@ -193,7 +193,7 @@ def test_service_works_on_a_user_defined_network(
 
 
 def test_service_on_the_hosts_network_uses_loopback(started: Callable[..., ServiceContainer]) -> None:
-    """With `--network host` it reaches kernels as if it ran on the machine itself."""
+    """With `--network host` the service reaches kernels as if it ran on the machine itself."""
     container = started("--network", "host", "--env", "PORT=0", *MOUNTED, wait=False)
     log = wait_for("is up at", container)
     container.at(log.partition("is up at ")[2].split()[0])
@@ -239,7 +239,7 @@ def test_service_that_cannot_run_kernels_says_what_to_do(
 
 
 def test_a_stopped_container_leaves_no_kernels(beside: ServiceContainer, engine: Engine) -> None:
-    """After SIGTERM it ends with 0 within seconds, and its kernels are gone."""
+    """After SIGTERM the container exits with 0 within seconds, and its kernels are gone."""
     assert engine.kernels(beside.instance_id)
     assert beside.stop() == 0
     assert engine.wait_for_none(beside.instance_id, 10) == set()

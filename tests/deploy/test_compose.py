@@ -62,13 +62,13 @@ def compose(
 
 
 def test_file_is_valid(command: list[str]) -> None:
-    """It needs no settings."""
+    """The file is valid without any settings."""
     ended = subprocess.run([*command, "config", "-q"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_file_passes_on_every_setting() -> None:
-    """A setting that the file does not name would have no effect. It fixes address and engine itself."""
+    """A setting that the file does not name would have no effect. The file itself sets address and engine."""
     named = set(re.findall("^ {6}([A-Z_]+):", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE))
     fixed = {"HOST", "PORT", "FILE_STORAGE_DIR", "XDG_RUNTIME_DIR"}
     fixed |= {"DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"}

@@ -98,7 +98,7 @@ def test_the_self_test_passes(inside: ServiceContainer) -> None:
 
 
 def test_the_service_is_not_root(inside: ServiceContainer) -> None:
-    """Only PID 1 and the engine are. The service runs as a user whose group may use the engine's socket."""
+    """Only PID 1 and the engine run as root. The service's user may use the engine's socket."""
     status = inside.status_of(inside.process("bin/code-interpreter-api"))
     assert status["Uid"].split() == status["Gid"].split() == ["10001"] * 4
     assert status["Groups"] == ""
@@ -112,13 +112,13 @@ def test_program_of_docker_exec_finds_the_engine(inside: ServiceContainer) -> No
     assert inside.run("python", "-c", code).strip() == f"unix://{ENGINE_FOLDER}/docker.sock"
 
 
-def test_the_example_runs_through_it(inside: ServiceContainer, tmp_path: Path) -> None:
+def test_readme_example_runs(inside: ServiceContainer, tmp_path: Path) -> None:
     """The example uploads files, fits a model, and downloads a chart and a spreadsheet."""
     assert "cultivar recognised: 98.3%" in analyse(inside, tmp_path)
 
 
-def test_an_engine_that_dies_is_started_again(inside: ServiceContainer) -> None:
-    """After SIGKILL to dockerd the container logs it, and runs code again."""
+def test_killed_engine_is_started_again(inside: ServiceContainer) -> None:
+    """After SIGKILL to dockerd, the container logs the exit, and runs code again."""
     before = inside.process("dockerd --host")
     inside.run("python", "-I", "-c", f"import os; os.kill({before}, 9)")
     wait_for("ended with -9 and is started again", inside)
@@ -131,7 +131,7 @@ def test_an_engine_that_dies_is_started_again(inside: ServiceContainer) -> None:
 
 
 def test_a_restarted_container_starts_its_engine_again(inside: ServiceContainer) -> None:
-    """With `docker restart` it ends in order, and becomes ready again with the data of its volume."""
+    """After `docker restart` the container becomes ready again, with the data of its volume."""
     docker("restart", "--time", "30", inside.name)
     inside.wait_until_ready()
     assert inside.api.run("print(6 * 7)")["stdout"] == "42\n"
@@ -139,7 +139,7 @@ def test_a_restarted_container_starts_its_engine_again(inside: ServiceContainer)
 
 
 def test_a_stopped_container_ends_in_order(inside: ServiceContainer) -> None:
-    """After SIGTERM the service stops first, then its engine; the container ends with 0."""
+    """After SIGTERM the service stops first, then its engine. The container exits with 0."""
     before = inside.log()
     assert inside.stop() == 0
     said = inside.log()[len(before) :]

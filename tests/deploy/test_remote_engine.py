@@ -1,6 +1,6 @@
-"""A service on one machine and its engine on another: by TCP with TLS, kernels at the engine's address.
+"""A service on one machine and its engine on another: connected by TCP with TLS.
 
-The other machine is a container with an engine of its own, which is told to listen by TLS as well.
+The other machine is a container with an engine of its own, which also listens with TLS.
 """
 
 import json
@@ -135,7 +135,7 @@ def test_self_test_tries_the_services_machine(far: ServiceContainer, remote: Rem
 
 
 def test_the_service_has_keys_of_its_own_and_is_not_root(far: ServiceContainer) -> None:
-    """Keys that only root could read were copied for the service's user."""
+    """At the start, keys that only root can read are copied for the service's user."""
     status = far.status_of(1)
     assert status["Uid"].split() == ["10001"] * 4
     assert status["Groups"] == ""
@@ -144,14 +144,14 @@ def test_the_service_has_keys_of_its_own_and_is_not_root(far: ServiceContainer) 
     assert {(line.split()[0], line.split()[2]) for line in listed} == {("-r--------", "10001")}
 
 
-def test_a_stopped_service_leaves_no_kernels_there(far: ServiceContainer, remote: RemoteEngine) -> None:
+def test_stopped_service_leaves_no_kernels_on_the_engine(far: ServiceContainer, remote: RemoteEngine) -> None:
     """After SIGTERM its containers on the other machine are gone."""
     assert remote.containers()
     assert far.stop() == 0
     assert remote.containers() == []
 
 
-def test_operator_may_set_another_address(remote: RemoteEngine, service_image: str) -> None:
+def test_kernel_address_can_be_set(remote: RemoteEngine, service_image: str) -> None:
     """The service connects to `KERNEL_ADDRESS`, and publishes on `KERNEL_PUBLISH_ADDRESS`."""
     container = ServiceContainer(
         *("--volume", f"{remote.keys}:/certs:ro", "--env", "DOCKER_CERT_PATH=/certs", *LIGHT),
@@ -170,7 +170,7 @@ def test_operator_may_set_another_address(remote: RemoteEngine, service_image: s
 
 
 def test_service_without_keys_ends_with_one_sentence(remote: RemoteEngine, tmp_path: Path) -> None:
-    """It runs on this machine itself, without a certificate."""
+    """A service on this machine has no client certificate, and exits with an error."""
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | {
         "DOCKER_HOST": f"tcp://{remote.address}:{PORT}",
         "FILE_STORAGE_DIR": str(tmp_path / "storage"),
@@ -206,7 +206,7 @@ def near(remote: RemoteEngine, tmp_path_factory: pytest.TempPathFactory) -> Iter
     }
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-            # For these, requests forgets which authority its session trusts.
+            # If these are set, requests ignores the authority that its session trusts.
             patch.delenv(variable, raising=False)
         engine = Engine(f"tcp://{remote.address}:{PORT}", remote.keys)
         service = Service(engine, tmp_path_factory.mktemp("near"), **settings)
@@ -234,7 +234,7 @@ def test_resumed_sessions_and_reused_containers_keep_tls(near: Service) -> None:
 
 
 def test_traffic_without_encryption_can_be_read(near: Service) -> None:
-    """With `KERNEL_ENCRYPTION=never` it appears in the traffic, and a session that used TLS is lost."""
+    """`KERNEL_ENCRYPTION=never` exposes code and outputs in the traffic. A session that used TLS is lost."""
     with new_session(near) as session:
         near.stop()
         near.restart(KERNEL_ENCRYPTION="never")

@@ -9,7 +9,7 @@ from tests.support.process import INHERITED, ROOT
 
 
 def run_command(*arguments: str | Path, storage: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run ``code-interpreter-api`` with the settings of a service on that storage."""
+    """Run ``code-interpreter-api`` with the settings of a service that uses that storage."""
     environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return subprocess.run(
         [sys.executable, "-m", "service", *map(str, arguments)],

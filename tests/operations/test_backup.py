@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def busy(service: Service, until: threading.Event) -> None:
-    """Store and delete files until `stop` is set."""
+    """Store and delete files until the event is set."""
     mine: list[str] = []
     while not until.is_set():
         mine.append(service.api.upload(os.urandom(50_000)))
@@ -73,8 +73,8 @@ def test_service_on_the_copy_has_files_and_ended_sessions(
         service.api.http.delete(f"/v1/files/{file_id}")
 
 
-def test_files_deleted_during_the_copying_are_not_in_the_copy(tmp_path: Path) -> None:
-    """A row without its bytes would be a file that cannot be downloaded."""
+def test_file_deleted_during_the_backup_is_not_in_the_copy(tmp_path: Path) -> None:
+    """Otherwise the copy would list a file that cannot be downloaded."""
     storage = tmp_path / "storage"
     (storage / "files").mkdir(parents=True)
     with closing(sqlite3.connect(storage / "registry.sqlite3")) as database, database:

@@ -1,4 +1,4 @@
-"""`code-interpreter-api doctor` on this machine: well, beside a service, and with what is really wrong."""
+"""`code-interpreter-api doctor` on this machine: alone, beside a service, and with real problems."""
 
 import json
 import os
@@ -47,7 +47,7 @@ class Report:
 
 
 def doctor(*arguments: str, module: str = "service", **settings: object) -> subprocess.CompletedProcess[str]:
-    """Run the command, in an environment of its own."""
+    """Run the command with only the given settings."""
     environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
     environment |= {"PYTHON_EXECUTOR_DOCKER_IMAGE": IMAGE, "KERNEL_PRELOAD": "none", "HOST": "127.0.0.1"}
     environment |= {name: str(value) for name, value in settings.items()}
@@ -63,7 +63,7 @@ def doctor(*arguments: str, module: str = "service", **settings: object) -> subp
 
 
 def examined(*, module: str = "service", **settings: object) -> Report:
-    """Run the command, and return its JSON report. Of findings with one name it has the last."""
+    """Run the command, and return its JSON report. If findings share a name, the last one counts."""
     done = doctor("--json", module=module, **settings)
     assert "Traceback" not in done.stderr, done.stderr
     report = json.loads(done.stdout)
@@ -82,7 +82,7 @@ def unlimited(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "PYTHON_EXECUTOR_DOCKER_IMAGE": tag,
         "FILE_STORAGE_DIR": tmp_path_factory.mktemp("unlimited") / "not made yet",
         "PORT": free_port(),
-        # Even a busy machine gives more.
+        # Even a busy machine reaches this.
         "KERNEL_CPUS": 0.2,
     }
     with ThreadPoolExecutor() as threads:
@@ -134,7 +134,7 @@ def test_sound_machine_has_no_failures(beside: tuple[Report, set[str], set[str]]
 def test_running_service_is_recognised_and_not_disturbed(
     beside: tuple[Report, set[str], set[str]], service: Service
 ) -> None:
-    """The doctor knows that the port is the service's, reads its registry, and leaves its kernels."""
+    """The doctor recognises the service's port, reads its registry, and does not touch its kernels."""
     report, before, after = beside
     assert "this service, version" in report.findings["port"]["seen"]
     assert "it is whole" in report.findings["registry"]["seen"]
@@ -151,7 +151,7 @@ def test_limits_that_are_not_enforced_are_found(unlimited: Future[Report]) -> No
     listed = images.docker("ps", "--all", "--format", f'{{{{.Label "{contract.INSTANCE_LABEL}"}}}}')
     assert "doctor-" not in listed
     assert report.exit_code == 1
-    # A busy machine may not have more than one CPU to give.
+    # On a busy machine the check may get no more than one CPU.
     assert report.levels("fail") | {"CPU"} == {
         *("isolation: memory", "isolation: processes", "isolation: CPU", "isolation: writable folders"),
         *("memory of a container", "processes", "CPU", "disks of a container"),
@@ -176,7 +176,7 @@ def test_problems_are_found_without_an_engine(tmp_path: Path) -> None:
 
 
 def test_an_image_that_is_missing_or_cannot_work_is_found(tmp_path: Path) -> None:
-    """No kernel is launched then, and all other checks run."""
+    """The doctor starts no kernel, and runs all other checks."""
     tag = f"code-interpreter-tests:{uuid.uuid4().hex[:12]}"
 
     def look() -> Report:
@@ -192,7 +192,7 @@ def test_an_image_that_is_missing_or_cannot_work_is_found(tmp_path: Path) -> Non
 
 
 def test_invalid_settings_are_listed_and_exit_with_status_2() -> None:
-    """Each has a line in the table, with the variable."""
+    """The table has a line for each invalid setting, with its variable."""
     done = doctor(POOL_SIZE="many", PORT="99999")
     assert done.returncode == 2
     assert "POOL_SIZE" in done.stdout and "PORT" in done.stdout and done.stdout.count("FAIL") == 2
@@ -200,7 +200,7 @@ def test_invalid_settings_are_listed_and_exit_with_status_2() -> None:
 
 
 def test_a_disk_that_is_full_or_read_only_is_found(tmp_path: Path) -> None:
-    """The doctor writes to it, and leaves nothing there."""
+    """The doctor tries to write to the disk, and leaves nothing there."""
     with mounted(tmp_path / "disk", "300m") as disk:
         sound = inspect_disk(disk / "files" / "deep", write=True)
         assert judge_disk("disk", disk, sound, ours=True).level == "warn" and sound.write_error is None
@@ -276,7 +276,7 @@ async def test_facts_agree_with_docker_info() -> None:
 
 
 def test_table_shows_remedies() -> None:
-    """They are below the findings that are not ok. Long lines are wrapped."""
+    """A remedy is below each finding that is not ok. Long lines are wrapped."""
     shown = table(
         [
             Finding("port", "ok", "free"),

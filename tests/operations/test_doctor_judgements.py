@@ -1,4 +1,4 @@
-"""The doctor's judgement of facts, also of engines and machines other than this one."""
+"""The doctor's findings for given facts, also for engines and machines other than this one."""
 
 from dataclasses import replace
 
@@ -83,8 +83,8 @@ def test_each_bad_fact_has_its_finding(facts: EngineFacts, expected: dict[str, s
 
 
 @pytest.mark.parametrize(("ahead", "level"), [(-0.4, "ok"), (4.0, "ok"), (-30.0, "warn"), (3600.0, "fail")])
-def test_small_differences_of_clocks_are_allowed(ahead: float, level: str) -> None:
-    """Some seconds are a warning. Minutes fail: sessions would end too early or too late."""
+def test_clock_differences_are_judged_by_their_size(ahead: float, level: str) -> None:
+    """Seconds are ok, half a minute is a warning. An hour fails: sessions would end at the wrong time."""
     assert judge_clock("clock", ahead).level == level
 
 
@@ -92,7 +92,7 @@ def test_small_differences_of_clocks_are_allowed(ahead: float, level: str) -> No
 
 
 def test_limits_that_hold_have_no_findings() -> None:
-    """Neither have limits that are too large to try."""
+    """A limit that is too large to be tried has no finding either."""
     assert levels(judge_limits(SOUND, LIMITS)) == {}
     assert levels(judge_limits(replace(SOUND, processes=None), LIMITS)) == {}
 
@@ -177,10 +177,8 @@ def test_disks_need_room_and_must_be_writable(disk: Disk, level: str) -> None:
         (86_400.0, 9.0, 9.0, "fail"),
     ],
 )
-def test_a_clock_that_was_never_or_just_set_is_found(
-    now: float, wall: float, monotonic: float, level: str
-) -> None:
-    """It is found by its date, and by comparison with the monotonic clock."""
+def test_unset_or_adjusted_clock_is_found(now: float, wall: float, monotonic: float, level: str) -> None:
+    """An unset clock is found by its date, an adjusted one by comparison with the monotonic clock."""
     assert judge_clocks(now, wall, monotonic).level == level
 
 
@@ -201,5 +199,5 @@ def test_service_that_others_reach_needs_a_key(host: str, needs_key: bool, level
 
 @pytest.mark.parametrize(("host", "level"), [("127.0.0.1", "ok"), ("192.0.2.1", "fail")])
 async def test_address_of_another_machine_is_a_failure(host: str, level: str) -> None:
-    """The service could not start there."""
+    """The service could not listen on that address."""
     assert (await check_port(host, 0)).level == level

@@ -5,7 +5,7 @@ import re
 from tests.support.process import ROOT
 
 
-def test_every_test_that_the_page_names_exists() -> None:
+def test_tests_named_by_the_security_page_exist() -> None:
     """Each attack and each fault in the tables names a test, and each named test exists."""
     page = (ROOT / "docs" / "security.md").read_text()
     existing = {

@@ -1,4 +1,4 @@
-"""A web server of the tests' own that remembers who came: the place attacks try to reach."""
+"""A web server that records its requests: the target that the attacks try to reach."""
 
 import socket
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 
 class Listener:
-    """Answers every request with an empty page, and keeps the paths that were asked for."""
+    """A server that responds to every request with an empty page, and records the paths."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -32,7 +32,7 @@ class Listener:
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
     def forget(self) -> None:
-        """Begin to count anew."""
+        """Forget the connections and paths so far."""
         self.connections = 0
         self.paths = []
 
@@ -43,7 +43,7 @@ class Listener:
 
 @contextmanager
 def listening() -> Iterator[Listener]:
-    """A listener for as long as the block runs."""
+    """Run a listener until the block ends."""
     listener = Listener()
     try:
         yield listener

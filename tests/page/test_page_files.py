@@ -1,4 +1,4 @@
-"""How the page's files are served, and that they are what they say: without a browser."""
+"""The page's files and the headers that they are served with, tested without a browser."""
 
 import base64
 import hashlib
@@ -22,14 +22,14 @@ PAGE = ROOT / "service" / "page" / "static"
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    """The application, with keys, of which the page's files want none."""
+    """Start the application with keys. The page's files need none."""
     settings = make_settings(tmp_path_factory.mktemp("page"), api_keys="ada:x", max_exec_timeout_ms=1234)
     with serve_app(settings) as running:
         yield running
 
 
-def test_every_file_is_served_with_headers_that_hold(app: RunningApp) -> None:
-    """Types that are not guessed, no address told, nothing framed by others, no script but the page's own."""
+def test_every_file_is_served_with_restrictive_headers(app: RunningApp) -> None:
+    """They forbid type guessing, referrers, framing by other sites, and scripts of others."""
     assert len(assets()) > 10
     for path in assets():
         response = app.http.get(path)
@@ -50,7 +50,7 @@ def test_every_file_is_served_with_headers_that_hold(app: RunningApp) -> None:
 
 
 def test_the_frame_allows_its_one_script_and_no_network(app: RunningApp) -> None:
-    """It has no origin, even when it is opened by itself; its script is named by its hash."""
+    """The frame has no origin, even if opened directly. The policy names its script by hash."""
     response = app.http.get("/page/frame.html")
     policy = dict(
         part.strip().partition(" ")[::2] for part in response.headers["content-security-policy"].split(";")
@@ -64,8 +64,8 @@ def test_the_frame_allows_its_one_script_and_no_network(app: RunningApp) -> None
     assert "connect-src" not in policy and "frame-src" not in policy
 
 
-def test_what_a_browser_has_is_not_sent_again(app: RunningApp) -> None:
-    """304 for the entity tag it knows; packed where it can unpack; 405 for other methods."""
+def test_unchanged_file_is_not_sent_again(app: RunningApp) -> None:
+    """A known entity tag gets 304. Files are compressed if the client accepts gzip. Other methods get 405."""
     first = app.http.get("/page/vendor/editor.bundle.js")
     assert first.headers["content-encoding"] == "gzip"
     again = app.http.get("/page/vendor/editor.bundle.js", headers={"If-None-Match": first.headers["etag"]})
@@ -80,11 +80,11 @@ def test_what_a_browser_has_is_not_sent_again(app: RunningApp) -> None:
     assert app.http.get("/page/nothing.js").status_code == 401
 
 
-def test_the_page_is_told_the_limits(app: RunningApp) -> None:
-    """What it must know before it can ask for anything else, and nothing of a key."""
-    told = app.http.get("/page/settings.json")
-    assert told.json().items() >= {"needs_key": True, "max_exec_timeout_ms": 1234}.items()
-    assert told.headers["cache-control"] == "no-store"
+def test_page_gets_the_limits_without_a_key(app: RunningApp) -> None:
+    """The page needs these settings before it has a key. They contain no key."""
+    response = app.http.get("/page/settings.json")
+    assert response.json().items() >= {"needs_key": True, "max_exec_timeout_ms": 1234}.items()
+    assert response.headers["cache-control"] == "no-store"
 
 
 def test_the_page_loads_nothing_from_other_sites() -> None:
@@ -99,8 +99,8 @@ def test_the_page_loads_nothing_from_other_sites() -> None:
             assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", text)
 
 
-def test_the_bundles_say_where_they_came_from() -> None:
-    """Each lists its libraries, of the locked versions, and their licences; the lock has no addresses."""
+def test_bundles_name_their_libraries_and_licences() -> None:
+    """Each bundle lists its libraries in their locked versions. The lock file has no addresses."""
     lock = json.loads((ROOT / "scripts" / "editor" / "package-lock.json").read_text())
     versions = {path.removeprefix("node_modules/"): one for path, one in lock["packages"].items() if path}
     assert all(one["integrity"] and "resolved" not in one for one in versions.values())
