@@ -1,7 +1,8 @@
-"""``/``: a notebook in the browser. Its files are read once; the browser is told to trust nothing but them.
+"""Serve the page at ``/``: a notebook in the browser.
 
-What the page does it does by the API and with the caller's key. What code shows is put into
-``frame.html``, whose document has no origin, no network and no scripts but one of ours.
+The files are read once, at the start. Their content security policy allows no other source.
+The page uses the public API with the caller's key. It shows the outputs of code in ``frame.html``:
+a document without an origin and without a network, which runs only its own script.
 """
 
 import base64
@@ -60,19 +61,20 @@ class _Asset:
 
     content: bytes
     headers: Mapping[str, str]
-    packed: bytes = field(repr=False)
+    gzipped: bytes = field(repr=False)
 
-    def answer(self, request: Request) -> Response:
+    def respond(self, request: Request) -> Response:
+        """Return the file, compressed if the client accepts gzip, or 304 if the client has this version."""
         if matches(request.headers.get("if-none-match"), self.headers["ETag"].removeprefix("W/")):
             return Response(status_code=304, headers=dict(self.headers))
         if "gzip" in request.headers.get("accept-encoding", ""):
-            return Response(self.packed, headers={**self.headers, "Content-Encoding": "gzip"})
+            return Response(self.gzipped, headers={**self.headers, "Content-Encoding": "gzip"})
         return Response(self.content, headers=dict(self.headers))
 
 
 @cache
 def assets() -> Mapping[str, _Asset]:
-    """The files of the page by their paths in the service's address."""
+    """Return the page's files, by the URL path at which each is served."""
     files = (file for file in _FOLDER.rglob("*") if file.suffix in _MEDIA_TYPES)
     names = sorted(file.relative_to(_FOLDER).as_posix() for file in files)
     return {"/" if name == "index.html" else f"/page/{name}": _read(name) for name in names}
@@ -100,9 +102,9 @@ def _policy(name: str, content: bytes) -> str:
 
 
 def install_page(app: FastAPI, settings: Settings) -> None:
-    """Serve the page and what it has to know of the settings."""
+    """Add the routes of the page, and of the settings that the page needs before it has a key."""
     for path, asset in assets().items():
-        app.add_route(path, _answering(asset), include_in_schema=False)
+        app.add_route(path, _endpoint(asset), include_in_schema=False)
     limits = {
         "version": service.__version__,
         "needs_key": settings.keys.needs_key,
@@ -110,19 +112,19 @@ def install_page(app: FastAPI, settings: Settings) -> None:
         "max_file_bytes": settings.storage.max_file_bytes,
     }
 
-    async def tell(_: Request) -> Response:
+    async def send_settings(_: Request) -> Response:
         return JSONResponse(limits, headers={**_HEADERS, "Cache-Control": "no-store"})
 
-    app.add_route(SETTINGS, tell, include_in_schema=False)
+    app.add_route(SETTINGS, send_settings, include_in_schema=False)
 
 
-def _answering(asset: _Asset) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(request: Request) -> Response:
-        return asset.answer(request)
+def _endpoint(asset: _Asset) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(request: Request) -> Response:
+        return asset.respond(request)
 
-    return answer
+    return respond
 
 
 def paths() -> frozenset[str]:
-    """All that is served here."""
+    """Return the URL paths of the page, which need no key."""
     return frozenset(assets()) | {SETTINGS}

@@ -1,4 +1,4 @@
-"""One browser, one service with keys and one notebook for most tests of the page."""
+"""Fixtures: a browser, a service with keys, and a notebook that most tests of the page share."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ OpenNotebook = Callable[..., AbstractContextManager[Notebook]]
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium. It ends with this folder's tests: other tests have event loops of their own."""
+    """Start Debian's Chromium for the tests of this folder. Other tests have event loops of their own."""
     path = shutil.which("chromium")
     assert path, "these tests need the package chromium; `make test` installs it"
     with sync_playwright() as playwright:
-        # A busy machine must not fail them.
+        # The default of five seconds is too short for a busy machine.
         expect.set_options(timeout=20_000)
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield chromium
@@ -34,7 +34,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def keyed(open_service: Callable[..., Service]) -> Iterator[Service]:
-    """A service that wants keys; bob may have one session."""
+    """Start a service that needs keys. Each key may have six sessions."""
     keys = ",".join(f"{name}:{key}" for name, key in KEYS.items())
     yield from serving(
         open_service,
@@ -48,7 +48,7 @@ def keyed(open_service: Callable[..., Service]) -> Iterator[Service]:
 
 @pytest.fixture(scope="package")
 def api(keyed: Service) -> Iterator[Api]:
-    """The API with ada's key: what the page does can be seen there."""
+    """Return the API with ada's key, to check what the page does."""
     client = Api(keyed.base_url, KEYS["ada"])
     yield client
     client.close()
@@ -56,7 +56,7 @@ def api(keyed: Service) -> Iterator[Api]:
 
 @pytest.fixture(scope="package")
 def open_notebook(browser: Browser, keyed: Service) -> OpenNotebook:
-    """Open the page as somebody who has not been there before; `session` is opened in it."""
+    """Return a context manager that opens the page in a new browser profile, with a session if given."""
 
     @contextmanager
     def opened(key: str | None = KEYS["ada"], session: str = "", **options: Any) -> Iterator[Notebook]:
@@ -78,7 +78,7 @@ def open_notebook(browser: Browser, keyed: Service) -> OpenNotebook:
 
 @pytest.fixture(scope="package")
 def shared(open_notebook: OpenNotebook) -> Iterator[Notebook]:
-    """A notebook, with its session, that tests add their cells to."""
+    """Return a notebook with a session, to which the tests add their cells."""
     with open_notebook() as notebook:
         notebook.run("ready = True")
         yield notebook
@@ -86,7 +86,7 @@ def shared(open_notebook: OpenNotebook) -> Iterator[Notebook]:
 
 @pytest.fixture
 def notebook(shared: Notebook) -> Iterator[Notebook]:
-    """The shared notebook, with an empty last cell; at the end nothing may have gone wrong in the page."""
+    """Return the shared notebook with an empty last cell. Fail if the browser reports a problem."""
     shared.ready()
     shared.problems.clear()
     yield shared

@@ -1,4 +1,4 @@
-"""The page as a person uses it: by keys, buttons and what can be read."""
+"""Drive the page as a user does, with keys, buttons and visible text."""
 
 import re
 from collections.abc import Callable
@@ -8,13 +8,13 @@ from typing import Any
 from playwright.sync_api import ConsoleMessage, Error, Frame, Locator, Page, expect
 
 UNKNOWN_CALLS = re.compile(r"/(complete|inspect)$")
-"""A service without completions answers 404, which the browser's console tells."""
+"""A service without completions responds with 404, and the browser logs that."""
 
 OWN_STYLE = "Applying inline style violates"
-"""The browser tries to keep the colour of text that is typed over; the policy, and the editor, do without."""
+"""Chromium sets an inline style when text is typed over. The policy blocks that without harm."""
 
 NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
-"""Containers come and go, and with each a network interface: Chromium then drops what is on its way."""
+"""Chromium aborts requests when a network interface appears or disappears, as with each container."""
 
 
 class Notebook:
@@ -24,18 +24,18 @@ class Notebook:
         self.page = page
         self.url = url
         self.problems: list[str] = []
-        """What the browser complained of: errors, and what its policies refused."""
-        page.on("console", self._heard)
+        """Errors in the browser's console, violations of the policies included."""
+        page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
 
-    def _heard(self, said: ConsoleMessage) -> None:
-        if said.text.startswith(OWN_STYLE) or NETWORK_CHANGED in said.text:
+    def _on_console(self, logged: ConsoleMessage) -> None:
+        if logged.text.startswith(OWN_STYLE) or NETWORK_CHANGED in logged.text:
             return
-        if said.type == "error" and not UNKNOWN_CALLS.search(said.location["url"]):
-            self.problems.append(f"{said.text} {said.location['url']}")
+        if logged.type == "error" and not UNKNOWN_CALLS.search(logged.location["url"]):
+            self.problems.append(f"{logged.text} {logged.location['url']}")
 
     def open(self, key: str | None) -> None:
-        """Go to the page; with a key, wait until it is ready."""
+        """Load the page. If a key is given, enter it and wait until the page is ready."""
         self._load(lambda: self.page.goto(self.url))
         if key is not None:
             expect(self.page.get_by_role("dialog"), f"{self.problems}").to_be_visible()
@@ -43,7 +43,7 @@ class Notebook:
             self.wait_until_ready()
 
     def reload(self) -> None:
-        """Load the page anew and wait until it is ready."""
+        """Reload the page and wait until it is ready."""
         self._load(self.page.reload)
         self.wait_until_ready()
 
@@ -55,83 +55,83 @@ class Notebook:
         raise AssertionError(f"the page could not be loaded: {self.problems}")
 
     def give_key(self, key: str) -> None:
-        """Answer the dialog that asks for a key."""
+        """Enter a key in the dialog that asks for it."""
         self.page.get_by_label("Key", exact=True).fill(key)
         self.page.keyboard.press("Enter")
 
     def wait_until_ready(self) -> None:
-        """Wait until the page has been put together."""
+        """Wait until the page's scripts have finished their start."""
         expect(self.page.locator("html")).to_have_attribute("data-ready", "")
         self.problems = [problem for problem in self.problems if "401" not in problem]
 
     @property
     def session_id(self) -> str:
-        """The session in the page's address; empty while there is none."""
+        """Id of the session in the page's address; empty without a session."""
         return self.page.url.partition("#")[2]
 
     @property
     def cells(self) -> Locator:
-        """The cells."""
+        """All cells."""
         return self.page.locator(".cell")
 
     @property
     def notices(self) -> Locator:
-        """What the page says beneath its head."""
+        """The area of the notices, below the header."""
         return self.page.locator("#notices")
 
     def button(self, name: str) -> Locator:
-        """A button outside the cells."""
+        """Return the buttons with that name."""
         return self.page.get_by_role("button", name=name)
 
     def ready(self) -> None:
-        """Close what is open, and see to an empty last cell."""
+        """Close open dialogs and lists, and add an empty cell if the last one has code."""
         for _ in range(2):
             self.page.keyboard.press("Escape")
         if self.code(self.cells.last):
             self.page.get_by_role("button", name="Cell", exact=True).click()
 
     def code(self, cell: Locator) -> str:
-        """What stands in a cell's editor."""
+        """Return the code in a cell's editor."""
         lines = cell.locator(".cm-line").all()
         if cell.locator(".cm-placeholder").count():
             return ""
         return "\n".join(line.text_content() or "" for line in lines)
 
     def codes(self) -> list[str]:
-        """What stands in each cell."""
+        """Return the code of each cell."""
         return [self.code(cell) for cell in self.cells.all()]
 
     def write(self, code: str) -> Locator:
-        """Put code into the last cell and stay in it; the cell."""
+        """Write code into the last cell, keep the focus there, and return the cell."""
         position = self.cells.count() - 1
         cell = self.cells.nth(position)
         cell.locator(".cm-content").fill(code)
         return cell
 
     def begin(self, code: str, key: str = "Control+Enter") -> Locator:
-        """Run code in the last cell without waiting for its end; the cell."""
+        """Start code in the last cell, and return the cell without waiting for its end."""
         self.ready()
         cell = self.write(code)
         self.page.keyboard.press(key)
         return cell
 
     def run(self, code: str, state: str = "done") -> Locator:
-        """Run code in the last cell to its end; the cell."""
+        """Run code in the last cell, wait for its end, and return the cell."""
         cell = self.begin(code)
         self.wait_for(cell, state)
         return cell
 
     def wait_for(self, cell: Locator, state: str) -> None:
-        """Wait until a cell is in a state."""
+        """Wait until a cell has that state."""
         expect(cell).to_have_attribute("data-state", state)
 
     def output(self, cell: Locator) -> str:
-        """The text of a cell's outputs, frames left out."""
+        """Return the text of a cell's outputs, without the frames."""
         self.page.wait_for_timeout(60)
         return cell.locator(".outputs").inner_text()
 
     def frame(self, cell: Locator, index: int = 0) -> Frame:
-        """A frame among a cell's outputs, once something is in it."""
+        """Wait until a frame of a cell's outputs has content, and return the frame."""
         handle = cell.locator("iframe").nth(index).element_handle()
         frame = handle.content_frame()
         assert frame is not None
@@ -139,5 +139,5 @@ class Notebook:
         return frame
 
     def evaluate(self, expression: str, argument: Any = None) -> Any:
-        """The value of a JavaScript expression in the page."""
+        """Return the value of a JavaScript expression in the page."""
         return self.page.evaluate(expression, argument)

@@ -1,4 +1,4 @@
-"""Outputs that mean harm: what code shows reaches neither the key, the page, the API nor a network."""
+"""Hostile outputs reach neither the key, the page, the API nor a network."""
 
 import json
 from collections.abc import Iterator
@@ -41,26 +41,26 @@ ATTACKS = {
     "svg-link": "<svg><a href='URL'><rect class='bait' width='50' height='30'/></a></svg>",
     "javascript": "<a class='bait' href=\"javascript:void(new Image().src = 'URL')\">x</a>",
 }
-"""Each tries to reach `URL`; what has a `bait` does when that is clicked."""
+"""Each attack tries to reach `URL`; one with a `bait`, when the bait is clicked."""
 
 
 @pytest.fixture(scope="module")
 def listener() -> Iterator[Listener]:
-    """Where the attacks want to get."""
+    """Start the server that the attacks try to reach."""
     with listening() as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def notebook(open_notebook: OpenNotebook) -> Iterator[Notebook]:
-    """A notebook of this module's own: the browser goes on complaining of what is in it."""
+    """Open a notebook for this module alone, because the browser keeps logging errors about its outputs."""
     with open_notebook() as opened:
         yield opened
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_the_attacks_are_real(browser: Browser, listener: Listener, attack: str) -> None:
-    """In a page that is not confined each of them gets through."""
+def test_each_attack_works_without_the_frame(browser: Browser, listener: Listener, attack: str) -> None:
+    """In an unrestricted page, each attack reaches the server."""
     page = browser.new_page()
     listener.forget()
     page.set_content(ATTACKS[attack].replace("URL", f"{listener.url}/{attack}"))
@@ -76,7 +76,7 @@ def test_the_attacks_are_real(browser: Browser, listener: Listener, attack: str)
 
 @pytest.mark.parametrize("kind", ["text/html", "image/svg+xml", "text/markdown"])
 def test_nothing_that_is_shown_gets_out(notebook: Notebook, listener: Listener, kind: str) -> None:
-    """All attacks as outputs of a cell, each bait clicked: no connection, no other page, no new tab."""
+    """All attacks are shown and each bait is clicked. No connection, navigation or new tab follows."""
     listener.forget()
     page = notebook.page
     markup = [attack.replace("URL", f"{listener.url}/{name}") for name, attack in ATTACKS.items()]
@@ -120,8 +120,8 @@ ATTEMPTS = {
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
-def test_even_a_script_that_ran_would_be_alone(notebook: Notebook, listener: Listener, attempt: str) -> None:
-    """A second wall: put into a frame from outside, it has no origin, no network and no way to the page."""
+def test_script_in_a_frame_would_reach_nothing(notebook: Notebook, listener: Listener, attempt: str) -> None:
+    """As a second defence, a script in a frame has no origin, no network and no access to the page."""
     listener.forget()
     cell = notebook.cells.filter(has_text="alone-in-a-frame").first
     if not cell.count():
@@ -141,8 +141,8 @@ def test_even_a_script_that_ran_would_be_alone(notebook: Notebook, listener: Lis
     assert frame.evaluate("origin") == "null"
 
 
-def test_a_frame_is_not_led_elsewhere(notebook: Notebook, listener: Listener) -> None:
-    """The page refuses it every other site; the cell beside it does not suffer."""
+def test_frame_cannot_navigate_to_another_site(notebook: Notebook, listener: Listener) -> None:
+    """The page's policy blocks the navigation. Other cells still work."""
     listener.forget()
     cell = notebook.run("from IPython.display import HTML\nHTML('<p>to be led away</p>')")
     notebook.frame(cell).evaluate("url => { location = url }", listener.url)
@@ -151,8 +151,8 @@ def test_a_frame_is_not_led_elsewhere(notebook: Notebook, listener: Listener) ->
     assert "1" in notebook.output(notebook.run("1"))
 
 
-def test_too_much_is_cut_and_the_page_stays_quick(notebook: Notebook) -> None:
-    """A million characters in lines, in one, in colours, as HTML: few elements; what is left out is said."""
+def test_page_cuts_huge_outputs_and_stays_fast(notebook: Notebook) -> None:
+    """Huge text, colours and HTML make a limited number of elements. A note says what is not shown."""
     shown = {
         "print('line of text\\n' * 70_000)": "The beginning is not shown",
         "print('x' * 1_000_000)": "xxx",
@@ -175,8 +175,8 @@ def test_too_much_is_cut_and_the_page_stays_quick(notebook: Notebook) -> None:
     assert "4" in notebook.output(notebook.run("2 + 2"))
 
 
-def test_names_of_files_are_shown_as_they_are(notebook: Notebook, api: Api) -> None:
-    """Markup stays text, and what turns text round or can't be seen is spelt out, also where it is saved."""
+def test_file_names_are_shown_as_plain_text(notebook: Notebook, api: Api) -> None:
+    """Markup stays text. Invisible characters are shown as `U+…`, and replaced in downloads."""
     names = [
         "<img src=x onerror=alert(1)>.txt",
         "ev\u202egnp.txt",
@@ -204,8 +204,8 @@ def test_names_of_files_are_shown_as_they_are(notebook: Notebook, api: Api) -> N
         expect(listed.filter(has_text=name)).to_have_count(0)
 
 
-def test_errors_and_prompts_are_text_too(notebook: Notebook) -> None:
-    """Markup in exceptions, prompts, streams and JSON makes no element."""
+def test_errors_and_prompts_are_shown_as_plain_text(notebook: Notebook) -> None:
+    """Markup in exceptions, prompts, streams and JSON creates no elements."""
     markup = '<img src=x onerror="window.reached=1"><b>bold</b>'
     cell = notebook.begin(f"markup = {markup!r}\nprint(markup)\ninput(markup)\nraise ValueError(markup)")
     expect(cell.locator(".ask input")).to_be_focused()
@@ -222,7 +222,7 @@ def test_errors_and_prompts_are_text_too(notebook: Notebook) -> None:
 
 
 def test_the_key_is_nowhere_in_the_page(notebook: Notebook) -> None:
-    """Neither in its text nor in a field, nor in what a frame was told."""
+    """The document and its fields do not contain the key."""
     everything: dict[str, Any] = notebook.evaluate(
         "({ html: document.documentElement.outerHTML,"
         " fields: [...document.querySelectorAll('input')].map(field => field.value) })"

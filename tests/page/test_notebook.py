@@ -1,4 +1,4 @@
-"""Running code in the page: what is shown, what keys do, and how it goes on after a reload."""
+"""Running code in the page: outputs, keyboard shortcuts, and reloads."""
 
 import json
 from pathlib import Path
@@ -14,8 +14,8 @@ from tests.support.api import Api
 pytestmark = pytest.mark.timeout(120)
 
 
-def test_the_key_is_asked_for_and_stays_in_the_tab(open_notebook: OpenNotebook) -> None:
-    """A wrong one is refused in words; the right one goes into headers, no address and no lasting storage."""
+def test_page_asks_for_the_key_and_keeps_it_in_the_tab(open_notebook: OpenNotebook) -> None:
+    """A wrong key shows an error. The right key is sent in headers only, and never stored beyond the tab."""
     with open_notebook(key=None) as notebook:
         requests: list[tuple[str, str | None]] = []
         page = notebook.page
@@ -43,7 +43,7 @@ def test_the_key_is_asked_for_and_stays_in_the_tab(open_notebook: OpenNotebook) 
 
 
 def test_output_is_shown_while_the_code_runs(notebook: Notebook) -> None:
-    """The first line is there before the second is printed, and how long it took after that."""
+    """The first line is visible before the second is printed. The duration is shown at the end."""
     cell = notebook.begin("import time\nprint('first')\ntime.sleep(1.5)\nprint('second')")
     expect(cell.locator(".outputs")).to_contain_text("first")
     assert cell.get_attribute("data-state") == "running"
@@ -54,8 +54,8 @@ def test_output_is_shown_while_the_code_runs(notebook: Notebook) -> None:
     assert "s" in (cell.locator(".took").text_content() or "")
 
 
-def test_a_progress_bar_stays_in_its_line(notebook: Notebook) -> None:
-    """Carriage returns, lines written again and colours are shown as a terminal does."""
+def test_progress_bar_stays_on_its_line(notebook: Notebook) -> None:
+    """Carriage returns, overwritten lines and colours look as in a terminal."""
     code = (
         "import sys, time\nfrom tqdm import tqdm\n"
         "for _ in tqdm(range(20), desc='bar'): time.sleep(0.02)\n"
@@ -73,7 +73,7 @@ def test_a_progress_bar_stays_in_its_line(notebook: Notebook) -> None:
 
 
 def test_a_value_is_shown_once(notebook: Notebook) -> None:
-    """As itself, though the kernel prints it too; a traceback likewise."""
+    """The kernel also prints values and tracebacks. The page removes the printed copy."""
     cell = notebook.run("print('hello')\n6 * 7")
     assert notebook.output(cell).split() == ["hello", "42"]
     failed = notebook.run("print('before')\n1/0", state="failed")
@@ -83,7 +83,7 @@ def test_a_value_is_shown_once(notebook: Notebook) -> None:
 
 
 def test_tables_images_and_drawings_are_shown(notebook: Notebook) -> None:
-    """HTML, SVG and Markdown in frames that are confined; images as images; an update replaces its place."""
+    """HTML, SVG and Markdown are in sandboxed frames, images in `img`. An update replaces its display."""
     code = (
         "from IPython.display import HTML, SVG, Image, Latex, Markdown, display\n"
         "import base64\n"
@@ -114,8 +114,8 @@ def test_tables_images_and_drawings_are_shown(notebook: Notebook) -> None:
     assert "$nothing else$" in text and "Latex object" not in text
 
 
-def test_frames_are_as_high_as_what_is_in_them(notebook: Notebook) -> None:
-    """And no higher than a screen or two, however high that claims to be."""
+def test_frames_are_as_high_as_their_contents(notebook: Notebook) -> None:
+    """A frame is at most 1600 pixels high, whatever its content reports."""
     code = (
         "from IPython.display import HTML, display\ndisplay(HTML('<p style=\"height:{}px;margin:0\">x</p>'))"
     )
@@ -128,7 +128,7 @@ def test_frames_are_as_high_as_what_is_in_them(notebook: Notebook) -> None:
 
 
 def test_prompts_are_answered_in_the_cell(notebook: Notebook) -> None:
-    """`input()` and `getpass()`; what is secret is not shown, neither then nor later."""
+    """`input()` and `getpass()` work. A password is not shown, neither during nor after typing."""
     cell = notebook.begin(
         "from getpass import getpass\nname = input('Your name? ')\nword = getpass('Word: ')"
     )
@@ -143,8 +143,8 @@ def test_prompts_are_answered_in_the_cell(notebook: Notebook) -> None:
     assert "Ada é hush-hush" in notebook.output(notebook.run("print(name, word)"))
 
 
-def test_two_i_interrupt_and_take_back_what_waits(notebook: Notebook) -> None:
-    """The running cell fails, the next does not begin, and the variables stay."""
+def test_pressing_i_twice_interrupts_and_empties_the_queue(notebook: Notebook) -> None:
+    """The running cell fails, the queued one does not run, and the variables are kept."""
     notebook.run("kept = 'here'")
     running = notebook.begin("import time\nprint('begun')\ntime.sleep(25)")
     expect(running.locator(".outputs")).to_contain_text("begun")
@@ -158,8 +158,8 @@ def test_two_i_interrupt_and_take_back_what_waits(notebook: Notebook) -> None:
     assert "here" in notebook.output(notebook.run("kept"))
 
 
-def test_an_error_stops_what_follows(notebook: Notebook) -> None:
-    """Run all ends with the first cell that fails."""
+def test_error_cancels_the_queued_cells(notebook: Notebook) -> None:
+    """Queued cells do not run after a cell that fails."""
     first = notebook.begin("import time\ntime.sleep(1.5)\nraise ValueError('here')")
     second = notebook.begin("print('after')")
     notebook.wait_for(first, "failed")
@@ -167,7 +167,7 @@ def test_an_error_stops_what_follows(notebook: Notebook) -> None:
 
 
 def test_keys_do_what_jupyter_users_expect(open_notebook: OpenNotebook) -> None:
-    """Insert, delete, bring back, move, step, edit and leave, without a session or a mouse."""
+    """Keys insert, delete, restore, move, select and edit cells, without a session or a mouse."""
     with open_notebook() as notebook:
         page, press = notebook.page, notebook.page.keyboard.press
         press("Enter")
@@ -200,7 +200,7 @@ def test_keys_do_what_jupyter_users_expect(open_notebook: OpenNotebook) -> None:
         assert "!" in notebook.codes()[1]
         press("Escape")
         press("?")
-        expect(page.get_by_role("heading", name="Keys")).to_be_visible()
+        expect(page.get_by_role("heading", name="Keyboard shortcuts")).to_be_visible()
         press("Escape")
         press("f")
         expect(page.locator("#panel")).to_be_hidden()
@@ -209,7 +209,7 @@ def test_keys_do_what_jupyter_users_expect(open_notebook: OpenNotebook) -> None:
 
 
 def test_the_editor_indents_and_closes_brackets(open_notebook: OpenNotebook) -> None:
-    """Tab and Shift-Tab at the start of a line, brackets in pairs, undo, and Escape out of it for Tab."""
+    """Tab indents at the start of a line, brackets are paired, undo works, and Escape leaves the editor."""
     with open_notebook() as notebook:
         page, press = notebook.page, notebook.page.keyboard.press
         press("Enter")
@@ -234,7 +234,7 @@ def test_the_editor_indents_and_closes_brackets(open_notebook: OpenNotebook) -> 
 
 
 def test_names_are_completed_and_described(notebook: Notebook, api: Api) -> None:
-    """By the kernel where the service has that; by the editor itself, without a word, where it has not."""
+    """The kernel completes names if the service supports that. Otherwise the editor does."""
     notebook.run("treasure_chest = {'gold': 1}")
     paths = api.http.get("/openapi.json").json()["paths"]
     kernel = "/v1/sessions/{session_id}/complete" in paths
@@ -245,7 +245,7 @@ def test_names_are_completed_and_described(notebook: Notebook, api: Api) -> None
     expect(notebook.page.locator(".cm-tooltip-autocomplete")).to_contain_text(
         "treasure_chest" if kernel else "range"
     )
-    # Nobody can have read it sooner, and the editor knows.
+    # The editor ignores Enter right after the list appears, since the user cannot have read it.
     notebook.page.wait_for_timeout(150)
     notebook.page.keyboard.press("Enter")
     assert notebook.code(cell) == ("'🎉'; treasure_chest" if kernel else "range")
@@ -261,22 +261,22 @@ def test_names_are_completed_and_described(notebook: Notebook, api: Api) -> None
     expect(notebook.notices).to_be_empty()
 
 
-def test_a_restart_wants_to_be_confirmed(notebook: Notebook, api: Api) -> None:
-    """Then variables are gone and files stay."""
+def test_restart_needs_confirmation(notebook: Notebook, api: Api) -> None:
+    """After the restart the variables are gone and the files are kept."""
     notebook.run("gone = 1\nopen('stays.txt', 'w').close()")
     notebook.page.keyboard.press("0")
     notebook.page.keyboard.press("0")
     expect(notebook.page.get_by_role("heading", name="Restart the kernel?")).to_be_visible()
     notebook.page.keyboard.press("Enter")
-    expect(notebook.notices).to_contain_text("The kernel is new")
+    expect(notebook.notices).to_contain_text("The kernel was restarted")
     notebook.notices.get_by_role("button", name="Dismiss").click()
     assert "NameError" in notebook.output(notebook.run("gone", state="failed"))
     listed = api.http.get(f"/v1/sessions/{notebook.session_id}/files").json()["files"]
     assert "stays.txt" in {file["path"] for file in listed}
 
 
-def test_the_notebook_is_saved_as_jupyter_has_it(notebook: Notebook, tmp_path: Path) -> None:
-    """Ctrl-S downloads a valid .ipynb with what ran."""
+def test_notebook_is_saved_in_the_format_of_jupyter(notebook: Notebook, tmp_path: Path) -> None:
+    """Ctrl-S downloads a valid .ipynb file with the cells that ran."""
     notebook.run("print('in the notebook')")
     with notebook.page.expect_download() as downloading:
         notebook.page.keyboard.press("Control+s")
@@ -289,7 +289,7 @@ def test_the_notebook_is_saved_as_jupyter_has_it(notebook: Notebook, tmp_path: P
 
 
 def test_a_reload_loses_nothing(open_notebook: OpenNotebook) -> None:
-    """Cells, outputs and what still runs are there again, each once; the code ran on."""
+    """After a reload each cell is shown once, with its outputs. The running cell goes on."""
     with open_notebook() as notebook:
         notebook.run("print('once')")
         first = notebook.cells.first

@@ -1,4 +1,4 @@
-"""Sessions of others and their ends, files, refusals with a time to wait, phones and themes."""
+"""Sessions of other clients, ends of sessions, files, temporary refusals, phones and themes."""
 
 import time
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture
 def agents(keyed: Service, api: Api) -> Iterator[Session]:
-    """A session that somebody else works in, with the same key."""
+    """Open a session that another client uses, with the same key."""
     with new_session(keyed, api=api) as session:
         yield session
 
 
-def test_an_agents_session_can_be_looked_at(open_notebook: OpenNotebook, agents: Session) -> None:
-    """It is in the list; its cells are shown with what came of them, and so is what it runs from then on."""
+def test_page_shows_the_session_of_another_client(open_notebook: OpenNotebook, agents: Session) -> None:
+    """The session is in the list. Its earlier and its later cells are shown with their outputs."""
     agents.run("print('by the agent')\nopen('made.txt', 'w').write('x')")
     agents.run("1/0")
     with open_notebook() as notebook:
@@ -43,10 +43,10 @@ def test_an_agents_session_can_be_looked_at(open_notebook: OpenNotebook, agents:
         assert not notebook.problems
 
 
-def test_what_others_run_while_a_cell_waits_is_shown_afterwards(
+def test_cell_of_another_client_is_shown_after_a_waiting_cell(
     open_notebook: OpenNotebook, agents: Session
 ) -> None:
-    """The cell of the page comes after theirs in the kernel, and does not hide it."""
+    """The page's cell waits for the other client's cell. Afterwards the page shows both."""
     with open_notebook(session=agents.id) as notebook:
         agents.detach("import time\ntime.sleep(1.5)\nprint('by the agent')", timeout_ms=10_000)
         mine = notebook.run("print('by the page')")
@@ -55,12 +55,12 @@ def test_what_others_run_while_a_cell_waits_is_shown_afterwards(
         assert len([code for code in notebook.codes() if "print('by the" in code]) == 2
 
 
-def test_a_restart_by_others_is_said(open_notebook: OpenNotebook, agents: Session) -> None:
-    """Nobody goes on with variables that are gone; beside what is said all files can be seen."""
+def test_restart_by_another_client_shows_a_notice(open_notebook: OpenNotebook, agents: Session) -> None:
+    """The notice says that the variables are gone. It does not cover the panel of files."""
     with open_notebook(session=agents.id) as notebook:
         notebook.run("gone = 1")
         agents.restart()
-        expect(notebook.notices).to_contain_text("its variables are gone")
+        expect(notebook.notices).to_contain_text("Its variables are gone")
         notice = notebook.notices.bounding_box()
         panel = notebook.page.locator("#panel").bounding_box()
         assert notice is not None
@@ -70,10 +70,10 @@ def test_a_restart_by_others_is_said(open_notebook: OpenNotebook, agents: Sessio
         assert "NameError" in notebook.output(notebook.run("gone", state="failed"))
 
 
-def test_a_session_lives_on_while_the_page_is_used(
+def test_session_is_extended_while_the_page_is_used(
     open_notebook: OpenNotebook, keyed: Service, api: Api
 ) -> None:
-    """Its end is put off; the time left is shown."""
+    """The page extends the session's time, and shows the time left."""
     with (
         new_session(keyed, api=api, ttl_seconds=60) as session,
         open_notebook(session=session.id) as notebook,
@@ -86,21 +86,21 @@ def test_a_session_lives_on_while_the_page_is_used(
         expect(notebook.page.locator("#session-left")).to_have_text("15 min left")
 
 
-def test_a_session_that_ended_says_so_and_another_begins(
+def test_ended_session_shows_a_notice_and_the_next_cell_starts_another(
     open_notebook: OpenNotebook, keyed: Service, api: Api
 ) -> None:
-    """Expired: its cells can still be read. Ended by others: that is seen, and all can be run anew."""
+    """Cells of an expired session stay visible. After another client ends one, all cells can run again."""
     with new_session(keyed, api=api, ttl_seconds=2) as session:
         session.run("print('before its end')")
         time.sleep(2.2)
         with open_notebook(session=session.id) as notebook:
-            expect(notebook.notices).to_contain_text("has run out of its time")
+            expect(notebook.notices).to_contain_text("This session has expired")
             expect(notebook.cells.first.locator(".outputs")).to_contain_text("before its end")
             notebook.run("x = 5")
             assert notebook.session_id not in ("", session.id)
             api.http.delete(f"/v1/sessions/{notebook.session_id}")
             expect(notebook.notices).to_contain_text("This session was ended")
-            notebook.button("Start anew and run all").click()
+            notebook.button("Start a new session and run all").click()
             notebook.wait_for(notebook.cells.nth(1), "done")
             assert "5" in notebook.output(notebook.run("x"))
             notebook.button(f"End session {notebook.session_id[:8]}").click()
@@ -109,18 +109,18 @@ def test_a_session_that_ended_says_so_and_another_begins(
             assert notebook.session_id == ""
 
 
-def test_a_refusal_for_now_is_counted_down(open_notebook: OpenNotebook, keyed: Service) -> None:
-    """Too many sessions: what is wrong, the time until the next try; trying at once, and giving up."""
+def test_temporary_refusal_shows_a_countdown(open_notebook: OpenNotebook, keyed: Service) -> None:
+    """A notice names the reason and the time to wait. The user can try now or give up."""
     bob = Api(keyed.base_url, KEYS["bob"])
     held = [bob.http.post("/v1/sessions", json={}).json()["session_id"] for _ in range(6)]
     with open_notebook(key=KEYS["bob"]) as notebook:
         cell = notebook.begin("print('at last')")
         expect(notebook.notices).to_contain_text("sessions are open")
-        expect(notebook.notices).to_contain_text("Tries again in")
+        expect(notebook.notices).to_contain_text("Trying again in")
         notebook.button("Give up").click()
         notebook.wait_for(cell, "failed")
         notebook.page.keyboard.press("Control+Enter")
-        expect(notebook.notices).to_contain_text("Tries again in")
+        expect(notebook.notices).to_contain_text("Trying again in")
         bob.http.delete(f"/v1/sessions/{held[0]}")
         notebook.button("Try now").click()
         notebook.wait_for(cell, "done")
@@ -130,8 +130,8 @@ def test_a_refusal_for_now_is_counted_down(open_notebook: OpenNotebook, keyed: S
     bob.close()
 
 
-def test_a_service_that_is_gone_is_said(open_notebook: OpenNotebook) -> None:
-    """A cell is not run while there is no connection; one that breaks meanwhile loses nothing of a cell."""
+def test_unreachable_service_fails_a_cell_with_a_message(open_notebook: OpenNotebook) -> None:
+    """Without a connection a cell is not run. A connection lost during a cell loses none of its output."""
     with open_notebook() as notebook:
         cell = notebook.run("print('there')")
         notebook.page.context.set_offline(True)
@@ -150,8 +150,8 @@ def test_a_service_that_is_gone_is_said(open_notebook: OpenNotebook) -> None:
         assert notebook.output(cell).split() == ["begun", "ended"]
 
 
-def test_files_go_in_and_out(notebook: Notebook, tmp_path: Path) -> None:
-    """Chosen, dropped, listed, looked at, downloaded, deleted; one that is too large is refused."""
+def test_files_are_uploaded_previewed_downloaded_and_deleted(notebook: Notebook, tmp_path: Path) -> None:
+    """Files can be chosen or dropped. A file that is too large is refused."""
     page = notebook.page
     page.locator("#chooser").set_input_files(
         [
@@ -199,8 +199,8 @@ def test_files_go_in_and_out(notebook: Notebook, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_has_room_for_all_of_it(open_notebook: OpenNotebook, scheme: str) -> None:
-    """At 360 pixels nothing is cut off, all is as large as a fingertip, and a tap runs a cell."""
+def test_page_fits_on_a_phone(open_notebook: OpenNotebook, scheme: str) -> None:
+    """At a width of 360 pixels nothing overflows, buttons are at least 44 pixels, and a tap runs a cell."""
     options = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
     with open_notebook(**options, color_scheme=scheme) as notebook:
         page = notebook.page
@@ -221,7 +221,7 @@ def test_a_phone_has_room_for_all_of_it(open_notebook: OpenNotebook, scheme: str
 
 
 def _small(notebook: Notebook) -> list[str]:
-    """Buttons and fields that can be seen and are smaller than 44 pixels, by their names."""
+    """Return the names of visible buttons and fields that are smaller than 44 pixels."""
     found = notebook.page.locator("button:visible, input:visible").evaluate_all(
         "all => all.filter(one => one.isConnected)"
         ".map(one => [one.ariaLabel || one.innerText, one.offsetWidth, one.offsetHeight])"
@@ -229,8 +229,8 @@ def _small(notebook: Notebook) -> list[str]:
     return [name for name, width, height in found if width < 44 or height < 44]
 
 
-def test_the_theme_is_turned_and_kept(open_notebook: OpenNotebook) -> None:
-    """From the system's to light to dark, past a reload; every button has a name."""
+def test_theme_can_be_switched_and_is_kept(open_notebook: OpenNotebook) -> None:
+    """The theme changes from system to light to dark, and survives a reload. Every button has a name."""
     with open_notebook() as notebook:
         ground = "getComputedStyle(document.documentElement).backgroundColor"
         light = notebook.evaluate(ground)

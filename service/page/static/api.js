@@ -1,4 +1,4 @@
-// The service's API: one place that knows the key, the addresses, and what refusals look like.
+// A client of the service's API. It holds the key, repeats failed calls, and turns error responses into `ApiError`.
 
 import { wait } from "./dom.js";
 
@@ -6,7 +6,7 @@ const STORED = "api-key";
 const TRIES = 3;
 const PAUSE_MS = 400;
 
-/** A call that was refused (`status`) or did not get through (`status` 0). */
+/** A failed call: the service refused it (`status` is the HTTP status), or was not reached (`status` is 0). */
 export class ApiError extends Error {
   constructor(status, code, detail, { retryAfter = null, body = {} } = {}) {
     super(detail);
@@ -17,23 +17,23 @@ export class ApiError extends Error {
   }
 
   /** Whether the same call may succeed later. */
-  get passes() {
+  get retryable() {
     return (this.status === 429 || this.status === 503) && this.retryAfter !== null;
   }
 
-  /** Whether the session is there no more. */
+  /** Whether the session has ended or does not exist. */
   get ended() {
     return this.status === 410 || this.code === "session_not_found";
   }
 }
 
 export class Api {
-  /** How far the service's clock is ahead of this one, in seconds. */
+  /** Seconds by which the service's clock is ahead of the browser's. */
   clockSkew = 0;
   #key = sessionStorage.getItem(STORED);
   #asking = null;
 
-  /** `askForKey(wrong)` resolves to a key; it is called when one is needed, `wrong` when the last was not taken. */
+  /** `askForKey(wrong)` asks the user for a key and resolves to it. `wrong` says that the service rejected the last key. */
   constructor(askForKey) {
     this.askForKey = askForKey;
   }
@@ -56,17 +56,17 @@ export class Api {
     return this.#key === null ? {} : { "X-API-Key": this.#key };
   }
 
-  /** The time at the service, in seconds since the epoch. */
+  /** Returns the service's time, in seconds since the epoch. */
   now() {
     return Date.now() / 1000 + this.clockSkew;
   }
 
   /**
-   * A response that is not a refusal; asks for a key when one is needed. A call that may be made twice is made again
-   * when it does not get through: `twice` says so of a POST.
+   * Sends a request and resolves to the response if it is successful. Asks the user for a key if one is needed. Throws
+   * `ApiError` otherwise. If the service cannot be reached, a `repeatable` request is sent again.
    */
-  async request(method, path, { json, body, signal, twice = method !== "POST" } = {}) {
-    let tries = twice ? TRIES : 1;
+  async request(method, path, { json, body, signal, repeatable = method !== "POST" } = {}) {
+    let tries = repeatable ? TRIES : 1;
     for (;;) {
       const key = this.#key;
       const headers = { ...this.headers };
@@ -82,7 +82,7 @@ export class Api {
           await wait(PAUSE_MS);
           continue;
         }
-        throw new ApiError(0, "unreachable", "The service does not answer. Is it running, and is there a connection?");
+        throw new ApiError(0, "unreachable", "The service does not answer. Check that it is running and that you are online.");
       }
       this.#setClock(response.headers.get("Date"));
       if (response.ok) return response;
@@ -96,11 +96,11 @@ export class Api {
     return (await this.request(method, path, options)).json();
   }
 
-  /** Sends a file and tells of its progress: `tell(sent, all)` in bytes. Resolves as `json` does. */
-  async upload(path, file, tell, signal) {
+  /** Uploads a file and resolves to the JSON response. Calls `onProgress(sent, total)`, in bytes. */
+  async upload(path, file, onProgress, signal) {
     for (let tries = TRIES; ; ) {
       try {
-        return await this.#send(path, file, tell, signal);
+        return await this.#send(path, file, onProgress, signal);
       } catch (error) {
         tries -= 1;
         if (error.code !== "unreachable" || tries <= 0) throw error;
@@ -109,14 +109,14 @@ export class Api {
     }
   }
 
-  #send(path, file, tell, signal) {
+  #send(path, file, onProgress, signal) {
     return new Promise((resolve, reject) => {
       const request = new XMLHttpRequest();
       request.open("PUT", this.url(path));
       for (const [name, value] of Object.entries(this.headers)) request.setRequestHeader(name, value);
       request.setRequestHeader("Content-Type", "application/octet-stream");
-      request.upload.onprogress = (event) => tell(event.loaded, event.total);
-      request.onerror = () => reject(new ApiError(0, "unreachable", "The connection was lost on the way."));
+      request.upload.onprogress = (event) => onProgress(event.loaded, event.total);
+      request.onerror = () => reject(new ApiError(0, "unreachable", "The connection was lost during the upload."));
       request.onabort = () => reject(new DOMException("cancelled", "AbortError"));
       request.onload = async () => {
         const response = new Response(request.responseText, {
@@ -136,12 +136,12 @@ export class Api {
     try {
       body = await response.json();
     } catch {
-      // A proxy's own page: the status has to do.
+      // The body is not JSON, for example a proxy's error page. The message then has only the status.
     }
     const seconds = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
     const retryAfter = Number.isFinite(seconds) ? Math.max(1, seconds) : null;
     const code = typeof body.code === "string" ? body.code : "";
-    return new ApiError(response.status, code, said(response.status, body.detail), { retryAfter, body });
+    return new ApiError(response.status, code, errorText(response.status, body.detail), { retryAfter, body });
   }
 
   #setClock(date) {
@@ -149,7 +149,7 @@ export class Api {
     if (Number.isFinite(time)) this.clockSkew = Math.round((time - Date.now()) / 1000);
   }
 
-  /** However many calls find out at once that a key is missing, it is asked for once. */
+  /** Asks for a key once, even if several calls fail for lack of one at the same time. */
   async #ask(wrong) {
     this.#asking ??= this.askForKey(wrong)
       .then((key) => this.setKey(key))
@@ -158,7 +158,7 @@ export class Api {
   }
 }
 
-function said(status, detail) {
+function errorText(status, detail) {
   if (typeof detail === "string" && detail) return detail;
   if (Array.isArray(detail)) {
     const problems = detail.map(({ loc, msg }) => `${(loc ?? []).slice(1).join(".")}: ${msg}`);
@@ -167,7 +167,7 @@ function said(status, detail) {
   return `The service answered with status ${status}.`;
 }
 
-/** The server-sent events of a response, as `[type, data]`; data is JSON. */
+/** Yields the server-sent events of a response as `[type, data]`, with the data parsed from JSON. */
 export async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let unfinished = [];

@@ -1,4 +1,4 @@
-// The page: puts notebook, session and files together, and answers to its buttons and keys.
+// The page's main module: connects the notebook, the session and the files, and handles buttons and keys.
 
 import { Api, ApiError, events } from "./api.js";
 import { button, byId, el, lasting, plain, save, wait } from "./dom.js";
@@ -13,11 +13,11 @@ const STORED = "notebook";
 const LIST_MS = 8000;
 const PATIENCE = 60;
 const ENDED = {
-  expired: "This session has run out of its time",
-  idle: "This session has ended, since it was not used",
+  expired: "This session has expired",
+  idle: "This session ended because it was not used",
   deleted: "This session was ended",
-  lost: "This session is lost: its container is gone",
-  unknown: "There is no such session any more",
+  lost: "This session was lost because its container is gone",
+  unknown: "This session no longer exists",
 };
 
 const notices = new Notices();
@@ -26,25 +26,25 @@ const limits = await api.json("GET", "page/settings.json");
 const session = new Session(api, trying);
 const notebook = new Notebook({ api, execute, kernel: session, changed: () => laidOut() });
 const files = new Files({ api, session, trying, limits, notices, changed: () => showPanel(true) });
-/** Ids of runs that are shown, or were run again since. */
+/** Ids of runs that are shown, and of older runs that a later run of the same cell replaced. */
 let seen = new Set();
 let running = null;
 
 // --- calls --------------------------------------------------------------------------------------
 
-/** Repeats a call that was refused for now, after the time the service asks for. */
+/** Repeats a call that the service refused temporarily, after the time in its Retry-After header. */
 async function trying(call) {
   for (;;) {
     try {
       return await call();
     } catch (error) {
-      if (!(error instanceof ApiError && error.passes)) throw error;
+      if (!(error instanceof ApiError && error.retryable)) throw error;
       await notices.countDown("wait", error);
     }
   }
 }
 
-/** Does something; what goes wrong is said. */
+/** Performs an action. Shows an error as a notice. */
 async function attempt(matter, action) {
   try {
     notices.clear(matter);
@@ -81,7 +81,7 @@ function askForKey(wrong) {
 
 // --- running ------------------------------------------------------------------------------------
 
-/** Runs a cell; whether those that wait may go on. */
+/** Runs a cell to its end. Resolves to whether the queued cells may run. */
 async function execute(cell) {
   cell.become("running");
   begins();
@@ -90,7 +90,7 @@ async function execute(cell) {
   try {
     const path = await session.ensure();
     const began = api.now() - 2;
-    // Detached: it goes on when this page is closed, as in a notebook, and is there when it is opened again.
+    // A detached cell keeps running when the page is closed. Its output is shown when the page is opened again.
     const json = { code: cell.code, timeout_ms: limits.max_exec_timeout_ms, allow_stdin: true, detach: true };
     let patience = 0;
     try {
@@ -104,7 +104,7 @@ async function execute(cell) {
   } catch (error) {
     if (signal.aborted) return false;
     session.check(error);
-    cell.fail(error.ended ? "The session is there no more." : plain(error.message));
+    cell.fail(error.ended ? "The session has ended." : plain(error.message));
   } finally {
     running = null;
     if (cell.cellId) seen.add(cell.cellId);
@@ -137,8 +137,8 @@ async function follow(cell, path, response) {
 }
 
 /**
- * The connection broke: the code goes on, and what comes of it is kept at the service. `began` is the time there;
- * `patience` is how often the service may be out of reach.
+ * Polls the result of a cell after the connection broke: the code keeps running, and the service keeps its output.
+ * `began` is the service's time at the start. `patience` is how many polls may fail because the service is unreachable.
  */
 async function recover(cell, path, began, patience) {
   for (;;) {
@@ -151,7 +151,7 @@ async function recover(cell, path, began, patience) {
       continue;
     }
     const run = cells.findLast(({ code, started_at: at }) => code === cell.code && at >= began);
-    if (!run) throw new ApiError(0, "lost", "The connection broke before this was run.");
+    if (!run) throw new ApiError(0, "lost", "The connection broke before the cell was run.");
     if (run.state !== "running") {
       cell.restore(run);
       return;
@@ -168,12 +168,12 @@ function interrupt() {
 
 async function restart() {
   if (!session.id) return;
-  const sure = await confirmed("Restart the kernel?", "Its variables are gone then. The files stay.", "Restart");
+  const sure = await confirmed("Restart the kernel?", "All variables are lost. Files are kept.", "Restart");
   if (!sure) return;
   notebook.drop();
   await attempt("restart", async () => {
     await session.restart();
-    notices.say("restart", "The kernel is new: its variables are gone, its files are still there.");
+    notices.say("restart", "The kernel was restarted. Its variables are gone; its files are still there.");
   });
 }
 
@@ -191,7 +191,7 @@ function confirmed(title, text, action) {
 
 async function saveNotebook() {
   if (!session.id) {
-    notices.say("save", "Nothing has run yet: there is nothing to save.");
+    notices.say("save", "Nothing has been run yet, so there is nothing to save.");
     return;
   }
   await attempt("save", async () => {
@@ -202,7 +202,7 @@ async function saveNotebook() {
 
 // --- sessions -----------------------------------------------------------------------------------
 
-/** Shows a session's cells in place of what is shown. */
+/** Opens a session and shows its cells in place of the current ones. */
 async function open(id, layout = []) {
   running?.abort();
   await attempt("session", async () => {
@@ -226,7 +226,7 @@ function finishFilling() {
   laidOut();
 }
 
-/** An empty notebook, whose session is made when it is needed. */
+/** Shows an empty notebook. Its session is created when the first cell runs. */
 function fresh() {
   running?.abort();
   session.leave();
@@ -238,7 +238,7 @@ function fresh() {
   listSessions();
 }
 
-/** Brings the list up to date, now or with the next look at it. */
+/** Updates the list of sessions. Errors are ignored, since the list is updated again later. */
 const listSessions = () => showSessions().catch(() => {});
 
 async function showSessions() {
@@ -260,7 +260,7 @@ async function showSessions() {
 }
 
 async function endSession(id) {
-  if (!(await confirmed("End this session?", "Its variables and files are gone then.", "End it"))) return;
+  if (!(await confirmed("End this session?", "Its variables and files are deleted.", "End it"))) return;
   const here = id === session.id;
   await attempt("session", () => session.delete(id));
   if (here) {
@@ -271,26 +271,26 @@ async function endSession(id) {
 }
 
 function ended(reason) {
-  const text = `${ENDED[reason] ?? ENDED.unknown}. Its variables and files are gone; the code is here, and the next cell you run starts a new session.`;
+  const text = `${ENDED[reason] ?? ENDED.unknown}. Its variables and files are gone; the code is still here. The next cell you run starts a new session.`;
   const again = () => {
     notices.clear("ended");
     notebook.runAll();
   };
-  notices.say("ended", text, { kind: "warning", actions: { "Start anew and run all": again } });
+  notices.say("ended", text, { kind: "warning", actions: { "Start a new session and run all": again } });
   files.refresh();
   listSessions();
 }
 
 session.addEventListener("end", ({ detail }) => ended(detail.reason));
 session.addEventListener("renewal", () => {
-  // A cell that runs says so itself.
+  // The result of a running cell says that the kernel was restarted.
   if (running) return;
-  notices.say("restart", "The kernel is a new one, from elsewhere: its variables are gone, its files are still there.", {
+  notices.say("restart", "Another client restarted the kernel. Its variables are gone; its files are still there.", {
     kind: "warning",
   });
 });
 session.addEventListener("runs", (event) => {
-  // Cells of ours have no ids before they end, and would be shown twice.
+  // The page's own cells get their ids when they end. Merging earlier would show them twice.
   if (notebook.busy) return event.preventDefault();
   notebook.merge(event.detail, seen);
   files.refresh();
@@ -322,7 +322,7 @@ function begins() {
 
 let saving = null;
 
-/** The notebook has changed: what it looks like is kept until the tab is closed. */
+/** Called when the notebook changes: stores the layout in sessionStorage, which lasts until the tab is closed. */
 function laidOut() {
   const blank = notebook.cells.every(({ code }) => !code.trim()) && !session.id;
   byId("welcome").hidden = !blank;
@@ -364,7 +364,7 @@ function nameTheme() {
 
 let listed = null;
 
-/** Another session is here: the list shows it. */
+/** Updates the list of sessions if the page shows another session than before. */
 function listAgain() {
   if (listed === session.id) return;
   listed = session.id;
@@ -410,7 +410,7 @@ byId("welcome").append(
 );
 setInterval(showSession, 1000);
 setInterval(() => {
-  // Not under the fingers of somebody who is in the list.
+  // An update would take the focus away from a user who is in the list.
   const used = byId("sessions").contains(document.activeElement);
   if (!document.hidden && !used && document.body.classList.contains("panel-open")) listSessions();
 }, LIST_MS);
@@ -422,7 +422,7 @@ addEventListener("hashchange", () => {
   }
 });
 
-/** The session that the address names; other fragments are places on the page. */
+/** Returns the session id in the address, or null: other fragments are anchors of the page. */
 function namedSession() {
   return /^#([0-9a-f-]{36})$/.exec(location.hash)?.[1] ?? null;
 }
@@ -435,7 +435,7 @@ async function start() {
   try {
     kept = JSON.parse(sessionStorage.getItem(STORED) ?? "{}");
   } catch {
-    // Not ours; the page begins anew.
+    // The stored layout cannot be parsed. Start with an empty notebook.
   }
   const named = namedSession();
   const mine = !named || named === kept.session;

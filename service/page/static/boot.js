@@ -1,8 +1,8 @@
-// Before anything is drawn: the theme that was chosen here last, if it was not the system's.
+// Runs before the first paint: sets the theme that the user chose last, or the system's.
 document.documentElement.dataset.theme = localStorage.getItem("theme") ?? "auto";
 
-// A module that did not arrive leaves the page dead: a browser drops what is on its way when a network interface comes
-// or goes, as they do beside containers. So it is loaded anew, but not for ever.
+// Without one of its modules the page does not work. Chromium aborts requests when a network interface appears or
+// disappears, which happens when containers start and stop. So reload the page, at most five times.
 addEventListener(
   "error",
   ({ target }) => {

@@ -1,4 +1,4 @@
-// One cell: its code, what became of it, and the buttons beside it.
+// One cell: its editor, its outputs, its state, and its buttons.
 
 import { button, el, lasting } from "./dom.js";
 import { createEditor } from "./editor.js";
@@ -9,9 +9,9 @@ let made = 0;
 export class Cell {
   /** `idle`, `queued`, `running`, `done`, `failed` or `lost`. */
   state = "idle";
-  /** The number in its brackets. */
+  /** The execution count, shown in brackets. */
   count = null;
-  /** The service's id of its latest run. */
+  /** The service's id of the latest run; null until it is known. */
   cellId = null;
 
   constructor({ code = "", notebook, api }) {
@@ -26,7 +26,7 @@ export class Cell {
     this.editor = createEditor({
       code,
       label: `Code of ${this.name}`,
-      hint: matchMedia("(pointer: coarse)").matches ? "Python" : "Python: Shift-Enter runs it",
+      hint: matchMedia("(pointer: coarse)").matches ? "Python" : "Python: press Shift-Enter to run",
       keys: notebook.editorKeys(this),
       kernel: notebook.kernel,
       changed: () => notebook.changed(),
@@ -63,7 +63,7 @@ export class Cell {
     return this.state === "running" || this.state === "queued";
   }
 
-  /** Forgets the last run. */
+  /** Removes the outputs and the count of the last run. */
   reset(state = "idle") {
     this.outputs.clear();
     this.count = this.cellId = null;
@@ -81,11 +81,11 @@ export class Cell {
     this.prompt.textContent = `[${inside}]`;
     this.element.dataset.state = this.state;
     this.element.setAttribute("aria-busy", String(this.busy));
-    const told = { queued: "waits", running: "runs", failed: "failed", lost: "lost" }[this.state];
-    this.element.setAttribute("aria-label", [this.name, told].filter(Boolean).join(", "));
+    const spoken = { queued: "queued", running: "running", failed: "failed", lost: "lost" }[this.state];
+    this.element.setAttribute("aria-label", [this.name, spoken].filter(Boolean).join(", "));
   }
 
-  /** The end of a run. */
+  /** Shows the result of a run. */
   end(result) {
     this.outputs.stopAsking();
     this.count = result.execution_count;
@@ -95,14 +95,14 @@ export class Cell {
     this.become(result.error || result.exit_code ? "failed" : "done");
   }
 
-  /** An end without a result. */
+  /** Shows an error of a run that has no result. */
   fail(text) {
     this.outputs.stopAsking();
     this.outputs.note(text, "bad");
     this.become("failed");
   }
 
-  /** Shows what the service keeps of a run. */
+  /** Shows a run with the outputs that the service stored. */
   restore({ cell_id: id, state, result }) {
     this.reset(state === "running" ? "running" : state);
     this.cellId = id;
@@ -111,6 +111,6 @@ export class Cell {
       this.outputs.print("stderr", result.stderr);
       for (const output of result.outputs) this.outputs.display(output);
       this.end(result);
-    } else if (state === "lost") this.outputs.note("What became of this run is not known.", "warning");
+    } else if (state === "lost") this.outputs.note("The result of this run was lost.", "warning");
   }
 }

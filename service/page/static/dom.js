@@ -1,8 +1,8 @@
-// Small things the other modules share: elements, text that is safe to show, sizes and times.
+// Helpers of the other modules: elements, text that is safe to show, sizes and times.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element. Functions among the properties are listeners, `true` and text are attributes. */
+/** Creates an element. Properties that are functions become listeners; `true` and text become attributes. */
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -14,7 +14,7 @@ export function el(tag, properties = {}, ...children) {
   return element;
 }
 
-/** One of the symbols in index.html. */
+/** Creates an icon from a symbol in index.html. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "icon");
@@ -31,10 +31,10 @@ export function button(name, label, click, properties = {}) {
 
 export const byId = (id) => document.getElementById(id);
 
-// Control characters, and those that turn the direction of text round or can't be seen at all.
+// Control characters, characters that change the direction of text, and invisible characters.
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|\p{Surrogate}/gu;
 
-/** A name from outside as an element: on its own line of text, with what can't be seen spelt out. */
+/** Creates an element that shows an untrusted name on one line, with invisible characters as `U+…`. */
 export function printable(name) {
   const whole = el("bdi", { class: "name" });
   let end = 0;
@@ -47,13 +47,13 @@ export function printable(name) {
   return whole;
 }
 
-/** The same as plain text, for labels and titles. */
+/** Returns the text of `printable(name)`, for labels and titles. */
 export const plain = (name) => printable(name).textContent;
 
-/** Text of messages: unseen characters but line ends are replaced. */
+/** Returns a message with invisible characters replaced, except line feeds. */
 export const message = (text) => String(text).replace(UNSEEN, (character) => (character === "\n" ? "\n" : "\ufffd"));
 
-/** A name that a file may get on this machine. */
+/** Returns a safe file name for a download. */
 export const fileName = (path) => path.split("/").pop().replace(UNSEEN, "_") || "file";
 
 export function size(bytes) {
@@ -68,7 +68,7 @@ export function size(bytes) {
   return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
-/** A time in milliseconds, in few characters. */
+/** Formats a duration in milliseconds, such as `1.5 s` or `2 h 5 min`. */
 export function lasting(ms) {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   const seconds = ms / 1000;
@@ -79,7 +79,7 @@ export function lasting(ms) {
   return `${Math.floor(minutes / 60)} h ${minutes % 60 ? `${minutes % 60} min` : ""}`.trim();
 }
 
-/** Hands bytes to the browser to be saved. */
+/** Lets the browser save a blob as a file. */
 export function save(blob, name) {
   const url = URL.createObjectURL(blob);
   const link = el("a", { href: url, download: fileName(name), hidden: true });

@@ -1,4 +1,4 @@
-// The editor of a cell: CodeMirror with the keys of a notebook, and the kernel's own completions and descriptions.
+// The editor of a cell: CodeMirror with the keys of a notebook, and with completions and descriptions from the kernel.
 
 import {
   acceptCompletion,
@@ -80,7 +80,7 @@ const theme = EditorView.theme({
   ".cm-completionIcon": { display: "none" },
 });
 
-/** Escape closes a list that is there; one that is only looked for does not keep it. */
+/** Escape closes a visible list of completions. While a list is still loading, Escape keeps its other meanings. */
 const completing = [
   ...completionKeymap.filter(({ key }) => key !== "Escape"),
   { key: "Tab", run: acceptCompletion },
@@ -104,13 +104,13 @@ function tooltip(pos, text) {
   return { pos, above: false, create: () => ({ dom }) };
 }
 
-/** Positions count characters there, and halves of surrogate pairs here. */
+/** The kernel counts positions in code points, JavaScript in UTF-16 code units. */
 const characters = (text) => [...text].length;
 const halves = (text, count) => [...text].slice(0, count).join("").length;
 
 /**
- * An editor; `kernel.complete(code, position)` and `kernel.inspect(code, position)` resolve to the service's answers, or
- * to null where it has none. `keys` are bindings that come before all others.
+ * Creates an editor. `kernel.complete(code, position)` and `kernel.inspect(code, position)` resolve to the service's
+ * responses, or to null if it has none. `keys` are bindings that precede the editor's own.
  */
 export function createEditor({ code, label, hint, keys, kernel, changed, focused }) {
   const inspect = (view) => {
@@ -142,7 +142,7 @@ export function createEditor({ code, label, hint, keys, kernel, changed, focused
   const view = new EditorView({
     doc: code,
     extensions: [
-      // An open list of completions takes Escape, Enter, Tab and the arrows first.
+      // An open list of completions handles Escape, Enter, Tab and the arrows first.
       Prec.highest(keymap.of(completing)),
       Prec.high(keymap.of(bindings)),
       history(),
@@ -167,7 +167,7 @@ export function createEditor({ code, label, hint, keys, kernel, changed, focused
       }),
       keymap.of([...closeBracketsKeymap, ...historyKeymap, ...defaultKeymap]),
       placeholder(hint),
-      // Enter leads into it: Tab, which indents here, would not lead out.
+      // The editor is not in the Tab order, because Tab indents in it and could not leave it. Enter opens it.
       EditorView.contentAttributes.of({ "aria-label": label, tabindex: "-1" }),
       EditorView.updateListener.of((update) => {
         if (update.docChanged) changed();
@@ -179,10 +179,10 @@ export function createEditor({ code, label, hint, keys, kernel, changed, focused
   return view;
 }
 
-/** What was asked for is not wanted any more. */
+/** Closes the list of completions and cancels a pending request for them. */
 export const stopCompleting = (view) => closeCompletion(view);
 
-/** What the kernel would complete; while it can't say, what is in the code and in the language. */
+/** Returns the kernel's completions. If the kernel has no response, returns names from the code and from Python. */
 async function completed(context, kernel) {
   const word = context.matchBefore(/[\p{L}\p{N}_]*/u);
   const attribute = context.matchBefore(/[\p{L}\p{N}_)\]"']\.[\p{L}\p{N}_]*/u);
@@ -194,7 +194,7 @@ async function completed(context, kernel) {
   if (!answer.matches.length) return null;
   const from = halves(text, answer.cursor_start);
   const to = halves(text, answer.cursor_end);
-  // Matches may repeat what stands before the last dot, which nobody needs to read again.
+  // Matches may repeat the text before the last dot. The list shows only what follows it.
   const common = (/^.*\./.exec(text.slice(from, context.pos)) ?? [""])[0];
   const options = answer.matches.map((label) => {
     const displayLabel = label.startsWith(common) ? label.slice(common.length) : label;

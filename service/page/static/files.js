@@ -1,4 +1,4 @@
-// The files of the session: dropped in, listed, looked at, downloaded, deleted.
+// The files of the session: upload, list, preview, download and delete.
 
 import { ApiError } from "./api.js";
 import { button, byId, el, icon, message, plain, printable, save, size } from "./dom.js";
@@ -51,7 +51,7 @@ export class Files {
       event.preventDefault();
       const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.());
       const files = [...event.dataTransfer.files].filter((_, index) => !entries[index]?.isDirectory);
-      if (files.length < event.dataTransfer.files.length) this.notices.say("files", "Folders can't be dropped; their files can.");
+      if (files.length < event.dataTransfer.files.length) this.notices.say("files", "Folders can't be uploaded. Drop the files in them instead.");
       this.take(files);
     });
     addEventListener("paste", (event) => {
@@ -89,10 +89,10 @@ export class Files {
     this.uploads.append(row);
     try {
       if (file.size > this.limits.max_file_bytes) {
-        throw new ApiError(413, "file_too_large", `larger than the ${size(this.limits.max_file_bytes)} a file may have`);
+        throw new ApiError(413, "file_too_large", `The file is larger than the limit of ${size(this.limits.max_file_bytes)}`);
       }
-      const tell = (sent, all) => (bar.value = all ? sent / all : 1);
-      await this.trying(() => this.api.upload(this.path(file.name), file, tell, aborted.signal));
+      const onProgress = (sent, total) => (bar.value = total ? sent / total : 1);
+      await this.trying(() => this.api.upload(this.path(file.name), file, onProgress, aborted.signal));
       row.remove();
     } catch (error) {
       if (error.name === "AbortError") {
@@ -131,14 +131,14 @@ export class Files {
   #row({ path, size_bytes: bytes }) {
     const name = plain(path);
     const previews = bytes <= PREVIEW_BYTES && (IMAGE.test(path) || TEXT.test(path));
-    const open = () => (previews ? this.#look(path) : this.#download(path));
+    const open = () => (previews ? this.#preview(path) : this.#download(path));
     const kind = IMAGE.test(path) ? "image" : "file";
     return el(
       "li",
       {},
       el(
         "button",
-        { type: "button", class: "file", title: previews ? `Look at ${name}` : `Download ${name}`, click: open },
+        { type: "button", class: "file", title: previews ? `Preview ${name}` : `Download ${name}`, click: open },
         icon(kind),
         printable(path),
         el("span", { class: "said" }, size(bytes)),
@@ -170,7 +170,7 @@ export class Files {
     byId("choose").focus();
   }
 
-  async #look(path) {
+  async #preview(path) {
     try {
       const blob = await this.#fetch(path);
       const content = IMAGE.test(path) ? this.#picture(path, blob) : await excerpt(blob);
@@ -183,12 +183,12 @@ export class Files {
     }
   }
 
-  /** As an image, even an SVG has neither scripts nor a network. */
+  /** Creates an image from a blob. In an `img` element, even an SVG runs no scripts and loads nothing. */
   #picture(path, blob) {
     const ending = path.split(".").pop().toLowerCase();
     this.#shown = URL.createObjectURL(new Blob([blob], { type: `image/${TYPES[ending] ?? ending}` }));
     const image = el("img", { src: this.#shown, alt: plain(path) });
-    image.addEventListener("error", () => image.replaceWith(el("p", { class: "note" }, "An image that can't be read.")));
+    image.addEventListener("error", () => image.replaceWith(el("p", { class: "note" }, "The image can't be displayed.")));
     return image;
   }
 

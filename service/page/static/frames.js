@@ -1,4 +1,4 @@
-// What code shows as HTML or SVG: each in a frame without an origin, of whose scripts none run. See frame.html.
+// Frames for HTML and SVG outputs. A frame has no origin and runs no scripts of the output. See frame.html.
 
 import { el } from "./dom.js";
 
@@ -8,7 +8,7 @@ const AGAIN_MS = 4000;
 const contents = new WeakMap();
 const loaded = new WeakSet();
 
-/** A frame with `html` in it, as `kind`: `html`, `svg` or `markdown`. */
+/** Creates a frame that shows `html`. `kind` is `html`, `svg` or `markdown`. */
 export function frame(html, kind, title) {
   const element = el("iframe", {
     class: "frame",
@@ -18,12 +18,12 @@ export function frame(html, kind, title) {
     src: "page/frame.html",
   });
   contents.set(element, { html, kind });
-  // Its document can get lost on the way.
+  // Load the document again if the frame has not reported that it is ready.
   setTimeout(() => loaded.has(element) || (element.src = "page/frame.html"), AGAIN_MS);
   return element;
 }
 
-/** Frames take the theme's colours when it changes. */
+/** Sends the colours of the current theme to all frames. */
 export function dressFrames() {
   for (const element of frames()) element.contentWindow?.postMessage({ theme: theme() }, "*");
 }

@@ -1,4 +1,4 @@
-// Keys outside the editors, as Jupyter has them, and the list of them.
+// Keys outside the editors, the same as in Jupyter, and the list of all keys.
 
 import { byId, el } from "./dom.js";
 
@@ -6,26 +6,26 @@ const TWICE_MS = 800;
 
 const HELP = {
   "In a cell": {
-    "Shift Enter": "run, and go on to the next",
-    "Ctrl Enter": "run, and stay",
+    "Shift Enter": "run, and select the next cell",
+    "Ctrl Enter": "run, and stay in the cell",
     "Alt Enter": "run, and insert a cell below",
     Tab: "complete a name; indent at the start of a line",
-    "Shift Tab": "describe what stands at the cursor; unindent",
-    "Ctrl /": "comment lines out and in",
-    Esc: "out of the cell: Tab then moves through the page",
+    "Shift Tab": "describe the name at the cursor; unindent at the start of a line",
+    "Ctrl /": "comment or uncomment lines",
+    Esc: "leave the cell; Tab then moves through the page",
   },
-  "Outside, with a cell selected": {
-    Enter: "edit",
-    "↑ ↓": "previous and next cell; k and j as well",
-    "a b": "insert a cell above, below",
-    "d d": "delete the cell; z brings it back",
+  "With a cell selected": {
+    Enter: "edit the cell",
+    "↑ ↓": "previous and next cell; also k and j",
+    "a b": "insert a cell above or below",
+    "d d": "delete the cell; z restores it",
     "x c v": "cut, copy, paste below",
     "Ctrl Shift ↑ ↓": "move the cell",
-    "i i": "interrupt",
+    "i i": "interrupt the kernel",
     "0 0": "restart the kernel",
     "Ctrl s": "save as .ipynb",
     f: "files and sessions",
-    "?": "this list",
+    "?": "show this list",
   },
 };
 
@@ -43,7 +43,7 @@ export function listKeys() {
   );
 }
 
-/** Listens; `actions` are those of the page as a whole. */
+/** Handles keys outside the editors. `actions` are the page's functions that do not belong to the notebook. */
 export function listen(notebook, actions) {
   const single = {
     Enter: () => notebook.select(notebook.selected, "edit"),

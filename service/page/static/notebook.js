@@ -1,4 +1,4 @@
-// The notebook: cells in order, the one that is selected, and those that wait to be run.
+// The notebook: the cells in order, the selected cell, and the queue of cells to run.
 
 import { byId, el, plain } from "./dom.js";
 import { Cell } from "./cell.js";
@@ -7,14 +7,14 @@ import { stopCompleting } from "./editor.js";
 export class Notebook {
   cells = [];
   selected = null;
-  /** `command` or `edit`, as Jupyter has it. */
+  /** `command` or `edit`, as in Jupyter. */
   mode = "command";
   #queue = [];
   #running = null;
   #deleted = [];
   #clipboard = "";
 
-  /** `execute(cell)` runs a cell to its end; `kernel` completes and describes; `changed()` follows each change. */
+  /** `execute(cell)` runs a cell to its end. `kernel` completes and describes names. `changed()` is called after changes. */
   constructor({ api, execute, kernel, changed }) {
     this.api = api;
     this.execute = execute;
@@ -131,7 +131,7 @@ export class Notebook {
     return true;
   }
 
-  /** What the editor of a cell does with keys before it edits. */
+  /** Returns the notebook's key bindings for the editor of a cell. */
   editorKeys(cell) {
     const does = (action) => () => {
       action();
@@ -182,7 +182,7 @@ export class Notebook {
     this.#work();
   }
 
-  /** Takes back what has not begun. */
+  /** Empties the queue. The running cell is not affected. */
   drop() {
     for (const cell of this.#queue.splice(0)) cell.reset();
   }
@@ -198,17 +198,17 @@ export class Notebook {
     this.changed();
   }
 
-  // --- what is kept of it -----------------------------------------------------------------------
+  // --- layout and stored runs -------------------------------------------------------------------
 
-  /** Enough to lay it out again, with what the service keeps. */
+  /** Code and id of each cell. With the runs that the service stores, this restores the notebook. */
   get layout() {
     return this.cells.map(({ code, cellId }) => ({ code, cellId }));
   }
 
-  /** Shows runs the service keeps; those of `seen` are shown already, or were run again since. */
+  /** Shows runs that the service stores. Ids in `seen` are shown already, or their cells were run again. */
   merge(runs, seen) {
     for (const run of runs) {
-      // One that was under way when the page was left has no id yet.
+      // A cell that was running when the page was closed has no id yet. It is found by its code.
       const left = ({ cellId, state, code }) => cellId === null && state === "idle" && code === run.code;
       const known = this.cells.find(({ cellId }) => cellId === run.cell_id);
       const cell = known ?? (seen.has(run.cell_id) ? undefined : this.cells.find(left));
@@ -224,17 +224,17 @@ export class Notebook {
   }
 }
 
-/** The line in place of a notebook that has nothing in it yet. */
+/** Creates the text and the example buttons that an empty notebook shows. */
 export function examples(choose) {
   const chips = Object.entries(EXAMPLES).map(([name, code]) =>
     el("button", { type: "button", class: "chip", click: () => choose(code) }, plain(name)),
   );
   const how = matchMedia("(pointer: coarse)").matches
-    ? ["Write code and run it with the button below."]
-    : ["Write code and press ", el("kbd", {}, "Shift"), " ", el("kbd", {}, "Enter"), "; drop files anywhere on the page."];
+    ? ["Write code and tap the Run button."]
+    : ["Write code and press ", el("kbd", {}, "Shift"), " ", el("kbd", {}, "Enter"), ". Drop files anywhere on the page."];
   return [
     el("h1", {}, "Python, kept in."),
-    el("p", {}, "Each session is a kernel of its own in a locked-down container. ", ...how),
+    el("p", {}, "Each session has its own kernel in a locked-down container. ", ...how),
     el("p", { class: "chips" }, ...chips),
   ];
 }

@@ -1,4 +1,4 @@
-// What has to be said: one line for each matter, with what can be done about it, and waits counted down.
+// Notices below the page's header: one per subject, with buttons, and countdowns until the next try.
 
 import { byId, el, icon, lasting, message } from "./dom.js";
 
@@ -8,12 +8,12 @@ export class Notices {
 
   constructor() {
     this.element = byId("notices");
-    // The panel beside the cells begins beneath them.
+    // The panel beside the cells starts below the notices.
     const measure = () => document.documentElement.style.setProperty("--notices", `${this.element.offsetHeight}px`);
     new ResizeObserver(measure).observe(this.element);
   }
 
-  /** Says something about a matter, in place of what was said of it before. */
+  /** Shows a notice in place of the earlier one on the same subject (`matter`). */
   say(matter, text, { kind = "", actions = {} } = {}) {
     this.clear(matter);
     const words = el("p", {}, message(text));
@@ -35,12 +35,12 @@ export class Notices {
     this.#shown.delete(matter);
   }
 
-  /** Gives up all waits. */
+  /** Ends all countdowns. Their calls fail with the errors that started them. */
   stopWaiting() {
     for (const giveUp of [...this.#waits]) giveUp();
   }
 
-  /** Waits as long as a refusal says, counting down; raises it when the wait is given up. */
+  /** Shows a countdown of the seconds in `error.retryAfter`. Rejects with the error if the user gives up. */
   countDown(matter, error) {
     return new Promise((resolve, reject) => {
       let left = error.retryAfter;
@@ -50,7 +50,7 @@ export class Notices {
         this.clear(matter);
         settle();
       };
-      const text = () => message(`${error.message}. Tries again in ${lasting(left * 1000)}.`);
+      const text = () => message(`${error.message}. Trying again in ${lasting(left * 1000)}.`);
       const giveUp = over(() => reject(error));
       this.#waits.add(giveUp);
       const actions = { "Try now": over(resolve), "Give up": giveUp };

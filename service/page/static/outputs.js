@@ -1,11 +1,11 @@
-// What a cell has brought forth: text, images, frames, errors, a line of input to give.
+// The outputs of a cell: text, images, frames, errors, and fields for `input()`.
 
 import { button, el, message, plain, save } from "./dom.js";
 import { frame } from "./frames.js";
 import { Terminal } from "./terminal.js";
 
 const IMAGES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
-/** Best first. What is not here is shown by its plain text. */
+/** Media types in order of preference. Other types are not shown. */
 const KINDS = ["text/html", "text/markdown", "image/svg+xml", ...IMAGES, "application/json", "text/plain", "text/latex"];
 const NOTHING = /^<IPython\.core\.display\./;
 const MAX_MARKUP = 3_000_000;
@@ -39,13 +39,13 @@ export class Outputs {
       this.#terminal = new Terminal(stream);
       const place = this.#add(this.#terminal.element);
       place.terminal = this.#terminal;
-      // The value comes last, though it may be heard of first.
+      // The value of the last expression is shown last, even if its event arrives before the text.
       if (this.#value) this.element.insertBefore(place, this.#value.place);
     }
     this.#terminal.write(text);
   }
 
-  /** A rich output, as in a notebook, or one in place of an earlier one. */
+  /** Shows a rich output in nbformat, or updates an earlier one. */
   display(output) {
     const id = output.transient?.display_id;
     const content = this.#rendered(output.data ?? {}, output.metadata ?? {});
@@ -59,11 +59,11 @@ export class Outputs {
     this.#terminal = null;
   }
 
-  /** The last things, once it is over: what is there twice is shown once; what was cut is said. */
+  /** Called at the end of a run: removes duplicate text, and shows the error and what is missing. */
   finish({ error, truncated = [], skipped_files: skipped = [], state, state_reason: why }) {
     if (typeof this.#value?.text === "string") this.#withoutEnd("stdout", `${this.#value.text}\n`);
     if (error) this.#fail(error);
-    if (truncated.length) this.note(`Cut, since there was too much: ${truncated.join(", ")}.`);
+    if (truncated.length) this.note(`Cut at the limit of output: ${truncated.join(", ")}.`);
     for (const { path, reason } of skipped) this.note(`${plain(path)} was not stored: ${message(reason)}.`);
     if (state === "restarted") this.note(`The variables are gone: ${message(why)}.`, "warning");
     for (const { terminal } of this.element.children) terminal?.draw();
@@ -78,7 +78,7 @@ export class Outputs {
     this.#add(terminal.element);
   }
 
-  /** The kernel also prints, for plain callers, what is shown in its own way here; maybe in several pieces. */
+  /** Removes text from the end of a stream. The kernel also prints values and tracebacks, which have outputs of their own. */
   #withoutEnd(stream, end) {
     const places = [...this.element.children].filter((place) => place.terminal?.name === stream).reverse();
     if (!end || !places.map(({ terminal }) => terminal.text).reverse().join("").endsWith(end)) return;
@@ -99,7 +99,7 @@ export class Outputs {
     this.#add(el("p", { class: `note ${kind}` }, text));
   }
 
-  /** Asks for a line; `answer(text)` is called with it. Resolves when it was given, or was taken away. */
+  /** Shows a field for a line of input. `answer(text)` sends the line, and resolves to whether the service accepted it. */
   ask({ prompt, password }, answer) {
     this.#terminal = null;
     const input = el("input", {
@@ -126,7 +126,7 @@ export class Outputs {
         },
       },
       el("label", {}, el("span", {}, message(prompt)), input),
-      el("button", { type: "submit" }, "Answer"),
+      el("button", { type: "submit" }, "Send"),
     );
     const place = this.#add(form);
     place.classList.add("asks");
@@ -144,11 +144,11 @@ export class Outputs {
     return place;
   }
 
-  /** How a MIME bundle is shown: a function that makes the elements. */
+  /** Returns a function that creates the elements for a MIME bundle. */
   #rendered(data, metadata) {
     const has = (mime) => data[mime] !== undefined && data[mime] !== null;
     const found = KINDS.find(has);
-    // What is there for LaTeX alone has no text that says anything.
+    // The plain text of an IPython LaTeX object is only its repr.
     const kind = found === "text/plain" && has("text/latex") && NOTHING.test(data[found]) ? "text/latex" : found;
     return () => {
       if (kind === undefined) return [this.#unshown(data)];
@@ -160,7 +160,7 @@ export class Outputs {
       if (value.length > MAX_MARKUP) return [this.#tooLarge(kind, value)];
       if (kind === "text/markdown") return [this.#markdown(value)];
       const svg = kind === "image/svg+xml";
-      return [frame(value, svg ? "svg" : "html", svg ? "A drawing" : "HTML output")];
+      return [frame(value, svg ? "svg" : "html", svg ? "SVG output" : "HTML output")];
     };
   }
 
@@ -179,14 +179,14 @@ export class Outputs {
       const bytes = Uint8Array.from(atob(base64.replace(/\s/g, "")), (character) => character.charCodeAt(0));
       blob = new Blob([bytes], { type: kind });
     } catch {
-      return el("p", { class: "note" }, "An image that can't be read.");
+      return el("p", { class: "note" }, "The image can't be displayed.");
     }
     const url = URL.createObjectURL(blob);
     this.#urls.push(url);
-    const image = el("img", { src: url, alt: plain(String(alt ?? "An image").slice(0, 300)) });
+    const image = el("img", { src: url, alt: plain(String(alt ?? "Image output").slice(0, 300)) });
     if (Number.isInteger(width)) image.width = Math.min(width, 4000);
     if (Number.isInteger(height)) image.height = Math.min(height, 4000);
-    const broken = () => image.replaceWith(el("p", { class: "note" }, "An image that can't be read."));
+    const broken = () => image.replaceWith(el("p", { class: "note" }, "The image can't be displayed."));
     image.addEventListener("error", broken, { once: true });
     const download = () => save(blob, `image.${kind.split("/")[1]}`);
     return el("figure", {}, image, button("download", "Save the image", download, { class: "quiet over" }));

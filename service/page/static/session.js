@@ -1,4 +1,4 @@
-// The session the notebook works in: opened when it is needed, kept while the page is used, watched for its end.
+// The notebook's session: created when needed, extended while the page is used, and polled for changes.
 
 import { ApiError } from "./api.js";
 
@@ -7,20 +7,20 @@ const POLL_MS = 4000;
 const USED_MS = 5 * 60_000;
 
 /**
- * Tells of `change` (what is known of it), `end` (it is no more), `runs` (cells, also somebody else's) and `renewal` (its
- * kernel is a new one, which was not asked for here).
+ * The session that the page uses. Dispatches `change` (its state changed), `end` (it ended), `runs` (the stored cells, also
+ * of other clients) and `renewal` (another client restarted its kernel).
  */
 export class Session extends EventTarget {
   id = null;
   info = null;
   #count = null;
-  /** Whether others may have run what has not been shown. */
+  /** Whether other clients may have run cells that are not shown yet. */
   #unread = false;
   #starting = null;
   #used = Date.now();
   #completes = true;
 
-  /** `trying(call)` repeats a call that was refused for now. */
+  /** `trying(call)` repeats a call that the service refused temporarily. */
   constructor(api, trying) {
     super();
     this.api = api;
@@ -37,14 +37,14 @@ export class Session extends EventTarget {
     return `v1/sessions/${encodeURIComponent(this.id)}`;
   }
 
-  /** Seconds until it ends. */
+  /** Seconds until the session ends; null without a session. */
   get left() {
     if (!this.info) return null;
     const { expires_at: end, idle_expires_at: idle } = this.info;
     return Math.max(0, Math.min(end, idle ?? Infinity) - this.api.now());
   }
 
-  /** Makes sure there is one; returns its path. */
+  /** Creates a session if there is none. Resolves to the session's path. */
   async ensure() {
     if (this.id) return this.path;
     this.#starting ??= this.trying(() => this.api.json("POST", "v1/sessions", { json: { ttl_seconds: TTL_SEC } }))
@@ -54,7 +54,7 @@ export class Session extends EventTarget {
     return this.path;
   }
 
-  /** Goes to one that is there: its cells. Raises `ApiError` when there is none. */
+  /** Opens an existing or ended session and resolves to its cells. Throws `ApiError` if it does not exist. */
   async open(id) {
     const path = `v1/sessions/${encodeURIComponent(id)}`;
     let info = null;
@@ -78,10 +78,10 @@ export class Session extends EventTarget {
     this.id = this.info = this.#count = null;
     this.#unread = false;
     this.#completes = true;
-    this.#tell("change");
+    this.#emit("change");
   }
 
-  /** Looks at it: what it says of itself, and what others have run in it. */
+  /** Polls the session's state, extends its time if the page was used, and reads what other clients have run. */
   async look({ runs = true } = {}) {
     const { id } = this;
     const known = this.#count;
@@ -92,7 +92,7 @@ export class Session extends EventTarget {
       if (info.expires_at - this.api.now() < TTL_SEC / 2 && Date.now() - this.#used < USED_MS) {
         info = await this.api.json("PATCH", this.path, { json: { ttl_seconds: TTL_SEC } });
       }
-      if (info.execution_count < known) this.#tell("renewal");
+      if (info.execution_count < known) this.#emit("renewal");
       this.#unread ||= info.state === "busy" || this.info?.state === "busy" || info.execution_count !== this.#count;
       this.#take(info);
       if (runs && this.#unread) await this.#readRuns(id);
@@ -104,26 +104,26 @@ export class Session extends EventTarget {
 
   async #readRuns(id) {
     const { cells } = await this.api.json("GET", `${this.path}/cells`);
-    if (this.id === id) this.#unread = !this.#tell("runs", cells);
+    if (this.id === id) this.#unread = !this.#emit("runs", cells);
   }
 
-  /** Takes note when an error says that the session is there no more. */
+  /** Dispatches `end` if an error says that the session has ended. */
   check(error) {
     if (error instanceof ApiError && error.ended && this.id) this.#end(error);
   }
 
-  /** A run of ours has ended, with its kernel if it has no `count`: no need to ask for it, unless others came between. */
+  /** Called when a cell of the page ends, with its count; without a count the kernel was lost. Avoids reading that run again. */
   ran(count) {
     if (typeof count !== "number") this.#count = 0;
     else if (count === this.#count + 1) this.#count = count;
   }
 
   interrupt() {
-    return this.api.request("POST", `${this.path}/interrupt`, { twice: true });
+    return this.api.request("POST", `${this.path}/interrupt`, { repeatable: true });
   }
 
   async restart() {
-    this.#take(await this.api.json("POST", `${this.path}/restart`, { twice: true }));
+    this.#take(await this.api.json("POST", `${this.path}/restart`, { repeatable: true }));
   }
 
   async delete(id) {
@@ -135,22 +135,22 @@ export class Session extends EventTarget {
     return (await this.api.json("GET", "v1/sessions")).sessions;
   }
 
-  // --- what the kernel knows of code that is being written ------------------------------------
+  // --- completions and descriptions ------------------------------------------------------------
 
   complete(code, position) {
-    return this.#asked("complete", { code, cursor_pos: position });
+    return this.#ask("complete", { code, cursor_pos: position });
   }
 
   inspect(code, position) {
-    return this.#asked("inspect", { code, cursor_pos: position });
+    return this.#ask("inspect", { code, cursor_pos: position });
   }
 
-  async #asked(what, json) {
+  async #ask(route, json) {
     if (!this.id || !this.#completes) return null;
     try {
-      return await this.api.json("POST", `${this.path}/${what}`, { json, twice: true });
+      return await this.api.json("POST", `${this.path}/${route}`, { json, repeatable: true });
     } catch (error) {
-      // A service without these calls, or a kernel that is busy: the editor knows something by itself.
+      // The kernel is busy, or the service lacks these routes. The editor then completes names by itself.
       if (error instanceof ApiError && error.code === "not_found") this.#completes = false;
       this.check(error);
       return null;
@@ -161,18 +161,18 @@ export class Session extends EventTarget {
     this.id = info.session_id;
     this.#count = info.execution_count;
     this.info = info;
-    this.#tell("change");
+    this.#emit("change");
   }
 
   #end(error) {
     this.info = null;
     const { id } = this;
     this.id = null;
-    this.#tell("end", { id, reason: error.body.reason ?? "unknown" });
+    this.#emit("end", { id, reason: error.body.reason ?? "unknown" });
   }
 
-  /** Whether whom it is told has taken it. */
-  #tell(type, detail) {
+  /** Dispatches an event. Returns false if a listener called `preventDefault`. */
+  #emit(type, detail) {
     return this.dispatchEvent(new CustomEvent(type, { detail, cancelable: true }));
   }
 }

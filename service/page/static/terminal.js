@@ -1,4 +1,4 @@
-// Text as a terminal shows it: colours, carriage returns, lines that are written again; no more than can be drawn.
+// Shows text as a terminal does: colours, carriage returns, overwritten lines. Keeps a limited number of lines.
 
 import { el, save } from "./dom.js";
 
@@ -7,12 +7,12 @@ const MAX_LINE = 20_000;
 const TOKEN = /\x1b\[([0-9;:?]*)[ -/]*([@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|[\r\n\b]|[^\x1b\r\n\b]+|\x1b/g;
 const UNFINISHED = /\x1b(?:\[[0-9;:?]*[ -/]*|\][^\x07\x1b]*\x1b?)?$/;
 const MAX_ESCAPE = 4096;
-// A bell and the like; a tab is no control here.
+// Control characters without a meaning here. A tab is kept.
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
 const PLAIN = Object.freeze({});
 
 export class Terminal {
-  /** All that was written, as it came. */
+  /** The pieces of text that were written, unchanged. */
   #written = [];
   #lines = [{ runs: [], length: 0, element: null }];
   #row = 0;
@@ -42,11 +42,11 @@ export class Terminal {
       text = text.slice(0, unfinished.index);
     }
     for (const [token, parameters, command] of text.matchAll(TOKEN)) this.#take(token, parameters, command);
-    // Not an animation frame: those stop while nobody looks.
+    // A timer, because animation frames stop while the tab is hidden.
     this.#drawing ??= setTimeout(() => this.draw(), 30);
   }
 
-  /** As if only `text` had been written. */
+  /** Replaces everything that was written with `text`. */
   rewrite(text) {
     this.#written = [];
     this.#lines = [{ runs: [], length: 0, element: null }];
@@ -94,7 +94,7 @@ export class Terminal {
     const line = { runs: [], length: 0, element: null };
     this.#lines.push(line);
     this.#dirty.add(line);
-    // Dropped a hundred at a time, which costs less than one by one.
+    // Drop a hundred lines at once, which is faster than one by one.
     if (this.#lines.length <= MAX_LINES + 100) return;
     for (const old of this.#lines.splice(0, 100)) {
       this.#dirty.delete(old);
@@ -123,13 +123,13 @@ export class Terminal {
     this.#dirty.add(line);
   }
 
-  /** Brings what is shown up to date. */
+  /** Updates the elements of the lines that have changed. */
   draw() {
     clearTimeout(this.#drawing);
     this.#drawing = null;
     if (this.#dropped && this.element.firstChild?.className !== "cut") {
       const keep = () => save(new Blob([this.text], { type: "text/plain" }), `${this.name}.txt`);
-      const all = el("button", { type: "button", class: "link", click: keep }, "Save all of it");
+      const all = el("button", { type: "button", class: "link", click: keep }, "Save the whole text");
       this.element.prepend(el("div", { class: "cut" }, "The beginning is not shown. ", all));
     }
     for (const line of this.#lines) {
@@ -142,14 +142,14 @@ export class Terminal {
       line.element.replaceChildren(...(line.length ? runs : ["\n"]));
       line.element.hidden = false;
     }
-    // What follows the last line end is no line until something is there.
+    // Hide the empty line after the last line feed.
     const last = this.#lines.at(-1);
     last.element.hidden = !last.length && this.#lines.length > 1;
     this.#dirty.clear();
   }
 }
 
-/** The part of runs from the character `start` to `end`. */
+/** Returns the part of the runs from character `start` to `end`. */
 function cut(runs, start, end) {
   const kept = [];
   let at = 0;
@@ -198,7 +198,7 @@ function styled(style, parameters) {
   return next;
 }
 
-/** A colour of the table of 256, or of red, green and blue, and how many codes it took. */
+/** Returns an extended colour (one of 256, or RGB), and the number of codes that it used. */
 function extended([kind, ...rest]) {
   const byte = (value) => Math.min(255, Math.max(0, value || 0));
   if (kind === 2) return [`rgb(${rest.slice(0, 3).map(byte).join(" ")})`, 4];
