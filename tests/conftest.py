@@ -22,7 +22,7 @@ from tests.support.process import Service
 from tests.support.waiting import soon
 
 LIGHT: dict[str, Any] = {"KERNEL_PRELOAD": "none"}
-"""A container is there in a third of the time; what is preloaded by default has tests of its own."""
+"""Containers start in a third of the time. The default preloading has its own tests."""
 
 GENEROUS: dict[str, Any] = LIGHT | {
     "CONTAINER_REUSE": "tenant",
@@ -32,7 +32,7 @@ GENEROUS: dict[str, Any] = LIGHT | {
     "MEMORY_LIMIT_MB": 512,
     "QUEUE_TIMEOUT_SEC": 30,
 }
-"""Limits that a slow machine does not run into either."""
+"""Limits that even a slow machine does not reach."""
 
 OPEN_SERVICES = pytest.StashKey[list[Service]]()
 SHARED_SERVICE = pytest.StashKey[Service]()
@@ -68,7 +68,7 @@ docker_only = pytest.mark.docker_only
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is Docker's alone where kernels are pods."""
+    """Skip tests that only apply to Docker when kernels are pods."""
     if config.getoption("--backend") == "docker":
         return
     for item in items:
@@ -78,7 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Note where the log of each open service is as a test begins."""
+    """Store the end of each open service's log as a test begins."""
     for service in item.config.stash[OPEN_SERVICES]:
         service.mark_log()
 
@@ -115,7 +115,7 @@ def open_on(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Callable[..., Service]:
     """Start a service on an engine and have its log shown under failures."""
-    # Threads that ask for it at the same moment would each make it.
+    # Make the folder now; simultaneous threads would each make it later.
     tmp_path_factory.getbasetemp()
 
     def start(engine: Engine, program: Sequence[str] = ("service",), **settings: Any) -> Service:
@@ -130,12 +130,12 @@ def open_on(
 
 @pytest.fixture(scope="session")
 def open_service(engine: Engine, open_on: Callable[..., Service]) -> Callable[..., Service]:
-    """As `open_on`, on the engine of this run."""
+    """Start a service as `open_on` does, on the engine of this run."""
     return partial(open_on, engine)
 
 
 def serving(start: Callable[..., Service], **settings: Any) -> Iterator[Service]:
-    """The life of a service that several tests use: for `yield from` in a fixture."""
+    """Open a service for several tests, yield it and finish it; for `yield from` in a fixture."""
     service = start(**settings)
     yield service
     service.finish()
@@ -143,7 +143,7 @@ def serving(start: Callable[..., Service], **settings: Any) -> Iterator[Service]
 
 @pytest.fixture(scope="session")
 def service(open_service: Callable[..., Service], request: pytest.FixtureRequest) -> Iterator[Service]:
-    """The service most tests share. It is generous, so that a slow machine fails no test."""
+    """Return the service that most tests share. Its limits are high, so a slow machine fails no test."""
     for shared in serving(open_service, **GENEROUS):
         request.config.stash[SHARED_SERVICE] = shared
         yield shared
@@ -151,7 +151,7 @@ def service(open_service: Callable[..., Service], request: pytest.FixtureRequest
 
 @pytest.fixture(scope="module", autouse=True)
 def _closes_its_sessions(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A session that a module leaves open on the shared service fails that module, and not the next one."""
+    """Fail a module that leaves a session open on the shared service."""
     yield
     shared = request.config.stash.get(SHARED_SERVICE, None)
     if shared is not None:
@@ -160,7 +160,7 @@ def _closes_its_sessions(request: pytest.FixtureRequest) -> Iterator[None]:
             found: list[Body] = shared.api.http.get("/v1/sessions").json()["sessions"]
             return found
 
-        # Those of MCP end a moment after their client has left.
+        # Sessions of MCP end shortly after their client disconnects.
         soon(lambda: not open_sessions())
         left = open_sessions()
         for session in left:
@@ -170,13 +170,13 @@ def _closes_its_sessions(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def default_service(open_service: Callable[..., Service]) -> Iterator[Service]:
-    """A service with nothing set but where it listens and stores: the defaults."""
+    """Return a service with default settings, except its port and folders."""
     yield from serving(open_service)
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL of the tests' own."""
+    """Start a PostgreSQL for the tests."""
     server = Postgres()
     yield server
     server.close()
@@ -184,7 +184,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def object_storage() -> Iterator[ObjectStorageServer]:
-    """An S3 server of the tests' own."""
+    """Start an S3 server for the tests."""
     server = ObjectStorageServer()
     yield server
     server.close()
@@ -192,7 +192,7 @@ def object_storage() -> Iterator[ObjectStorageServer]:
 
 @pytest.fixture(params=KINDS)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a registry that does not exist yet will be: in SQLite, and in PostgreSQL."""
+    """Return the URL of a registry that does not exist yet, in SQLite and in PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'registry.sqlite3'}"
     server: Postgres = request.getfixturevalue("postgres")
@@ -201,7 +201,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def collector() -> Iterator[Collector]:
-    """A collector of traces."""
+    """Start a collector of traces."""
     collector = Collector()
     yield collector
     collector.close()
@@ -211,7 +211,7 @@ def collector() -> Iterator[Collector]:
 def watched(
     open_service: Callable[..., Service], collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[KeyedService]:
-    """A service that tells all it can of itself: JSON logs of every level, traces, metrics."""
+    """Return a service with all telemetry: JSON logs of every level, traces and metrics."""
     file = tmp_path_factory.mktemp("watched") / "keys"
     make_key(file, "somebody")
     service = open_service(
@@ -235,7 +235,7 @@ def watched(
 
 @pytest.fixture(scope="session")
 def tight_service(open_service: Callable[..., Service]) -> Iterator[Service]:
-    """A service whose every limit is small, to run into them fast."""
+    """Return a service whose limits are all small, so that tests reach them fast."""
     yield from serving(
         open_service,
         **LIGHT,
@@ -256,7 +256,7 @@ def tight_service(open_service: Callable[..., Service]) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def beside(open_service: Callable[..., Service]) -> Iterator[Callable[..., Future[None]]]:
-    """Start a story with a service of its own that mostly waits, beside the other tests of a module.
+    """Start a long test with its own service beside the other tests of a module.
 
     `beside(story, SETTING=value, ...)` calls `story(service)`; the test asks for the future's result.
     """
@@ -274,7 +274,7 @@ def beside(open_service: Callable[..., Service]) -> Iterator[Callable[..., Futur
 
 @pytest.fixture
 def start_service(open_service: Callable[..., Service]) -> Iterator[StartService]:
-    """Start services for one test; at its end they stop and must have left no container."""
+    """Return a function that starts services for one test. At its end they must leave no container."""
     mine: list[Service] = []
 
     def start(**settings: Any) -> Service:
@@ -294,13 +294,13 @@ def start_service(open_service: Callable[..., Service]) -> Iterator[StartService
 
 @pytest.fixture
 def run(service: Service) -> Run:
-    """`POST /v1/execute` on the shared service: the result of an execution that took place."""
+    """Return the function `run` of the shared service's API."""
     return service.api.run
 
 
 @pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
-    """An empty registry, up to date, at the `url` that its module has a fixture for."""
+    """Return an empty, migrated registry at the module's fixture `url`."""
     opened = Database(url)
     await opened.migrate()
     yield opened

@@ -1,4 +1,4 @@
-"""Code that does its worst to the kernel it runs in: the next call works, or says what happened."""
+"""Tests of code that breaks its kernel: the next call works, or an error says what happened."""
 
 import time
 from collections.abc import Iterator

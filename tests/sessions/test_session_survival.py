@@ -1,4 +1,4 @@
-"""Sessions outlive their service: killed, restarted, gone for good, or beside another one."""
+"""Tests of sessions while their service is killed, restarted, absent, or beside another service."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""The service's API as a caller sees it; what every answer must look like is checked on the way."""
+"""The service's API as a caller sees it. The form of every response is checked on the way."""
 
 import re
 from collections.abc import Iterator
@@ -29,11 +29,11 @@ EXECUTE_FIELDS = {
 """Every field of an execute response and its type."""
 
 ORDINARY_TIMEOUT_MS = 10_000
-"""What tests that are not about time ask for: a busy machine must not fail them."""
+"""Timeout of tests that are not about time, so that a busy machine does not fail them."""
 
 
 def problem(response: httpx.Response) -> Body:
-    """The body of a refusal, once it is known to be a 4xx, 503 or 507 that says what is wrong."""
+    """Check that the response is a 4xx, 503 or 507 with a reason, and return its body."""
     assert 400 <= response.status_code < 500 or response.status_code in (503, 507), (
         response.status_code,
         response.text[:500],
@@ -73,21 +73,21 @@ class Api:
         headers = {} if key is None else {"X-API-Key": key}
         self.http = httpx.Client(base_url=base_url, timeout=60, headers=headers)
         self.last_answer = ""
-        """The latest execute response's text, for the report of a test that fails."""
+        """Text of the latest execute response, for the report of a failed test."""
 
     def close(self) -> None:
         """Close the connections."""
         self.http.close()
 
     def execute(self, code: str, **fields: Any) -> httpx.Response:
-        """`POST /v1/execute`, whatever comes of it."""
+        """Return the response to `POST /v1/execute`, also an error."""
         body = {"code": code, "timeout_ms": ORDINARY_TIMEOUT_MS, **fields}
         response = self.http.post("/v1/execute", json=body)
         self.last_answer = response.text
         return response
 
     def run(self, code: str, **fields: Any) -> Body:
-        """`POST /v1/execute` and the result of an execution that took place."""
+        """Return the result of a `POST /v1/execute` that must give 200."""
         response = self.execute(code, **fields)
         assert response.status_code == 200, (response.status_code, response.text[:1000])
         result = strict_json(response.content)
@@ -96,12 +96,12 @@ class Api:
         return result
 
     def open_stream(self, code: str, **fields: Any) -> AbstractContextManager[Iterator[Event]]:
-        """`POST /v1/execute/stream`; its events as they come, until the block ends."""
+        """Open `POST /v1/execute/stream`, and yield its events as they arrive."""
         return self.open_stream_at("/v1/execute/stream", code, **fields)
 
     @contextmanager
     def open_stream_at(self, url: str, code: str, **fields: Any) -> Iterator[Iterator[Event]]:
-        """As `open_stream`, of the streaming call at `url`."""
+        """Open the streaming call at `url`, as `open_stream` does."""
         body = {"code": code, "timeout_ms": ORDINARY_TIMEOUT_MS, **fields}
         with self.http.stream("POST", url, json=body) as response:
             if response.status_code != 200:
@@ -112,12 +112,12 @@ class Api:
             yield events(response.iter_raw())
 
     def stream(self, code: str, **fields: Any) -> list[Event]:
-        """All events of one streamed execution, comments left out."""
+        """Return all events of one streamed execution, without comments."""
         with self.open_stream(code, **fields) as received:
             return [event for event in received if event.type != ":"]
 
     def upload(self, content: bytes, filename: str = "upload.bin") -> str:
-        """Store a file; its id."""
+        """Store a file and return its id."""
         response = self.http.post("/v1/files", files={"file": (filename, content)})
         assert response.status_code == 201, response.text[:1000]
         file_id = response.json()["file_id"]
@@ -129,17 +129,17 @@ class Api:
         return self.stage_at(contents)
 
     def stage_at(self, contents: dict[str, bytes]) -> list[Body]:
-        """As `stage`, for paths that are no Python names."""
+        """Upload files as `stage` does, for paths that are not Python names."""
         return [{"path": path, "file_id": self.upload(data)} for path, data in contents.items()]
 
     def download(self, file_id: str) -> bytes:
-        """A stored file's bytes."""
+        """Return the bytes of a stored file."""
         response = self.http.get(f"/v1/files/{file_id}")
         assert response.status_code == 200, response.text[:1000]
         return response.content
 
     def returned(self, result: Body) -> dict[str, bytes]:
-        """The files of a result: path to downloaded bytes, each of the size it was said to have."""
+        """Return the files of a result, path to downloaded bytes, after a check of their sizes."""
         contents = {}
         for file in result["files"]:
             data = self.download(file["file_id"])

@@ -1,4 +1,4 @@
-"""The tests' Kubernetes, looked at from outside: by its API, and by the processes that it consists of."""
+"""The tests' Kubernetes, seen from outside by its API and its processes."""
 
 import http.client
 import json
@@ -55,24 +55,24 @@ class Cluster:
     # --- objects ----------------------------------------------------------------------------------
 
     def call(self, method: str, path: str, body: Object | None = None, **query: str) -> Object:
-        """A request to the API server that has to go well; what it answered."""
+        """Send a request to the API server that must succeed, and return the response."""
         response = self._http.request(method, path, json=body, params=query)
         assert response.is_success, response.text
         found: Object = response.json()
         return found
 
     def patch(self, path: str, change: Object) -> None:
-        """A merge of a change into an object."""
+        """Merge a change into an object."""
         headers = {"Content-Type": "application/merge-patch+json"}
         self._http.patch(path, content=json.dumps(change), headers=headers).raise_for_status()
 
     @contextmanager
     def namespace(self) -> Iterator[str]:
-        """A namespace of its own, for as long as the block."""
+        """Make a namespace for the block."""
         name = f"tests-{uuid.uuid4().hex[:12]}"
         self.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         try:
-            # Without its service account no pod is taken yet.
+            # The API server accepts no pod before the service account exists.
             self.wait_until(lambda: self._has(f"/api/v1/namespaces/{name}/serviceaccounts/default"))
             yield name
         finally:
@@ -89,7 +89,7 @@ class Cluster:
             time.sleep(0.1)
 
     def pods(self, namespace: str, **labels: str) -> list[Object]:
-        """Its pods with those labels, the ones on their way out left out."""
+        """Return the namespace's pods with those labels, without those being deleted."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
         found = self.call("GET", f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)
         return [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
@@ -108,7 +108,7 @@ class Cluster:
         self._http.request("DELETE", f"/api/v1/nodes/{name}")
 
     def log(self, namespace: str, name: str, lines: int = 10_000) -> str:
-        """The end of what a pod's containers have logged, those of earlier lives included, oldest first."""
+        """Return the end of the logs of a pod's containers, also of earlier starts, oldest first."""
         labels = {"namespace": namespace, "name": name}
         filters = [f"--filter=label=io.kubernetes.pod.{key}={value}" for key, value in labels.items()]
         only = "--filter=label=io.kubernetes.docker.type=container"
@@ -125,12 +125,12 @@ class Cluster:
     # --- processes --------------------------------------------------------------------------------
 
     def pid(self, part: str) -> int:
-        """Of `kubelet`, `kube-apiserver` and so on."""
+        """Return the process id of `kubelet`, `kube-apiserver` and so on."""
         return int((FOLDER / f"{part}.pid").read_text())
 
     @contextmanager
     def without(self, part: str) -> Iterator[None]:
-        """That part of the cluster killed, for as long as the block; it is up again afterwards."""
+        """Kill that part of the cluster, and start it again after the block."""
         os.kill(self.pid(part), signal.SIGKILL)
         try:
             yield
@@ -150,7 +150,7 @@ class Cluster:
         self.wait_until(self.answers)
 
     def answers(self) -> bool:
-        """Whether the API server does."""
+        """Return whether the API server answers."""
         try:
             return self._http.get("/readyz").is_success
         except httpx.TransportError:
@@ -185,7 +185,7 @@ class PodEngine(Engine):
     owned = kernels
 
     def pods(self, instance_id: str) -> list[Object]:
-        """The instance's pods, as the API server shows them; those in which something may still run."""
+        """Return the instance's pods in which a process may still run, as the API server shows them."""
         found = self.cluster.pods(self.namespace, **{contract.INSTANCE_LABEL: instance_id})
         return [pod for pod in found if pod["status"]["phase"] in ("Pending", "Running")]
 
@@ -194,10 +194,10 @@ class PodEngine(Engine):
         return self._inspect(pod)
 
     def _inspect(self, pod: Object) -> dict[str, Any]:
-        """What Docker says of the pod's container, by the pod's name, and of the pod's network."""
+        """Return what Docker reports of the pod's container, by the pod's name, and of its network."""
         (container,) = pod["status"]["containerStatuses"]
         found = super().inspect(container["containerID"].removeprefix("docker://"))
-        # A container of the node's own holds that for the others.
+        # A separate container of the node holds the pod's network.
         holder = super().inspect(found["HostConfig"]["NetworkMode"].removeprefix("container:"))
         return found | {"Id": pod["metadata"]["name"], "NetworkSettings": holder["NetworkSettings"]}
 
@@ -218,7 +218,7 @@ class PodEngine(Engine):
         return set()
 
     def remove(self, container_id: str) -> None:
-        """Delete the pod, and wait for its processes' end: the API forgets it a second before that."""
+        """Delete the pod and wait until its processes end, a second after the API has removed it."""
         found = self.cluster.pods(self.namespace)
         names = {pod["metadata"]["name"]: pod["status"].get("containerStatuses", ()) for pod in found}
         self.cluster.delete_pod(self.namespace, container_id)

@@ -1,4 +1,4 @@
-"""Somebody who listens on the way between a service and its kernels, and what they could read there."""
+"""Records the traffic between a service and its kernels, and finds what is readable in it."""
 
 import socket
 import sqlite3
@@ -17,7 +17,7 @@ _BRIDGE = "docker0"
 
 @contextmanager
 def _tapped() -> Iterator[bytearray]:
-    """Everything that crosses the bridge for as long as the block."""
+    """Record all traffic of the bridge during the block."""
     heard, over = bytearray(), threading.Event()
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_PROTOCOLS)) as tap:
         tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
@@ -42,7 +42,7 @@ def _tapped() -> Iterator[bytearray]:
 
 
 def overheard(service: Service) -> set[str]:
-    """What of a call could be read on docker0: its `code`, `text`, `display`, `file`, or a `token`."""
+    """Return what was readable on docker0 of a call: `code`, `text`, `display`, `file` or `token`."""
     words = {what: uuid.uuid4().hex for what in ("code", "text", "display", "file")}
     code = (
         f"# {words['code']}\n"

@@ -1,4 +1,4 @@
-"""The Docker engine, looked at from outside. The one module of these tests that imports docker."""
+"""The Docker engine, seen from outside. Only this module of the tests imports docker."""
 
 import http.client
 import io
@@ -27,14 +27,14 @@ class EngineMissing(Exception):
 
 @dataclass(frozen=True)
 class Peer:
-    """A plain container of ours beside the kernels, with none of their firewall."""
+    """A plain container beside the kernels, without their firewall."""
 
     id: str
     address: str
 
 
 class Engine:
-    """Looks at, and now and then breaks, the containers of one service instance."""
+    """The containers of one service instance, which tests inspect and remove."""
 
     def __init__(self, url: str | None = None, keys: Path | None = None) -> None:
         """`url` is that of another engine than the environment's; `keys`: the folder of those for its TLS."""
@@ -60,11 +60,11 @@ class Engine:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What a service has to be told to use this engine."""
+        """Return the settings with which a service uses this engine."""
         return self._environment
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self._docker.close()
 
     def kernels(self, instance_id: str) -> set[str]:
@@ -99,7 +99,7 @@ class Engine:
         }
 
     def make_network(self, name: str) -> None:
-        """A network of that name, also where there is one."""
+        """Make a network of that name, even if one exists."""
         self._docker.api.create_network(name, check_duplicate=False)
 
     def remove_network(self, name: str) -> None:
@@ -114,12 +114,12 @@ class Engine:
         return left
 
     def inspect(self, container_id: str) -> dict[str, Any]:
-        """What `docker inspect` says of one container."""
+        """Return what `docker inspect` reports of one container."""
         found: dict[str, Any] = self._docker.api.inspect_container(container_id)
         return found
 
     def inspected(self, instance_id: str) -> list[dict[str, Any]]:
-        """What `docker inspect` says of each container of the instance that is not on its way out."""
+        """Return what `docker inspect` reports of the instance's containers, without those being removed."""
         found = []
         for container_id in self.kernels(instance_id):
             with suppress(docker.errors.NotFound):
@@ -134,12 +134,12 @@ class Engine:
         return name, settings["Gateway"], settings["IPAddress"]
 
     def reached_at(self, container_id: str) -> dict[int, tuple[str, int]]:
-        """Where each port of the contract is reached from this machine."""
+        """Return the address at which this machine reaches each of the container's ports."""
         published = self.inspect(container_id)["NetworkSettings"]["Ports"]
         return {port: ("127.0.0.1", int(published[f"{port}/tcp"][0]["HostPort"])) for port in contract.PORTS}
 
     def supervisor(self, container_id: str) -> http.client.HTTPConnection:
-        """A connection to the supervisor of a container, from outside."""
+        """Return a connection to the supervisor of a container, from outside."""
         host, port = self.reached_at(container_id)[contract.SUPERVISOR_PORT]
         return http.client.HTTPConnection(host, port, timeout=5)
 
@@ -164,7 +164,7 @@ class Engine:
             time.sleep(0.1)
 
     def plain_python(self, code: str, network: str = "bridge", **options: Any) -> str:
-        """Run code in a plain container; what it printed."""
+        """Run code in a plain container and return its output."""
         printed = self._docker.containers.run(
             IMAGE,
             ["-c", code],
@@ -179,7 +179,7 @@ class Engine:
 
     @contextmanager
     def changed_image(self, file: str, there: str, instead: str, tag: str | None = None) -> Iterator[str]:
-        """The kernel image with one piece of `kernel_image/` replaced, for as long as the block.
+        """Make a kernel image with one piece of `kernel_image/` replaced, for the block.
 
         Gives its tag, or else its id.
         """
@@ -205,7 +205,7 @@ class Engine:
 
     @contextmanager
     def peer(self, code: str, network: str) -> Iterator[Peer]:
-        """A plain container that runs code on a network, for as long as the block."""
+        """Run code in a plain container on a network during the block."""
         container = self._docker.containers.run(
             IMAGE,
             ["-c", code],

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own: a cluster in a temporary folder, reached by a Unix socket in it."""
+"""A PostgreSQL for the tests: a cluster in a temporary folder, reached by a Unix socket in it."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ _OPTIONS = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "jit=off")
 
 
 class PostgresMissing(Exception):
-    """There are no programs of PostgreSQL; the text says what to do."""
+    """PostgreSQL is not installed; the text says what to do."""
 
 
 def _programs() -> Path:
@@ -38,11 +38,11 @@ class Postgres:
     """One server with its databases, started on construction."""
 
     def __init__(self, address: str = "") -> None:
-        """With an address of this machine's, whoever reaches that may use it by TCP as well."""
+        """Start the server. With an address of this machine, it also accepts TCP connections there."""
         self._address = address
         self._port = free_port()
         self._bin = _programs()
-        # The path of a socket is short, and a server is nobody's who may do everything.
+        # A socket's path must be short, and PostgreSQL refuses to run as root.
         self._folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
         self._user = "nobody" if os.geteuid() == 0 else None
         if self._user is not None:
@@ -62,20 +62,20 @@ class Postgres:
         self.start()
 
     def url(self, database: str) -> str:
-        """The `DATABASE_URL` of a database."""
+        """Return the `DATABASE_URL` of a database."""
         if self._address:
             return f"postgresql://postgres@{self._address}:{self._port}/{database}"
         return f"postgresql://postgres@/{database}?host={self._folder}&port={self._port}"
 
     def new(self) -> str:
-        """Make an empty database; its URL."""
+        """Make an empty database and return its URL."""
         name = f"d{uuid.uuid4().hex}"
         with self.connect("postgres") as connection:
             connection.execute(f'CREATE DATABASE "{name}"'.encode())
         return self.url(name)
 
     def connect(self, database: str) -> "psycopg.Connection[tuple[object, ...]]":
-        """A connection that commits each statement."""
+        """Return a connection that commits each statement."""
         return psycopg.connect(
             host=str(self._folder),
             port=self._port,
@@ -111,13 +111,13 @@ class Postgres:
         return True
 
     def stop(self, with_signal: signal.Signals = signal.SIGINT) -> None:
-        """Stop it as an administrator who does not wait for its clients."""
+        """Stop the server without waiting for its clients."""
         self._server.send_signal(with_signal)
         self._server.wait(60)
 
     @contextmanager
     def gone(self) -> Iterator[None]:
-        """It is stopped for as long as the block."""
+        """Stop the server for the block."""
         self.stop()
         try:
             yield
@@ -125,6 +125,6 @@ class Postgres:
             self.start()
 
     def close(self) -> None:
-        """Stop it, as a power cut would, and remove all."""
+        """Kill the server, and remove its folder."""
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self._folder)

@@ -27,13 +27,13 @@ INHERITED = (
     "DOCKER_TLS_VERIFY",
     "DOCKER_CERT_PATH",
 )
-"""All that the service gets of the tests' own environment: its settings are the test's alone."""
+"""Variables of the tests' environment that the service gets. All settings come from the test."""
 READY_SECONDS = 90.0
 STOP_SECONDS = 45.0
 
 
 def serve_to_the_end(folder: Path, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Start a service that ought to refuse to serve, and wait for its end; its log is its output."""
+    """Start a service that must refuse to serve, wait for its end, and return its log as output."""
     environment = {name: os.environ[name] for name in INHERITED if name in os.environ} | {
         "HOST": "127.0.0.1",
         "PORT": str(free_port()),
@@ -55,7 +55,7 @@ def serve_to_the_end(folder: Path, *command: str, **settings: str) -> subprocess
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on just now, of those that the system hands out to nobody."""
+    """Return an unused TCP port, outside the range that the system assigns."""
     while True:
         port = 10_000 + secrets.randbelow(22_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -138,25 +138,25 @@ class Service:
 
     @property
     def running(self) -> bool:
-        """Whether the process lives."""
+        """Return whether the process runs."""
         return self.process.poll() is None
 
     def mark_log(self) -> None:
-        """Remember where the log is now."""
+        """Store the current end of the log."""
         self._mark = self.log_path.stat().st_size
 
     def logged_since_mark(self) -> bool:
-        """Whether it has logged anything since it was marked, or else since the start."""
+        """Return whether the service has logged anything since the mark, or since the start without one."""
         return self.log_path.stat().st_size > self._mark
 
     def log_tail(self, lines: int = 40, *, since_mark: bool = False) -> str:
-        """The end of the log, without the line per request."""
+        """Return the end of the log, without the lines of requests."""
         kept = self.log_path.read_bytes()[self._mark if since_mark else 0 :]
         log = kept.decode(errors="replace").splitlines()
         return "\n".join([line for line in log if "service.http.server.access_log" not in line][-lines:])
 
     def pool(self) -> dict[str, int]:
-        """Counts of the pool: ready, starting, busy and target."""
+        """Return the counts of the pool: ready, starting, busy and target."""
         body: dict[str, Any] = self.api.http.get("/ready").json()
         pool = body["pool"]
         assert set(pool) >= {"ready", "starting", "busy", "target"}
@@ -179,7 +179,7 @@ class Service:
             time.sleep(0.1)
 
     def stored(self) -> set[str]:
-        """Names under the storage folder, but the registry's own."""
+        """Return the names in the storage folder, except the registry's own."""
         return {
             str(path.relative_to(self.storage))
             for path in self.storage.rglob("*")
@@ -187,14 +187,14 @@ class Service:
         }
 
     def resident_kb(self) -> int:
-        """Resident memory of the service's process, in KiB."""
+        """Return the resident memory of the service's process, in KiB."""
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1])
         raise AssertionError("the process has no memory: it ended")
 
     def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> None:
-        """Ask it to stop and wait until it has."""
+        """Stop the service and wait until it has ended."""
         self.process.send_signal(with_signal)
         try:
             self.process.wait(STOP_SECONDS)
@@ -206,19 +206,19 @@ class Service:
             self.api.close()
 
     def crash(self) -> None:
-        """End it as a power cut would: SIGKILL."""
+        """Kill the service with SIGKILL, as a power cut would end it."""
         self.process.kill()
         self.process.wait()
         self.api.close()
 
     def restart(self, **settings: str) -> None:
-        """Start it again, after `stop` or `crash`, with the same storage; settings change as given."""
+        """Start the service again with the same storage and the given changes, after `stop` or `crash`."""
         assert not self.running
         self._settings |= settings
         self._start()
 
     def finish(self) -> None:
-        """Stop it if it runs, and fail if the engine still has a container or network of its."""
+        """Stop the service if it runs, and fail if it leaves a container or network."""
         self.finished = True
         try:
             if self.running:

@@ -1,4 +1,4 @@
-"""A session as a caller sees it; every answer is checked for its form."""
+"""A session as a caller sees it. The form of every response is checked."""
 
 import time
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ WAIT_FOR_FILE = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.0
 
 
 class Session:
-    """One session of a service, also after the service has been started anew."""
+    """One session of a service. It stays usable when the service is restarted."""
 
     def __init__(self, service: Service, created: Body, api: Api | None = None) -> None:
         self.service = service
@@ -137,7 +137,7 @@ class Session:
         return str(result["stdout"]).strip()
 
     def detach(self, code: str, **fields: Any) -> str:
-        """Start code without waiting for it; its cell's id."""
+        """Start code without waiting for it, and return the id of its cell."""
         response = self.execute(code, detach=True, **fields)
         assert response.status_code == 202, (response.status_code, response.text[:1000])
         cell_id = strict_json(response.content)["cell_id"]
@@ -190,7 +190,7 @@ class Session:
         return cell
 
     def files(self) -> dict[str, Body]:
-        """`GET …/files`: path to what is said of it."""
+        """Return the entries of `GET …/files` by their paths."""
         listed = self._json("GET", "/files")["files"]
         for file in listed:
             _check_fields(file, {"path": str, "size_bytes": int, "modified_at": float})
@@ -211,7 +211,7 @@ class Session:
             assert body["size_bytes"] == len(content)
 
     def read(self, path: str) -> bytes:
-        """A file's bytes."""
+        """Return the bytes of a file."""
         response = self.file("GET", path)
         assert response.status_code == 200, (response.status_code, response.text[:1000])
         return response.content
@@ -275,12 +275,12 @@ class StandingSession:
         self._session: Session | None = None
 
     def alive(self) -> Session:
-        """The session, which lives."""
+        """Return the session, or a new one if it has ended."""
         if self._session is None or self._session.call("GET").status_code != 200:
             self._session = open_session(self._service, **self._fields)
         return self._session
 
     def close(self) -> None:
-        """End it."""
+        """Delete the session."""
         if self._session is not None:
             self._session.delete()

@@ -1,11 +1,11 @@
-"""Waiting for what comes true by itself."""
+"""Waiting for a condition."""
 
 import time
 from collections.abc import Callable
 
 
 def soon(condition: Callable[[], object], seconds: float = 60) -> bool:
-    """Whether a condition comes true in time."""
+    """Wait for a condition, and return whether it came true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
