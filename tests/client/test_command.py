@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -19,6 +18,7 @@ from tests.client.command import PROGRAM, command, environment, on_terminal, sen
 from tests.client.conftest import ALICE
 from tests.support.engine import IMAGE
 from tests.support.process import ROOT, Service, free_port
+from tests.support.waiting import soon
 
 SCRIPT = """
 import sys
@@ -130,17 +130,14 @@ SLEEP = "import time\nprint('began', flush=True)\ntime.sleep(25)"
 
 def test_ctrl_c_stops_the_code(service: Service, folder: Path) -> None:
     """Output is printed while the code runs; afterwards no kernel is busy with the code."""
-    before = busy(service)
+    assert soon(lambda: busy(service) == 0, 60)
     with started(service, folder, "-c", SLEEP, "--timeout", "28") as process:
-        assert busy(service) == before + 1
+        assert busy(service) == 1
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
-    deadline = time.monotonic() + 60
-    while busy(service) > before:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    assert soon(lambda: busy(service) == 0, 60)
 
 
 def test_ctrl_c_interrupts_the_code_in_a_session(service: Service, folder: Path) -> None:

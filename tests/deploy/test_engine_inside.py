@@ -63,7 +63,7 @@ def test_service_without_a_kernel_image_says_what_to_do(
     empty: ServiceContainer, broken: ServiceContainer, inside: ServiceContainer
 ) -> None:
     """One sentence names the ways to provide the image. The container ends without ever being ready."""
-    log = wait_for("it will be pulled; where no registry is reached, mount what", empty)
+    log = wait_for("so the image will be pulled; if no registry can be reached, mount", empty)
     assert empty.wait() == 3
     log = empty.log()
     assert "./build-preloaded.sh" in log
