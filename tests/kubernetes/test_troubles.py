@@ -39,7 +39,7 @@ TROUBLES: dict[str, tuple[dict[str, str], str]] = {
     ),
     "a runtime that is not there": (
         {"KERNEL_RUNTIME": "no-such-runtime"},
-        "no runtime 'no-such-runtime' (KERNEL_RUNTIME); `kubectl get runtimeclasses` lists its own",
+        "no runtime 'no-such-runtime' (KERNEL_RUNTIME); `kubectl get runtimeclasses` lists the runtimes",
     ),
     "a namespace that is not there": (
         {"KUBERNETES_NAMESPACE": "no-such-namespace"},
