@@ -32,7 +32,7 @@ test: venv-dev docker image-ready deploy-ready chromium check ## install everyth
 # Tests that must also pass on Kubernetes: execute, sessions, files, restart, reuse, hostile code. Other modules accept
 # `--backend kubernetes` as well; these find most for the time they take.
 ON_BOTH := tests/sessions/test_session_survival.py tests/routes/test_execute_limits.py tests/sessions/test_sessions.py tests/sessions/test_session_files.py \
-	tests/routes/test_execute.py tests/routes/test_stream.py tests/routes/test_files.py tests/isolation/test_isolation.py tests/hostile/test_network.py \
+	tests/routes/test_execute.py tests/routes/test_stream.py tests/isolation/test_isolation.py tests/hostile/test_network.py \
 	tests/hostile/test_workspace_files.py tests/hostile/test_seccomp.py \
 	tests/containers/test_reuse.py::test_nothing_is_left_in_a_hundred_rounds tests/containers/test_reuse.py::test_a_container_is_never_used_across_keys
 # These stop parts of the cluster, so they run alone.

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.gateway.channels import Channels, is_status, open_channels
 from tests.hostile.conftest import PATIENCE_SEC, soon
-from tests.hostile.test_messages import FORGE, MALFORMED
+from tests.hostile.forgery import FORGE, MALFORMED
 from tests.support.process import Service
 from tests.support.session import Session, StandingSession
 from tests.support.sse import strict_json

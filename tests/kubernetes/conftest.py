@@ -1,4 +1,4 @@
-"""Services whose kernels are pods."""
+"""Services whose kernels are pods: outside the cluster, and inside it, as the chart deploys them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 
 from tests.conftest import GENEROUS, LIGHT
+from tests.deploy.container import SERVICE_IMAGE
+from tests.kubernetes.deployed import LEASE_SEC, SETTINGS, gateway_address
+from tests.support.api import Api
 from tests.support.chart import Chart
 from tests.support.cluster import PodEngine
+from tests.support.deployment import Deployment, Replica, balanced
 from tests.support.engine import EngineMissing
+from tests.support.object_storage import ObjectStorageServer
+from tests.support.postgres import Postgres
 from tests.support.process import Service, serve_to_the_end
 
 
@@ -63,3 +69,47 @@ def refused(tmp_path_factory: pytest.TempPathFactory, pods: PodEngine) -> Callab
         return Refusal(ended.returncode, ended.stdout)
 
     return start
+
+
+@pytest.fixture(scope="module")
+def shared_state() -> Iterator[dict[str, str]]:
+    """Return the settings of a database and an object storage that pods can reach."""
+    postgres, storage = Postgres(gateway_address()), ObjectStorageServer(gateway_address())
+    yield {"DATABASE_URL": postgres.new(), **storage.settings(storage.new())}
+    storage.close()
+    postgres.close()
+
+
+@pytest.fixture(scope="module")
+def deployment(pods: PodEngine, chart: Chart, shared_state: dict[str, str]) -> Iterator[Deployment]:
+    """Deploy two replicas."""
+    with pods.cluster.namespace() as namespace:
+        made = Deployment(
+            pods.cluster,
+            namespace,
+            chart,
+            SERVICE_IMAGE,
+            replicas=2,
+            persistence={"enabled": False},
+            drainSeconds=2,
+            env=SETTINGS | shared_state | {"REPLICA_LEASE_SEC": LEASE_SEC},
+        )
+        yield made
+
+
+@pytest.fixture(scope="module")
+def api(deployment: Deployment) -> Iterator[Api]:
+    """Return a client that uses all addresses of the service."""
+    api = balanced(deployment)
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def replicas(deployment: Deployment) -> Iterator[tuple[Replica, Replica]]:
+    """Wait until both replicas are ready, and return them."""
+    deployment.settle()
+    first, second = deployment.replicas()
+    yield first, second
+    for replica in (first, second):
+        replica.api.close()
