@@ -8,7 +8,7 @@ from sessions.containers.engine import Feature
 from sessions.models import Limits
 
 Facts = Mapping[str, Any]
-"""The probe's output, and `heard`: which of the self-test's sockets got a connection or a datagram."""
+"""The probe's output, and `received`: which of the self-test's sockets got a connection or a datagram."""
 
 HELP_IMAGE: Final = "build the kernel image anew (`make image`), and from nothing but this version's files"
 HELP_LIMIT: Final = "see which limits the container engine warns of (`docker info`), and enable that cgroup"

@@ -17,8 +17,8 @@ from sessions.isolation.check import (
 def _host(facts: Facts, _: Expected) -> str:
     reach = facts["reach"]
     tried = reach["host"] | reach["udp"] | reach["ping"]
-    heard = (f"the self-test's {name} listener" for name in facts["heard"])
-    none_of([*succeeded(tried), *heard], "reached")
+    received = (f"the self-test's {name} listener" for name in facts["received"])
+    none_of([*succeeded(tried), *received], "reached")
     return f"refused: {', '.join(tried)}"
 
 

@@ -81,13 +81,13 @@ async def examine(
             "udp": [(host, udp.getsockname()[1]) for host in hosts],
         }
         text = await _probe(sandbox, targets)
-        heard = select.select([tcp, udp], [], [], 0)[0]
+        readable = select.select([tcp, udp], [], [], 0)[0]
     try:
         facts = json.loads(text["stdout"])
     except ValueError:
         last_line = text["stderr"].strip().splitlines()[-1:] or ["it printed nothing"]
         return (probe_failed(f"it ended early: {last_line[0]}"),)
-    facts["heard"] = [name for name, listener in (("tcp", tcp), ("udp", udp)) if listener in heard]
+    facts["received"] = [name for name, listener in (("tcp", tcp), ("udp", udp)) if listener in readable]
     return check_isolation(facts, spec.limits, engine.unsupported_features)
 
 

@@ -17,10 +17,10 @@ import pytest
 
 from tests.deploy.conftest import analyse, finished, wait_for
 from tests.deploy.container import LIGHT, PRIVILEGED, ServiceContainer
-from tests.support.ears import ALL, overheard
 from tests.support.engine import IMAGE, Engine
 from tests.support.process import ROOT, Service
 from tests.support.session import new_session
+from tests.support.traffic import ALL, readable_parts
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -218,7 +218,7 @@ def near(remote: RemoteEngine, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def test_nothing_can_be_read_on_the_way_to_a_remote_engine(near: Service) -> None:
     """Code, output, displays, input and the supervisor's token do not appear in the traffic."""
     assert ", by TLS" in near.log_path.read_text()
-    assert overheard(near) == set()
+    assert readable_parts(near) == set()
 
 
 def test_resumed_sessions_and_reused_containers_keep_tls(near: Service) -> None:
@@ -238,5 +238,5 @@ def test_traffic_without_encryption_can_be_read(near: Service) -> None:
     with new_session(near) as session:
         near.stop()
         near.restart(KERNEL_ENCRYPTION="never")
-        assert overheard(near) == ALL
+        assert readable_parts(near) == ALL
         assert session.wait_until_ended(30)["reason"] == "lost"

@@ -191,12 +191,12 @@ def test_a_kill_in_a_running_session_is_reported(shaken: Service, victim: str) -
         caller.join(ANSWER_SECONDS)
         assert answers, "the caller still waits"
         check_ended(answers[0])
-        check_session_after(session, victim, "kept.txt", told=True)
+        check_session_after(session, victim, "kept.txt", is_kept=True)
     canary(shaken)
 
 
 def check_session_after(
-    session: Session, victim: str, kept: str | None = None, *, told: bool = False
+    session: Session, victim: str, kept: str | None = None, *, is_kept: bool = False
 ) -> None:
     """Check that the session has a new kernel and says so once, or is lost with its container."""
     if victim != "kernel":
@@ -205,6 +205,6 @@ def check_session_after(
     result = session.run("print('marker' in globals())")
     check_session_result(result)
     assert result["stdout"] == "False\n"
-    assert result["state"] == ("kept" if told else "restarted")
+    assert result["state"] == ("kept" if is_kept else "restarted")
     if kept is not None:
         assert session.read(kept) == b"kept"

@@ -167,7 +167,7 @@ async def test_a_sweep_removes_expired_and_orphaned_files(
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "answered", "told"),
+    ("status", "code", "answered", "reported"),
     [
         (507, "XMinioStorageFull", 507, "storage_full"),
         (403, "AccessDenied", 503, "storage_unavailable"),
@@ -175,13 +175,13 @@ async def test_a_sweep_removes_expired_and_orphaned_files(
     ],
 )
 def test_a_storage_failure_is_reported(
-    object_storage: ObjectStorageServer, api: RunningApp, status: int, code: str, answered: int, told: str
+    object_storage: ObjectStorageServer, api: RunningApp, status: int, code: str, answered: int, reported: str
 ) -> None:
     """A full storage gives 507, other failures 503, for small and large files. Later calls work again."""
     with object_storage.refusing(status, code):
         for size in (10, 12 * MIB):
             answer = api.http.post("/v1/files", files={"file": ("a", b"x" * size)})
-            assert (answer.status_code, answer.json()["code"]) == (answered, told)
+            assert (answer.status_code, answer.json()["code"]) == (answered, reported)
             assert urlsplit(object_storage.url).netloc not in answer.text
     file_id = api.upload(b"well")["file_id"]
     with object_storage.refusing(status, code):

@@ -61,16 +61,16 @@ def escapes(service: Service, engine: Engine) -> dict[str, dict[str, Any]]:
             with socket.socket(family) as works:
                 works.connect(address)
         deadline = time.monotonic() + 60
-        while not host.heard and time.monotonic() < deadline:
+        while not host.received and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert host.heard, "the listeners themselves work"
-        host.heard.clear()
+        assert host.received, "the listeners themselves work"
+        host.received.clear()
 
         targets = {"host": gateway, "port": host.port, "abstract": abstract, "own": contract.PORTS}
         result = service.api.run(ESCAPE, stdin=json.dumps(targets), timeout_ms=30_000)
         assert result["exit_code"] == 0, result["stderr"][-2000:]
         time.sleep(0.3)
-        assert host.heard == [], "something got out of a kernel"
+        assert host.received == [], "a connection left a kernel"
     return {attempt["name"]: attempt for attempt in json.loads(result["stdout"])}
 
 

@@ -27,7 +27,7 @@ def found(service: Service) -> Facts:
     """Return what the probe finds in a kernel of the shared service, without addresses to reach."""
     with service.api.open_stream(PROBE, stdin=json.dumps(TARGETS)) as events:
         text = "".join(event.data["data"] for event in events if event.type == "output")
-    facts: Facts = json.loads(text) | {"heard": []}
+    facts: Facts = json.loads(text) | {"received": []}
     assert facts["unknown"] == {}
     return facts
 
@@ -128,7 +128,7 @@ def _set(*path: str) -> Callable[[Facts, Any], None]:
         (_set("netlink change"), "done", "network settings"),
         (_set("resolver", "udp"), "done", "Docker's resolver"),
         (_set("supervisor", "127.0.0.1"), "done", "supervisor's port"),
-        (_set("heard"), ["udp"], "host"),
+        (_set("received"), ["udp"], "host"),
         (_set("reach", "service"), {"tcp 172.17.0.1:8000": "done"}, "service's port"),
         (_set("reach", "kernels"), {"tcp 172.17.0.3:8701": "done"}, "other kernels"),
     ],

@@ -1,6 +1,6 @@
 // Renders a chart's templates as Helm does, by the same engine (text/template) and with those of its functions that
 // the chart uses. In: {"Templates": {name: text}, "Values": …, "Release": …, "Chart": …,
-// "There": {name: object of the cluster}}; out: {name: text}.
+// "Existing": {name: object of the cluster}}; out: {name: text}.
 package main
 
 import (
@@ -80,8 +80,8 @@ func main() {
 		},
 		// What the cluster has already, by name.
 		"lookup": func(version, kind, namespace, name string) map[string]interface{} {
-			there, _ := input["There"].(map[string]interface{})
-			found, _ := there[name].(map[string]interface{})
+			existing, _ := input["Existing"].(map[string]interface{})
+			found, _ := existing[name].(map[string]interface{})
 			return found
 		},
 		"fail": func(text string) (string, error) { return "", errors.New(text) },

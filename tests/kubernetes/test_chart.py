@@ -9,7 +9,7 @@ import yaml
 import service
 from service.settings import load_settings
 from sessions.containers.kubernetes.engine import NEEDED
-from tests.support.chart import CHART, NAME, Chart, Object, of_kind, place_of
+from tests.support.chart import CHART, NAME, Chart, Object, collection_path, of_kind
 from tests.support.cluster import PodEngine
 from tests.support.settings import FIELDS
 
@@ -51,7 +51,7 @@ def test_api_server_accepts_every_object(
     assert len(objects) >= 8
     for found in objects:
         # The server drops unknown fields without an error, so compare what it returns.
-        taken = pods.cluster.call("POST", place_of(found, namespace), found, dryRun="All")
+        taken = pods.cluster.call("POST", collection_path(found, namespace), found, dryRun="All")
         assert lacking(found, taken) == []
 
 
@@ -165,7 +165,7 @@ def test_the_replicas_secret_is_made_once(chart: Chart) -> None:
     (first,) = of_kind(chart.render(SHARED), "Secret")
     (other,) = of_kind(chart.render(SHARED), "Secret")
     assert first["data"] != other["data"] and len(first["data"]["REPLICA_SECRET"]) == 64
-    (kept,) = of_kind(chart.render(SHARED, there={first["metadata"]["name"]: first}), "Secret")
+    (kept,) = of_kind(chart.render(SHARED, existing={first["metadata"]["name"]: first}), "Secret")
     assert kept["data"] == first["data"]
     named = chart.render(SHARED | {"replication": {"secret": "mine"}})
     assert of_kind(named, "Secret") == of_kind(chart.render(), "Secret") == []

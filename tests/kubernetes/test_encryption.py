@@ -11,20 +11,20 @@ import pytest
 
 from kernel_image import contract
 from tests.support.cluster import PodEngine
-from tests.support.ears import ALL, overheard
 from tests.support.process import Service
 from tests.support.session import new_session
+from tests.support.traffic import ALL, readable_parts
 
 
 def test_nothing_can_be_read_on_the_way(on_pods: Service) -> None:
     """Code, output, displays, input and the supervisor's token do not appear in the traffic."""
-    assert overheard(on_pods) == set()
+    assert readable_parts(on_pods) == set()
 
 
 def test_traffic_without_encryption_can_be_read(pods: PodEngine, start_on: Callable[..., Service]) -> None:
     """With KERNEL_ENCRYPTION=never all of it appears, so the test can see the traffic."""
     service = start_on(pods, POOL_SIZE=1, KERNEL_ENCRYPTION="never")
-    assert overheard(service) == ALL
+    assert readable_parts(service) == ALL
     service.finish()
 
 

@@ -172,16 +172,16 @@ async def test_an_instance_id_is_used_by_one_live_replica(rows: ReplicaRegistry)
 
 async def test_a_lost_lease_is_replaced_by_a_new_one(rows: ReplicaRegistry, url: str) -> None:
     """The replica is notified that it lost its sessions, and gets a new id."""
-    told = asyncio.Event()
+    notified = asyncio.Event()
 
     async def lost() -> None:
-        told.set()
+        notified.set()
 
     async with ReplicaLease(rows, replica(), 0.3) as one:
         one.call_when_lost(lost)
         before = one.replica.replica_id
         execute(url, "DELETE FROM replicas")
-        await asyncio.wait_for(told.wait(), 10)
+        await asyncio.wait_for(notified.wait(), 10)
         await asyncio.sleep(1)
         assert one.is_sure and one.replica.replica_id != before
 

@@ -16,8 +16,8 @@ def raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 
 def test_a_caller_accepted_by_one_replica_is_known_to_the_other() -> None:
     """Both replicas have the same secret. Without such headers no caller is known."""
-    told = Signer("the same secret", 10).headers(ANN, "POST", PATH)
-    assert Signer("the same secret", 10).caller(raw(told), "POST", PATH) == ANN
+    signed = Signer("the same secret", 10).headers(ANN, "POST", PATH)
+    assert Signer("the same secret", 10).caller(raw(signed), "POST", PATH) == ANN
     assert Signer("the same secret", 10).caller([], "POST", PATH) is None
 
 
@@ -27,16 +27,16 @@ def test_a_caller_accepted_by_one_replica_is_known_to_the_other() -> None:
 )
 def test_a_signature_is_valid_for_one_secret_and_one_call(secret: str, method: str, path: str) -> None:
     """With another secret or for another call the headers are ignored."""
-    told = Signer("secret", 10).headers(ANN, "POST", PATH)
-    assert Signer(secret, 10).caller(raw(told), method, path) is None
+    signed = Signer("secret", 10).headers(ANN, "POST", PATH)
+    assert Signer(secret, 10).caller(raw(signed), method, path) is None
 
 
 @pytest.mark.parametrize("odd", ["", "é", "W10=", "{}", "0" * 10_000])
 def test_malformed_headers_are_ignored(odd: str) -> None:
     """Malformed headers identify no caller and raise no error."""
     for name in ("x-replica-caller", "x-replica-signature"):
-        told = Signer("secret", 10).headers(ANN, "POST", PATH) | {name: odd}
-        assert Signer("secret", 10).caller(raw(told), "POST", PATH) is None
+        signed = Signer("secret", 10).headers(ANN, "POST", PATH) | {name: odd}
+        assert Signer("secret", 10).caller(raw(signed), "POST", PATH) is None
 
 
 def test_a_late_call_is_refused() -> None:

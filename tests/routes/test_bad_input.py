@@ -14,27 +14,27 @@ from tests.support.process import Service
 
 JSON = {"content-type": "application/json"}
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
-ROADS = ("/v1/execute", "/v1/execute/stream")
+EXECUTE_PATHS = ("/v1/execute", "/v1/execute/stream")
 
 
 @pytest.fixture(scope="module")
-def calm(service: Service) -> Service:
-    """Return the shared service once its pool is full; no test of this module runs code."""
+def idle(service: Service) -> Service:
+    """Return the shared service once its pool is full. No test of this module runs code."""
     service.settle(at_target=False)
     return service
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind(calm: Service) -> Iterator[None]:
+def nothing_left_behind(idle: Service) -> Iterator[None]:
     """Check that each test leaves the same containers and stored files, and a working service."""
-    kernels = calm.engine.kernels(calm.instance_id)
-    stored = calm.stored()
-    listed = calm.api.http.get("/v1/files").json()
+    kernels = idle.engine.kernels(idle.instance_id)
+    stored = idle.stored()
+    listed = idle.api.http.get("/v1/files").json()
     yield
-    assert calm.engine.kernels(calm.instance_id) == kernels, "a kernel was used"
-    assert calm.stored() == stored
-    assert calm.api.http.get("/v1/files").json() == listed
-    assert calm.running and calm.api.http.get("/health").json()["status"] == "ok"
+    assert idle.engine.kernels(idle.instance_id) == kernels, "a kernel was used"
+    assert idle.stored() == stored
+    assert idle.api.http.get("/v1/files").json() == listed
+    assert idle.running and idle.api.http.get("/health").json()["status"] == "ok"
 
 
 WRONG_FIELDS: dict[str, dict[str, Any]] = {
@@ -72,12 +72,12 @@ WRONG_FIELDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("path", EXECUTE_PATHS)
 @pytest.mark.parametrize("fields", WRONG_FIELDS.values(), ids=WRONG_FIELDS.keys())
-def test_an_invalid_field_is_refused_by_name(calm: Service, road: str, fields: dict[str, Any]) -> None:
+def test_an_invalid_field_is_refused_by_name(idle: Service, path: str, fields: dict[str, Any]) -> None:
     """A missing, mistyped or out-of-range field is 422, and the response names the field."""
     body = {name: value for name, value in ({"code": "1"} | fields).items() if value is not ...}
-    response = calm.api.http.post(road, json=body)
+    response = idle.api.http.post(path, json=body)
     assert response.status_code == 422, response.text
     (name,) = fields
     assert name in json.dumps(problem(response)["detail"])
@@ -109,11 +109,11 @@ RAW_BODIES = {
 }
 
 
-@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("path", EXECUTE_PATHS)
 @pytest.mark.parametrize("content", RAW_BODIES.values(), ids=RAW_BODIES.keys())
-def test_a_malformed_body_is_refused(calm: Service, road: str, content: bytes) -> None:
+def test_a_malformed_body_is_refused(idle: Service, path: str, content: bytes) -> None:
     """A body that is not JSON, not an object or has invalid text is 422 with a JSON response."""
-    response = calm.api.http.post(road, content=content, headers=JSON)
+    response = idle.api.http.post(path, content=content, headers=JSON)
     assert response.status_code == 422, response.text[:500]
     problem(response)
     assert len(response.content) < 10_000
@@ -122,16 +122,16 @@ def test_a_malformed_body_is_refused(calm: Service, road: str, content: bytes) -
 @pytest.mark.parametrize(
     "media_type", ["text/plain", "application/x-www-form-urlencoded", "application/octet-stream"]
 )
-def test_a_body_of_another_type_is_refused(calm: Service, media_type: str) -> None:
+def test_a_body_of_another_type_is_refused(idle: Service, media_type: str) -> None:
     """JSON with another content type is a 4xx, and so is a form."""
     headers = {"content-type": media_type}
-    response = calm.api.http.post("/v1/execute", content=b'{"code": "1"}', headers=headers)
+    response = idle.api.http.post("/v1/execute", content=b'{"code": "1"}', headers=headers)
     problem(response)
-    problem(calm.api.http.post("/v1/execute", data={"code": "1"}))
-    problem(calm.api.http.post("/v1/execute", files={"code": b"1"}))
+    problem(idle.api.http.post("/v1/execute", data={"code": "1"}))
+    problem(idle.api.http.post("/v1/execute", files={"code": b"1"}))
 
 
-def test_a_refusal_does_not_repeat_the_rejected_value(calm: Service) -> None:
+def test_a_refusal_does_not_repeat_the_rejected_value(idle: Service) -> None:
     """The rejected value, which may be huge or secret, is not in the response."""
     secret = "a-password-sent-by-mistake"
     for body in (
@@ -139,14 +139,14 @@ def test_a_refusal_does_not_repeat_the_rejected_value(calm: Service) -> None:
         {"code": {"x": secret * 1000}},
         {"code": "1", "stdin": [secret]},
     ):
-        response = calm.api.http.post("/v1/execute", json=body)
+        response = idle.api.http.post("/v1/execute", json=body)
         assert response.status_code == 422
         assert secret not in response.text
 
 
-def test_error_for_a_long_timeout_has_the_maximum(calm: Service) -> None:
+def test_error_for_a_long_timeout_has_the_maximum(idle: Service) -> None:
     """The error's text has the maximum, as in the original API."""
-    response = calm.api.execute("1", timeout_ms=30_001)
+    response = idle.api.execute("1", timeout_ms=30_001)
     assert response.status_code == 422
     assert problem(response)["detail"] == "timeout_ms exceeds maximum of 30000 ms"
 
@@ -159,22 +159,22 @@ def pieces(head: bytes, size: int, tail: bytes) -> Iterator[bytes]:
     yield tail
 
 
-@pytest.mark.parametrize("road", ROADS)
-@pytest.mark.parametrize("told", [True, False], ids=["length told", "length not told"])
-def test_fifty_megabytes_of_code_are_refused(calm: Service, road: str, told: bool) -> None:
+@pytest.mark.parametrize("path", EXECUTE_PATHS)
+@pytest.mark.parametrize("has_length", [True, False], ids=["with Content-Length", "chunked"])
+def test_fifty_megabytes_of_code_are_refused(idle: Service, path: str, has_length: bool) -> None:
     """A body over `MAX_REQUEST_BYTES` is 413, with or without a Content-Length."""
-    before = calm.resident_kb()
+    before = idle.resident_kb()
     body = pieces(b'{"code": "', 50_000_000, b'"}')
-    response = calm.api.http.post(road, content=b"".join(body) if told else body, headers=JSON)
+    response = idle.api.http.post(path, content=b"".join(body) if has_length else body, headers=JSON)
     assert response.status_code == 413
     problem(response)
-    assert calm.resident_kb() - before < 30 * 1024, "the body was not gathered first"
+    assert idle.resident_kb() - before < 30 * 1024, "the whole body was in memory"
 
 
-def test_ten_thousand_unknown_inputs_are_refused(calm: Service) -> None:
+def test_ten_thousand_unknown_inputs_are_refused(idle: Service) -> None:
     """Ten thousand unknown files in one request do not occupy the service for long."""
     files = [{"path": f"{i}", "file_id": UNKNOWN_ID} for i in range(10_000)]
-    response = calm.api.execute("1", files=files)
+    response = idle.api.execute("1", files=files)
     assert response.status_code in (404, 422)
     problem(response)
 
@@ -191,9 +191,9 @@ def test_ten_thousand_unknown_inputs_are_refused(calm: Service) -> None:
         ("GET", "/v1/../../etc/passwd", 404),
     ],
 )
-def test_wrong_methods_and_paths_are_refused(calm: Service, method: str, path: str, status: int) -> None:
+def test_wrong_methods_and_paths_are_refused(idle: Service, method: str, path: str, status: int) -> None:
     """Unknown paths are 404 and wrong methods 405, both with a JSON response."""
-    response = calm.api.http.request(method, path)
+    response = idle.api.http.request(method, path)
     assert response.status_code == status
     problem(response)
 
@@ -220,17 +220,17 @@ def test_wrong_methods_and_paths_are_refused(calm: Service, method: str, path: s
         "x" * 5000,
     ],
 )
-def test_an_invalid_id_is_not_found(calm: Service, method: str, file_id: str) -> None:
+def test_an_invalid_id_is_not_found(idle: Service, method: str, file_id: str) -> None:
     """Unknown and malformed ids get the same 404 and never reach a path."""
-    response = calm.api.http.request(method, f"/v1/files/{file_id}")
+    response = idle.api.http.request(method, f"/v1/files/{file_id}")
     assert response.status_code == 404
     if method != "HEAD":
         problem(response)
 
 
-def test_error_for_an_unknown_id_names_it(calm: Service) -> None:
+def test_error_for_an_unknown_id_names_it(idle: Service) -> None:
     """The error's text is that of the original API."""
-    response = calm.api.http.get(f"/v1/files/{UNKNOWN_ID}")
+    response = idle.api.http.get(f"/v1/files/{UNKNOWN_ID}")
     assert problem(response)["detail"] == f"File with ID '{UNKNOWN_ID}' not found"
 
 
@@ -261,29 +261,29 @@ UPLOADS: dict[str, tuple[dict[str, str], bytes]] = {
 
 
 @pytest.mark.parametrize(("headers", "content"), UPLOADS.values(), ids=UPLOADS.keys())
-def test_a_malformed_upload_is_refused(calm: Service, headers: dict[str, str], content: bytes) -> None:
+def test_a_malformed_upload_is_refused(idle: Service, headers: dict[str, str], content: bytes) -> None:
     """A body other than multipart with a complete part named `file` is a 4xx. Nothing is stored."""
-    response = calm.api.http.post("/v1/files", content=content, headers=headers)
+    response = idle.api.http.post("/v1/files", content=content, headers=headers)
     assert response.status_code in (400, 422), response.text
     problem(response)
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["length told", "length not told"])
-def test_an_upload_over_the_limit_is_refused(calm: Service, told: bool) -> None:
+@pytest.mark.parametrize("has_length", [True, False], ids=["with Content-Length", "chunked"])
+def test_an_upload_over_the_limit_is_refused(idle: Service, has_length: bool) -> None:
     """A file slightly over `MAX_FILE_SIZE_MB`, or of 50 MB, is 413, and the error has the limit."""
     head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     for size in (10 * 1024 * 1024 + 65_536, 50_000_000):
         body = pieces(head, size, b"\r\n--b--\r\n")
-        content = b"".join(body) if told else body
-        response = calm.api.http.post("/v1/files", content=content, headers=BOUNDARY)
+        content = b"".join(body) if has_length else body
+        response = idle.api.http.post("/v1/files", content=content, headers=BOUNDARY)
         assert response.status_code == 413
         assert problem(response)["code"] == "file_too_large"
         assert response.json()["detail"] == "File size exceeds maximum of 10 MB"
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(calm: Service) -> None:
+def test_an_upload_that_breaks_off_leaves_nothing(idle: Service) -> None:
     """An upload whose connection breaks stores no file and leaves no bytes."""
-    before = calm.stored()
+    before = idle.stored()
 
     def breaking() -> Iterator[bytes]:
         yield from pieces(
@@ -293,45 +293,45 @@ def test_an_upload_that_breaks_off_leaves_nothing(calm: Service) -> None:
         )
         raise ConnectionAbortedError("the test hangs up")
 
-    with httpx.Client(base_url=calm.base_url) as client, pytest.raises(ConnectionAbortedError):
+    with httpx.Client(base_url=idle.base_url) as client, pytest.raises(ConnectionAbortedError):
         client.post("/v1/files", content=breaking(), headers=BOUNDARY)
     deadline = time.monotonic() + 60
-    while calm.stored() != before and time.monotonic() < deadline:
+    while idle.stored() != before and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert calm.stored() == before
+    assert idle.stored() == before
 
 
 @pytest.mark.parametrize(
     "filename", ["../../evil", "/etc/evil", "a\\..\\evil", "x" * 10_000, "\u202eevil", '"; x="y']
 )
-def test_a_files_name_is_only_a_label(calm: Service, filename: str) -> None:
+def test_a_files_name_is_only_a_label(idle: Service, filename: str) -> None:
     """A file whose name looks like a path is stored under its id and nowhere else."""
-    before = calm.stored()
-    response = calm.api.http.post("/v1/files", files={"file": (filename, b"x")})
+    before = idle.stored()
+    response = idle.api.http.post("/v1/files", files={"file": (filename, b"x")})
     if response.status_code != 201:
         problem(response)
         return
     file_id = response.json()["file_id"]
     assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", file_id)
-    assert calm.stored() - before == {f"files/{file_id}"}
-    download = calm.api.http.get(f"/v1/files/{file_id}")
+    assert idle.stored() - before == {f"files/{file_id}"}
+    download = idle.api.http.get(f"/v1/files/{file_id}")
     assert download.content == b"x"
     assert "\n" not in download.headers["content-disposition"]
-    assert calm.api.http.delete(f"/v1/files/{file_id}").status_code == 204
+    assert idle.api.http.delete(f"/v1/files/{file_id}").status_code == 204
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=-1", "limit=1001", "limit=many", "limit=" + "9" * 5000])
-def test_an_invalid_page_size_is_refused(calm: Service, query: str) -> None:
+def test_an_invalid_page_size_is_refused(idle: Service, query: str) -> None:
     """The parameter `limit` must be from 1 to 1000."""
-    response = calm.api.http.get(f"/v1/files?{query}")
+    response = idle.api.http.get(f"/v1/files?{query}")
     assert response.status_code == 422
     problem(response)
 
 
 @pytest.mark.parametrize("cursor", ["garbage", "%00", "%ff", "-1", "a" * 5000, "' OR 1=1 --"])
-def test_an_unknown_cursor_gives_no_files(calm: Service, cursor: str) -> None:
+def test_an_unknown_cursor_gives_no_files(idle: Service, cursor: str) -> None:
     """A cursor from no earlier page gives an empty page or a 4xx."""
-    response = calm.api.http.get(f"/v1/files?limit=5&after={cursor}")
+    response = idle.api.http.get(f"/v1/files?limit=5&after={cursor}")
     if response.status_code != 200:
         problem(response)
     else:

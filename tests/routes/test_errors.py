@@ -194,12 +194,12 @@ def sized(size: int) -> bytes:
     return frame[:-2] + b"x" * (size - len(frame)) + frame[-2:]
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["with Content-Length", "chunked"])
+@pytest.mark.parametrize("has_length", [True, False], ids=["with Content-Length", "chunked"])
 @pytest.mark.parametrize(("size", "status"), [(LIMIT, 200), (LIMIT + 1, 413), (20_000_000, 413)])
-def test_a_body_over_the_limit_is_413(api: RunningApp, size: int, status: int, told: bool) -> None:
+def test_a_body_over_the_limit_is_413(api: RunningApp, size: int, status: int, has_length: bool) -> None:
     """A body of the limit's size is accepted. A larger one is refused, and the error has the limit."""
     content: Any = sized(size)
-    if not told:
+    if not has_length:
         content = iter([content[start : start + 50_000] for start in range(0, size, 50_000)])
     response = api.http.post("/echo", content=content, headers=JSON)
     assert response.status_code == status

@@ -343,7 +343,7 @@ def test_exit_with_a_message_prints_it(run: Run) -> None:
 def test_exit_code_after_a_signal_is_128_and_the_signal(
     run: Run, service: Service, ending: str, exit_code: int
 ) -> None:
-    """A crash keeps output and files, and is told apart from running out of memory."""
+    """A crash keeps output and files, and differs from an execution that exceeds the memory limit."""
     code = f"import os\nprint('kept')\nopen('f', 'w').write('data')\n{ending}\nprint('never')"
     result = run(code)
     assert result["exit_code"] == exit_code

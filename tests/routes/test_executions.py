@@ -22,7 +22,7 @@ STAGES = ("queue_ms", "start_ms", "stage_ms", "run_ms", "gather_ms", "store_ms")
 SIZES = {"code_bytes", "stdout_bytes", "stderr_bytes", "display_bytes"} | {
     f"files_{way}{unit}" for way in ("in", "out") for unit in ("", "_bytes")
 }
-UNTIL_TOLD = "import os, time\nwhile not os.path.exists('go.txt'): time.sleep(0.02)"
+WAIT_FOR_GO = "import os, time\nwhile not os.path.exists('go.txt'): time.sleep(0.02)"
 WHERE = "import socket\nprint(socket.gethostbyname(socket.gethostname()), flush=True)\n"
 
 
@@ -140,7 +140,7 @@ def test_a_running_execution_can_be_looked_up(api: Api, session: Session) -> Non
         assert execution_id in [one["execution_id"] for one in listed(api, limit=1)[0]]
     assert finished(api, execution_id)["kind"] == "session"
 
-    detached = session.execute(UNTIL_TOLD, detach=True, timeout_ms=60_000).json()
+    detached = session.execute(WAIT_FOR_GO, detach=True, timeout_ms=60_000).json()
     assert looked_up(api, detached["execution_id"])["state"] == "running"
     session.put("go.txt", b"")
     assert finished(api, detached["execution_id"])["outcome"] == "ok"
@@ -283,7 +283,7 @@ def test_code_is_stored_if_set_and_cells_survive_a_restart(start_service: StartS
     with new_session(service) as session:
         command = session.bash("echo kept")["execution_id"]
         assert looked_up(service.api, command)["code"] == "echo kept"
-        cell = session.execute(UNTIL_TOLD, detach=True, timeout_ms=60_000).json()
+        cell = session.execute(WAIT_FOR_GO, detach=True, timeout_ms=60_000).json()
         execution_id = cell["execution_id"]
         service.crash()
         service.restart(KEEP_CODE="0")

@@ -1,4 +1,4 @@
-"""`/v1/execute/stream`: the same execution, told as it happens."""
+"""Tests of `/v1/execute/stream`: the same execution, with its events as they happen."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

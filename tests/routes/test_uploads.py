@@ -159,11 +159,13 @@ def test_invalid_names_are_refused(fresh: RunningApp, filename: bytes) -> None:
     assert fresh.on_disk() == fresh.on_disk("incoming") == set()
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["with Content-Length", "chunked"])
+@pytest.mark.parametrize("has_length", [True, False], ids=["with Content-Length", "chunked"])
 @pytest.mark.parametrize("size", [10 * MIB + 1, 40 * MIB])
-def test_a_file_over_the_limit_is_413_and_leaves_nothing(fresh: RunningApp, size: int, told: bool) -> None:
+def test_a_file_over_the_limit_is_413_and_leaves_nothing(
+    fresh: RunningApp, size: int, has_length: bool
+) -> None:
     """A file one byte or far over the limit is refused, with or without a Content-Length."""
-    content = b"".join(streamed(size)) if told else streamed(size)
+    content = b"".join(streamed(size)) if has_length else streamed(size)
     response = fresh.http.post("/v1/files", content=content, headers=MULTIPART)
     assert response.status_code == 413
     assert response.json() == {

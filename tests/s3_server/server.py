@@ -1,6 +1,7 @@
-"""moto's S3 server, that can be told to refuse: `server.py ADDRESS PORT`. It has an environment of its own.
+"""moto's S3 server, which can be set to refuse requests: `server.py ADDRESS PORT`.
 
-Its requirements do not go with the service's; requirements.lock is made by scripts/lock.
+It has a virtual environment of its own, because its requirements differ from the service's.
+`scripts/lock` makes requirements.lock.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Tests of code that breaks its kernel: the next call works, or an error says what happened."""
+"""Tests of code that damages its kernel: the next call works, or its error reports the damage."""
 
 import time
 from collections.abc import Iterator
@@ -24,25 +24,25 @@ CHECK = dedent("""
 
 
 @pytest.fixture(scope="module")
-def patient(service: Service) -> Iterator[StandingSession]:
-    """One session for every kind of misbehaviour."""
-    standing = StandingSession(service)
-    yield standing
-    standing.close()
+def standing(service: Service) -> Iterator[StandingSession]:
+    """A session that all tests of this module use. It is replaced if a test loses it."""
+    kept = StandingSession(service)
+    yield kept
+    kept.close()
 
 
 @pytest.fixture
-def session(patient: StandingSession) -> Session:
-    """The session with a new kernel and an empty workspace: `restart` always works."""
-    alive = patient.alive()
-    alive.restart()
-    alive.bash("chmod 755 . ; find . -mindepth 1 -delete")
-    alive.run(PREPARE)
-    return alive
+def session(standing: StandingSession) -> Session:
+    """The session with a new kernel and an empty workspace. `restart` must always work."""
+    session = standing.alive()
+    session.restart()
+    session.bash("chmod 755 . ; find . -mindepth 1 -delete")
+    session.run(PREPARE)
+    return session
 
 
-def works(session: Session, result: Body) -> None:
-    """Assert that a call works in every respect, and that the state is what the last one said."""
+def check_works(session: Session, result: Body) -> None:
+    """Assert that a call works in every respect, and that variables are kept as `result` reports."""
     checked = session.run(CHECK)
     marker = "here" if result["state"] == "kept" else "gone"
     assert checked["stdout"] == f"printed\nchild\n'{marker}'\n", checked["stderr"]
@@ -51,45 +51,46 @@ def works(session: Session, result: Body) -> None:
     assert session.api.returned(checked) == {"written.txt": b"written"}
 
 
-def works_or_says(session: Session, result: Body) -> None:
-    """Assert that the next call works, or ends with an error that names what is wrong, and that a
-    restart mends that. Variables may be gone only where an answer has said that they are.
+def check_works_or_reports(session: Session, result: Body) -> None:
+    """Assert that the next call works, or that it reports an error and a restart repairs the session.
+
+    Variables may be missing only after a response with the state `restarted`.
     """
     states = {result["state"]}
     for _ in range(2):
         answer = session.run("print(6 * 7, 'marker' in globals())", timeout_ms=1000)
         states.add(answer["state"])
         if answer["exit_code"] == 0:
-            # Processes that the code has left may print so much that the output is cut.
-            drowned = "stdout" in answer["truncated"]
-            assert "42" in answer["stdout"] or drowned
+            # Processes that the code has left may print so much that the output is truncated.
+            is_truncated = "stdout" in answer["truncated"]
+            assert "42" in answer["stdout"] or is_truncated
             assert (answer["error"], answer["timed_out"]) == (None, False)
-            known = "True" in answer["stdout"] or drowned or "restarted" in states
-            assert known, "the variables are gone, and no answer has said so"
+            is_reported = "True" in answer["stdout"] or is_truncated or "restarted" in states
+            assert is_reported, "the variables are gone, and no response has the state `restarted`"
             return
         assert answer["error"] is not None and answer["error"]["name"], answer
-        # Where code that does nothing takes too long, a traceback says why, or the kernel is replaced.
+        # If even this code exceeds its timeout, a traceback shows where, or the kernel is replaced.
         assert answer["state"] == "restarted" or answer["stderr"], answer
     session.restart()
     assert session.printed("print(6 * 7)") == "42"
 
 
 HARMLESS = {
-    "replaces its streams": """
+    "replace the streams": """
         import io
         sys.stdout = sys.__stdout__ = io.StringIO()
         sys.stderr = sys.__stderr__ = None
         sys.stdin = sys.__stdin__ = None
     """,
-    "closes its streams": "sys.stdout.close(); sys.stderr.close(); sys.stdin.close()",
-    "closes the descriptors of its streams": "for number in (0, 1, 2): os.close(number)",
-    "sends its streams elsewhere": """
+    "close the streams": "sys.stdout.close(); sys.stderr.close(); sys.stdin.close()",
+    "close the descriptors of the streams": "for number in (0, 1, 2): os.close(number)",
+    "redirect the streams to /dev/null": """
         null = os.open("/dev/null", os.O_RDWR)
         for number in (0, 1, 2):
             os.dup2(null, number)
     """,
-    "makes its streams not block": "for number in (1, 2): os.set_blocking(number, False)",
-    "deletes its connection file and what else it can": """
+    "make the streams non-blocking": "for number in (1, 2): os.set_blocking(number, False)",
+    "delete the connection file and all temporary files": """
         import subprocess
         try:
             from ipykernel import get_connection_file
@@ -98,7 +99,7 @@ HARMLESS = {
             pass
         subprocess.run("rm -rf /tmp/* /tmp/.[!.]* ~/* ~/.[!.]* /dev/shm/*", shell=True)
     """,
-    "leaves daemons that hold its output": """
+    "leave daemons that hold the output open": """
         for _ in range(3):
             if os.fork() == 0:
                 os.setsid()
@@ -107,33 +108,33 @@ HARMLESS = {
                 os._exit(0)
             os.wait()
     """,
-    "leaves a daemon that burns": """
+    "leave a daemon that uses a whole CPU": """
         import subprocess
         burn = "while True: pow(3, 99999)"
         daemon = subprocess.Popen([sys.executable, "-c", burn], start_new_session=True)
     """,
-    "forks children that end": """
+    "fork children that exit": """
         for code in (0, 1, 2):
             if os.fork() == 0:
                 os._exit(code)
             os.wait()
     """,
-    "forks a child that leaves as a program does": """
+    "fork a child that calls sys.exit": """
         if os.fork() == 0:
             print("child")
             sys.exit(0)
         os.wait()
     """,
-    "forks a child that dies of an exception": """
+    "fork a child that raises an exception": """
         if os.fork() == 0:
             raise RuntimeError("in the child")
         os.wait()
     """,
-    "forks a child that goes on": """
+    "fork a child that runs to the end of the cell": """
         child = os.fork()
         done = child and os.waitpid(child, 0)
     """,
-    "starts a thousand threads": """
+    "start a thousand threads": """
         started = 0
         try:
             for _ in range(1000):
@@ -143,52 +144,52 @@ HARMLESS = {
             pass
         time.sleep(1.5)
     """,
-    "changes every signal's handler": """
+    "change the handler of every signal": """
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
             try: signal.signal(number, lambda *args: print("caught", args[0]))
             except OSError: pass
     """,
-    "ignores every signal": """
+    "ignore every signal": """
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             try: signal.signal(number, signal.SIG_IGN)
             except OSError: pass
     """,
-    "blocks every signal": "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
-    "leaves an alarm with a handler": """
+    "block every signal": "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
+    "leave an alarm with a handler": """
         signal.signal(signal.SIGALRM, lambda *args: None)
         signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
     """,
-    "sends itself interrupts": """
+    "send SIGINT to the own process": """
         try:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
         except KeyboardInterrupt:
             pass
     """,
-    "removes the folder it is in": "os.mkdir('d'); os.chdir('d'); os.rmdir('../d'); os.chdir('..')",
-    "lowers its limits": """
+    "remove the current folder": "os.mkdir('d'); os.chdir('d'); os.rmdir('../d'); os.chdir('..')",
+    "lower the own limits": """
         import resource
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.setrecursionlimit(80)
         sys.setrecursionlimit(1000)
     """,
-    "collects no garbage and switches rarely": """
+    "disable the garbage collector and switch threads rarely": """
         import gc
         gc.disable()
         sys.setswitchinterval(1.0)
     """,
-    "names its variables like builtins": "print_ = print; list = dict = str = len = id = 7",
-    "raises in threads": """
+    "name variables like builtins": "print_ = print; list = dict = str = len = id = 7",
+    "raise in threads": """
         def fail(): raise SystemExit(3)
         for _ in range(5): threading.Thread(target=fail).start()
     """,
-    "leaves handlers for its exit": "import atexit; atexit.register(time.sleep, 60)",
-    "defines a class whose repr never ends": """
+    "register a handler for the exit": "import atexit; atexit.register(time.sleep, 60)",
+    "define a class with an endless repr": """
         class Endless:
             def __repr__(self): time.sleep(60)
     """,
-    "displays thousands of things": "for i in range(3000): display(i)",
-    "kills all others it can": """
+    "publish thousands of displays": "for i in range(3000): display(i)",
+    "kill all other processes": """
         try: os.kill(-1, 9)
         except ProcessLookupError: pass
     """,
@@ -196,43 +197,43 @@ HARMLESS = {
 """Code after which the session works in every respect."""
 
 
-def _of_docker(name: str) -> list[pytest.MarkDecorator]:
-    why = "beyond PIDS_LIMIT all of a pod's are killed: test_too_many_processes_end_the_call"
-    return [docker_only(why)] if name == "starts a thousand threads" else []
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    reason = "over PIDS_LIMIT all processes of a pod are killed: test_too_many_processes_end_the_call"
+    return [docker_only(reason)] if name == "start a thousand threads" else []
 
 
 @pytest.mark.parametrize(
-    "code", [pytest.param(code, id=name, marks=_of_docker(name)) for name, code in HARMLESS.items()]
+    "code", [pytest.param(code, id=name, marks=_marks(name)) for name, code in HARMLESS.items()]
 )
 def test_harmless_code_leaves_the_session_working(session: Session, code: str) -> None:
     """Afterwards the next call prints, starts children, displays, writes files and has its variables."""
     result = session.run(dedent(code))
     assert (result["timed_out"], result["exit_code"], result["state"]) == (False, 0, "kept"), result
-    works(session, result)
+    check_works(session, result)
 
 
 STUCK = {
-    "ignores interrupts": "signal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(60)",
-    "catches interrupts": "while True:\n    try: time.sleep(60)\n    except KeyboardInterrupt: pass",
-    "answers interrupts with prints": (
+    "ignore interrupts": "signal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(60)",
+    "catch interrupts": "while True:\n    try: time.sleep(60)\n    except KeyboardInterrupt: pass",
+    "print on interrupts": (
         "signal.signal(signal.SIGINT, lambda *a: print('no'))\nwhile True: time.sleep(60)"
     ),
-    "stops itself": "os.kill(os.getpid(), signal.SIGSTOP)",
-    "hides in the collector": "sum(range(10**12))",
-    "waits for a lock it holds": "lock = threading.Lock(); lock.acquire(); lock.acquire()",
-    "prints without end": "while True: print('x' * 1000)",
-    "displays without end": "while True: display('x' * 1000)",
-    "forks without end": "while True:\n    try: os.fork()\n    except OSError: time.sleep(0.01)",
-    "runs a child that is deaf": (
+    "stop the own process": "os.kill(os.getpid(), signal.SIGSTOP)",
+    "loop inside one C function": "sum(range(10**12))",
+    "wait for a lock that this thread holds": "lock = threading.Lock(); lock.acquire(); lock.acquire()",
+    "print without end": "while True: print('x' * 1000)",
+    "display without end": "while True: display('x' * 1000)",
+    "fork without end": "while True:\n    try: os.fork()\n    except OSError: time.sleep(0.01)",
+    "run a child that ignores INT and TERM": (
         "import subprocess; subprocess.run(['bash', '-c', \"trap '' INT TERM; sleep 60\"])"
     ),
-    "awaits without end": (
+    "await without end": (
         "import asyncio\nwhile True:\n    try: await asyncio.sleep(60)\n    except BaseException: pass"
     ),
-    "blocks its event loop for later": (
+    "block the event loop in a callback": (
         "import asyncio\nasyncio.get_running_loop().call_soon(time.sleep, 60)\nawait asyncio.sleep(60)"
     ),
-    "has a value whose repr never ends": "class E:\n    def __repr__(self): time.sleep(60)\nE()",
+    "end with a value with an endless repr": "class E:\n    def __repr__(self): time.sleep(60)\nE()",
 }
 """Code that does not end by itself."""
 
@@ -243,21 +244,21 @@ def test_endless_code_is_ended_after_its_timeout(session: Session, code: str) ->
     result = session.run(f"print('began')\n{code}", timeout_ms=2000)
     assert result["timed_out"] or result["error"]["name"] in ("MemoryLimitExceeded", "KernelDied"), result
     assert result["stdout"].startswith("began\n")
-    works(session, result)
+    check_works(session, result)
 
 
 FATAL = {
-    "kills itself": ("os.kill(os.getpid(), 9)", 137),
-    "kills its group": ("os.killpg(0, 9)", 137),
-    "crashes": ("import ctypes; ctypes.string_at(0)", 139),
-    "overflows the stack": (
+    "kill the own process": ("os.kill(os.getpid(), 9)", 137),
+    "kill the own process group": ("os.killpg(0, 9)", 137),
+    "crash": ("import ctypes; ctypes.string_at(0)", 139),
+    "overflow the stack": (
         "sys.setrecursionlimit(10**9)\nf = lambda: sorted([1], key=lambda n: f())\nf()",
         139,
     ),
-    "forks and leaves": ("if os.fork(): os._exit(0)\ntime.sleep(30)", 0),
-    "aborts in a thread": ("threading.Thread(target=os.abort).start(); time.sleep(30)", 134),
-    "replaces itself with another program": ("os.execv('/bin/sh', ['sh', '-c', 'exit 5'])", 5),
-    "interrupts itself by the default": (
+    "fork and exit in the parent": ("if os.fork(): os._exit(0)\ntime.sleep(30)", 0),
+    "abort in a thread": ("threading.Thread(target=os.abort).start(); time.sleep(30)", 134),
+    "execute another program in the own process": ("os.execv('/bin/sh', ['sh', '-c', 'exit 5'])", 5),
+    "send SIGINT to the own process with the default handler": (
         "signal.signal(signal.SIGINT, signal.SIG_DFL); os.kill(os.getpid(), signal.SIGINT)\ntime.sleep(30)",
         130,
     ),
@@ -271,90 +272,90 @@ def test_code_that_ends_the_kernel_gets_its_exit_code(session: Session, code: st
     result = session.run(f"print('began')\n{code}")
     assert (result["exit_code"], result["timed_out"]) == (exit_code, False), result
     assert (result["state"], result["stdout"]) == ("restarted", "began\n")
-    works(session, result)
+    check_works(session, result)
 
 
-RUINOUS = {
-    "replaces IPython's run_cell": "get_ipython().run_cell = None",
-    "has IPython's run_cell_async raise": """
+DAMAGING = {
+    "replace IPython's run_cell": "get_ipython().run_cell = None",
+    "make IPython's run_cell_async raise": """
         from IPython.core.interactiveshell import InteractiveShell
         def broken(*args, **kwargs): raise RuntimeError("broken by the code")
         InteractiveShell.run_cell_async = broken
     """,
-    "replaces the kernel's do_execute": "get_ipython().kernel.do_execute = lambda *a, **k: None",
-    "takes the kernel's shell away": "get_ipython().kernel.shell = None",
-    "resets the shell": "get_ipython().reset(new_session=True)\nmarker = 'here'",
-    "replaces the display hook": "sys.displayhook = None",
-    "replaces the display publisher": "get_ipython().display_pub = None",
-    "leaves a transformer that raises": """
+    "replace the kernel's do_execute": "get_ipython().kernel.do_execute = lambda *a, **k: None",
+    "remove the kernel's shell": "get_ipython().kernel.shell = None",
+    "reset the shell": "get_ipython().reset(new_session=True)\nmarker = 'here'",
+    "replace the display hook": "sys.displayhook = None",
+    "replace the display publisher": "get_ipython().display_pub = None",
+    "add an AST transformer that raises": """
         import ast
         class Broken(ast.NodeTransformer):
             def visit(self, node): raise RuntimeError("broken by the code")
         get_ipython().ast_transformers.append(Broken())
     """,
-    "leaves input transformers that raise": """
+    "add an input transformer that raises": """
         def broken(lines): raise RuntimeError("broken by the code")
         get_ipython().input_transformers_cleanup.append(broken)
     """,
-    "leaves events that raise": """
+    "register event handlers that raise": """
         def broken(*args): raise RuntimeError("broken by the code")
         for event in ("pre_execute", "pre_run_cell", "post_run_cell", "post_execute"):
             get_ipython().events.register(event, broken)
     """,
-    "leaves events that never end": """
+    "register an event handler that never returns": """
         get_ipython().events.register("pre_run_cell", lambda info: time.sleep(60))
     """,
-    "deletes builtins": "import builtins\ndel builtins.print, builtins.len, builtins.open, builtins.repr",
-    "replaces builtins": "import builtins\nbuiltins.isinstance = builtins.len = lambda *a: 1 / 0",
-    "empties sys.modules": "sys.modules.clear()",
-    "replaces time": "time.time = time.sleep = time.monotonic = None",
-    "closes every descriptor": "os.closerange(3, 4096)",
-    "closes its sockets": """
+    "delete builtins": "import builtins\ndel builtins.print, builtins.len, builtins.open, builtins.repr",
+    "replace builtins": "import builtins\nbuiltins.isinstance = builtins.len = lambda *a: 1 / 0",
+    "empty sys.modules": "sys.modules.clear()",
+    "replace the functions of time": "time.time = time.sleep = time.monotonic = None",
+    "close every descriptor": "os.closerange(3, 4096)",
+    "close the kernel's sockets": """
         import gc, zmq
         for thing in gc.get_objects():
             if isinstance(thing, zmq.Socket): thing.close()
     """,
-    "closes its streams of messages": """
+    "close the kernel's message streams": """
         kernel = get_ipython().kernel
         for name in ("shell_stream", "control_stream", "iopub_socket", "stdin_socket"):
             try: getattr(kernel, name).close()
             except Exception: pass
     """,
-    "ends the context of its sockets": """
+    "destroy the ZeroMQ context": """
         import zmq
         threading.Thread(target=zmq.Context.instance().destroy, daemon=True).start()
         time.sleep(0.3)
     """,
-    "stops its event loop": "import asyncio; asyncio.get_event_loop().stop()",
-    "cancels every task": """
+    "stop the event loop": "import asyncio; asyncio.get_event_loop().stop()",
+    "cancel every task": """
         import asyncio
         for task in asyncio.all_tasks(): task.cancel()
     """,
-    "stops its input and output threads": """
+    "stop the kernel's I/O threads": """
         for thread in threading.enumerate():
             loop = getattr(thread, "io_loop", None)
             if loop is not None: loop.add_callback(loop.stop)
         time.sleep(0.3)
     """,
-    "changes the key of its messages": "get_ipython().kernel.session.key = b'another'",
-    "takes away its own limits": """
+    "change the key of the kernel's messages": "get_ipython().kernel.session.key = b'another'",
+    "lower the limit of descriptors to 5": """
         import resource
         resource.setrlimit(resource.RLIMIT_NOFILE, (5, 5))
     """,
-    "leaves itself no address space": """
+    "lower the limit of address space to 1 MiB": """
         import resource
         resource.setrlimit(resource.RLIMIT_AS, (1 << 20, 1 << 20))
     """,
-    "leaves itself no recursion": "sys.setrecursionlimit(len(__import__('inspect').stack()) + 12)",
-    "leaves an alarm without a handler": "signal.setitimer(signal.ITIMER_REAL, 0.3)",
-    "leaves a trace function that raises": """
+    "lower the recursion limit": "sys.setrecursionlimit(len(__import__('inspect').stack()) + 12)",
+    "leave an alarm without a handler": "signal.setitimer(signal.ITIMER_REAL, 0.3)",
+    "leave a trace function that raises": """
         def broken(*args): raise RuntimeError("broken by the code")
         sys.settrace(broken); threading.settrace(broken)
     """,
-    "leaves a thread that kills later": """
+    "leave a thread that kills the process later": """
         threading.Timer(0.3, os.kill, (os.getpid(), 9)).start()
     """,
-    "leaves a thread that interrupts": """
+    "leave a thread that interrupts the main thread": """
         import _thread
         def pester():
             for _ in range(20):
@@ -362,7 +363,7 @@ RUINOUS = {
                 _thread.interrupt_main()
         threading.Thread(target=pester, daemon=True).start()
     """,
-    "leaves a thread that prints and displays without end": """
+    "leave a thread that prints and displays without end": """
         def flood():
             while True:
                 print("x" * 1000)
@@ -370,14 +371,14 @@ RUINOUS = {
                 time.sleep(0.001)
         threading.Thread(target=flood, daemon=True).start()
     """,
-    "leaves a thread that takes all memory": """
+    "leave a thread that allocates all memory": """
         hoard = []
         def grow():
             time.sleep(0.3)
             while True: hoard.append(bytearray(b"x") * 20_000_000)
         threading.Thread(target=grow, daemon=True).start()
     """,
-    "sends answers of its own": """
+    "send forged replies": """
         kernel = get_ipython().kernel
         for content in ({"status": "ok"}, {"status": 7}, {}, {"status": "error", "ename": [1]}):
             kernel.session.send(kernel.iopub_socket, "execute_reply", content)
@@ -388,17 +389,17 @@ RUINOUS = {
 """Code that breaks the kernel in which it runs."""
 
 
-@pytest.mark.parametrize("code", RUINOUS.values(), ids=RUINOUS.keys())
-def test_restart_repairs_a_kernel_that_code_has_ruined(session: Session, code: str) -> None:
-    """Before the restart, the next call works or gives an error that says what is wrong."""
+@pytest.mark.parametrize("code", DAMAGING.values(), ids=DAMAGING.keys())
+def test_restart_repairs_a_kernel_that_code_has_damaged(session: Session, code: str) -> None:
+    """Before the restart, the next call works or reports an error."""
     result = session.run(dedent(code), timeout_ms=1000)
     assert result["state"] in ("kept", "restarted")
     time.sleep(0.5)
-    works_or_says(session, result)
+    check_works_or_reports(session, result)
 
 
 def test_session_works_with_a_full_workspace(session: Session) -> None:
-    """Code still runs, a restart works, and deleting a file by the API helps."""
+    """Code still runs, a restart works, and deleting a file by the API frees space."""
     full = session.run(
         dedent("""
             with open("full", "wb") as file:
@@ -412,7 +413,7 @@ def test_session_works_with_a_full_workspace(session: Session) -> None:
     session.restart()
     assert session.printed("print(6 * 7)") == "42"
     assert session.file("DELETE", "full").status_code == 204
-    works(session, {"state": "restarted"})
+    check_works(session, {"state": "restarted"})
 
 
 def test_session_works_with_an_unreadable_workspace(session: Session) -> None:
@@ -423,4 +424,4 @@ def test_session_works_with_an_unreadable_workspace(session: Session) -> None:
     assert session.call("GET", "/files").status_code < 500
     mended = session.run("os.chmod('/workspace', 0o755); os.chmod('closed', 0o755)")
     assert mended["exit_code"] == 0
-    works(session, mended)
+    check_works(session, mended)

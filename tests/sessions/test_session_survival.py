@@ -22,7 +22,7 @@ WAIT_FOR_GO = "while not os.path.exists('go.txt'): time.sleep(0.02)"
 
 
 def container_of(session: Session) -> str:
-    """Id of the container a session lives in; it costs the session one call."""
+    """Return the id of a session's container. Runs one call in the session."""
     service = session.service
     address = session.printed("import socket; print(socket.gethostbyname(socket.gethostname()))")
     (container_id,) = (
@@ -34,18 +34,18 @@ def container_of(session: Session) -> str:
 
 
 def settled_with(service: Service, containers: set[str], seconds: float = 60) -> None:
-    """Wait until these containers and a full pool are all that the service has."""
+    """Wait until the service has a full pool and these containers, and no others."""
     deadline = time.monotonic() + seconds
     while True:
         ids, target = service.engine.kernels(service.instance_id), service.pool()["target"]
         if containers <= ids and len(ids) == len(containers) + target:
             return
-        assert time.monotonic() < deadline, f"{len(ids)} containers, {len(containers)} of sessions"
+        assert time.monotonic() < deadline, f"{len(ids)} containers, {len(containers)} of them for sessions"
         time.sleep(0.2)
 
 
 def in_background(session: Session, code: str) -> threading.Thread:
-    """Run code for a caller who sees the service die under the call."""
+    """Run code in a thread, and ignore the error when the service is killed during the call."""
 
     def call() -> None:
         with suppress(Exception):
@@ -56,8 +56,8 @@ def in_background(session: Session, code: str) -> threading.Thread:
     return thread
 
 
-def never_return(service: Service) -> None:
-    """See `test_containers_end_when_the_service_never_returns`."""
+def abandon_containers(service: Service) -> None:
+    """Do what `test_containers_end_when_the_service_never_returns` describes."""
     with new_session(service) as mine:
         mine.run("marker = 'here'")
         container = container_of(mine)
@@ -79,15 +79,15 @@ def never_return(service: Service) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def abandoned(beside: Callable[..., Future[None]]) -> Future[None]:
-    """Start the long scenario before all tests, so that it runs beside them."""
-    return beside(never_return, POOL_SIZE=1, LEASE_SEC=3, SESSION_LEASE_SEC=15)
+    """Start the longest test before all others, so that it runs at the same time."""
+    return beside(abandon_containers, POOL_SIZE=1, LEASE_SEC=3, SESSION_LEASE_SEC=15)
 
 
 def test_sessions_survive_a_kill_of_the_service(start_service: StartService) -> None:
-    """kill -9 in the middle of cells and a new start: sessions, variables and results are all there.
+    """After SIGKILL during cells and a new start, sessions, variables and results are kept.
 
-    One cell ends while no service runs, one after it is back, one never and is held to its time,
-    and one session is idle. What the dead service left in its pool is removed.
+    One session is idle. One cell ends while no service runs, one ends after the restart, and one never
+    ends and is stopped after its timeout. The new service removes the pool of the killed one.
     """
     service = start_service(POOL_SIZE=1, MAX_EXEC_TIMEOUT_MS=60_000)
     with ExitStack() as stack:
@@ -119,14 +119,14 @@ def test_sessions_survive_a_kill_of_the_service(start_service: StartService) -> 
         service.crash()
         waiting.join(60)
         time.sleep(2)
-        assert containers <= service.engine.kernels(identity), "a crash takes no session along"
+        assert containers <= service.engine.kernels(identity), "a crash ends no session"
         service.restart()
 
         assert service.instance_id == identity
         assert set(live_sessions(service.api)) == {one.id for one in sessions}
-        for one, was in zip(sessions, before, strict=True):
+        for one, earlier in zip(sessions, before, strict=True):
             now = one.describe()
-            assert (now["created_at"], now["expires_at"]) == (was["created_at"], was["expires_at"])
+            assert (now["created_at"], now["expires_at"]) == (earlier["created_at"], earlier["expires_at"])
 
         assert idle.printed("print(marker, open('kept.txt').read())") == "here kept"
         assert idle.describe()["execution_count"] == before[0]["execution_count"] + 1
@@ -157,9 +157,9 @@ def test_sessions_survive_a_kill_of_the_service(start_service: StartService) -> 
 
 
 def test_session_survives_several_kills(start_service: StartService) -> None:
-    """A service that dies soon after its start, more than once, still loses nothing.
+    """A service that is killed soon after its start, twice, keeps every cell and every result.
 
-    A cell is known from the moment it is acknowledged, and so is its result.
+    A cell is registered before it is acknowledged, and a result before it is returned.
     """
     service = start_service(POOL_SIZE=1)
     with new_session(service) as mine:
@@ -191,11 +191,11 @@ def test_rolling_restart_keeps_all_sessions(start_service: StartService) -> None
         identity = service.instance_id
         service.stop()
         assert service.engine.owned(identity) == containers
-        told = waiting.result()
-        assert (told.status_code, problem(told)["code"]) == (503, "stopping")
-        assert told.headers["x-request-id"] and int(told.headers["retry-after"]) > 0
+        refusal = waiting.result()
+        assert (refusal.status_code, problem(refusal)["code"]) == (503, "stopping")
+        assert refusal.headers["x-request-id"] and int(refusal.headers["retry-after"]) > 0
         service.restart()
-        execution = service.api.http.get(f"/v1/executions/{told.headers['x-execution-id']}").json()
+        execution = service.api.http.get(f"/v1/executions/{refusal.headers['x-execution-id']}").json()
         assert (execution["kind"], execution["outcome"]) == ("bash", "cancelled")
         assert idle.printed("marker") == "'here'"
         result = busy.finished(cell_id)["result"]
@@ -207,15 +207,15 @@ def test_session_without_its_container_is_lost(start_service: StartService) -> N
     """The session is 410 `lost`, whether the service runs or not when the container is removed."""
     service = start_service(POOL_SIZE=1)
     with ExitStack() as stack:
-        running, busy, away = (stack.enter_context(new_session(service)) for _ in range(3))
+        running, busy, orphaned = (stack.enter_context(new_session(service)) for _ in range(3))
         (file,) = running.run("with open('f.txt', 'w') as f: _ = f.write('kept')")["files"]
         busy.run("import time")
-        containers = [container_of(one) for one in (running, busy, away)]
+        containers = [container_of(session) for session in (running, busy, orphaned)]
 
         service.engine.remove(containers[0])
-        said = running.wait_until_ended()
-        assert said["reason"] == "lost"
-        assert said["ended_at"] == pytest.approx(time.time(), abs=30)
+        error = running.wait_until_ended()
+        assert error["reason"] == "lost"
+        assert error["ended_at"] == pytest.approx(time.time(), abs=30)
         assert problem(running.execute("1"))["code"] == "session_ended"
         assert service.api.download(file["file_id"]) == b"kept"
 
@@ -239,8 +239,8 @@ def test_session_without_its_container_is_lost(start_service: StartService) -> N
         service.crash()
         service.engine.remove(containers[2])
         service.restart()
-        assert away.wait_until_ended()["reason"] == "lost"
-        assert problem(away.delete())["reason"] == "lost"
+        assert orphaned.wait_until_ended()["reason"] == "lost"
+        assert problem(orphaned.delete())["reason"] == "lost"
         assert live_sessions(service.api) == []
 
 
@@ -248,15 +248,15 @@ def test_two_services_on_one_engine_do_not_touch_each_others_sessions(
     start_service: StartService, service: Service
 ) -> None:
     """One of the services is killed and started again."""
-    mine = start_service(POOL_SIZE=1)
-    with new_session(service) as theirs, new_session(mine) as ours:
+    second = start_service(POOL_SIZE=1)
+    with new_session(service) as theirs, new_session(second) as ours:
         theirs.run("marker = 'theirs'")
         ours.run("marker = 'ours'")
         container = container_of(theirs)
         unknown = Session(service, ours.created)
         assert unknown.call("GET").status_code == 404
-        mine.crash()
-        mine.restart()
+        second.crash()
+        second.restart()
         time.sleep(2)
         assert container in service.engine.kernels(service.instance_id)
         assert (theirs.printed("marker"), ours.printed("marker")) == ("'theirs'", "'ours'")
@@ -265,8 +265,10 @@ def test_two_services_on_one_engine_do_not_touch_each_others_sessions(
 
 
 def test_containers_end_when_the_service_never_returns(abandoned: Future[None]) -> None:
-    """A running service renews leases. Without one the pool's containers wait for `LEASE_SEC`, the
-    sessions' for `SESSION_LEASE_SEC`, and at the next start such a session is lost.
+    """A running service renews the leases of its containers.
+
+    Without a service, containers of the pool end after `LEASE_SEC`, and containers of sessions after
+    `SESSION_LEASE_SEC`. At the next start such a session is lost.
     """
     abandoned.result(timeout=100)
 

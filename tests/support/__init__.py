@@ -1,1 +1,1 @@
-"""What the behaviour tests share: the service as a process, its API, its events, the engine."""
+"""Support for tests: the service as a process, clients of its API, engines, clusters and databases."""

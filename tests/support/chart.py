@@ -1,4 +1,4 @@
-"""The Helm chart, rendered by Go's own templates, and given to the tests' API server."""
+"""Renders the Helm chart with Go's own templates, and creates its objects in the tests' cluster."""
 
 import json
 import os
@@ -17,16 +17,16 @@ from tests.support.process import ROOT
 CHART: Final = ROOT / "deploy/chart"
 RELEASE: Final = "try"
 NAME: Final = "try-code-interpreter"
-"""What the release's objects are called."""
+"""Name of the release's objects."""
 _RENDERER: Final = ROOT / "tests/kubernetes/render.go"
 _OLDER: Final = {"policy/v1": "policy/v1beta1", "autoscaling/v2": "autoscaling/v2beta2"}
-"""What the tests' API server, of 1.20, calls the same."""
+"""API versions of the chart, and their names on the tests' API server (Kubernetes 1.20)."""
 
 Object = dict[str, Any]
 
 
 def merged(values: Object, changes: Object) -> Object:
-    """Values with others in their place, as Helm merges them."""
+    """Return values with changes merged into them, as Helm merges them."""
     found = values | {}
     for name, value in changes.items():
         inner = isinstance(value, dict) and isinstance(values.get(name), dict)
@@ -35,16 +35,16 @@ def merged(values: Object, changes: Object) -> Object:
 
 
 def of_kind(objects: list[Object], kind: str) -> list[Object]:
-    """Those of a kind."""
+    """Return the objects of a kind."""
     return [found for found in objects if found["kind"] == kind]
 
 
 class Chart:
-    """The chart, and its renderer, which is compiled on construction. Without Go tests are skipped."""
+    """The chart with its renderer. The constructor compiles the renderer, and skips the test without Go."""
 
     def __init__(self, folder: Path) -> None:
         if shutil.which("go") is None:
-            pytest.skip("Go is not there to render the chart: `make test-kubernetes` installs it")
+            pytest.skip("rendering the chart needs Go: `make test-kubernetes` installs it")
         self._renderer = folder / "render"
         environment = os.environ | {"GO111MODULE": "off", "GOCACHE": str(folder / "cache"), "GOFLAGS": ""}
         subprocess.run(["go", "build", "-o", self._renderer, _RENDERER], env=environment, check=True)
@@ -53,12 +53,14 @@ class Chart:
         self,
         changes: Object | None = None,
         namespace: str = "interpreter",
-        there: Object | None = None,
+        existing: Object | None = None,
     ) -> list[Object]:
-        """Its objects with some values changed; `there` is what the cluster has already, by name.
+        """Return the chart's objects, rendered with changed values.
+
+        `existing` has the objects that the template function `lookup` finds in the cluster, by name.
 
         Raises:
-            ValueError: it refuses; the text has the chart's own words.
+            ValueError: The chart refuses the values. The text is the chart's message.
         """
         chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
         given = {
@@ -66,7 +68,7 @@ class Chart:
             "Values": merged(yaml.safe_load((CHART / "values.yaml").read_text()), changes or {}),
             "Release": {"Name": RELEASE, "Namespace": namespace, "Service": "Helm"},
             "Chart": {name[0].upper() + name[1:]: value for name, value in chart.items()},
-            "There": there or {},
+            "Existing": existing or {},
         }
         ended = subprocess.run(
             [self._renderer], input=json.dumps(given), capture_output=True, text=True, check=False
@@ -77,10 +79,13 @@ class Chart:
         return [found for text in texts for found in yaml.safe_load_all(text) if found]
 
 
-def place_of(found: Object, namespace: str) -> str:
-    """Where the API server keeps objects of this kind; the object is changed to what that server takes."""
-    asked = str(found["apiVersion"])
-    version = found["apiVersion"] = _OLDER.get(asked, asked)
+def collection_path(found: Object, namespace: str) -> str:
+    """Return the API path for objects of this kind.
+
+    The object's API version and namespace are changed to those that the tests' API server needs.
+    """
+    newest = str(found["apiVersion"])
+    version = found["apiVersion"] = _OLDER.get(newest, newest)
     found["metadata"]["namespace"] = namespace
     base = f"/apis/{version}" if "/" in version else f"/api/{version}"
     plural = (found["kind"].lower() + "s").replace("policys", "policies")
@@ -88,16 +93,16 @@ def place_of(found: Object, namespace: str) -> str:
 
 
 def apply(cluster: Cluster, objects: list[Object], namespace: str) -> None:
-    """Create them, or put them in the place of what has their names."""
+    """Create the objects, or replace the existing objects with the same names."""
     for found in objects:
-        place, name = place_of(found, namespace), found["metadata"]["name"]
-        there = next(_named(cluster, place, name), None)
-        if there is None:
-            cluster.call("POST", place, found)
+        path, name = collection_path(found, namespace), found["metadata"]["name"]
+        existing = next(_named(cluster, path, name), None)
+        if existing is None:
+            cluster.call("POST", path, found)
         elif found["kind"] not in ("Service", "PersistentVolumeClaim"):
-            found["metadata"]["resourceVersion"] = there["metadata"]["resourceVersion"]
-            cluster.call("PUT", f"{place}/{name}", found)
+            found["metadata"]["resourceVersion"] = existing["metadata"]["resourceVersion"]
+            cluster.call("PUT", f"{path}/{name}", found)
 
 
-def _named(cluster: Cluster, place: str, name: str) -> Iterator[Object]:
-    yield from cluster.call("GET", place, fieldSelector=f"metadata.name={name}")["items"]
+def _named(cluster: Cluster, path: str, name: str) -> Iterator[Object]:
+    yield from cluster.call("GET", path, fieldSelector=f"metadata.name={name}")["items"]

@@ -20,9 +20,9 @@ from tests.support.engine import Engine, EngineMissing
 
 _CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 FOLDER: Final = Path(os.environ.get("KUBERNETES_DIR") or _CACHE / "code-interpreter/kubernetes") / "run"
-"""Where `scripts/setup-kubernetes` keeps what it has started."""
+"""Folder in which `scripts/setup-kubernetes` keeps the files of the running cluster."""
 FIRST: Final = "node1"
-"""Its node, which shares the machine's Docker engine."""
+"""The cluster's first node, which uses the machine's Docker engine."""
 _WAIT_SEC: Final = 60.0
 
 Object = dict[str, Any]
@@ -49,7 +49,7 @@ class Cluster:
             ) from error
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self._http.close()
 
     # --- objects ----------------------------------------------------------------------------------
@@ -95,16 +95,16 @@ class Cluster:
         return [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
 
     def delete_pod(self, namespace: str, name: str) -> None:
-        """`kubectl delete pod`; gone already is fine."""
+        """Delete a pod that may exist, as `kubectl delete pod --grace-period=0` does."""
         options = {"gracePeriodSeconds": 0}
         self._http.request("DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}", json=options)
 
     def cordon(self, node: str, *, cordoned: bool = True) -> None:
-        """`kubectl cordon` or `uncordon`: whether new pods are kept away from a node."""
+        """Forbid new pods on a node, or allow them, as `kubectl cordon` and `uncordon` do."""
         self.patch(f"/api/v1/nodes/{node}", {"spec": {"unschedulable": cordoned}})
 
     def forget_node(self, name: str) -> None:
-        """`kubectl delete node`; gone already is fine."""
+        """Remove a node that may exist, as `kubectl delete node` does."""
         self._http.request("DELETE", f"/api/v1/nodes/{name}")
 
     def log(self, namespace: str, name: str, lines: int = 10_000) -> str:
@@ -158,7 +158,7 @@ class Cluster:
 
 
 class PodEngine(Engine):
-    """As `Engine`, for services whose kernels are pods. The node uses the Docker engine's images."""
+    """The engine of services whose kernels are pods. The node uses the Docker engine's images."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector of the tests' own: it takes traces over OTLP/HTTP and keeps them."""
+"""An OpenTelemetry collector for tests. It receives traces over OTLP/HTTP and keeps them in memory."""
 
 import gzip
 import threading
@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 @dataclass(frozen=True)
 class Span:
-    """A span as it arrived; ids are hexadecimal, times are nanoseconds since the epoch."""
+    """A received span. Ids are hexadecimal, times are nanoseconds since the epoch."""
 
     name: str
     trace_id: str
@@ -26,14 +26,14 @@ class Span:
 
 
 class Collector:
-    """Listens on a free port of this machine until it is closed."""
+    """A collector that listens on a free port of this machine until it is closed."""
 
     def __init__(self) -> None:
         self._spans: list[Span] = []
         self.raw: list[bytes] = []
-        """The requests' bodies."""
+        """Bodies of the received requests."""
         self.resource: dict[str, Any] = {}
-        """What the last of them said of the service."""
+        """Attributes of the service in the last received request."""
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -41,10 +41,12 @@ class Collector:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
-                known = self.path == "/v1/traces" and self.headers["Content-Type"] == "application/x-protobuf"
-                if known:
+                is_valid = (
+                    self.path == "/v1/traces" and self.headers["Content-Type"] == "application/x-protobuf"
+                )
+                if is_valid:
                     collector._take(body)
-                self.send_response(200 if known else 404)
+                self.send_response(200 if is_valid else 404)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -57,29 +59,31 @@ class Collector:
 
     def _take(self, body: bytes) -> None:
         self.raw.append(body)
-        for of in ExportTraceServiceRequest.FromString(body).resource_spans:
-            self.resource = _plain(of.resource.attributes)
-            for scope in of.scope_spans:
+        for spans in ExportTraceServiceRequest.FromString(body).resource_spans:
+            self.resource = _plain(spans.resource.attributes)
+            for scope in spans.scope_spans:
                 self._spans += [_span(span) for span in scope.spans]
 
-    def trace(self, trace_id: str, is_whole: Callable[[list[Span]], bool], seconds: float = 60) -> list[Span]:
-        """The spans of one trace, once it `is_whole`."""
+    def trace(
+        self, trace_id: str, is_complete: Callable[[list[Span]], bool], seconds: float = 60
+    ) -> list[Span]:
+        """Wait until a trace `is_complete`, and return its spans."""
         deadline = time.monotonic() + seconds
-        while not is_whole(found := [span for span in self._spans if span.trace_id == trace_id]):
-            assert time.monotonic() < deadline, f"not whole after {seconds} s: {found}"
+        while not is_complete(found := [span for span in self._spans if span.trace_id == trace_id]):
+            assert time.monotonic() < deadline, f"the trace is incomplete after {seconds} s: {found}"
             time.sleep(0.05)
         return found
 
-    def traces(self, has: Callable[[Span], bool], number: int, seconds: float = 60) -> set[str]:
-        """The ids of traces that have such a span, once there are so many."""
+    def traces(self, matches: Callable[[Span], bool], number: int, seconds: float = 60) -> set[str]:
+        """Wait until `number` traces have a span that matches, and return the ids of these traces."""
         deadline = time.monotonic() + seconds
-        while len(ids := {span.trace_id for span in list(self._spans) if has(span)}) < number:
-            assert time.monotonic() < deadline, f"only {len(ids)} after {seconds} s"
+        while len(ids := {span.trace_id for span in list(self._spans) if matches(span)}) < number:
+            assert time.monotonic() < deadline, f"only {len(ids)} traces after {seconds} s"
             time.sleep(0.05)
         return ids
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -98,4 +102,4 @@ def _span(span: Any) -> Span:
 
 
 def _plain(attributes: Any) -> dict[str, Any]:
-    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in attributes}
+    return {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in attributes}

@@ -1,4 +1,4 @@
-"""The databases that a registry can be in, and what a test does to them by hand."""
+"""The kinds of databases for a registry, and SQL that tests execute on them directly."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ KINDS = ("sqlite", "postgresql")
 
 
 def execute(url: str, statement: str, **values: object) -> list[tuple[Any, ...]]:
-    """Do one statement in a transaction of its own; the rows it gives."""
+    """Execute a statement in its own transaction, and return its rows."""
     engine = make_engine(url)
     try:
         with engine.begin() as connection:
@@ -21,6 +21,6 @@ def execute(url: str, statement: str, **values: object) -> list[tuple[Any, ...]]
 
 
 def insert(url: str, table: str, **row: object) -> None:
-    """Add a row."""
-    places = ", ".join(f":{name}" for name in row)
-    execute(url, f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", **row)
+    """Insert a row."""
+    parameters = ", ".join(f":{name}" for name in row)
+    execute(url, f"INSERT INTO {table} ({', '.join(row)}) VALUES ({parameters})", **row)

@@ -1,4 +1,4 @@
-"""Images for tests, made from the kernel image, and a registry of images to pull them from."""
+"""Images for tests, made from the kernel image, and an image registry from which they are pulled."""
 
 import os
 import shutil
@@ -35,9 +35,9 @@ exec tar -c {" ".join(f"--exclude='./{path}'" for path in _LEAVE_OUT)} $(ls -d .
 
 
 def docker(*arguments: str, stdin: str = "") -> str:
-    """The docker command, which has to end well; what it printed."""
+    """Run a `docker` command that must succeed, and return its output."""
     environment = os.environ | {"DOCKER_BUILDKIT": "0"}
-    done = subprocess.run(
+    ended = subprocess.run(
         ["docker", *arguments],
         input=stdin,
         env=environment,
@@ -46,19 +46,22 @@ def docker(*arguments: str, stdin: str = "") -> str:
         timeout=110,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
 
 
 def labels_of(image: str) -> dict[str, str]:
-    """An image's labels."""
+    """Return the labels of an image."""
     format_ = "{{range $name, $value := .Config.Labels}}{{$name}}={{$value}}\n{{end}}"
     lines = docker("image", "inspect", "--format", format_, image).splitlines()
     return dict(line.split("=", 1) for line in lines if line)
 
 
 def derive(tag: str, labels: Mapping[str, str] | None = None) -> str:
-    """Give the tag to an image like the kernel image, of an id of its own, with other labels; its id."""
+    """Build and tag an image from the kernel image with changed labels, and return its id.
+
+    Each call makes an image with another id.
+    """
     changed = {"code-interpreter.tests.made": str(time.time()), **(labels or {})}
     lines = [f"FROM {IMAGE}", *(f"LABEL {name}={value}" for name, value in changed.items())]
     docker("build", "--force-rm", "--tag", tag, "-", stdin="\n".join(lines))
@@ -66,7 +69,10 @@ def derive(tag: str, labels: Mapping[str, str] | None = None) -> str:
 
 
 def make_small(tag: str) -> str:
-    """Give the tag to a kernel image without its libraries, in one layer of a tenth of the size; its id."""
+    """Make and tag a kernel image without its libraries, and return its id.
+
+    The image has one layer, and a tenth of the size.
+    """
     labels = labels_of(IMAGE)
     changes = [
         'CMD ["python", "-I", "-m", "kernel_image.supervisor"]',
@@ -97,17 +103,17 @@ def make_small(tag: str) -> str:
 
 
 def remove(*images: str) -> None:
-    """`docker image rm`; gone already is fine."""
+    """Remove images that may exist."""
     for image in images:
         subprocess.run(["docker", "image", "rm", "--force", image], check=False, capture_output=True)
 
 
 @contextmanager
 def registry(folder: Path) -> Iterator[str]:
-    """A registry of images, as Debian packages it, for as long as the block; its address."""
+    """Run Debian's image registry for the block, and return its address."""
     program = shutil.which("docker-registry", path=_REGISTRY)
     if program is None:
-        pytest.skip("this needs Debian's package docker-registry: scripts/setup-test-tools fetches it")
+        pytest.skip("this test needs Debian's package docker-registry: scripts/setup-test-tools fetches it")
     address = f"127.0.0.1:{free_port()}"
     config = folder / "config.yml"
     config.write_text(

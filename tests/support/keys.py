@@ -1,4 +1,4 @@
-"""API keys for the tests: made by the command, used by clients of their own."""
+"""API keys for tests: the command makes them, and each has its own client."""
 
 import os
 import subprocess
@@ -24,14 +24,14 @@ def key_command(file: Path | None, *arguments: str, **environment: str) -> subpr
 
 
 def make_key(file: Path, name: str, command: str = "add") -> str:
-    """A new key of that name, which is in the file now."""
+    """Add a key with this name to the file, and return the key."""
     ended = key_command(file, command, name)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.removesuffix("\n")
 
 
 class KeyedService:
-    """A service that wants keys, and the file they are in."""
+    """A service that requires keys, with its key file, and a client for each key."""
 
     def __init__(self, service: Service, file: Path) -> None:
         self.service = service
@@ -40,17 +40,17 @@ class KeyedService:
         self._apis: dict[str, Api] = {}
 
     def key(self, name: str) -> str:
-        """The key of a name; it is made when it is asked for first."""
+        """Return the key of a name. The first call makes it."""
         if name not in self._keys:
             self._keys[name] = make_key(self.file, name)
         return self._keys[name]
 
     def every_key(self) -> list[str]:
-        """All keys that were made by `key`."""
+        """Return all keys that `key` has made."""
         return list(self._keys.values())
 
     def api(self, name: str) -> Api:
-        """The client with the key of that name."""
+        """Return the client with the key of a name."""
         if name not in self._apis:
             self._apis[name] = Api(self.service.base_url, self.key(name))
         return self._apis[name]

@@ -1,4 +1,4 @@
-"""What a service says at ``/metrics``, read as Prometheus reads it."""
+"""The metrics of a service: the answer of `/metrics`, parsed as Prometheus parses it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def families(http: httpx.Client) -> list[Metric]:
-    """All there is."""
+    """Return all metrics."""
     response = http.get("/metrics")
     assert response.status_code == 200, response.text[:500]
     assert response.headers["content-type"].startswith("text/plain; version=")
@@ -19,7 +19,7 @@ def families(http: httpx.Client) -> list[Metric]:
 
 
 def samples(http: httpx.Client) -> Samples:
-    """Every sample by its name and labels."""
+    """Return every sample by its name and labels."""
     found: Samples = {}
     for family in families(http):
         for sample in family.samples:
@@ -30,30 +30,30 @@ def samples(http: httpx.Client) -> Samples:
 
 
 class Change:
-    """How the samples have changed since the block began; `of` looks at them as they are at its end."""
+    """Differences between the samples at the start of a block and at its end."""
 
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
         self._before = samples(http)
         self.after: Samples = {}
 
-    def look(self) -> None:
-        """Read them again."""
+    def read(self) -> None:
+        """Read the samples again, as those of the end."""
         self.after = samples(self._http)
 
     def of(self, name: str, **labels: str) -> float:
-        """By how much all samples of that name changed that have these labels."""
-        wanted, full = set(labels.items()), f"code_interpreter_{name}"
+        """Return the summed change of all samples with this name and these labels."""
+        expected, full_name = set(labels.items()), f"code_interpreter_{name}"
         return sum(
             value - self._before.get(key, 0)
             for key, value in self.after.items()
-            if key[0] == full and wanted <= key[1]
+            if key[0] == full_name and expected <= key[1]
         )
 
 
 @contextmanager
 def change(http: httpx.Client) -> Iterator[Change]:
-    """What changes during the block."""
+    """Measure the changes during the block."""
     changed = Change(http)
     yield changed
-    changed.look()
+    changed.read()

@@ -1,4 +1,4 @@
-"""Listeners of the tests' own on this machine, which no kernel may reach, and where they are."""
+"""Listeners on this machine, which no kernel may reach, and the addresses of this machine."""
 
 import socket
 import threading
@@ -11,7 +11,8 @@ class Listeners:
     """A TCP and a UDP listener on one port of every address of this machine, IPv4 and IPv6."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.received: list[str] = []
+        """Each connection and datagram, as text with the sender's address."""
         self._tcp = socket.create_server(("0.0.0.0", 0))
         self.port: int = self._tcp.getsockname()[1]
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -33,11 +34,11 @@ class Listeners:
             try:
                 if listener.type == socket.SOCK_DGRAM:
                     data, peer = listener.recvfrom(1500)
-                    self.heard.append(f"udp {data!r} from {peer[0]}")
+                    self.received.append(f"udp {data!r} from {peer[0]}")
                 else:
                     connection, peer = listener.accept()
                     connection.close()
-                    self.heard.append(f"tcp from {peer[0]}")
+                    self.received.append(f"tcp from {peer[0]}")
             except TimeoutError:
                 continue
 
@@ -52,7 +53,7 @@ class Listeners:
 
 @contextmanager
 def listeners() -> Iterator[Listeners]:
-    """`Listeners` for as long as the block."""
+    """Listen during the block."""
     opened = Listeners()
     try:
         yield opened
@@ -61,7 +62,7 @@ def listeners() -> Iterator[Listeners]:
 
 
 def own_addresses() -> set[str]:
-    """IPv4 addresses of this machine's interfaces, loopback left out; nothing is sent."""
+    """Return the IPv4 addresses of this machine's interfaces, without loopback. Nothing is sent."""
     found = set()
     for line in Path("/proc/net/fib_trie").read_text().split("Local:")[-1].splitlines():
         word = line.split()
@@ -73,7 +74,7 @@ def own_addresses() -> set[str]:
 
 
 def link_local(interface: str) -> str | None:
-    """This machine's IPv6 link-local address on an interface, if it has one."""
+    """Return this machine's IPv6 link-local address on an interface, or None."""
     table = Path("/proc/net/if_inet6")
     for line in table.read_text().splitlines() if table.exists() else []:
         digits, _, _, scope, _, name = line.split()

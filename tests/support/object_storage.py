@@ -1,4 +1,4 @@
-"""An S3 server of the tests' own, `tests/s3_server`: a process that can be told to refuse."""
+"""An S3 server for tests: the process `tests/s3_server`, which refuses requests on demand."""
 
 import subprocess
 import time
@@ -20,7 +20,7 @@ _PYTHON = ROOT / ".cache/s3-server/bin/python"
 
 
 class ObjectStorageServer:
-    """The server, started on construction; buckets are reached by `settings`."""
+    """The server. The constructor starts it, and `settings` returns what a service needs to use it."""
 
     def __init__(self, address: str = "127.0.0.1") -> None:
         assert _PYTHON.exists(), "these tests need an S3 server: scripts/setup-test-tools installs it"
@@ -46,13 +46,13 @@ class ObjectStorageServer:
             return False
 
     def new(self) -> str:
-        """Make an empty bucket; the URL of a prefix in it."""
+        """Make an empty bucket, and return the URL of a prefix in it."""
         bucket = f"b{uuid.uuid4().hex}"
         assert self._http.put(f"/{bucket}").is_success
         return f"s3://{bucket}/of/the/service"
 
     def settings(self, url: str) -> dict[str, str]:
-        """The environment of a service that stores there."""
+        """Return the environment of a service that stores its files below a URL."""
         return {
             "FILE_STORAGE_URL": url,
             "AWS_ENDPOINT_URL": self.url,
@@ -62,33 +62,33 @@ class ObjectStorageServer:
         }
 
     def objects(self, url: str) -> dict[str, bytes]:
-        """All that is below a URL."""
+        """Return the contents of all objects below a URL, by their names."""
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         listed = self._http.get(f"/{bucket}", params={"prefix": prefix}).text
         keys = [part.partition("</Key>")[0] for part in listed.split("<Key>")[1:]]
         return {key.removeprefix(f"{prefix}/"): self._http.get(f"/{bucket}/{key}").content for key in keys}
 
     def unfinished(self, url: str) -> int:
-        """How many objects of a bucket have parts and no end."""
+        """Return the number of unfinished multipart uploads in the bucket of a URL."""
         bucket = url.removeprefix("s3://").partition("/")[0]
         return self._http.get(f"/{bucket}", params={"uploads": ""}).text.count("<UploadId>")
 
     def put(self, url: str, name: str, content: bytes) -> None:
-        """Put an object below a URL."""
+        """Store an object below a URL."""
         assert self._http.put(f"/{url.removeprefix('s3://')}/{name}", content=content).is_success
 
     @contextmanager
     def refusing(self, status: int, code: str, method: str = "") -> Iterator[None]:
-        """Answer with an error for as long as the block: to every request, or those of a method."""
-        asked = {"status": str(status), "code": code, "method": method}
-        assert self._http.get(_CONTROL, params=asked).is_success
+        """Answer with an error during the block: every request, or those with one method."""
+        refusal = {"status": str(status), "code": code, "method": method}
+        assert self._http.get(_CONTROL, params=refusal).is_success
         try:
             yield
         finally:
             assert self._http.get(_CONTROL).is_success
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop the server."""
         self._process.kill()
         self._process.wait()
         self._http.close()

@@ -10,12 +10,12 @@ from tests.support.cluster import FOLDER, Cluster
 NAME: Final = "node2"
 _PAUSE: Final = "code-interpreter-pause:tests"
 _ADDRESSES: Final = "172.17.200.0/24"
-"""Of its pods: on the bridge of the machine's own engine, which gives out the first ones."""
+"""Addresses of the node's pods. The first engine uses the same bridge, and assigns lower addresses."""
 _READY_SEC: Final = 90.0
 
 
 class SecondNode:
-    """Joins on construction, with the kernel image."""
+    """The second node. The constructor starts it with the kernel image, and waits until it has joined."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self._cluster = cluster
@@ -54,7 +54,7 @@ class SecondNode:
             )
 
     def is_ready(self) -> bool:
-        """Whether the cluster would start pods there."""
+        """Return whether the cluster starts pods on this node."""
         assert self._kubelet is not None and self._kubelet.poll() is None, self._log()
         nodes = self._cluster.call("GET", "/api/v1/nodes")["items"]
         conditions = [
@@ -63,12 +63,12 @@ class SecondNode:
         return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
     def _log(self) -> str:
-        """What went wrong with the kubelet; what follows that says where in its code."""
+        """Return the end of the kubelet's errors, without stack traces."""
         lines = (self._folder / "kubelet.log").read_text().splitlines()
         return "\n".join(line for line in lines if line.startswith(("E", "F")))[-3000:]
 
     def die(self) -> None:
-        """As by a power cut: kubelet, engine and every process that it has started."""
+        """Kill kubelet, engine and all containers, as a power cut does."""
         ids = self.engine.docker("ps", "--quiet", "--no-trunc").stdout.split()
         self._kill_kubelet()
         self.engine.kill()
@@ -82,7 +82,7 @@ class SecondNode:
             self._kubelet.wait()
 
     def close(self) -> None:
-        """Leave the cluster, and leave nothing here."""
+        """Remove the node from the cluster, and everything that it left on this machine."""
         self._kill_kubelet()
         self._cluster.forget_node(NAME)
         self.engine.close()
@@ -90,7 +90,7 @@ class SecondNode:
 
 
 def _processes_of(container_id: str) -> list[int]:
-    """Of a container, by its cgroup; its engine need not answer."""
+    """Return the ids of a container's processes, by its cgroup. The engine need not answer."""
     found = []
     for file in Path("/proc").glob("[0-9]*/cgroup"):
         try:

@@ -43,11 +43,11 @@ def http(watched: KeyedService) -> httpx.Client:
 def settled(changed: Change, name: str, expected: float, **labels: str) -> None:
     """Wait until a sample has changed by the expected value. Some change after the response."""
     deadline = time.monotonic() + 60
-    changed.look()
+    changed.read()
     while changed.of(name, **labels) != expected:
         assert time.monotonic() < deadline, (name, labels, changed.of(name, **labels), expected)
         time.sleep(0.1)
-        changed.look()
+        changed.read()
 
 
 def test_requests_are_counted_by_route(http: httpx.Client, api: Api) -> None:
@@ -106,7 +106,7 @@ def test_sessions_are_counted_by_the_reason_of_their_end(
 ) -> None:
     """Opened, ended and open sessions are counted."""
     with change(http) as changed, new_session(watched.service, api):
-        changed.look()
+        changed.read()
         assert changed.of("sessions") == changed.of("sessions", state="ready") == 1
     assert changed.of("sessions_opened_total") == 1
     assert changed.of("sessions_ended_total", reason="deleted") == 1
@@ -125,7 +125,7 @@ def test_bytes_of_files_are_counted(http: httpx.Client, watched: KeyedService, a
         with new_session(watched.service, api) as session:
             session.put("in.bin", b"z" * 50)
             assert session.read("in.bin") == b"z" * 50
-        changed.look()
+        changed.read()
         assert (changed.of("store_bytes"), changed.of("store_files")) == (1300, 2)
         for stored in (file_id, file["file_id"]):
             assert api.http.delete(f"/v1/files/{stored}").status_code == 204
@@ -147,7 +147,7 @@ def test_started_scrubbed_and_removed_containers_are_counted(
     with change(http) as changed:
 
         def has_started() -> bool:
-            changed.look()
+            changed.read()
             return changed.of("containers_started_total", result="ok") >= 1
 
         api.run("1")
