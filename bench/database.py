@@ -42,7 +42,7 @@ class _Counter:
         self._connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
         self._idle: Counts = (0.0, 0.0)
 
-    def of(self, work: Callable[[], object], times: int = 1) -> Counts:
+    def count(self, work: Callable[[], object], times: int = 1) -> Counts:
         """Do `work` several times, and return its transactions and statements per time."""
         before, began = self._now(), time.monotonic()
         for _ in range(times):
@@ -77,7 +77,7 @@ def measure(engine: Engine, database: str, storage: str) -> list[list[str]]:
     }
     rows: list[tuple[str, Counts]] = []
     with Service(engine, **shared) as first, Service(engine, **shared) as second:
-        here, there = first.http, second.http
+        http, other_http = first.http, second.http
         counter = _Counter(database)
         both = counter.idle()
         rows.append(("an idle replica, per second", (both[0] / 2, both[1] / 2)))
@@ -86,36 +86,36 @@ def measure(engine: Engine, database: str, storage: str) -> list[list[str]]:
             return http.post(path, json=body).raise_for_status().json()
 
         def count(name: str, work: Callable[[], object]) -> None:
-            rows.append((name, counter.of(work, _CALLS)))
+            rows.append((name, counter.count(work, _CALLS)))
 
-        session = f"/v1/sessions/{post(here, '/v1/sessions')['session_id']}"
-        file_id = here.post("/v1/files", files={"file": ("a", b"1")}).raise_for_status().json()["file_id"]
+        session = f"/v1/sessions/{post(http, '/v1/sessions')['session_id']}"
+        file_id = http.post("/v1/files", files={"file": ("a", b"1")}).raise_for_status().json()["file_id"]
         inputs = [{"path": "a", "file_id": file_id}]
-        count("a one-shot execution, with its container", lambda: post(here, "/v1/execute", code="1"))
-        count("a cell of a session", lambda: post(here, f"{session}/execute", code="1"))
+        count("a one-shot execution, with its container", lambda: post(http, "/v1/execute", code="1"))
+        count("a cell of a session", lambda: post(http, f"{session}/execute", code="1"))
         slow = "import time; time.sleep(0.1)"
-        count("a cell that takes longer than 50 ms", lambda: post(here, f"{session}/execute", code=slow))
+        count("a cell that takes longer than 50 ms", lambda: post(http, f"{session}/execute", code=slow))
         count(
             "a cell with a stored file as input",
-            lambda: post(here, f"{session}/execute", code="1", files=inputs),
+            lambda: post(http, f"{session}/execute", code="1", files=inputs),
         )
         count(
             "a cell that is forwarded to the other replica",
-            lambda: post(there, f"{session}/execute", code="1"),
+            lambda: post(other_http, f"{session}/execute", code="1"),
         )
-        count("a shell command", lambda: post(here, f"{session}/bash", cmd="true"))
-        count("reading a session", lambda: here.get(session).raise_for_status())
-        count("listing sessions", lambda: here.get("/v1/sessions").raise_for_status())
-        count("uploading a stored file", lambda: here.post("/v1/files", files={"file": ("a", b"1")}))
-        count("downloading a stored file", lambda: here.get(f"/v1/files/{file_id}").raise_for_status())
+        count("a shell command", lambda: post(http, f"{session}/bash", cmd="true"))
+        count("reading a session", lambda: http.get(session).raise_for_status())
+        count("listing sessions", lambda: http.get("/v1/sessions").raise_for_status())
+        count("uploading a stored file", lambda: http.post("/v1/files", files={"file": ("a", b"1")}))
+        count("downloading a stored file", lambda: http.get(f"/v1/files/{file_id}").raise_for_status())
 
         def open_and_end() -> None:
-            opened = post(here, "/v1/sessions")["session_id"]
-            here.delete(f"/v1/sessions/{opened}").raise_for_status()
+            opened = post(http, "/v1/sessions")["session_id"]
+            http.delete(f"/v1/sessions/{opened}").raise_for_status()
 
         count("opening and ending a session, with its container", open_and_end)
-        here.delete(session).raise_for_status()
-    return [[name, f"{one:.1f}", f"{many:.1f}"] for name, (one, many) in rows]
+        http.delete(session).raise_for_status()
+    return [[name, f"{transactions:.1f}", f"{statements:.1f}"] for name, (transactions, statements) in rows]
 
 
 def main() -> None:

@@ -39,13 +39,13 @@ _ROOM = {
 class _Caller:
     """A session, and a connection over which it is used. The connection may be to the other replica."""
 
-    def __init__(self, maker: Service, asked: Service) -> None:
+    def __init__(self, maker: Service, called: Service) -> None:
         answer = maker.http.post("/v1/sessions", json={"ttl_seconds": 3600})
         answer.raise_for_status()
         self._path = f"/v1/sessions/{answer.json()['session_id']}"
         self._maker = maker
-        self.services = (maker, asked)
-        address = asked.http.base_url
+        self.services = (maker, called)
+        address = called.http.base_url
         self._connection = HTTPConnection(address.host, address.port)
 
     def run(self) -> float:
@@ -88,24 +88,27 @@ def measure(engine: Engine, databases: list[str], storages: list[str]) -> list[l
     aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     shared = {"DATABASE_URL": databases[1], "FILE_STORAGE_URL": storages[1], **aws}
     replicas = {**shared, "REPLICA_SECRET": "of-the-benchmark-alone"}
-    away = {"DATABASE_URL": databases[0], "FILE_STORAGE_URL": storages[0], **aws}
+    remote = {"DATABASE_URL": databases[0], "FILE_STORAGE_URL": storages[0], **aws}
     with ExitStack() as stack:
-        here, there, first, second = (
+        local_state, remote_state, first, second = (
             stack.enter_context(Service(engine, **_ROOM, **settings))
-            for settings in ({}, away, replicas, replicas)
+            for settings in ({}, remote, replicas, replicas)
         )
         pair = (first, second)
-        ways: dict[str, Callable[[int], tuple[Service, Service]]] = {
-            "SQLite and a disk": lambda _: (here, here),
-            "PostgreSQL and S3": lambda _: (there, there),
+        configurations: dict[str, Callable[[int], tuple[Service, Service]]] = {
+            "SQLite and a disk": lambda _: (local_state, local_state),
+            "PostgreSQL and S3": lambda _: (remote_state, remote_state),
             "one replica of two": lambda _: (first, first),
             "two replicas, own sessions": lambda number: (pair[number % 2], pair[number % 2]),
             "two replicas, the other's sessions": lambda number: (pair[number % 2], pair[1 - number % 2]),
         }
-        callers = {name: [_Caller(*of(number)) for number in range(_CALLERS)] for name, of in ways.items()}
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        costs: dict[str, list[float]] = {name: [] for name in ways}
-        latencies: dict[str, list[float]] = {name: [] for name in ways}
+        callers = {
+            name: [_Caller(*services(number)) for number in range(_CALLERS)]
+            for name, services in configurations.items()
+        }
+        rates: dict[str, list[float]] = {name: [] for name in configurations}
+        costs: dict[str, list[float]] = {name: [] for name in configurations}
+        latencies: dict[str, list[float]] = {name: [] for name in configurations}
         for number in range(_ROUNDS):
             for name, some in callers.items():
                 rate, cost = _load(some)
@@ -116,16 +119,16 @@ def measure(engine: Engine, databases: list[str], storages: list[str]) -> list[l
         for some in callers.values():
             for caller in some:
                 caller.close()
-    base, *_ = ways
+    base, *_ = configurations
     rows = []
-    for name in ways:
-        of_rate = [rate / other for rate, other in zip(rates[name], rates[base], strict=True)]
+    for name in configurations:
+        ratios = [rate / other for rate, other in zip(rates[name], rates[base], strict=True)]
         ms = 1000 * median(latencies[name])
         rows.append(
             [
                 name,
                 f"{median(rates[name]):.0f}",
-                f"{median(of_rate):.2f}",
+                f"{median(ratios):.2f}",
                 f"{1000 * median(costs[name]):.1f}",
                 f"{ms:.1f}",
                 f"{ms / (1000 * median(latencies[base])):.2f}",

@@ -14,7 +14,7 @@ from service.auth.limits import RequestRate
 from service.gateway import answers as gateway
 from service.http.answers import ANSWERS, Answers, install_error_handlers
 from service.http.body_limit import BodyLimit
-from service.http.forwarding import elsewhere
+from service.http.forwarding import forward_to_holder
 from service.http.guard import ALWAYS_OPEN, Guard
 from service.http.signatures import Signer
 from service.page import routes as page
@@ -95,5 +95,5 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
         signer=signer,
     )
     install_error_handlers(app, ALL_ANSWERS)
-    app.add_exception_handler(SessionElsewhere, elsewhere)
+    app.add_exception_handler(SessionElsewhere, forward_to_holder)
     return app

@@ -128,7 +128,7 @@ async def list_kernelspecs(sessions: SessionsDep, owner: OwnerDep, gateway: Gate
     here = [
         session.record for session in sessions.all_of(owner) if not gateway.connections(session.session_id)
     ]
-    there = [seen.record for seen in await sessions.elsewhere(owner)]
+    there = [other.record for other in await sessions.open_at_other_replicas(owner)]
     for record in (*here, *there):
         at = datetime.fromtimestamp(record.created_at, UTC)
         name = f"Session {record.session_id[:8]} of {at:%H:%M} UTC"
@@ -171,7 +171,9 @@ async def start_kernel(
 async def list_kernels(sessions: SessionsDep, owner: OwnerDep, gateway: GatewayDep) -> list[Kernel]:
     """List the open sessions, oldest first."""
     here = [_kernel(session, gateway) for session in await sessions.all_written(owner)]
-    there = [_described(seen.record, busy=seen.busy) for seen in await sessions.elsewhere(owner)]
+    there = [
+        _described(other.record, busy=other.busy) for other in await sessions.open_at_other_replicas(owner)
+    ]
     return here + there
 
 

@@ -190,7 +190,7 @@ class Forwarder:
                 await websocket.close(_GOING_AWAY if code in _NEVER_SENT else code)
 
 
-async def elsewhere(request: Request, error: Exception) -> Response:
+async def forward_to_holder(request: Request, error: Exception) -> Response:
     """Return the response of the replica that holds the session, or SessionMoving if that is impossible."""
     assert isinstance(error, SessionElsewhere)
     forwarder: Forwarder | None = getattr(request.app.state, "forwarder", None)

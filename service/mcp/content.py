@@ -33,10 +33,12 @@ Content = types.TextContent | types.ImageContent | types.ResourceLink
 
 @dataclass(frozen=True)
 class Links:
-    """Addresses of files. ``base_url`` is the service as the client sees it; ``known``: it supports links."""
+    """Makes addresses of files."""
 
     base_url: str
-    known: bool = True
+    """The service's address, as the client sees it."""
+    are_supported: bool = True
+    """Whether the client understands links."""
 
     def stored_file(self, file_id: str) -> str:
         """Return the address of a stored file."""
@@ -159,7 +161,7 @@ def _file_links(files: Sequence[OutputFile], links: Links) -> tuple[list[types.R
     ]
     if len(linked) < len(files):
         lines.append(f"[and {len(files) - len(linked)} more files: list_files lists them]")
-    if not links.known:
+    if not links.are_supported:
         return [], lines
     return [link(links.stored_file(file.file_id), file.path, file.size_bytes) for file in linked], lines
 

@@ -150,7 +150,7 @@ def _request(context: Context) -> Request:
 
 def _links(context: Context) -> Links:
     base_url = str(_request(context).base_url).rstrip("/")
-    return Links(base_url, known=context.protocol_version >= _LINKS_SINCE)
+    return Links(base_url, are_supported=context.protocol_version >= _LINKS_SINCE)
 
 
 def _problems(error: ValidationError) -> str:

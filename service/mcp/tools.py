@@ -64,7 +64,7 @@ async def run_python(call: Call, given: RunPython) -> Result:
                 if isinstance(event, OutputChunk):
                     progress.add(event.text)
     finally:
-        if not cell.over:
+        if not cell.is_over:
             session.cells.abandon(cell)
     return content.of_execution(cell.gathered(), call.links, note)
 
@@ -131,7 +131,7 @@ async def read_file(call: Call, given: ReadFile) -> Result:
             )
     else:
         blocks.append(content.text(f"[{path} has {size} bytes that cannot be shown here: {uri}]"))
-    if call.links.known:
+    if call.links.are_supported:
         blocks.append(content.link(uri, path, size))
     return Result(content=blocks)
 

@@ -39,7 +39,7 @@ class Backup:
 
     files: int
     size_bytes: int
-    gone: int
+    deleted: int
     """Files that were deleted during the copying. The copy's registry does not list them."""
 
 
@@ -57,8 +57,8 @@ def main(arguments: Namespace) -> int:
     except StartError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    gone = f"; {done.gone} were deleted meanwhile" if done.gone else ""
-    sys.stdout.write(f"{arguments.folder}: {done.files} files, {done.size_bytes} bytes{gone}\n")
+    deleted = f"; {done.deleted} were deleted meanwhile" if done.deleted else ""
+    sys.stdout.write(f"{arguments.folder}: {done.files} files, {done.size_bytes} bytes{deleted}\n")
     return 0
 
 
@@ -123,7 +123,7 @@ def _copy_registry(source: Path, target: Path) -> None:
 
 def _copy_files(source: Path, target: Path) -> Backup:
     files = size = 0
-    gone: list[tuple[str]] = []
+    deleted: list[tuple[str]] = []
     with closing(sqlite3.connect(target / REGISTRY, isolation_level=None)) as registry:
         ids = [file_id for (file_id,) in registry.execute("SELECT file_id FROM files")]
         progress = Progress(len(ids))
@@ -132,8 +132,8 @@ def _copy_files(source: Path, target: Path) -> Backup:
                 size += copy_file(source / file_id, target / FILES / file_id)
                 files += 1
             except FileNotFoundError:
-                gone.append((file_id,))
+                deleted.append((file_id,))
             progress.report(files, size)
-        registry.executemany("DELETE FROM files WHERE file_id = ?", gone)
+        registry.executemany("DELETE FROM files WHERE file_id = ?", deleted)
     sync(target / REGISTRY)
-    return Backup(files, size, len(gone))
+    return Backup(files, size, len(deleted))

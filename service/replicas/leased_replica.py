@@ -120,9 +120,9 @@ class LeasedReplica:
             return []
         # After an outage of the database all leases have run out. Replicas that are alive renew theirs first.
         if self._lease.is_steady:
-            dead = await self._registry.remove_expired(self._lease.renewal_sec)
-            if dead:
-                log.warning("%d replicas are gone; the others take their sessions", dead)
+            expired = await self._registry.remove_expired(self._lease.renewal_sec)
+            if expired:
+                log.warning("%d replicas are gone; the others take their sessions", expired)
         return await self._registry.take(self._lease.replica, _TAKEN_PER_ROUND)
 
     async def _end_overdue(self) -> None:

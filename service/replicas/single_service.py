@@ -23,8 +23,9 @@ class SingleService:
         return await self._session_registry.live_sessions(self._instance_id)
 
     async def rounds(self) -> AsyncIterator[list[SessionRecord]]:
-        nothing: tuple[list[SessionRecord], ...] = ()
-        for taken in nothing:
+        """Yield nothing: there are no other replicas whose sessions this service could take."""
+        rounds: tuple[list[SessionRecord], ...] = ()
+        for taken in rounds:
             yield taken
 
     async def find(self, session_id: str, owner: str) -> SessionRecord | None:

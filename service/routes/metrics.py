@@ -25,7 +25,7 @@ async def metrics(
     request: Request, metrics: MetricsDep, kernels: KernelsDep, sessions: SessionsDep, files: FilesDep
 ) -> Response:
     """Return all metrics since the start of the service, for Prometheus."""
-    metrics.look(kernels.counts(), sessions.counts(), files.stored())
+    metrics.set_gauges(kernels.counts(), sessions.counts(), files.stored())
     # Formatting takes some milliseconds, which would delay other requests on the event loop.
     text, media_type = await asyncio.to_thread(metrics.text, request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": media_type})

@@ -92,12 +92,12 @@ async def list_sessions(sessions: SessionsDep, owner: OwnerDep, settings: Settin
     here = [_info(session, settings) for session in await sessions.all_written(owner)]
     there = [
         SessionInfo.of(
-            seen.record,
+            other.record,
             idle_sec=settings.sessions.session_idle_sec,
-            busy=seen.busy,
-            execution_count=seen.cells,
+            busy=other.busy,
+            execution_count=other.cells,
         )
-        for seen in await sessions.elsewhere(owner)
+        for other in await sessions.open_at_other_replicas(owner)
     ]
     return SessionList(sessions=sorted((*here, *there), key=lambda session: session.created_at))
 
@@ -166,7 +166,7 @@ async def stream_in_session(session: Session, request: SessionExecuteRequest, im
     )
 
     async def close() -> None:
-        if not (cell.over or request.detach):
+        if not (cell.is_over or request.detach):
             session.cells.abandon(cell)
 
     return EventStream(cell.follow(), close, images)

@@ -78,17 +78,19 @@ class ExecutionLog:
 
     async def page(self, owner: str, limit: int, after: str | None) -> ExecutionPage:
         """Return a page of the owner's executions, newest first. Raises `InvalidCursor`."""
-        # Recorders first: an execution whose row is written meanwhile is then in at least one of the two.
-        here = [one.record() for one in self._recorders.values() if one.owner == owner]
+        # Recorders first: an execution whose row is written meanwhile is then in at least one of the lists.
+        running = [recorder.record() for recorder in self._recorders.values() if recorder.owner == owner]
         if after is not None:
             created_at, identifier = read_cursor(after)
-            here = [one for one in here if _position(one) < (created_at, identifier.hex)]
+            running = [record for record in running if _position(record) < (created_at, identifier.hex)]
         written = await self._registry.page(owner, limit + 1, after)
-        found = {one.execution_id: one for one in (*here, *written)}
+        found = {record.execution_id: record for record in (*running, *written)}
         newest = sorted(found.values(), key=_position, reverse=True)
         page = tuple(newest[:limit])
-        more = len(newest) > limit
-        return ExecutionPage(page, make_cursor(page[-1].created_at, page[-1].execution_id) if more else None)
+        has_more = len(newest) > limit
+        return ExecutionPage(
+            page, make_cursor(page[-1].created_at, page[-1].execution_id) if has_more else None
+        )
 
     async def close(self) -> None:
         """Return when every row is written."""
@@ -103,7 +105,7 @@ class ExecutionLog:
             recorder.context.execution_id = None
         self.metrics.refused(kind, outcome)
 
-    def over(self, recorder: ExecutionRecorder, record: ExecutionRecord) -> None:
+    def finished(self, recorder: ExecutionRecorder, record: ExecutionRecord) -> None:
         """Count and trace an execution that has ended. Its row is not written yet."""
         self.metrics.executed(record, recorder.timeline)
         self.traces.executed(recorder.context, record, recorder.timeline)

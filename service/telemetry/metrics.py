@@ -196,9 +196,9 @@ class Metrics:
         """Count spans. `result` is `sent` or `dropped`. May be called from any thread."""
         self._spans.labels(result).inc(count)
 
-    # --- reading ----------------------------------------------------------------------------------
+    # --- gauges -----------------------------------------------------------------------------------
 
-    def look(self, pool: KernelCounts, sessions: tuple[int, int], files: tuple[int, int]) -> None:
+    def set_gauges(self, pool: KernelCounts, sessions: tuple[int, int], files: tuple[int, int]) -> None:
         """Set the gauges.
 
         Args:

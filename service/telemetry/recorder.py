@@ -29,7 +29,7 @@ class RecorderLog(Protocol):
     def refused(self, recorder: "ExecutionRecorder", kind: ExecutionKind, outcome: Refusal) -> None:
         """Count an execution whose code did not begin. It gets no row."""
 
-    def over(self, recorder: "ExecutionRecorder", record: ExecutionRecord) -> None:
+    def finished(self, recorder: "ExecutionRecorder", record: ExecutionRecord) -> None:
         """Count and trace an execution that has ended."""
 
     def file_stored(self, origin: FileOrigin, size_bytes: int) -> None:
@@ -184,7 +184,7 @@ class ExecutionRecorder:
 
     def _end(self, record: ExecutionRecord) -> ExecutionRecord:
         self._record = record
-        self._executions.over(self, record)
+        self._executions.finished(self, record)
         return record
 
     def _make_record(

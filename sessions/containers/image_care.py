@@ -52,7 +52,7 @@ class ImageCare:
         """Warning about the image's name: it is gone, or stands for another image."""
         self._refused: str | None = None
         """Id of an image that has the name and must not be used."""
-        self._seen: str | None = None
+        self._reported: str | None = None
         """Id of the new image that was logged last."""
         self._refused_until = self._next_pull = 0.0
 
@@ -108,7 +108,7 @@ class ImageCare:
 
     # --- later ------------------------------------------------------------------------------------
 
-    async def look(self) -> Image | None:
+    async def check(self) -> Image | None:
         """Return another image that has the name now and may replace the one in use; None if there is none.
 
         Raises:
@@ -125,7 +125,7 @@ class ImageCare:
             self._forget_problems()
             return None
         if found is not None and not self._is_refused(found):
-            return self._other(found)
+            return self._replacement(found)
         if await self._engine.image(self._image.image_id) is None:
             self.missing()
         elif found is None:
@@ -133,7 +133,7 @@ class ImageCare:
         return None
 
     def _forget_problems(self) -> None:
-        self.problem = self._notice = self._refused = self._seen = None
+        self.problem = self._notice = self._refused = self._reported = None
 
     def missing(self) -> None:
         """Record that nothing can be launched, because the image is gone."""
@@ -145,10 +145,10 @@ class ImageCare:
     def _is_refused(self, image: Image) -> bool:
         return image.image_id == self._refused and time.monotonic() < self._refused_until
 
-    def _other(self, found: Image) -> Image | None:
-        if found.image_id != self._seen:
-            self._seen, was = found.image_id, self._image.image_id
-            log.warning("the kernel image %s was replaced: %s, until now %s", self._name, found.image_id, was)
+    def _replacement(self, found: Image) -> Image | None:
+        if found.image_id != self._reported:
+            self._reported, old = found.image_id, self._image.image_id
+            log.warning("the kernel image %s was replaced: %s, until now %s", self._name, found.image_id, old)
         try:
             self._judge(found)
         except ImageUnfit as error:

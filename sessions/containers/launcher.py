@@ -98,7 +98,7 @@ class Launcher:
         Raises:
             EngineUnavailable: the engine does not answer.
         """
-        return await self._image.look()
+        return await self._image.check()
 
     async def change_to(self, image: Image) -> Sandbox | None:
         """Launch from another image from now on.

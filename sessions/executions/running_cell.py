@@ -23,7 +23,7 @@ class RunningCell:
         """Whether the code has asked for input and waits."""
         self._events: list[ExecutionEvent] = []
         self._failure: Exception | None = None
-        self._over = False
+        self._is_over = False
         self._changed = asyncio.Event()
 
     def add(self, event: ExecutionEvent) -> None:
@@ -37,15 +37,15 @@ class RunningCell:
 
     def end(self, failure: Exception | None = None) -> None:
         """Note that no event follows. With a `failure` there is no result. Do nothing the second time."""
-        if self._over:
+        if self._is_over:
             return
-        self._failure, self._over = failure, True
+        self._failure, self._is_over = failure, True
         self._wake()
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether no event follows."""
-        return self._over
+        return self._is_over
 
     def _wake(self) -> None:
         self._changed.set()
@@ -53,12 +53,12 @@ class RunningCell:
 
     async def follow(self) -> AsyncGenerator[ExecutionEvent]:
         """Yield all events, from the first. Raise the error that ended the cell, if one did."""
-        seen = 0
+        position = 0
         while True:
-            while seen < len(self._events):
-                seen += 1
-                yield self._events[seen - 1]
-            if self._over:
+            while position < len(self._events):
+                position += 1
+                yield self._events[position - 1]
+            if self._is_over:
                 break
             await self._changed.wait()
         if self._failure is not None:

@@ -44,14 +44,14 @@ class IsolationCheck:
     """One thing that user code must not be able to do."""
 
     name: str
-    look: Callable[[Facts, Expected], str]
+    find: Callable[[Facts, Expected], str]
     """Return what was found. Raise `CheckFailed`, or a LookupError if a fact is missing."""
     advice: str
 
     def result(self, facts: Facts, expected: Expected) -> CheckResult:
         """Apply the check. It does not hold if a fact that it needs is missing or malformed."""
         try:
-            return CheckResult(self.name, True, self.look(facts, expected), self.advice)
+            return CheckResult(self.name, True, self.find(facts, expected), self.advice)
         except CheckFailed as failed:
             detail = str(failed)
         except (LookupError, TypeError, ValueError) as error:

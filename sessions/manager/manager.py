@@ -117,17 +117,17 @@ class SessionManager:
         return sorted(own, key=lambda session: session.record.created_at)
 
     async def all_written(self, owner: str) -> list[Session]:
-        """Return the same, once the results of their last cells are in the registry."""
+        """Return the sessions of `all_of`, once the results of their last cells are in the registry."""
         found = self.all_of(owner)
         await asyncio.gather(*(session.cells.written() for session in found))
         return found
 
-    async def elsewhere(self, owner: str) -> list[OpenSessionRecord]:
+    async def open_at_other_replicas(self, owner: str) -> list[OpenSessionRecord]:
         """Return the owner's open sessions that other replicas hold, from the registry."""
         return [
-            seen
-            for seen in await self._replicas.open_sessions(owner)
-            if seen.record.session_id not in self._open and seen.record.expires_at > clock.now()
+            session
+            for session in await self._replicas.open_sessions(owner)
+            if session.record.session_id not in self._open and session.record.expires_at > clock.now()
         ]
 
     # --- creating and ending ----------------------------------------------------------------------

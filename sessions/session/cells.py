@@ -60,7 +60,7 @@ class SessionCells:
     @property
     def is_running(self) -> bool:
         """Whether a cell is running."""
-        return self._current is not None and not self._current.cell.over
+        return self._current is not None and not self._current.cell.is_over
 
     # --- beginning --------------------------------------------------------------------------------
 
@@ -251,7 +251,7 @@ class SessionCells:
 
     async def written(self) -> None:
         """Wait until the result of the last cell is in the registry, if the cell is over."""
-        if self._current is not None and self._current.cell.over:
+        if self._current is not None and self._current.cell.is_over:
             await asyncio.wait({self._current.task})
 
     # --- while a cell runs ------------------------------------------------------------------------
@@ -272,13 +272,13 @@ class SessionCells:
 
     async def _stop(self, cell: RunningCell) -> None:
         """Interrupt a cell, and kill the kernel if the code ignores that. Do nothing if the cell is over."""
-        if cell is not self.current or cell.over:
+        if cell is not self.current or cell.is_over:
             return
         await self._state.sandbox.runner.interrupt()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SEC):
                 await cell.wait()
-        if not cell.over:
+        if not cell.is_over:
             await self._state.sandbox.runner.kill_kernel()
 
     # --- after a restart of the service -----------------------------------------------------------

@@ -26,7 +26,7 @@ class AccessLog:
 
     def __init__(self, templates: Iterable[str]) -> None:
         """`templates` are the paths of all routes."""
-        self._words = {word for template in templates for word in template.split("/") if "{" not in word}
+        self._path_words = {word for template in templates for word in template.split("/") if "{" not in word}
 
     def note(self, scope: Scope, status: int, seconds: float) -> None:
         """Write the line of a request that has ended."""
@@ -42,5 +42,5 @@ class AccessLog:
     def shown(self, path: str) -> str:
         """Return a path with `*` in place of segments that are neither part of the API nor an id."""
         segments = path.split("/")
-        known = [s if s in self._words or _ID.fullmatch(s) else "*" for s in segments[:_SEGMENTS]]
+        known = [s if s in self._path_words or _ID.fullmatch(s) else "*" for s in segments[:_SEGMENTS]]
         return "/".join(known) + ("/*" if len(segments) > _SEGMENTS else "")

@@ -98,7 +98,7 @@ def find_deployment(
     own = _own_container(engine)
     if own is not None:
         return _in_container_of_engine(own, engine, given)
-    mode, why, reached = _elsewhere(address, engine)
+    mode, why, reached = _outside_containers(address, engine)
     if given is not None:
         return Deployment(mode, f"{why}; KERNEL_ADDRESS is set", given.publish, given.dial)
     if reached is None:
@@ -106,11 +106,11 @@ def find_deployment(
     return Deployment(mode, why, reached, reached)
 
 
-def _elsewhere(address: EngineAddress, engine: EngineInspector) -> tuple[Mode, str, str | None]:
-    """Return mode, reason, and where ports are reached, if this process is in no container of the engine."""
+def _outside_containers(address: EngineAddress, engine: EngineInspector) -> tuple[Mode, str, str | None]:
+    """Return mode, reason and address of published ports, for a process in no container of the engine."""
     where = f"the engine is at {address.url} ({address.why})"
-    if address.host is not None and not (there := resolve(address.host)).startswith("127."):
-        return "remote", where, there
+    if address.host is not None and not (engine_host := resolve(address.host)).startswith("127."):
+        return "remote", where, engine_host
     if not in_container() or address.host is not None:
         return ("rootless" if engine.is_rootless() else "local"), where, LOOPBACK
     if engine.machine() == socket.gethostname():

@@ -40,9 +40,9 @@ def address(pod: JsonObject, image: str) -> str | None:
     waiting = state.get("waiting", {})
     reason = waiting.get("reason", "")
     if reason in _NO_IMAGE:
-        raise ImageNotFound(image, _words(reason, waiting.get("message")))
+        raise ImageNotFound(image, _on_one_line(reason, waiting.get("message")))
     if reason in _CANNOT_START:
-        raise LaunchFailed(_words(reason, waiting.get("message")))
+        raise LaunchFailed(_on_one_line(reason, waiting.get("message")))
     if "running" in state and status.get("podIP"):
         return str(status["podIP"])
     return None
@@ -76,7 +76,7 @@ def waits_for(pod: JsonObject | None, events: Iterable[JsonObject]) -> str:
     warnings = [event for event in events if event.get("type") == "Warning"]
     if warnings:
         last = max(warnings, key=lambda event: event.get("lastTimestamp") or "")
-        return _words(last.get("reason", ""), last.get("message"))
+        return _on_one_line(last.get("reason", ""), last.get("message"))
     (container, *_) = status.get("containerStatuses") or [{}]
     reason = container.get("state", {}).get("waiting", {}).get("reason")
     return f"node {pod['spec']['nodeName']} has not started it ({reason or 'it gives no reason'})"
@@ -84,12 +84,12 @@ def waits_for(pod: JsonObject | None, events: Iterable[JsonObject]) -> str:
 
 def _end(status: JsonObject, terminated: dict[str, Any]) -> str:
     if terminated:
-        reason = _words(terminated.get("reason", ""), terminated.get("message"))
+        reason = _on_one_line(terminated.get("reason", ""), terminated.get("message"))
         return f"it ended at once, with {terminated.get('exitCode')} ({reason})"
-    return f"its node refused it: {_words(status.get('reason', 'Failed'), status.get('message'))}"
+    return f"its node refused it: {_on_one_line(status.get('reason', 'Failed'), status.get('message'))}"
 
 
-def _words(reason: str, message: str | None) -> str:
+def _on_one_line(reason: str, message: str | None) -> str:
     """Return reason and message on one line."""
     text = " ".join((message or "").split())[:_MAX_MESSAGE]
     return f"{reason}: {text}" if text else reason
