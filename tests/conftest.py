@@ -275,16 +275,16 @@ def beside(open_service: Callable[..., Service]) -> Iterator[Callable[..., Futur
 @pytest.fixture
 def start_service(open_service: Callable[..., Service]) -> Iterator[StartService]:
     """Return a function that starts services for one test. At its end they must leave no container."""
-    mine: list[Service] = []
+    services: list[Service] = []
 
     def start(**settings: Any) -> Service:
         service = open_service(**LIGHT | settings)
-        mine.append(service)
+        services.append(service)
         return service
 
     yield start
     failures = []
-    for service in mine:
+    for service in services:
         try:
             service.finish()
         except AssertionError as failure:

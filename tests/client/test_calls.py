@@ -72,8 +72,8 @@ def test_failure_of_the_code_is_a_result_and_not_an_exception(client: Client) ->
         failed.check()
     assert caught.value.result is failed
     assert client.run("import sys; sys.exit(3)", timeout=SECONDS).failure != ""
-    late = client.run("import time; print('began', flush=True); time.sleep(30)", timeout=2)
-    assert (late.timed_out, late.exit_code, late.ok, late.stdout) == (True, None, False, "began\n")
+    result = client.run("import time; print('began', flush=True); time.sleep(30)", timeout=2)
+    assert (result.timed_out, result.exit_code, result.ok, result.stdout) == (True, None, False, "began\n")
 
 
 def test_code_reads_stdin_and_can_hide_its_last_value(client: Client) -> None:
@@ -161,16 +161,16 @@ def test_leaving_a_stream_early_interrupts_the_code(client: Client) -> None:
 def test_input_requests_are_answered(client: Client) -> None:
     """`input()` and `getpass` yield requests, and return the answers."""
     code = "import getpass\nprint(input('name? '), getpass.getpass('word? '))"
-    asked = []
+    prompts = []
     with client.session() as session:
         for event in session.stream(code, timeout=SECONDS):
             if isinstance(event, InputRequest):
-                asked.append((event.prompt, event.password))
+                prompts.append((event.prompt, event.password))
                 session.answer("Ada" if not event.password else "secret")
             if isinstance(event, Result):
                 assert event.stdout == "Ada secret\n"
         assert session.run("input()", timeout=SECONDS).error is not None
-    assert asked == [("name? ", False), ("word? ", True)]
+    assert prompts == [("name? ", False), ("word? ", True)]
 
 
 # Sessions -----------------------------------------------------------------------------------------
@@ -207,8 +207,8 @@ def test_session_keeps_variables_and_describes_itself(client: Client) -> None:
 def test_attached_session_stays_open(client: Client) -> None:
     """`with` ends only a session that it opened. Deleting a session before `with` does is not an error."""
     with client.session() as session:
-        with client.attach(session.session_id) as again:
-            again.run("x = 5", timeout=SECONDS)
+        with client.attach(session.session_id) as attached:
+            attached.run("x = 5", timeout=SECONDS)
         assert session.run("x", timeout=SECONDS).stdout == "5\n"
         session.delete()
 

@@ -34,11 +34,13 @@ sys.exit(7)
 """
 
 
-Here = Callable[..., "subprocess.CompletedProcess[str]"]
+RunHere = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def here(service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+def run_here(
+    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> RunHere:
     """Runs the command in this process, because a process of its own takes up to a second to start."""
     monkeypatch.setenv("CODE_INTERPRETER_URL", service.base_url)
 
@@ -162,7 +164,7 @@ def test_ctrl_c_interrupts_the_code_in_a_session(service: Service, folder: Path)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         pytest.param(["run"], 2, "Give a script", id="nothing"),
         pytest.param(["run", "a.py", "-c", "1"], 2, "Give a script", id="both"),
@@ -189,12 +191,12 @@ def test_ctrl_c_interrupts_the_code_in_a_session(service: Service, folder: Path)
     ],
 )
 def test_error_is_one_sentence_and_an_exit_status(
-    here: "Here", folder: Path, arguments: list[str], status: int, said: str
+    run_here: "RunHere", folder: Path, arguments: list[str], status: int, message: str
 ) -> None:
     """The sentence is on stderr; there is no traceback, and nothing on stdout."""
     (folder / "binary").write_bytes(b"\xff\xfe\x00")
-    ended = here(*arguments)
-    assert said in sentence(ended)
+    ended = run_here(*arguments)
+    assert message in sentence(ended)
     assert (ended.returncode, ended.stdout) == (status, "")
 
 
@@ -211,11 +213,11 @@ def test_missing_service_or_key_is_reported_with_its_setting(crowded: Service, f
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
-def test_sessions_and_files_commands_list_create_and_delete(here: "Here", folder: Path) -> None:
+def test_sessions_and_files_commands_list_create_and_delete(run_here: "RunHere", folder: Path) -> None:
     """Ids and paths are printed one a line, so that other commands can read them."""
 
     def output(*arguments: str) -> str:
-        ended = here(*arguments)
+        ended = run_here(*arguments)
         assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
         return ended.stdout
 

@@ -63,9 +63,9 @@ def test_openai_example_runs_the_code_of_the_model(session: Session, odd_server:
     ]
     with openai.OpenAI(base_url=odd_server.url, api_key="scripted") as model:
         assert openai_tool.answer(model, session, "What is the sum of the first three primes?") == "It is 10."
-    asked = [json.loads(seen.body) for seen in odd_server.seen]
-    assert asked[0]["tools"] == [openai_tool.TOOL]
-    answers = [message["content"] for message in asked[-1]["messages"] if message["role"] == "tool"]
+    bodies = [json.loads(seen.body) for seen in odd_server.seen]
+    assert bodies[0]["tools"] == [openai_tool.TOOL]
+    answers = [message["content"] for message in bodies[-1]["messages"] if message["role"] == "tool"]
     assert answers == ["[nothing was printed]", 'The arguments have to be JSON: {"code": "…"}', "10"]
 
 

@@ -146,7 +146,7 @@ def test_field_of_the_wrong_type_raises_bad_answer(change: dict[str, object]) ->
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"),
+    ("model", "schema"),
     [
         (Result, execute_schemas.ExecuteResponse),
         (ResultFile, execute_schemas.WorkspaceFile),
@@ -168,11 +168,11 @@ def test_field_of_the_wrong_type_raises_bad_answer(change: dict[str, object]) ->
     ],
     ids=lambda kind: kind.__name__,
 )
-def test_client_has_every_field_of_the_service(ours: type, theirs: type[BaseModel]) -> None:
+def test_client_has_every_field_of_the_service(model: type, schema: type[BaseModel]) -> None:
     """Fields have the same names. `kind` is left out, because it always has the same value."""
-    assert dataclasses.is_dataclass(ours)
-    names = {field.metadata.get("wire", field.name) for field in dataclasses.fields(ours)}
-    assert names == theirs.model_fields.keys() - ({"kind"} if ours is ResultFile else set())
+    assert dataclasses.is_dataclass(model)
+    names = {field.metadata.get("wire", field.name) for field in dataclasses.fields(model)}
+    assert names == schema.model_fields.keys() - ({"kind"} if model is ResultFile else set())
 
 
 def test_client_needs_nothing_of_the_service() -> None:

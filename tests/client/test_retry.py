@@ -138,7 +138,7 @@ def test_client_repeats_only_safe_requests(
     else:
         with pytest.raises(CodeInterpreterError):
             ask(client)
-    assert [seen.method for seen in odd_server.seen] == [method] * requests
+    assert [request.method for request in odd_server.seen] == [method] * requests
 
 
 def test_retries_end_with_attempts_and_patience(make_client: MakeClient, odd_server: OddServer) -> None:
@@ -166,9 +166,9 @@ def test_client_waits_for_a_service_that_starts(make_client: MakeClient) -> None
         running = threads.submit(lambda: client.run("1"))
         time.sleep(0.4)
         assert not running.done()
-        with OddServer([RESULT], port=port) as late:
+        with OddServer([RESULT], port=port) as second_server:
             assert running.result(60).exit_code == 0
-            assert len(late.seen) == 1
+            assert len(second_server.seen) == 1
         with pytest.raises(ConnectionFailed):
             make_client(f"http://127.0.0.1:{port}", retry=QUICK).run("1")
 
@@ -195,10 +195,10 @@ def test_repeated_upload_starts_at_the_beginning_of_the_file(
         odd_server.script = [BUSY, STORED]
         client.upload(source)  # type: ignore[arg-type]
     assert len(odd_server.seen) == 2
-    for seen in odd_server.seen:
-        assert content in seen.body
-        assert b"before" not in seen.body
-        assert "Content-Length" in seen.headers
+    for request in odd_server.seen:
+        assert content in request.body
+        assert b"before" not in request.body
+        assert "Content-Length" in request.headers
 
 
 def test_pipe_is_uploaded_only_once(make_client: MakeClient, odd_server: OddServer) -> None:
@@ -216,7 +216,7 @@ def test_pipe_is_uploaded_only_once(make_client: MakeClient, odd_server: OddServ
             else:
                 client.upload(pipe)
     assert len(odd_server.seen) == 2
-    assert all(b"through a pipe" in seen.body for seen in odd_server.seen)
+    assert all(b"through a pipe" in request.body for request in odd_server.seen)
 
 
 def test_delete_succeeds_if_its_first_answer_was_lost(make_client: MakeClient, odd_server: OddServer) -> None:
@@ -283,10 +283,10 @@ def test_retry_after_date_becomes_seconds() -> None:
 def test_pauses_grow_within_their_bounds() -> None:
     """A pause is at most twice the one before. A `Retry-After` takes precedence."""
     retry = Retry(attempts=9, first_sec=1, longest_sec=4, patience_sec=100)
-    for attempt, most in ((1, 1), (2, 2), (3, 4), (8, 4)):
+    for attempt, longest in ((1, 1), (2, 2), (3, 4), (8, 4)):
         pause = retry.pause(attempt, 0, None)
         assert pause is not None
-        assert most / 2 <= pause <= most
+        assert longest / 2 <= pause <= longest
     assert retry.pause(1, 0, 50) == 50
     assert retry.pause(1, 60, 50) is None
     assert retry.pause(9, 0, None) is None

@@ -189,8 +189,8 @@ def test_mounts_of_a_container_give_its_id(monkeypatch: pytest.MonkeyPatch, tmp_
         f"4 5 8:1 /var/lib/docker/containers/{own}/hostname /etc/hostname rw - ext4 /dev/vda rw\n"
     )
     monkeypatch.setattr(deployment, "_MOUNTS", table)
-    mine = described(bridge="192.0.2.1") | {"Id": own}
-    mine["NetworkSettings"]["Networks"]["bridge"]["IPAddress"] = "192.0.2.55"
-    found = find_deployment(UNIX, KnownEngine(mine, described() | {"Id": other}))
+    own_description = described(bridge="192.0.2.1") | {"Id": own}
+    own_description["NetworkSettings"]["Networks"]["bridge"]["IPAddress"] = "192.0.2.55"
+    found = find_deployment(UNIX, KnownEngine(own_description, described() | {"Id": other}))
     assert found.dial == "192.0.2.1"
     assert own[:12] in found.why

@@ -43,10 +43,10 @@ def followed(open_service: Callable[..., Service], tag: str, first: str) -> Iter
     yield from serving(open_service, **LIGHT, POOL_SIZE=1, PYTHON_EXECUTOR_DOCKER_IMAGE=tag)
 
 
-def wait_until(seen: Callable[[], object], service: Service) -> None:
+def wait_until(condition: Callable[[], object], service: Service) -> None:
     """Poll until `seen` returns something true."""
     deadline = time.monotonic() + NOTICE_SECONDS
-    while not seen():
+    while not condition():
         assert time.monotonic() < deadline, service.log_tail()
         time.sleep(0.2)
 
@@ -144,8 +144,8 @@ def test_start_with_an_image_that_cannot_work_says_why(engine: Engine, tag: str,
     """The image has another contract, is not a kernel image, is missing, or its registry does not answer."""
     name = f"{tag}-unfit"
     images.derive(name, {contract.CONTRACT_LABEL: "99"})
-    said = refused(tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=name)
-    assert f"the kernel image {name!r} cannot be used: it keeps contract 99" in said
+    log = refused(tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=name)
+    assert f"the kernel image {name!r} cannot be used: it keeps contract 99" in log
     images.remove(name)
     with (tmp_path / "empty.tar").open("wb") as empty:
         empty.write(b"\0" * 10240)
@@ -156,10 +156,10 @@ def test_start_with_an_image_that_cannot_work_says_why(engine: Engine, tag: str,
         tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=name
     )
     nowhere = "127.0.0.1:1/kernel:latest"
-    said = refused(tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=nowhere)
-    assert f"{nowhere!r} is not there; it could not be pulled: " in said and "connection refused" in said
-    said = refused(tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=nowhere, IMAGE_PULL="never")
-    assert "`make image` builds it" in said and "pulled" not in said
+    log = refused(tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=nowhere)
+    assert f"{nowhere!r} is not there; it could not be pulled: " in log and "connection refused" in log
+    log = refused(tmp_path, PYTHON_EXECUTOR_DOCKER_IMAGE=nowhere, IMAGE_PULL="never")
+    assert "`make image` builds it" in log and "pulled" not in log
 
 
 def pulls(open_service: Callable[..., Service], folder: Path) -> None:
@@ -180,14 +180,14 @@ def pulls(open_service: Callable[..., Service], folder: Path) -> None:
         assert service.api.run("print(6 * 7)")["stdout"] == "42\n"
         service.finish()
         unknown = f"{registry}/kernel:none"
-        said = refused(folder / "storage", PYTHON_EXECUTOR_DOCKER_IMAGE=unknown)
-        assert f"{unknown!r} is not there; it could not be pulled: " in said and "manifest unknown" in said
+        log = refused(folder / "storage", PYTHON_EXECUTOR_DOCKER_IMAGE=unknown)
+        assert f"{unknown!r} is not there; it could not be pulled: " in log and "manifest unknown" in log
         images.remove(name)
-        here = images.derive(name)
+        image_id = images.derive(name)
         service = open_service(**LIGHT, POOL_SIZE=0, PYTHON_EXECUTOR_DOCKER_IMAGE=name, IMAGE_PULL="always")
-        assert image_of(service)["id"] != here
+        assert image_of(service)["id"] != image_id
         service.finish()
-        images.remove(name, here)
+        images.remove(name, image_id)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,7 +15,7 @@ from sessions.containers.image_pull import PullProgress
 from sessions.models import Image
 from tests.support.process import ROOT
 
-OURS = {
+LABELS = {
     contract.CONTRACT_LABEL: str(contract.CONTRACT),
     contract.DIGEST_LABEL: "d",
     contract.VERSION_LABEL: "1.0",
@@ -25,7 +25,7 @@ STARTS = ("python", "-I", "-m", "kernel_image")
 
 def image(*without: str, **labels: str) -> Image:
     """Return a kernel image of version 1.0 and digest d, with other labels or without some."""
-    changed = OURS | {getattr(contract, name): value for name, value in labels.items()}
+    changed = LABELS | {getattr(contract, name): value for name, value in labels.items()}
     return Image("sha256:1", {name: value for name, value in changed.items() if name not in without}, STARTS)
 
 
@@ -36,7 +36,7 @@ def test_image_of_this_version_has_no_warnings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "warnings"),
     [
         (image(DIGEST_LABEL="e"), ["another kernel_image/ (e)"]),
         (image(VERSION_LABEL="0.9"), ["version 0.9"]),
@@ -46,12 +46,12 @@ def test_image_of_this_version_has_no_warnings() -> None:
         (image(contract.CONTRACT_LABEL), []),
     ],
 )
-def test_an_image_that_may_not_fit_is_used_with_a_warning(changed: Image, said: list[str]) -> None:
+def test_an_image_that_may_not_fit_is_used_with_a_warning(changed: Image, warnings: list[str]) -> None:
     """Each difference gives one warning."""
     verdict = judge(changed, "1.0", "d")
     assert verdict.unfit is None
-    assert len(verdict.warnings) == len(said)
-    for warning, part in zip(verdict.warnings, said, strict=True):
+    assert len(verdict.warnings) == len(warnings)
+    for warning, part in zip(verdict.warnings, warnings, strict=True):
         assert part in warning
 
 
@@ -113,7 +113,7 @@ def event(layer: str, status: str, **detail: int) -> dict[str, Any]:
 def test_progress_counts_bytes_and_layers() -> None:
     """Downloads are added up, existing layers count as done, and other events are ignored."""
     progress = PullProgress()
-    for given in (
+    for line in (
         {"id": "latest", "status": "Pulling from kernel"},
         {"status": "Digest: sha256:0"},
         event("a", "Already exists"),
@@ -123,7 +123,7 @@ def test_progress_counts_bytes_and_layers() -> None:
         event("d", "Waiting"),
         event("b", "Downloading", current=4_000_000, total=10_000_000),
     ):
-        progress.take(given)
+        progress.take(line)
     assert str(progress) == "6 of 12 MB, 1 of 4 layers"
     progress.take(event("c", "Extracting", current=1, total=2_000_000))
     progress.take(event("c", "Pull complete"))

@@ -61,7 +61,7 @@ def test_error_names_the_image_that_cannot_be_pulled(reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("found", "reason"),
     [
         (pod(container=waiting("CreateContainerError", "bad mount")), "CreateContainerError: bad mount"),
         (
@@ -79,9 +79,9 @@ def test_error_names_the_image_that_cannot_be_pulled(reason: str) -> None:
         ),
     ],
 )
-def test_pod_that_cannot_start_fails_with_the_reason(found: Object, said: str) -> None:
+def test_pod_that_cannot_start_fails_with_the_reason(found: Object, reason: str) -> None:
     """The reason is the cluster's text."""
-    with pytest.raises(LaunchFailed, match=said):
+    with pytest.raises(LaunchFailed, match=reason):
         state.address(found, IMAGE)
 
 
@@ -99,7 +99,7 @@ WARNINGS = [
 
 
 @pytest.mark.parametrize(
-    ("found", "events", "said"),
+    ("found", "events", "reason"),
     [
         (None, [], "has not reported it"),
         (
@@ -117,16 +117,16 @@ WARNINGS = [
         (pod(), [], "node node1 has not started it (it gives no reason)"),
     ],
 )
-def test_slow_start_of_a_pod_has_a_reason(found: Object | None, events: list[Object], said: str) -> None:
+def test_slow_start_of_a_pod_has_a_reason(found: Object | None, events: list[Object], reason: str) -> None:
     """The reason is the scheduler's, the last warning, or what the node waits for."""
-    assert said in state.waits_for(found, events)
+    assert reason in state.waits_for(found, events)
 
 
 def test_ended_pods_differ_from_deleted_and_unreachable_ones() -> None:
     """Only a pod that has ended and is not being deleted has to be removed."""
-    going = pod("Succeeded")
-    going["metadata"] = going["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}
-    assert state.is_over(going) and not state.has_ended(going)
+    finished = pod("Succeeded")
+    finished["metadata"] = finished["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+    assert state.is_over(finished) and not state.has_ended(finished)
     assert state.is_over(pod("Failed")) and state.has_ended(pod("Failed"))
     assert not state.is_over(pod("Running")) and not state.has_ended(pod("Running"))
     unreachable = pod("Running", conditions=[{"type": "Ready", "status": "False"}])

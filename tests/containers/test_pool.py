@@ -94,14 +94,14 @@ def test_waiting_caller_gets_a_kernel_without_preloading(start_service: StartSer
 def test_kernels_without_preloading_are_replaced(start_service: StartService) -> None:
     """When no caller waits any more, a kernel with everything preloaded replaces such a kernel."""
     service = start_service(POOL_SIZE=1, KERNEL_PRELOAD="numpy", LEASE_SEC=8)
-    seen = "import sys; 'numpy' in sys.modules"
+    code = "import sys; 'numpy' in sys.modules"
     service.settle()
     with ThreadPoolExecutor(4) as threads:
-        early = [result["stdout"] for result in threads.map(lambda _: service.api.run(seen), range(4))]
+        early = [result["stdout"] for result in threads.map(lambda _: service.api.run(code), range(4))]
     assert set(early) == {"True\n", "False\n"}
     time.sleep(5)  # The pool's upkeep runs every two seconds, see LEASE_SEC.
     service.settle()
-    assert service.api.run(seen)["stdout"] == "True\n"
+    assert service.api.run(code)["stdout"] == "True\n"
 
 
 @pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGINT])
@@ -131,23 +131,23 @@ def test_a_crash_is_cleaned_up_at_the_next_start_and_only_ones_own(
 
     A service with another storage on the same engine keeps its containers all the time.
     """
-    theirs = service.settle()
-    mine = start_service(POOL_SIZE=2)
-    assert mine.instance_id != service.instance_id
-    left = mine.settle()
-    file_id = mine.api.upload(b"kept")
-    identity = mine.instance_id
-    mine.crash()
-    assert mine.engine.kernels(identity) == left, "a crash removes nothing by itself"
-    mine.restart()
-    assert mine.instance_id == identity
-    fresh = mine.settle()
-    assert not fresh & left
-    assert mine.api.download(file_id) == b"kept"
-    assert mine.api.run("print('works')")["stdout"] == "works\n"
-    mine.stop()
-    assert mine.engine.owned(identity) == set()
-    assert service.settle() == theirs
+    first_ids = service.settle()
+    second = start_service(POOL_SIZE=2)
+    assert second.instance_id != service.instance_id
+    ids = second.settle()
+    file_id = second.api.upload(b"kept")
+    identity = second.instance_id
+    second.crash()
+    assert second.engine.kernels(identity) == ids, "a crash removes nothing by itself"
+    second.restart()
+    assert second.instance_id == identity
+    fresh = second.settle()
+    assert not fresh & ids
+    assert second.api.download(file_id) == b"kept"
+    assert second.api.run("print('works')")["stdout"] == "works\n"
+    second.stop()
+    assert second.engine.owned(identity) == set()
+    assert service.settle() == first_ids
     assert service.api.run("print('untouched')")["stdout"] == "untouched\n"
 
 

@@ -44,8 +44,8 @@ def test_nothing_is_left_in_a_hundred_rounds(reusing: Service) -> None:
     container = reusing.settle()
     fresh = facts(reusing)
     for number in range(ROUNDS):
-        left = reusing.api.run(LEAVE, timeout_ms=15_000)
-        assert left["exit_code"] == 0, left["stderr"][-2000:]
+        result = reusing.api.run(LEAVE, timeout_ms=15_000)
+        assert result["exit_code"] == 0, result["stderr"][-2000:]
         found = facts(reusing)
         differing = {name: (value, fresh[name]) for name, value in found.items() if value != fresh[name]}
         assert differing == {}, f"in round {number}"
@@ -108,11 +108,11 @@ def test_idle_containers_of_other_keys_make_no_caller_wait(watched: KeyedService
 def test_a_container_is_destroyed_after_its_last_use(start_service: StartService) -> None:
     """A container is used again `CONTAINER_MAX_USES` times."""
     service = start_service(CONTAINER_REUSE="tenant", POOL_SIZE=1, MAX_CONTAINERS=1, CONTAINER_MAX_USES=3)
-    seen = []
+    used_containers = []
     for _ in range(8):
-        seen.append(min(service.settle()))
+        used_containers.append(min(service.settle()))
         service.api.run("1")
-    assert [seen.count(container) for container in dict.fromkeys(seen)] == [4, 4]
+    assert [used_containers.count(container) for container in dict.fromkeys(used_containers)] == [4, 4]
 
 
 def test_many_callers_share_few_containers(start_service: StartService) -> None:

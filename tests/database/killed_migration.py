@@ -25,13 +25,13 @@ _CHANGES = ("CREATE", "ALTER", "DROP", "INSERT", "UPDATE", "DELETE")
 
 def kill_after(number: int) -> None:
     """Kill this process after the given number of statements that change a database."""
-    left = number
+    remaining = number
 
     def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        nonlocal left
+        nonlocal remaining
         if statement.lstrip().upper().startswith(_CHANGES):
-            left -= 1
-            if left == 0:
+            remaining -= 1
+            if remaining == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     event.listen(Engine, "after_cursor_execute", count)

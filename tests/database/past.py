@@ -173,13 +173,13 @@ def _result(number: int) -> Row:
     }
 
 
-def _write_0001(past: Past, **of: dict[str, object]) -> None:
+def _write_0001(past: Past, **columns: dict[str, object]) -> None:
     """Write files, executions, containers and the instance id.
 
     `of` has the columns that later versions add to the rows of a table.
     """
     past.add("instance", key="instance_id", value=past.instance_id)
-    of_file, of_execution = of.get("file", {}), of.get("execution", {})
+    of_file, of_execution = columns.get("file", {}), columns.get("execution", {})
     _add_file(past, "default", time.time() + 3600, "upload", **of_file)
     _add_file(past, "default", None, "output", **of_file)
     past.expired = _add_file(past, "default", time.time() - 60, "display", **of_file)
@@ -188,9 +188,9 @@ def _write_0001(past: Past, **of: dict[str, object]) -> None:
     _add_container(past, removed_at=time.time() - 500)
 
 
-def _write_0002(past: Past, **of: dict[str, object]) -> None:
+def _write_0002(past: Past, **columns: dict[str, object]) -> None:
     """Write also sessions with cells. One cell was running when the service ended."""
-    _write_0001(past, **of)
+    _write_0001(past, **columns)
     past.lost = _add_session(past, _add_container(past, removed_at=None), None)
     past.ended = _add_session(past, _add_container(past, removed_at=time.time() - 60), "expired")
     _add_cell(past, past.lost, 1, "done")
@@ -198,11 +198,11 @@ def _write_0002(past: Past, **of: dict[str, object]) -> None:
     _add_cell(past, past.ended, 1, "done")
 
 
-def _write_0003(past: Past, **of: dict[str, object]) -> None:
+def _write_0003(past: Past, **columns: dict[str, object]) -> None:
     """Write also rows that belong to a key."""
-    _write_0002(past, **of)
-    _add_file(past, "alice", None, "upload", owner="alice", **of.get("file", {}))
-    _add_execution(past, owner="alice", **of.get("execution", {}))
+    _write_0002(past, **columns)
+    _add_file(past, "alice", None, "upload", owner="alice", **columns.get("file", {}))
+    _add_execution(past, owner="alice", **columns.get("execution", {}))
     past.alices = _add_session(past, _add_container(past, time.time() - 60), "expired", owner="alice")
     _add_cell(past, past.alices, 1, "done")
 

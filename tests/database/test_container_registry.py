@@ -18,15 +18,15 @@ def url(database_url: str) -> str:
 async def test_container_is_live_until_it_is_removed(database: Database, url: str) -> None:
     """An instance lists its own containers, with all fields that a connection to the kernel needs."""
     containers = ContainerRegistry(database, "one")
-    mine, gone = container(created_at=1.0), container(created_at=2.0)
-    theirs = container(instance_id="two")
-    for record in (mine, gone, theirs):
+    own, removed = container(created_at=1.0), container(created_at=2.0)
+    foreign = container(instance_id="two")
+    for record in (own, removed, foreign):
         await containers.add(record)
-    await containers.mark_removed(gone.container_id, 5.0)
+    await containers.mark_removed(removed.container_id, 5.0)
     await containers.mark_removed("nothing", 5.0)
     other = Database(url)
-    assert await ContainerRegistry(other, "one").live() == [mine]
-    assert await ContainerRegistry(other, "two").live() == [theirs]
+    assert await ContainerRegistry(other, "one").live() == [own]
+    assert await ContainerRegistry(other, "two").live() == [foreign]
     await other.close()
 
 

@@ -63,13 +63,13 @@ async def test_pages_list_every_file_once(files: FileRegistry) -> None:
     expected = sorted(stored, key=lambda file: (file.created_at, file.file_id))
     assert (await files.page(ONE_TENANT)).files == tuple(expected)
     for limit in range(1, 9):
-        seen: list[StoredFile] = []
+        listed: list[StoredFile] = []
         page = await files.page(ONE_TENANT, limit)
         while page.next is not None:
             assert len(page.files) == limit
-            seen.extend(page.files)
+            listed.extend(page.files)
             page = await files.page(ONE_TENANT, limit, page.next)
-        assert [*seen, *page.files] == expected
+        assert [*listed, *page.files] == expected
 
 
 async def test_expired_files_are_not_listed(files: FileRegistry) -> None:
@@ -94,6 +94,6 @@ async def test_known_returns_the_ids_that_have_a_row(files: FileRegistry) -> Non
     """The number of ids has no limit."""
     file = stored_file()
     await files.add(file)
-    strangers = {str(uuid.uuid4()) for _ in range(2000)}
-    assert await files.known(strangers | {file.file_id}) == {file.file_id}
+    unknown = {str(uuid.uuid4()) for _ in range(2000)}
+    assert await files.known(unknown | {file.file_id}) == {file.file_id}
     assert await files.known(set()) == set()

@@ -36,10 +36,10 @@ async def test_prune_deletes_what_ended_long_ago(
     """Executions and containers are deleted, some at a time; files and live containers stay."""
     monkeypatch.setattr("service.database.installation._ROWS_AT_ONCE", 2)
     containers = ContainerRegistry(database, "one")
-    live, gone = container(), container()
-    for record in (live, gone):
+    live, removed = container(), container()
+    for record in (live, removed):
         await containers.add(record)
-    await containers.mark_removed(gone.container_id, 50.0)
+    await containers.mark_removed(removed.container_id, 50.0)
     for finished_at in (50.0, 150.0, 60.0, 70.0, 80.0, 90.0):
         await ExecutionRegistry(database).add(execution(finished_at))
     await FileRegistry(database).add(stored_file(1.0))

@@ -151,8 +151,8 @@ def check_rows(past: Past, before: dict[str, list[Row]], after: dict[str, list[R
         def kept(row: Row, columns: Row, ignored: set[str] = ignored) -> str:
             return repr({name: row[name] for name in sorted(columns) if name not in ignored})
 
-        there = {kept(row, rows[0]) for row in after[table]}
-        assert {kept(row, row) for row in rows} <= there, table
+        existing = {kept(row, rows[0]) for row in after[table]}
+        assert {kept(row, row) for row in rows} <= existing, table
         if table in ("files", "executions", "sessions", "cells"):
             assert len(after[table]) == len(rows) + (lost if table == "executions" else 0), table
         for row in after[table]:

@@ -57,12 +57,12 @@ async def test_session_keeps_every_field(sessions: SessionRegistry, url: str) ->
 
 async def test_live_sessions_are_those_of_the_instance(sessions: SessionRegistry) -> None:
     """They come oldest first, without ended ones and those of another instance."""
-    young, old = session(created_at=2.0), session(created_at=1.0)
-    ended, theirs = session(ended_at=3.0, end_reason="deleted"), session(instance_id="two")
-    for record in (young, old, ended, theirs):
+    newer, older = session(created_at=2.0), session(created_at=1.0)
+    ended, foreign = session(ended_at=3.0, end_reason="deleted"), session(instance_id="two")
+    for record in (newer, older, ended, foreign):
         await sessions.add_session(record)
-    assert await sessions.live_sessions("one") == [old, young]
-    assert await sessions.live_sessions("two") == [theirs]
+    assert await sessions.live_sessions("one") == [older, newer]
+    assert await sessions.live_sessions("two") == [foreign]
     assert await sessions.live_sessions("three") == []
 
 
@@ -98,15 +98,15 @@ async def test_end_of_a_session_marks_its_running_cells_as_lost(sessions: Sessio
     """Cells that are done stay done, and cells of other sessions go on."""
     record, other = session(), session()
     done = cell(record, 1, state="done", finished_at=11.0, result={"stdout": ""})
-    running, elsewhere = cell(record, 2), cell(other)
+    running, of_other = cell(record, 2), cell(other)
     for added in (record, other):
         await sessions.add_session(added)
-    for added_cell in (done, running, elsewhere):
+    for added_cell in (done, running, of_other):
         await sessions.add_cell(added_cell)
     await sessions.end_session(record.session_id, "lost", 20.0)
     assert await sessions.cells(record.session_id) == [done, replace(running, state="lost", finished_at=20.0)]
     assert await sessions.running_cells(record.session_id) == []
-    assert await sessions.running_cells(other.session_id) == [elsewhere]
+    assert await sessions.running_cells(other.session_id) == [of_other]
 
 
 # Cells -----------------------------------------------------------------------------------------
@@ -240,8 +240,8 @@ async def test_registry_of_the_first_revision_keeps_its_rows(url: str) -> None:
         ):
             first = inspect(connection).get_columns(table)
             row = {column["name"]: values[column["name"]] for column in first}
-            places = ", ".join(f":{name}" for name in row)
-            connection.execute(text(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})"), row)
+            parameters = ", ".join(f":{name}" for name in row)
+            connection.execute(text(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({parameters})"), row)
     engine.dispose()
 
     database, sessions = await reopened(url)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(150)
 
 SOCKET = Path("/var/run/docker.sock")
 MOUNTED = ("--volume", f"{SOCKET}:{SOCKET}")
-ONE = ("--env", "POOL_SIZE=1", *LIGHT)
+ONE_KERNEL = ("--env", "POOL_SIZE=1", *LIGHT)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,7 +32,7 @@ def machine_has_the_socket() -> None:
 
 
 @pytest.fixture(scope="module")
-def beside(service_image: str, engine: Engine) -> Iterator[ServiceContainer]:
+def container(service_image: str, engine: Engine) -> Iterator[ServiceContainer]:
     """Start a container with the README's command, and wait until it is ready."""
     container = ServiceContainer.as_typed("docker.sock code-interpreter", image=service_image)
     with finished(container, engine):
@@ -45,7 +45,7 @@ def started(service_image: str, engine: Engine) -> Iterator[Callable[..., Servic
     with ExitStack() as stack:
 
         def start(*arguments: str, wait: bool = True) -> ServiceContainer:
-            container = ServiceContainer(*ONE, *arguments, service_image, wait=False)
+            container = ServiceContainer(*ONE_KERNEL, *arguments, service_image, wait=False)
             stack.enter_context(finished(container, engine))
             networks = container.inspect()["NetworkSettings"]["Networks"]
             addresses = [network["IPAddress"] for network in networks.values() if network["IPAddress"]]
@@ -73,22 +73,22 @@ def wait_until_full(container: ServiceContainer) -> None:
         time.sleep(0.1)
 
 
-def test_service_logs_its_mode_and_the_reason(beside: ServiceContainer) -> None:
+def test_service_logs_its_mode_and_the_reason(container: ServiceContainer) -> None:
     """The start logs one line with the mode, the container, the network and the address."""
-    (line,) = (line for line in beside.log().splitlines() if " mode: " in line)
-    gateway = beside.inspect()["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
+    (line,) = (line for line in container.log().splitlines() if " mode: " in line)
+    gateway = container.inspect()["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
     assert "mode: Docker-out-of-Docker, since this service is in container" in line
-    assert beside.inspect()["Id"][:12] in line
+    assert container.inspect()["Id"][:12] in line
     assert f"on network bridge; kernels are reached at {gateway}" in line
 
 
-def test_self_test_tries_the_container_and_its_published_port(beside: ServiceContainer) -> None:
+def test_self_test_tries_the_container_and_its_published_port(container: ServiceContainer) -> None:
     """All isolation checks hold. They tried the service's own address and its published port."""
-    report = {check["name"]: check for check in beside.wait_until_ready()["self_test"]}
+    report = {check["name"]: check for check in container.wait_until_ready()["self_test"]}
     assert len(report) > 20
     assert all(check["ok"] for check in report.values())
-    network = beside.inspect()["NetworkSettings"]["Networks"]["bridge"]
-    published = beside.base_url.rpartition(":")[2]
+    network = container.inspect()["NetworkSettings"]["Networks"]["bridge"]
+    published = container.base_url.rpartition(":")[2]
     tried = report["service's port"]["detail"]
     for address in (f"{network['IPAddress']}:8000", f"{network['Gateway']}:{published}"):
         assert f"tcp {address}" in tried
@@ -96,27 +96,29 @@ def test_self_test_tries_the_container_and_its_published_port(beside: ServiceCon
     assert network["Gateway"] in report["other kernels"]["detail"]
 
 
-def test_the_service_is_not_root(beside: ServiceContainer) -> None:
+def test_the_service_is_not_root(container: ServiceContainer) -> None:
     """The container starts as root, and becomes a user with no capabilities and the socket's group."""
-    status = beside.status_of(1)
+    status = container.status_of(1)
     assert status["Uid"].split() == status["Gid"].split() == ["10001"] * 4
     assert status["Groups"].split() == [str(SOCKET.stat().st_gid)]
     assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
 
 
-def test_readme_example_runs(beside: ServiceContainer, tmp_path: Path) -> None:
+def test_readme_example_runs(container: ServiceContainer, tmp_path: Path) -> None:
     """The example uploads files, fits a model, and downloads a chart and a spreadsheet."""
-    assert "cultivar recognised: 98.3%" in analyse(beside, tmp_path)
+    assert "cultivar recognised: 98.3%" in analyse(container, tmp_path)
 
 
-def test_kernels_reach_neither_the_service_nor_each_other(beside: ServiceContainer, engine: Engine) -> None:
+def test_kernels_reach_neither_the_service_nor_each_other(
+    container: ServiceContainer, engine: Engine
+) -> None:
     """User code tries every reachable address: the container, its published port, and other kernels."""
-    session = open_session(beside)
-    other = open_session(beside)
-    wait_until_full(beside)
-    network = beside.inspect()["NetworkSettings"]["Networks"]["bridge"]
-    targets = [(network["IPAddress"], 8000), (network["Gateway"], int(beside.base_url.rpartition(":")[2]))]
-    for kernel in engine.inspected(beside.instance_id):
+    session = open_session(container)
+    other = open_session(container)
+    wait_until_full(container)
+    network = container.inspect()["NetworkSettings"]["Networks"]["bridge"]
+    targets = [(network["IPAddress"], 8000), (network["Gateway"], int(container.base_url.rpartition(":")[2]))]
+    for kernel in engine.inspected(container.instance_id):
         for bindings in kernel["NetworkSettings"]["Ports"].values():
             targets += [(binding["HostIp"], int(binding["HostPort"])) for binding in bindings]
     assert len(targets) >= 2 + 2 * 3
@@ -130,9 +132,9 @@ def test_kernels_reach_neither_the_service_nor_each_other(beside: ServiceContain
     other.delete()
 
 
-def test_doctor_runs_inside_the_container(beside: ServiceContainer) -> None:
+def test_doctor_runs_inside_the_container(container: ServiceContainer) -> None:
     """The doctor uses the same engine, and does not measure the container's own /var/lib/docker."""
-    report = json.loads(beside.run("python", "-m", "service", "doctor", "--json"))
+    report = json.loads(container.run("python", "-m", "service", "doctor", "--json"))
     assert report["ok"], report
     found = {finding["check"]: finding for finding in report["findings"]}
     assert found["mode"]["seen"].startswith("Docker-out-of-Docker, since this service is in container")
@@ -141,24 +143,24 @@ def test_doctor_runs_inside_the_container(beside: ServiceContainer) -> None:
     assert "engine's disk" not in found
 
 
-def test_a_session_survives_a_restart_of_the_container(beside: ServiceContainer) -> None:
+def test_a_session_survives_a_restart_of_the_container(container: ServiceContainer) -> None:
     """After `docker restart` variables and files are still there, and new kernels can be reached."""
-    session = open_session(beside)
+    session = open_session(container)
     session.run("marker = 'from before'; open('kept.txt', 'w').write('kept')")
-    docker("restart", beside.name)
-    beside.wait_until_ready()
+    docker("restart", container.name)
+    container.wait_until_ready()
     result = session.run("print(marker, open('kept.txt').read())")
     assert (result["stdout"], result["state"]) == ("from before kept\n", "kept")
-    assert beside.api.run("print(6 * 7)")["stdout"] == "42\n"
+    assert container.api.run("print(6 * 7)")["stdout"] == "42\n"
     assert session.delete().status_code == 204
 
 
-def test_health_check_succeeds(beside: ServiceContainer) -> None:
+def test_health_check_succeeds(container: ServiceContainer) -> None:
     """The engine runs the image's health check."""
-    check = beside.inspect()["Config"]["Healthcheck"]["Test"]
+    check = container.inspect()["Config"]["Healthcheck"]["Test"]
     assert check[0] == "CMD"
-    beside.run(*check[1:])
-    ended = docker("exec", "--env", "PORT=1", beside.name, *check[1:], check=False)
+    container.run(*check[1:])
+    ended = docker("exec", "--env", "PORT=1", container.name, *check[1:], check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "http://127.0.0.1:1/ready" in ended.stderr
 
@@ -238,8 +240,8 @@ def test_service_that_cannot_run_kernels_says_what_to_do(
     assert "Traceback" not in log
 
 
-def test_a_stopped_container_leaves_no_kernels(beside: ServiceContainer, engine: Engine) -> None:
+def test_a_stopped_container_leaves_no_kernels(container: ServiceContainer, engine: Engine) -> None:
     """After SIGTERM the container exits with 0 within seconds, and its kernels are gone."""
-    assert engine.kernels(beside.instance_id)
-    assert beside.stop() == 0
-    assert engine.wait_for_none(beside.instance_id, 10) == set()
+    assert engine.kernels(container.instance_id)
+    assert container.stop() == 0
+    assert engine.wait_for_none(container.instance_id, 10) == set()

@@ -142,6 +142,6 @@ def test_a_stopped_container_ends_in_order(inside: ServiceContainer) -> None:
     """After SIGTERM the service stops first, then its engine. The container exits with 0."""
     before = inside.log()
     assert inside.stop() == 0
-    said = inside.log()[len(before) :]
-    assert "Application shutdown complete" in said
-    assert "is started again" not in said
+    log = inside.log()[len(before) :]
+    assert "Application shutdown complete" in log
+    assert "is started again" not in log

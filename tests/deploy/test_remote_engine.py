@@ -99,7 +99,7 @@ def remote(preloaded_image: str, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="module")
-def far(remote: RemoteEngine, service_image: str) -> Iterator[ServiceContainer]:
+def remote_service(remote: RemoteEngine, service_image: str) -> Iterator[ServiceContainer]:
     """Start the service in a container on this machine, with its kernels on the other machine."""
     container = ServiceContainer(
         *("--volume", f"{remote.keys}:/certs:ro", "--env", "DOCKER_CERT_PATH=/certs"),
@@ -115,39 +115,41 @@ def far(remote: RemoteEngine, service_image: str) -> Iterator[ServiceContainer]:
 
 
 def test_kernels_run_on_the_engines_machine(
-    far: ServiceContainer, remote: RemoteEngine, tmp_path: Path
+    remote_service: ServiceContainer, remote: RemoteEngine, tmp_path: Path
 ) -> None:
     """The mode is logged, ports are published on the address in DOCKER_HOST, and the example runs."""
-    where = f"mode: remote, since the engine is at tcp://{remote.address}:{PORT} (DOCKER_HOST says so)"
-    assert f"{where}; kernels are reached at {remote.address}" in far.log()
+    mode = f"mode: remote, since the engine is at tcp://{remote.address}:{PORT} (DOCKER_HOST says so)"
+    assert f"{mode}; kernels are reached at {remote.address}" in remote_service.log()
     published = {port["IP"] for ports in remote.containers() for port in ports}
     assert published == {remote.address}
-    assert "cultivar recognised: 98.3%" in analyse(far, tmp_path)
+    assert "cultivar recognised: 98.3%" in analyse(remote_service, tmp_path)
 
 
-def test_self_test_tries_the_services_machine(far: ServiceContainer, remote: RemoteEngine) -> None:
+def test_self_test_tries_the_services_machine(remote_service: ServiceContainer, remote: RemoteEngine) -> None:
     """All isolation checks hold. They tried the address of the service and that of the engine."""
-    report = {check["name"]: check for check in far.wait_until_ready()["self_test"]}
+    report = {check["name"]: check for check in remote_service.wait_until_ready()["self_test"]}
     assert all(check["ok"] for check in report.values()), report
-    own = far.inspect()["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    own = remote_service.inspect()["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
     assert f"tcp {own}:8000" in report["service's port"]["detail"]
     assert remote.address in report["other kernels"]["detail"]
 
 
-def test_the_service_has_keys_of_its_own_and_is_not_root(far: ServiceContainer) -> None:
+def test_the_service_has_keys_of_its_own_and_is_not_root(remote_service: ServiceContainer) -> None:
     """At the start, keys that only root can read are copied for the service's user."""
-    status = far.status_of(1)
+    status = remote_service.status_of(1)
     assert status["Uid"].split() == ["10001"] * 4
     assert status["Groups"] == ""
-    listed = far.run("ls", "-ln", "/run/code-interpreter-certificates").splitlines()[1:]
+    listed = remote_service.run("ls", "-ln", "/run/code-interpreter-certificates").splitlines()[1:]
     assert {line.split()[-1] for line in listed} == {"ca.pem", "cert.pem", "key.pem"}
     assert {(line.split()[0], line.split()[2]) for line in listed} == {("-r--------", "10001")}
 
 
-def test_stopped_service_leaves_no_kernels_on_the_engine(far: ServiceContainer, remote: RemoteEngine) -> None:
+def test_stopped_service_leaves_no_kernels_on_the_engine(
+    remote_service: ServiceContainer, remote: RemoteEngine
+) -> None:
     """After SIGTERM its containers on the other machine are gone."""
     assert remote.containers()
-    assert far.stop() == 0
+    assert remote_service.stop() == 0
     assert remote.containers() == []
 
 
@@ -196,7 +198,7 @@ def test_service_without_keys_ends_with_one_sentence(remote: RemoteEngine, tmp_p
 
 
 @pytest.fixture(scope="module")
-def near(remote: RemoteEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def local_service(remote: RemoteEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Start the service on this machine itself, with its kernels on the other machine."""
     settings = {
         "KERNEL_PRELOAD": "none",
@@ -215,28 +217,28 @@ def near(remote: RemoteEngine, tmp_path_factory: pytest.TempPathFactory) -> Iter
         engine.close()
 
 
-def test_nothing_can_be_read_on_the_way_to_a_remote_engine(near: Service) -> None:
+def test_nothing_can_be_read_on_the_way_to_a_remote_engine(local_service: Service) -> None:
     """Code, output, displays, input and the supervisor's token do not appear in the traffic."""
-    assert ", by TLS" in near.log_path.read_text()
-    assert readable_parts(near) == set()
+    assert ", by TLS" in local_service.log_path.read_text()
+    assert readable_parts(local_service) == set()
 
 
-def test_resumed_sessions_and_reused_containers_keep_tls(near: Service) -> None:
+def test_resumed_sessions_and_reused_containers_keep_tls(local_service: Service) -> None:
     """A container serves a second call, and a session survives a kill of its service."""
-    before = near.settle()
-    assert [near.api.run("print(1)")["stdout"] for _ in range(2)] == ["1\n"] * 2
-    assert before <= near.engine.kernels(near.instance_id)
-    with new_session(near) as session:
+    before = local_service.settle()
+    assert [local_service.api.run("print(1)")["stdout"] for _ in range(2)] == ["1\n"] * 2
+    assert before <= local_service.engine.kernels(local_service.instance_id)
+    with new_session(local_service) as session:
         session.run("marker = 'here'")
-        near.crash()
-        near.restart()
+        local_service.crash()
+        local_service.restart()
         assert session.printed("marker") == "'here'"
 
 
-def test_traffic_without_encryption_can_be_read(near: Service) -> None:
+def test_traffic_without_encryption_can_be_read(local_service: Service) -> None:
     """`KERNEL_ENCRYPTION=never` exposes code and outputs in the traffic. A session that used TLS is lost."""
-    with new_session(near) as session:
-        near.stop()
-        near.restart(KERNEL_ENCRYPTION="never")
-        assert readable_parts(near) == ALL
+    with new_session(local_service) as session:
+        local_service.stop()
+        local_service.restart(KERNEL_ENCRYPTION="never")
+        assert readable_parts(local_service) == ALL
         assert session.wait_until_ended(30)["reason"] == "lost"

@@ -67,7 +67,7 @@ def _children(pid: int) -> list[int]:
 def descendants(pid: int) -> list[int]:
     """Return the process ids of all descendants of a process."""
     children = _children(pid)
-    return children + [below for child in children for below in descendants(child)]
+    return children + [descendant for child in children for descendant in descendants(child)]
 
 
 @contextmanager

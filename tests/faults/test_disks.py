@@ -75,12 +75,12 @@ def test_a_disk_that_becomes_read_only_is_reported(service: Service, disk: Path)
 
 def test_files_removed_from_outside_are_not_found(service: Service, disk: Path) -> None:
     """A cleaner of temporary files removes folders too. They are made again, and lost files give 404."""
-    gone = service.api.upload(b"gone")
+    deleted = service.api.upload(b"gone")
     for folder in (disk / "files").iterdir():
         if folder.is_dir():
             shutil.rmtree(folder)
-    assert service.api.http.get(f"/v1/files/{gone}").status_code == 404
-    stage = {"path": "in.txt", "file_id": gone}
+    assert service.api.http.get(f"/v1/files/{deleted}").status_code == 404
+    stage = {"path": "in.txt", "file_id": deleted}
     assert service.api.execute("1", files=[stage]).status_code == 404
     kept = service.api.upload(b"kept")
     canary(service, {kept: b"kept"})

@@ -40,16 +40,16 @@ def second() -> Iterator[SecondEngine]:
 def service_on(second: SecondEngine, tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Return a function that starts a service on that engine. At the end the service leaves nothing."""
     engine = second.engine()
-    mine: list[Service] = []
+    services: list[Service] = []
 
     def start(folder: Path = tmp_path, **settings: object) -> Service:
         environment = LIGHT | {"DOCKER_HOST": second.url, "POOL_SIZE": 1, "QUEUE_TIMEOUT_SEC": 3} | settings
         service = Service(engine, folder, **{name: str(value) for name, value in environment.items()})
-        mine.append(service)
+        services.append(service)
         return service
 
     yield start
-    for service in mine:
+    for service in services:
         service.finish()
     engine.close()
 

@@ -15,11 +15,11 @@ from tests.support.session import new_session
 @pytest.fixture
 def second(shaken: Service, tmp_path: Path) -> Iterator[dict[str, Future[str]]]:
     """Services that must not start beside another one; each waits a while for it to stop."""
-    theirs = f"sqlite:///{shaken.storage / 'registry.sqlite3'}"
+    registry_url = f"sqlite:///{shaken.storage / 'registry.sqlite3'}"
     with ThreadPoolExecutor() as threads:
         yield {
             "folder": threads.submit(refused, shaken.storage),
-            "registry": threads.submit(refused, tmp_path, DATABASE_URL=theirs),
+            "registry": threads.submit(refused, tmp_path, DATABASE_URL=registry_url),
         }
 
 

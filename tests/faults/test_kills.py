@@ -41,12 +41,12 @@ def kill(service: Service, victim: str, container_id: str) -> None:
 
 def container_with(service: Service, mark: str) -> str:
     """Wait until a command with these words runs in a container, and return the container's id."""
-    wanted = mark.replace(" ", "\0").encode()
+    expected = mark.replace(" ", "\0").encode()
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for container in service.engine.inspected(service.instance_id):
             for pid in descendants(int(container["State"]["Pid"])):
-                if wanted in _command(pid):
+                if expected in _command(pid):
                     return str(container["Id"])
         time.sleep(0.05)
     raise AssertionError(f"{mark} runs nowhere")

@@ -182,12 +182,12 @@ async def test_sweeper_continues_after_an_error(tmp_path: Path, caplog: pytest.L
     """A failed sweep is logged, and the next sweep works."""
     async with file_store(make_settings(tmp_path, file_ttl_sec=1)) as store:
         await store.save(chunks(b"x"), "a", owner=OWNER)
-        folder, away = tmp_path / "storage" / "files", tmp_path / "away"
-        folder.rename(away)
+        folder, elsewhere = tmp_path / "storage" / "files", tmp_path / "away"
+        folder.rename(elsewhere)
         sweeping = asyncio.create_task(repeat(lambda: store.sweep(time.time()), "sweeping the files", 0.05))
         await asyncio.sleep(0.2)
         assert "sweeping the files failed" in caplog.text
-        away.rename(folder)
+        elsewhere.rename(folder)
         await asyncio.sleep(2)
         assert left_in(tmp_path) == []
         assert not sweeping.done()

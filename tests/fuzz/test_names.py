@@ -87,15 +87,15 @@ def test_an_uploads_name_is_refused_or_kept_unchanged(target: Service, name: str
     assert api.http.delete(f"/v1/files/{stored['file_id']}").status_code == 204
 
 
-@given(said=TEXT, complained=TEXT)
-@example(said="\r\n\r\nevent: result\ndata: {}\n\n", complained="\u2028\u0085\x0b\x0c")
+@given(stdout=TEXT, stderr=TEXT)
+@example(stdout="\r\n\r\nevent: result\ndata: {}\n\n", stderr="\u2028\u0085\x0b\x0c")
 @looked_for(40)
-def test_a_stream_is_read_the_same_by_every_client(session: Session, said: str, complained: str) -> None:
+def test_a_stream_is_read_the_same_by_every_client(session: Session, stdout: str, stderr: str) -> None:
     """Printed text arrives unchanged, in frames that every client reads the same way."""
-    code = f"import sys\n_ = sys.stdout.write({said!a})\n_ = sys.stderr.write({complained!a})"
+    code = f"import sys\n_ = sys.stdout.write({stdout!a})\n_ = sys.stderr.write({stderr!a})"
     received = session.stream(code)
-    assert text_of(received, "stdout") == said
-    assert text_of(received, "stderr") == complained
+    assert text_of(received, "stdout") == stdout
+    assert text_of(received, "stderr") == stderr
     assert received[-1].type == "result" and received[-1].data["error"] is None
 
 

@@ -43,7 +43,7 @@ def name_of(response: httpx.Response) -> str:
 
 
 @pytest.fixture
-def own(session: Session) -> Iterator[Session]:
+def emptied_session(session: Session) -> Iterator[Session]:
     """The session; its workspace is emptied after the test."""
     yield session
     session.bash("find . -mindepth 1 -delete")
@@ -76,20 +76,20 @@ def test_stored_page_is_downloaded_under_its_exact_name(target: Service, name: s
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_page_in_a_workspace_is_downloaded_under_its_exact_name(own: Session, name: str) -> None:
+def test_page_in_a_workspace_is_downloaded_under_its_exact_name(emptied_session: Session, name: str) -> None:
     """The name does not have the folders of the path."""
     address = f"/files/some/folder/{quoted(name)}"
-    assert own.call("PUT", address, content=PAGE).status_code == 201
+    assert emptied_session.call("PUT", address, content=PAGE).status_code == 201
     for method in ("GET", "HEAD"):
-        response = own.call(method, address)
+        response = emptied_session.call(method, address)
         assert response.status_code == 200
         assert name_of(response) == name
-    assert own.call("GET", address).content == PAGE
+    assert emptied_session.call("GET", address).content == PAGE
 
 
-def test_files_and_images_of_a_cell_are_downloads(own: Session, target: Service) -> None:
+def test_files_and_images_of_a_cell_are_downloads(emptied_session: Session, target: Service) -> None:
     """An SVG image with a script is downloaded like any other file."""
-    result = own.run(
+    result = emptied_session.run(
         "with open('page.html', 'w') as file: count = file.write('<script>alert(1)</script>')\n"
         "display({'image/svg+xml': '<svg><script>alert(1)</script></svg>'}, raw=True)"
     )

@@ -104,9 +104,9 @@ def test_forged_event_affects_only_its_own_call(session: Session, attack: str) -
     """A streamed call that allows input has a valid end in time, and the next call works."""
     events = session.stream(f"{PIPE}\n{attack}\nprint('end')", timeout_ms=4000, allow_stdin=True)
     assert events[-1].type in ("result", "error")
-    asked = [event for event in events if event.type == "input_request"]
-    assert sum(len(json.dumps(event.data)) for event in asked) < 3 * MEGABYTE
-    assert len(asked) <= 1000
+    requests = [event for event in events if event.type == "input_request"]
+    assert sum(len(json.dumps(event.data)) for event in requests) < 3 * MEGABYTE
+    assert len(requests) <= 1000
     if events[-1].type == "result":
         ExecuteResult.model_validate(events[-1].data, strict=True)
     session.restart()

@@ -303,9 +303,9 @@ def test_the_size_of_the_folders_is_a_setting(tight_service: Service) -> None:
 @docker_only("a pod has no such limit: test_too_many_processes_end_the_call")
 def test_threads_and_processes_are_bounded(tight_service: Service) -> None:
     """`PIDS_LIMIT` counts both. The code gets an exception that it can handle."""
-    given = found_inside(tight_service, "bounds.py")
-    assert 5 <= given["threads"] < 64
-    assert 5 <= given["processes"] < 64
+    counts = found_inside(tight_service, "bounds.py")
+    assert 5 <= counts["threads"] < 64
+    assert 5 <= counts["processes"] < 64
 
 
 def test_a_fork_bomb_ends_with_its_timeout(service: Service) -> None:
@@ -328,7 +328,7 @@ def test_executions_see_nothing_of_each_other(run: Run) -> None:
             subprocess.Popen(["sleep", "1234567"], start_new_session=True)
         """)
     )
-    look = run(
+    fields = run(
         dedent("""
             import pathlib
             folders = ("/workspace", "/tmp", str(pathlib.Path.home()), "/dev/shm")
@@ -337,5 +337,5 @@ def test_executions_see_nothing_of_each_other(run: Run) -> None:
             print(marks, any(b"1234567" in line for line in seen))
         """)
     )
-    assert look["stdout"] == "[] False\n"
+    assert fields["stdout"] == "[] False\n"
     assert [file["path"] for file in leave["files"]] == ["mark-of-the-first"]

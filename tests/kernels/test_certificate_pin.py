@@ -111,12 +111,12 @@ async def test_certificate_that_changes_is_rejected() -> None:
         pin = CertificatePin(listener.container, TOKEN)
         await pin.fingerprint()
     async with listening(ContainerCertificate(DIGEST).ssl_context, proving(certificate)) as impostor:
-        where = impostor.container
-        channel = Channel(where.host, where.ports[contract.SHELL_PORT], b"DEALER", pin)
+        container = impostor.container
+        channel = Channel(container.host, container.ports[contract.SHELL_PORT], b"DEALER", pin)
         with pytest.raises(ChannelBroken, match="not the container's"):
             await channel.open()
         async with aiohttp.ClientSession() as http:
-            client = SupervisorClient(http, where, TOKEN, _no_engine, pin)
+            client = SupervisorClient(http, container, TOKEN, _no_engine, pin)
             with pytest.raises(SupervisorFailed):
                 await client.renew_lease(1)
     assert impostor.received == []

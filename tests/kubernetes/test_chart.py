@@ -51,19 +51,23 @@ def test_api_server_accepts_every_object(
     assert len(objects) >= 8
     for found in objects:
         # The server drops unknown fields without an error, so compare what it returns.
-        taken = pods.cluster.call("POST", collection_path(found, namespace), found, dryRun="All")
-        assert lacking(found, taken) == []
+        created = pods.cluster.call("POST", collection_path(found, namespace), found, dryRun="All")
+        assert lacking(found, created) == []
 
 
-def lacking(asked: Any, got: Any, place: str = "") -> list[str]:
+def lacking(sent: Any, returned: Any, path: str = "") -> list[str]:
     """Return the paths of the fields that the server dropped."""
-    if asked in ({}, [], None):
+    if sent in ({}, [], None):
         return []
-    if isinstance(asked, dict) and isinstance(got, dict):
-        return [name for key in asked for name in lacking(asked[key], got.get(key), f"{place}.{key}")]
-    if isinstance(asked, list) and isinstance(got, list) and len(asked) == len(got):
-        return [name for at, one in enumerate(asked) for name in lacking(one, got[at], f"{place}[{at}]")]
-    return [place] if isinstance(asked, dict | list) or got is None else []
+    if isinstance(sent, dict) and isinstance(returned, dict):
+        return [name for key in sent for name in lacking(sent[key], returned.get(key), f"{path}.{key}")]
+    if isinstance(sent, list) and isinstance(returned, list) and len(sent) == len(returned):
+        return [
+            name
+            for index, item in enumerate(sent)
+            for name in lacking(item, returned[index], f"{path}[{index}]")
+        ]
+    return [path] if isinstance(sent, dict | list) or returned is None else []
 
 
 def test_account_has_the_rights_that_the_engine_needs_and_no_others(chart: Chart) -> None:

@@ -65,9 +65,9 @@ def test_sessions_survive_the_loss_of_their_replica(
     )
     time.sleep(1)
     strike(deployment.cluster, deployment.namespace, dying.name)
-    there = through(other.api, busy)
-    assert soon(lambda: there.printed("print(x)")) == "42"
-    cell = there.finished(cell_id)
+    taken_over = through(other.api, busy)
+    assert soon(lambda: taken_over.printed("print(x)")) == "42"
+    cell = taken_over.finished(cell_id)
     assert (cell["state"], cell["result"]["stdout"].split()) == ("done", [str(i) for i in range(seconds)])
     assert soon(lambda: through(other.api, idle).printed("print(kept)")) == "idle"
     deployment.settle()

@@ -32,15 +32,15 @@ def refused_until_full(api: Api) -> tuple[list[Session], httpx.Response]:
 
 
 def serves_its_sessions_and_refuses_others(
-    deployment: Deployment, api: Api, mine: list[Session], sentence: str, seconds: float
+    deployment: Deployment, api: Api, opened_before: list[Session], sentence: str, seconds: float
 ) -> list[Session]:
     """Check that open sessions are served and new ones refused during a problem. Return all sessions."""
     sessions, refusal = refused_until_full(api)
     assert refusal.status_code == 503 and int(refusal.headers["retry-after"]) > 0
     assert sentence in problem(refusal)["detail"], refusal.text
-    sessions += [through(api, session) for session in mine]
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    sessions += [through(api, session) for session in opened_before]
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         for session in sessions:
             assert session.printed("print(6 * 7)") == "42"
         time.sleep(1)
@@ -52,17 +52,17 @@ def test_used_up_quota_refuses_new_sessions_only(
     deployment: Deployment, replicas: tuple[Replica, Replica], api: Api
 ) -> None:
     """A refused caller gets the reason and Retry-After. Open sessions go on."""
-    place = f"/api/v1/namespaces/{deployment.namespace}/resourcequotas"
-    mine = [soon(partial(opened, replica.api)) for replica in replicas]
-    here = len(deployment.pods()) + len(deployment.kernels())
-    quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": str(here)}}}
-    deployment.cluster.call("POST", place, quota)
+    path = f"/api/v1/namespaces/{deployment.namespace}/resourcequotas"
+    opened_before = [soon(partial(opened, replica.api)) for replica in replicas]
+    pod_count = len(deployment.pods()) + len(deployment.kernels())
+    quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": str(pod_count)}}}
+    deployment.cluster.call("POST", path, quota)
     try:
         sessions = serves_its_sessions_and_refuses_others(
-            deployment, api, mine, "quota is used up", UNREADY_SEC
+            deployment, api, opened_before, "quota is used up", UNREADY_SEC
         )
     finally:
-        deployment.cluster.call("DELETE", f"{place}/few")
+        deployment.cluster.call("DELETE", f"{path}/few")
     for session in sessions:
         end(api, session)
     assert soon(lambda: replicas[0].api.run("print(1)"))["stdout"] == "1\n"
@@ -72,17 +72,21 @@ def test_missing_role_refuses_new_sessions_only(
     deployment: Deployment, replicas: tuple[Replica, Replica], api: Api
 ) -> None:
     """The refusal is one clear sentence, and open sessions go on. The service recovers with the rights."""
-    place = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{deployment.namespace}/rolebindings"
-    mine = [soon(partial(opened, replica.api)) for replica in replicas]
-    binding = deployment.cluster.call("GET", f"{place}/{NAME}")
-    deployment.cluster.call("DELETE", f"{place}/{NAME}")
+    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{deployment.namespace}/rolebindings"
+    opened_before = [soon(partial(opened, replica.api)) for replica in replicas]
+    binding = deployment.cluster.call("GET", f"{path}/{NAME}")
+    deployment.cluster.call("DELETE", f"{path}/{NAME}")
     try:
         sessions = serves_its_sessions_and_refuses_others(
-            deployment, api, mine, "this service's account lacks a right in the cluster's namespace", 2
+            deployment,
+            api,
+            opened_before,
+            "this service's account lacks a right in the cluster's namespace",
+            2,
         )
     finally:
         binding["metadata"] = {"name": NAME}
-        deployment.cluster.call("POST", place, binding)
+        deployment.cluster.call("POST", path, binding)
     for session in sessions:
         end(api, session)
     for replica in replicas:

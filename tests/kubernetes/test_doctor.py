@@ -31,13 +31,13 @@ FACTS = ClusterFacts("v1.31.2", (), True, {}, (), "there", (NODE,))
 @contextmanager
 def examining(folder: Path, pods: PodEngine, **settings: Any) -> Iterator[Future[Report]]:
     """Start the doctor before the tests that need its report."""
-    wanted = {"PORT": free_port(), "FILE_STORAGE_DIR": folder, **pods.settings, **settings}
+    environment = {"PORT": free_port(), "FILE_STORAGE_DIR": folder, **pods.settings, **settings}
     with ThreadPoolExecutor() as threads:
-        yield threads.submit(examined, **wanted)
+        yield threads.submit(examined, **environment)
 
 
 @pytest.fixture(scope="module")
-def well(pods: PodEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Report]]:
+def healthy_report(pods: PodEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Report]]:
     """Start the doctor on a sound cluster, in a namespace with a large quota."""
     path = f"/api/v1/namespaces/{pods.namespace}/resourcequotas"
     hard = {"hard": {"count/pods": "50", "limits.memory": "60Gi", "secrets": "50"}}
@@ -46,9 +46,9 @@ def well(pods: PodEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield report
 
 
-def test_sound_cluster_has_no_failures(well: Future[Report], pods: PodEngine) -> None:
+def test_sound_cluster_has_no_failures(healthy_report: Future[Report], pods: PodEngine) -> None:
     """It checks cluster, account, namespace, quota and nodes, and a pod's isolation and limits."""
-    report = well.result()
+    report = healthy_report.result()
     assert report.exit_code == 0 and report.levels("fail") == set(), report
     its_own_affair = {"cluster", "stored files", "CPU", "nodes"}
     assert report.levels("warn") <= its_own_affair
@@ -63,16 +63,16 @@ def test_sound_cluster_has_no_failures(well: Future[Report], pods: PodEngine) ->
     assert found["nodes"].startswith("1 of 1 take pods, with room for ")
 
 
-def test_doctor_leaves_no_pods(well: Future[Report], pods: PodEngine) -> None:
+def test_doctor_leaves_no_pods(healthy_report: Future[Report], pods: PodEngine) -> None:
     """It removes them even after their limits were exceeded."""
-    well.result()
+    healthy_report.result()
     pods.cluster.wait_until(lambda: not pods.cluster.pods(pods.namespace))
 
 
 def test_account_without_rights_is_found(pods: PodEngine, tmp_path: Path) -> None:
     """The report names the missing rights, and no pod is launched."""
-    nobody = {"KUBECONFIG": str(FOLDER / "kubeconfig.nobody")}
-    found = examined(FILE_STORAGE_DIR=tmp_path, **pods.settings | nobody)
+    without_rights = {"KUBECONFIG": str(FOLDER / "kubeconfig.nobody")}
+    found = examined(FILE_STORAGE_DIR=tmp_path, **pods.settings | without_rights)
     assert found.exit_code == 1 and found.levels("fail") == {"rights"}
     seen = found.findings["rights"]["seen"]
     assert seen == "the account may not create, get, list, watch, delete pods"
@@ -82,8 +82,8 @@ def test_account_without_rights_is_found(pods: PodEngine, tmp_path: Path) -> Non
 
 def test_missing_namespace_and_runtime_are_found(pods: PodEngine, tmp_path: Path) -> None:
     """Each is a finding with a remedy."""
-    wrong = {"KUBERNETES_NAMESPACE": "no-such-namespace", "KERNEL_RUNTIME": "no-such-runtime"}
-    found = examined(FILE_STORAGE_DIR=tmp_path, **pods.settings | wrong)
+    invalid = {"KUBERNETES_NAMESPACE": "no-such-namespace", "KERNEL_RUNTIME": "no-such-runtime"}
+    found = examined(FILE_STORAGE_DIR=tmp_path, **pods.settings | invalid)
     assert found.levels("fail") == {"namespace", "runtime"}
     assert found.findings["runtime"]["remedy"] == "`kubectl get runtimeclasses` lists them"
 

@@ -68,8 +68,8 @@ def test_connections_are_reused(on_pods: Service, pods: PodEngine) -> None:
 
 def connections(pid: int, to: tuple[str, int]) -> int:
     """Return the number of TCP connections of a process to an address."""
-    end = f"{socket.inet_aton(to[0])[::-1].hex().upper()}:{to[1]:04X}"
+    address = f"{socket.inet_aton(to[0])[::-1].hex().upper()}:{to[1]:04X}"
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    inodes = {row[9] for row in rows if row[2] == end}
+    inodes = {row[9] for row in rows if row[2] == address}
     folder = Path(f"/proc/{pid}/fd")
     return sum(os.readlink(file) in {f"socket:[{inode}]" for inode in inodes} for file in folder.iterdir())

@@ -71,11 +71,11 @@ def test_loss_of_a_node_ends_its_sessions_as_lost(on_pods: Service, pods: PodEng
     with new_session(on_pods) as session:
         session.run("x = 41")
         name = container_of(session)
-        place = f"/api/v1/namespaces/{pods.namespace}/pods/{name}"
-        (container,) = pods.cluster.call("GET", place)["status"]["containerStatuses"]
+        path = f"/api/v1/namespaces/{pods.namespace}/pods/{name}"
+        (container,) = pods.cluster.call("GET", path)["status"]["containerStatuses"]
         with pods.cluster.without("kubelet"), frozen(container["containerID"].removeprefix("docker://")):
             # An eviction leaves the pod until its node reports its end.
-            pods.cluster.call("DELETE", place, {"gracePeriodSeconds": 30})
+            pods.cluster.call("DELETE", path, {"gracePeriodSeconds": 30})
             assert session.wait_until_ended(60)["reason"] == "lost"
     canary(on_pods)
     on_pods.settle(60)

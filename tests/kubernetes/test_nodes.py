@@ -45,20 +45,20 @@ def test_loss_of_a_node_ends_its_sessions_only(
     pods.cluster.cordon(FIRST)
     try:
         pods.cluster.cordon(NAME, cordoned=False)
-        here, there = open_session(service), open_session(service)
+        on_first, on_second = open_session(service), open_session(service)
     finally:
         pods.cluster.cordon(FIRST, cordoned=False)
-    here.run("x = 41")
-    assert (node_of(here, pods), node_of(there, pods)) == (FIRST, NAME)
+    on_first.run("x = 41")
+    assert (node_of(on_first, pods), node_of(on_second, pods)) == (FIRST, NAME)
 
     second_node.die()
     began = time.monotonic()
     while time.monotonic() - began < 5:
-        assert here.printed("x += 1; print(x > 41)") == "True"
-    assert there.wait_until_ended(90)["reason"] == "lost"
-    assert there.execute("x").status_code == 410
+        assert on_first.printed("x += 1; print(x > 41)") == "True"
+    assert on_second.wait_until_ended(90)["reason"] == "lost"
+    assert on_second.execute("x").status_code == 410
     canary(service)
-    assert here.printed("print(x > 41)") == "True"
-    here.delete()
+    assert on_first.printed("print(x > 41)") == "True"
+    on_first.delete()
     pods.cluster.wait_until(lambda: service.pool()["ready"] == service.pool()["target"], 90)
     service.finish()

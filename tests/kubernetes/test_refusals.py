@@ -10,7 +10,7 @@ from tests.support.cluster import PodEngine
 
 CANNOT_START = 3
 
-WITHOUT: dict[str, tuple[tuple[str, str, str], set[str]]] = {
+REFUSED_STARTS: dict[str, tuple[tuple[str, str, str], set[str]]] = {
     "the firewall": (
         (
             "confinement/firewall.py",
@@ -35,10 +35,10 @@ WITHOUT: dict[str, tuple[tuple[str, str, str], set[str]]] = {
 """A piece of the kernel image's code, its replacement, and the isolation checks that fail then."""
 
 
-@pytest.mark.parametrize("name", WITHOUT)
+@pytest.mark.parametrize("name", REFUSED_STARTS)
 def test_service_refuses_pods_without(name: str, pods: PodEngine, refused: Callable[..., Refusal]) -> None:
     """The service exits with status 3, and a sentence for each check that fails."""
-    change, checks = WITHOUT[name]
+    change, checks = REFUSED_STARTS[name]
     tag = f"code-interpreter-tests:{uuid.uuid4().hex[:12]}"
     with pods.changed_image(*change, tag=tag) as image:
         refusal = refused(PYTHON_EXECUTOR_DOCKER_IMAGE=image)

@@ -35,9 +35,9 @@ class Caller:
     refusals: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
 
-    def call_until(self, over: threading.Event) -> None:
+    def call_until(self, stop: threading.Event) -> None:
         """Repeat the call until `over` is set."""
-        while not over.is_set():
+        while not stop.is_set():
             try:
                 self._call()
             except Exception as error:
@@ -66,14 +66,14 @@ class Caller:
 @contextmanager
 def calling(callers: list[Caller]) -> Iterator[None]:
     """Let the callers call until the block ends."""
-    over = threading.Event()
+    stop = threading.Event()
     with ThreadPoolExecutor(len(callers)) as threads:
         for caller in callers:
-            threads.submit(caller.call_until, over)
+            threads.submit(caller.call_until, stop)
         try:
             yield
         finally:
-            over.set()
+            stop.set()
 
 
 def test_rolling_update_loses_no_session_and_no_call(

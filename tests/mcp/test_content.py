@@ -69,10 +69,10 @@ def test_result_fits_into_one_event() -> None:
 
 def test_images_over_the_limit_become_links() -> None:
     """A remark has the address of an image that does not fit. The plain text of images is left out."""
-    given = content.of_execution(
+    parts = content.of_execution(
         result(outputs=[picture(300_000), picture(300_000, "id-2"), picture(100_000)]), LINKS
     )
-    remark, *images = given.content
+    remark, *images = parts.content
     assert [len(image.data) for image in images] == [300_000, 100_000]  # type: ignore[union-attr]
     assert "too large to be shown here; it is at http://host:8000/v1/files/id-2]" in remark.text  # type: ignore[union-attr]
     assert "Figure" not in remark.text  # type: ignore[union-attr]
@@ -96,14 +96,14 @@ def test_malformed_displays_are_ignored() -> None:
         {"output_type": "display_data", "data": {"image/png": "x" * 600_000}, "metadata": {"image/png": 3}},
         {"output_type": "display_data", "data": {}, "metadata": {}},
     ]
-    given = content.of_execution(result(outputs=outputs), LINKS)
-    assert len(given.content) == 1
-    json.loads(given.model_dump_json())
+    parts = content.of_execution(result(outputs=outputs), LINKS)
+    assert len(parts.content) == 1
+    json.loads(parts.model_dump_json())
 
 
 def test_failures_are_described_in_remarks() -> None:
     """Limits, exit codes, lost variables, files without a link and cut streams each get a remark."""
-    given = content.of_execution(
+    parts = content.of_execution(
         result(
             exit_code=137,
             error=CellError(name="MemoryLimitExceeded", value="over 128 MiB", traceback=()),
@@ -114,8 +114,8 @@ def test_failures_are_described_in_remarks() -> None:
         ),
         LINKS,
     )
-    assert given.is_error
-    assert given.content[0].text.splitlines() == [  # type: ignore[union-attr]
+    assert parts.is_error
+    assert parts.content[0].text.splitlines() == [  # type: ignore[union-attr]
         "[file big has no link: File size exceeds]",
         "[stdout: cut, over the limit]",
         "[MemoryLimitExceeded: over 128 MiB]",

@@ -130,8 +130,10 @@ def test_request_without_a_valid_key_is_refused(strict: Service, key: str | None
     assert challenge in answer.headers["www-authenticate"]
 
 
-@pytest.mark.parametrize(("key", "says"), [(KEYS["bob"], "'ours'"), ("wrong", "CODE_INTERPRETER_API_KEY")])
-def test_program_for_stdio_sends_its_key(strict: Service, key: str, says: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "expected"), [(KEYS["bob"], "'ours'"), ("wrong", "CODE_INTERPRETER_API_KEY")]
+)
+def test_program_for_stdio_sends_its_key(strict: Service, key: str, expected: str) -> None:
     """If the key is not valid, the error names the variable that holds it."""
     strict.settle()
     requests = [message("initialize", 1, **INITIALIZE), tool_call("run_python", 2, code="'ours'")]
@@ -147,7 +149,7 @@ def test_program_for_stdio_sends_its_key(strict: Service, key: str, says: str) -
             program.stdin.write(json.dumps(request).encode() + b"\n")
             program.stdin.flush()
             answer = program.stdout.readline().decode()
-        assert says in answer
+        assert expected in answer
         program.stdin.close()
         assert program.wait(60) == 0
 
@@ -168,10 +170,10 @@ def test_session_of_another_key_is_unknown(ann: Caller, bob: Caller) -> None:
 
 def test_files_of_another_key_are_unknown(ann: Caller, bob: Caller) -> None:
     """Another key can read neither a stored file nor a file of a session."""
-    _, said = ann.call("run_python", code="open('mine.txt', 'w').write('x')")
-    address = said.split("1 bytes: ")[1].removesuffix("]")
-    mine = event(ann.post(message("resources/list")))["result"]["resources"][0]["uri"]
-    for uri in (address, mine):
+    _, text = ann.call("run_python", code="open('mine.txt', 'w').write('x')")
+    address = text.split("1 bytes: ")[1].removesuffix("]")
+    listed = event(ann.post(message("resources/list")))["result"]["resources"][0]["uri"]
+    for uri in (address, listed):
         assert "result" in event(ann.post(message("resources/read", uri=uri)))
         assert event(bob.post(message("resources/read", uri=uri)))["error"]["code"] == -32002
 
@@ -181,13 +183,13 @@ def test_expired_session_is_replaced_and_the_result_has_a_note(ann: Caller, stri
     ann.call("run_python", code="x = 1", timeout_seconds=1)
     assert soon(lambda: not ann.sessions()), "the session has not expired"
     deadline = time.monotonic() + 60
-    failed, said = ann.call("run_python", code="x")
-    while said.startswith("no kernel is free"):  # the container of the old session is still being replaced
-        assert time.monotonic() < deadline, said
-        failed, said = ann.call("run_python", code="x")
+    failed, text = ann.call("run_python", code="x")
+    while text.startswith("no kernel is free"):  # the container of the old session is still being replaced
+        assert time.monotonic() < deadline, text
+        failed, text = ann.call("run_python", code="x")
     assert failed
-    assert said.startswith("[The previous session expired")
-    assert "NameError" in said
+    assert text.startswith("[The previous session expired")
+    assert "NameError" in text
 
 
 def test_limits_are_results_that_say_what_to_do(ann: Caller, bob: Caller, strict: Service) -> None:
@@ -201,16 +203,16 @@ def test_limits_are_results_that_say_what_to_do(ann: Caller, bob: Caller, strict
     with ThreadPoolExecutor() as threads:
         working = threads.submit(work)
         assert soon(lambda: second.has_file("began"))
-        failed, said = second.call("run_python", code="1")
+        failed, text = second.call("run_python", code="1")
         assert failed
-        assert "KEY_MAX_SESSIONS=1 sessions are already open" in said
-        failed, said = bob.call("run_python", code="1")
+        assert "KEY_MAX_SESSIONS=1 sessions are already open" in text
+        failed, text = bob.call("run_python", code="1")
         assert failed
-        assert "no kernel is free" in said
-        assert "try again in" in said
-        failed, said = ann.call("run_shell", request_id=3, command="true")
+        assert "no kernel is free" in text
+        assert "try again in" in text
+        failed, text = ann.call("run_shell", request_id=3, command="true")
         assert failed
-        assert "is busy; try again" in said
+        assert "is busy; try again" in text
         [session_id] = second.sessions()
         second.http.put(f"/v1/sessions/{session_id}/files/go", content=b"")
         assert working.result()[0] is False
@@ -221,12 +223,12 @@ def test_streams_may_last_longer_than_the_timeout_of_silent_clients(ann: Caller)
     """Neither an idle stream nor long code is cut off. A stream ends properly with its session."""
     with ann.http.stream("GET", "/mcp") as stream:
         assert stream.status_code == 200
-        failed, said = ann.call(
+        failed, text = ann.call(
             "run_python",
             code=f"import time; time.sleep({CLIENT_TIMEOUT_SEC + 2}); print('done')",
             timeout_seconds=15,
         )
-        assert (failed, "done" in said) == (False, True)
+        assert (failed, "done" in text) == (False, True)
         ann.http.delete("/mcp")
         assert b"".join(stream.iter_raw()) == b""
 
@@ -243,9 +245,9 @@ def test_broken_connection_does_not_cancel_the_call(ann: Caller, strict: Service
     observer.http.close()
 
     def is_finished() -> bool:
-        said = ann.call("run_python", code="finished", timeout_seconds=10)[1]
-        assert said == "'yes'" or "busy" in said
-        return said == "'yes'"
+        text = ann.call("run_python", code="finished", timeout_seconds=10)[1]
+        assert text == "'yes'" or "busy" in text
+        return text == "'yes'"
 
     assert soon(is_finished)
 

@@ -36,12 +36,12 @@ def picture(size):
 async def client(service: Service) -> AsyncIterator[Client]:
     """A conversation on the shared service. One task opens and closes it, as the SDK requires."""
     opened: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
-    over = asyncio.Event()
+    finished = asyncio.Event()
 
     async def converse() -> None:
         async with conversation(service) as client:
             opened.set_result(client)
-            await over.wait()
+            await finished.wait()
 
     task = asyncio.create_task(converse())
     either: list[asyncio.Future[Any]] = [task, opened]
@@ -49,7 +49,7 @@ async def client(service: Service) -> AsyncIterator[Client]:
     if task.done():
         await task
     yield opened.result()
-    over.set()
+    finished.set()
     await task
 
 
@@ -114,9 +114,9 @@ async def test_failed_code_is_an_error_with_a_reason(client: Client) -> None:
     assert raised.is_error
     assert "before" in text(raised)
     assert "ZeroDivisionError: division by zero" in text(raised)
-    left = await python(client, "import sys; sys.exit(3)")
-    assert left.is_error
-    assert "exit code 3" in text(left)
+    ended = await python(client, "import sys; sys.exit(3)")
+    assert ended.is_error
+    assert "exit code 3" in text(ended)
     died = await python(client, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert died.is_error
     assert "without variables; files are kept" in text(died)
@@ -272,7 +272,7 @@ async def test_reset_drops_variables_and_optionally_files(client: Client) -> Non
 
 async def test_invalid_arguments_are_errors_that_name_them(client: Client) -> None:
     """The error is a result, so that the model sees it."""
-    wrong: list[tuple[str, dict[str, str], str]] = [
+    invalid: list[tuple[str, dict[str, str], str]] = [
         ("run_python", {"cod": "1"}, "code: Field required; cod: there is no such argument"),
         ("run_python", {"code": "\0"}, "NUL"),
         ("run_python", {"code": "1", "timeout_seconds": "soon"}, "timeout_seconds: Input should be a valid"),
@@ -283,7 +283,7 @@ async def test_invalid_arguments_are_errors_that_name_them(client: Client) -> No
         ("write_file", {"path": "a", "file_id": "x"}, "not found"),
         ("read_file", {"path": "missing"}, "no file 'missing'"),
     ]
-    for name, arguments, words in wrong:
+    for name, arguments, words in invalid:
         result = await client.call_tool(name, arguments)
         assert result.is_error
         assert words in text(result)
@@ -300,12 +300,12 @@ async def test_descriptions_of_tools_have_schemas_limits_and_hints(client: Clien
         assert tool.annotations.open_world_hint is False
         for field in tool.input_schema["properties"].values():
             assert isinstance(field["type"], str), f"{tool.name}: some clients accept no other kind of type"
-    about = tools["run_python"].description or ""
-    assert "30 s, 20 s of CPU time, 512 MiB" in about
-    assert "pandas" in about
+    description = tools["run_python"].description or ""
+    assert "30 s, 20 s of CPU time, 512 MiB" in description
+    assert "pandas" in description
     assert tools["run_python"].input_schema["properties"]["timeout_seconds"]["maximum"] == 30
-    looks = {name for name, tool in tools.items() if tool.annotations and tool.annotations.read_only_hint}
-    assert looks == {"list_files", "read_file"}
+    read_only = {name for name, tool in tools.items() if tool.annotations and tool.annotations.read_only_hint}
+    assert read_only == {"list_files", "read_file"}
     assert "30 minutes" in (client.instructions or "")
 
 

@@ -20,13 +20,13 @@ from tests.support.session import open_session
 pytestmark = pytest.mark.timeout(120)
 
 
-def busy(service: Service, until: threading.Event) -> None:
+def busy(service: Service, stop: threading.Event) -> None:
     """Store and delete files until the event is set."""
-    mine: list[str] = []
-    while not until.is_set():
-        mine.append(service.api.upload(os.urandom(50_000)))
-        if len(mine) > 3:
-            service.api.http.delete(f"/v1/files/{mine.pop(0)}")
+    file_ids: list[str] = []
+    while not stop.is_set():
+        file_ids.append(service.api.upload(os.urandom(50_000)))
+        if len(file_ids) > 3:
+            service.api.http.delete(f"/v1/files/{file_ids.pop(0)}")
 
 
 def test_service_on_the_copy_has_files_and_ended_sessions(
@@ -91,26 +91,26 @@ def test_file_deleted_during_the_backup_is_not_in_the_copy(tmp_path: Path) -> No
 
 def test_failed_backup_says_why_and_leaves_nothing(service: Service, tmp_path: Path) -> None:
     """There is no registry, the folder exists, the disk is too small, or the database is another one."""
-    said = run_command("backup", tmp_path / "backup", storage=tmp_path / "nothing")
-    assert said.returncode == 1 and "there is no registry" in said.stderr
+    result = run_command("backup", tmp_path / "backup", storage=tmp_path / "nothing")
+    assert result.returncode == 1 and "there is no registry" in result.stderr
     (tmp_path / "there").mkdir()
-    said = run_command("backup", tmp_path / "there", storage=service.storage)
-    assert said.returncode == 1 and "it exists already" in said.stderr
-    said = run_command("backup", tmp_path / "backup", storage=service.storage, DATABASE_URL="sqlite://")
-    assert said.returncode == 1 and "that database's own tool" in said.stderr
-    said = run_command(
+    result = run_command("backup", tmp_path / "there", storage=service.storage)
+    assert result.returncode == 1 and "it exists already" in result.stderr
+    result = run_command("backup", tmp_path / "backup", storage=service.storage, DATABASE_URL="sqlite://")
+    assert result.returncode == 1 and "that database's own tool" in result.stderr
+    result = run_command(
         "backup", tmp_path / "backup", storage=service.storage, DATABASE_URL="postgresql://x@127.0.0.1:1/y"
     )
-    assert said.returncode == 1 and "pg_dump" in said.stderr
-    said = run_command(
+    assert result.returncode == 1 and "pg_dump" in result.stderr
+    result = run_command(
         "backup", tmp_path / "backup", storage=service.storage, FILE_STORAGE_URL="s3://somewhere"
     )
-    assert said.returncode == 1 and "sync" in said.stderr
+    assert result.returncode == 1 and "sync" in result.stderr
     file_id = service.api.upload(os.urandom(2 << 20))
     with mounted(tmp_path / "disk", "1m") as disk:
-        said = run_command("backup", disk / "backup", storage=service.storage)
-        assert said.returncode == 1 and re.search("No space left|is full", said.stderr)
-        assert said.stderr.count("\n") == 1
+        result = run_command("backup", disk / "backup", storage=service.storage)
+        assert result.returncode == 1 and re.search("No space left|is full", result.stderr)
+        assert result.stderr.count("\n") == 1
         assert list(disk.iterdir()) == []
     service.api.http.delete(f"/v1/files/{file_id}")
     assert not (tmp_path / "backup").exists() and not list((tmp_path / "there").iterdir())

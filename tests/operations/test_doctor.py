@@ -30,7 +30,7 @@ from tests.support.process import INHERITED, ROOT, Service, free_port
 
 pytestmark = pytest.mark.timeout(120)
 
-NOBODY = "unix:///nonexistent/docker.sock"
+NO_ENGINE = "unix:///nonexistent/docker.sock"
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def unlimited(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
-def beside(service: Service) -> tuple[Report, set[str], set[str]]:
+def sound_report(service: Service) -> tuple[Report, set[str], set[str]]:
     """Run the doctor beside a service. Return the report, and the service's kernels before and after."""
     before = service.settle()
     port = service.base_url.rpartition(":")[2]
@@ -99,9 +99,9 @@ def beside(service: Service) -> tuple[Report, set[str], set[str]]:
     return report, before, service.settle()
 
 
-def test_sound_machine_has_no_failures(beside: tuple[Report, set[str], set[str]]) -> None:
+def test_sound_machine_has_no_failures(sound_report: tuple[Report, set[str], set[str]]) -> None:
     """Every check has a finding. Warnings about this machine are allowed."""
-    report = beside[0]
+    report = sound_report[0]
     assert report.exit_code == 0 and report.levels("fail") == set()
     allowed_warnings = {"engine's warning", "stored files", "engine's disk", "CPU", "memory"}
     assert report.levels("warn") <= allowed_warnings
@@ -132,10 +132,10 @@ def test_sound_machine_has_no_failures(beside: tuple[Report, set[str], set[str]]
 
 
 def test_running_service_is_recognised_and_not_disturbed(
-    beside: tuple[Report, set[str], set[str]], service: Service
+    sound_report: tuple[Report, set[str], set[str]], service: Service
 ) -> None:
     """The doctor recognises the service's port, reads its registry, and does not touch its kernels."""
-    report, before, after = beside
+    report, before, after = sound_report
     assert "this service, version" in report.findings["port"]["seen"]
     assert "it is whole" in report.findings["registry"]["seen"]
     assert before == after
@@ -165,7 +165,7 @@ def test_problems_are_found_without_an_engine(tmp_path: Path) -> None:
     """The engine is missing, the disk too small, the port in use, the registry not a database."""
     with mounted(tmp_path / "disk", "8m") as disk, socket.create_server(("127.0.0.1", 0)) as other:
         (disk / "registry.sqlite3").write_bytes(b"once upon a time " * 1000)
-        report = examined(DOCKER_HOST=NOBODY, FILE_STORAGE_DIR=disk, PORT=other.getsockname()[1])
+        report = examined(DOCKER_HOST=NO_ENGINE, FILE_STORAGE_DIR=disk, PORT=other.getsockname()[1])
     assert report.exit_code == 1
     assert report.levels("fail") == {"engine", "stored files", "port", "registry"}
     assert "not a database" in report.findings["registry"]["seen"]
@@ -208,8 +208,8 @@ def test_a_disk_that_is_full_or_read_only_is_found(tmp_path: Path) -> None:
         with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
             while filler.write(bytes(1 << 20)):
                 pass
-        full = judge_disk("disk", disk, inspect_disk(disk, write=True), ours=True)
-        assert full.level == "fail" and "No space left" in full.seen
+        finding = judge_disk("disk", disk, inspect_disk(disk, write=True), ours=True)
+        assert finding.level == "fail" and "No space left" in finding.seen
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         read_only = judge_disk("disk", disk, inspect_disk(disk, write=True), ours=True)
         assert read_only.level == "fail" and "Read-only file system" in read_only.seen
@@ -224,7 +224,7 @@ def of_schema(path: Path, revision: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "level", "said"),
+    ("change", "level", "message"),
     [
         (lambda path: path.write_bytes(b""), "ok", "none yet"),
         (lambda path: of_schema(path, "9999"), "fail", "a newer version"),
@@ -233,14 +233,15 @@ def of_schema(path: Path, revision: str) -> None:
     ids=["empty", "newer", "older"],
 )
 def test_schema_of_the_registry_is_reported(
-    change: Callable[[Path], object], level: str, said: str, tmp_path: Path
+    change: Callable[[Path], object], level: str, message: str, tmp_path: Path
 ) -> None:
     """The finding says what the next start will do. The registry is not changed."""
     path = tmp_path / "registry.sqlite3"
     change(path)
     before = path.read_bytes()
-    finding = examined(DOCKER_HOST=NOBODY, FILE_STORAGE_DIR=tmp_path, PORT=free_port()).findings["registry"]
-    assert finding["level"] == level and said in finding["seen"] + finding["remedy"]
+    report = examined(DOCKER_HOST=NO_ENGINE, FILE_STORAGE_DIR=tmp_path, PORT=free_port())
+    finding = report.findings["registry"]
+    assert finding["level"] == level and message in finding["seen"] + finding["remedy"]
     assert path.read_bytes() == before
 
 
@@ -248,12 +249,15 @@ def test_database_and_object_storage_are_checked(
     postgres: Postgres, object_storage: ObjectStorageServer, tmp_path: Path
 ) -> None:
     """The findings say what they are and how fast they answer, or what is wrong."""
-    there = {"DATABASE_URL": postgres.new(), **object_storage.settings(object_storage.new())}
-    found = examined(FILE_STORAGE_DIR=tmp_path, DOCKER_HOST=NOBODY, **there).findings
+    environment = {"DATABASE_URL": postgres.new(), **object_storage.settings(object_storage.new())}
+    found = examined(FILE_STORAGE_DIR=tmp_path, DOCKER_HOST=NO_ENGINE, **environment).findings
     assert "postgresql 1" in found["registry"]["seen"] and "answers in" in found["registry"]["seen"]
     assert "written and removed" in found["stored files"]["seen"]
-    away = there | {"DATABASE_URL": "postgresql://x@127.0.0.1:1/y", "FILE_STORAGE_URL": "s3://there-is-none"}
-    found = examined(FILE_STORAGE_DIR=tmp_path, DOCKER_HOST=NOBODY, **away).findings
+    unreachable = environment | {
+        "DATABASE_URL": "postgresql://x@127.0.0.1:1/y",
+        "FILE_STORAGE_URL": "s3://there-is-none",
+    }
+    found = examined(FILE_STORAGE_DIR=tmp_path, DOCKER_HOST=NO_ENGINE, **unreachable).findings
     assert found["registry"]["level"] == found["stored files"]["level"] == "fail"
     assert "DATABASE_URL" in found["registry"]["remedy"]
 
@@ -263,12 +267,12 @@ async def test_facts_agree_with_docker_info() -> None:
     engine = DockerEngine(find_engine(None))
     facts = await engine.facts()
     await engine.close()
-    said = images.docker(
+    message = images.docker(
         "info",
         "--format",
         "{{.ServerVersion}} {{.Driver}} {{.CgroupVersion}} {{.KernelVersion}} {{.NCPU}} {{.MemTotal}}",
     )
-    assert said.split() == [
+    assert message.split() == [
         *(facts.version, facts.storage_driver, facts.cgroup_version, facts.kernel),
         *(str(facts.cpus), str(facts.memory_bytes)),
     ]

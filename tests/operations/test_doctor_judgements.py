@@ -82,10 +82,12 @@ def test_each_bad_fact_has_its_finding(facts: EngineFacts, expected: dict[str, s
     assert levels(judge_engine(facts)) == expected
 
 
-@pytest.mark.parametrize(("ahead", "level"), [(-0.4, "ok"), (4.0, "ok"), (-30.0, "warn"), (3600.0, "fail")])
-def test_clock_differences_are_judged_by_their_size(ahead: float, level: str) -> None:
+@pytest.mark.parametrize(
+    ("ahead_sec", "level"), [(-0.4, "ok"), (4.0, "ok"), (-30.0, "warn"), (3600.0, "fail")]
+)
+def test_clock_differences_are_judged_by_their_size(ahead_sec: float, level: str) -> None:
     """Seconds are ok, half a minute is a warning. An hour fails: sessions would end at the wrong time."""
-    assert judge_clock("clock", ahead).level == level
+    assert judge_clock("clock", ahead_sec).level == level
 
 
 # Limits ----------------------------------------------------------------------------------------
@@ -126,10 +128,10 @@ def test_each_broken_limit_has_its_finding(exceeded: LimitChecks, expected: dict
 
 def test_each_failed_isolation_check_has_a_finding() -> None:
     """All checks that hold share one finding."""
-    holds = CheckResult("user", True, "uid 1000", "")
+    passed = CheckResult("user", True, "uid 1000", "")
     missing = CheckResult("CPU", False, "no quota", "give it one")
-    assert levels(judge_isolation([holds, holds])) == {}
-    (finding,) = judge_isolation([holds, missing])
+    assert levels(judge_isolation([passed, passed])) == {}
+    (finding,) = judge_isolation([passed, missing])
     assert (finding.check, finding.level, finding.remedy) == ("isolation: CPU", "fail", "give it one")
 
 
@@ -169,7 +171,7 @@ def test_disks_need_room_and_must_be_writable(disk: Disk, level: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("now", "wall", "monotonic", "level"),
+    ("now", "wall_clock", "monotonic", "level"),
     [
         (1.8e9, 9.0, 9.1, "ok"),
         (1.8e9, 69.0, 9.0, "warn"),
@@ -177,9 +179,11 @@ def test_disks_need_room_and_must_be_writable(disk: Disk, level: str) -> None:
         (86_400.0, 9.0, 9.0, "fail"),
     ],
 )
-def test_unset_or_adjusted_clock_is_found(now: float, wall: float, monotonic: float, level: str) -> None:
+def test_unset_or_adjusted_clock_is_found(
+    now: float, wall_clock: float, monotonic: float, level: str
+) -> None:
     """An unset clock is found by its date, an adjusted one by comparison with the monotonic clock."""
-    assert judge_clocks(now, wall, monotonic).level == level
+    assert judge_clocks(now, wall_clock, monotonic).level == level
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,9 @@ def test_unchanged_file_is_not_sent_again(app: RunningApp) -> None:
     """A known entity tag gets 304. Files are compressed if the client accepts gzip. Other methods get 405."""
     first = app.http.get("/page/vendor/editor.bundle.js")
     assert first.headers["content-encoding"] == "gzip"
-    again = app.http.get("/page/vendor/editor.bundle.js", headers={"If-None-Match": first.headers["etag"]})
-    assert (again.status_code, again.content) == (304, b"")
-    assert again.headers["content-security-policy"]
+    second = app.http.get("/page/vendor/editor.bundle.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (second.status_code, second.content) == (304, b"")
+    assert second.headers["content-security-policy"]
     plain = app.http.get("/page/vendor/editor.bundle.js", headers={"Accept-Encoding": "identity"})
     assert "content-encoding" not in plain.headers
     assert plain.content == first.content == (PAGE / "vendor" / "editor.bundle.js").read_bytes()
@@ -102,8 +102,10 @@ def test_the_page_loads_nothing_from_other_sites() -> None:
 def test_bundles_name_their_libraries_and_licences() -> None:
     """Each bundle lists its libraries in their locked versions. The lock file has no addresses."""
     lock = json.loads((ROOT / "scripts" / "editor" / "package-lock.json").read_text())
-    versions = {path.removeprefix("node_modules/"): one for path, one in lock["packages"].items() if path}
-    assert all(one["integrity"] and "resolved" not in one for one in versions.values())
+    versions = {
+        path.removeprefix("node_modules/"): package for path, package in lock["packages"].items() if path
+    }
+    assert all(package["integrity"] and "resolved" not in package for package in versions.values())
     for name, libraries in {"editor": 10, "markdown": 1}.items():
         header = (PAGE / "vendor" / f"{name}.bundle.js").read_text().partition("*/")[0]
         found = re.findall(r"((?:@[\w-]+/)?[\w-]+) (\d+\.\d+\.\d+)", header)

@@ -49,8 +49,8 @@ def test_cell_of_another_client_is_shown_after_a_waiting_cell(
     """The page's cell waits for the other client's cell. Afterwards the page shows both."""
     with open_notebook(session=agents.id) as notebook:
         agents.detach("import time\ntime.sleep(1.5)\nprint('by the agent')", timeout_ms=10_000)
-        mine = notebook.run("print('by the page')")
-        assert "by the page" in notebook.output(mine)
+        cell = notebook.run("print('by the page')")
+        assert "by the page" in notebook.output(cell)
         expect(notebook.page.locator("#cells")).to_contain_text("by the agent", timeout=15_000)
         assert len([code for code in notebook.codes() if "print('by the" in code]) == 2
 
@@ -212,15 +212,15 @@ def test_page_fits_on_a_phone(open_notebook: OpenNotebook, scheme: str) -> None:
         frame.wait_for_function(f"getComputedStyle(document.documentElement).colorScheme === '{scheme}'")
         page.get_by_role("button", name="Files and sessions").last.tap()
         expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
-        small = _small(notebook)
+        small_targets = _small_targets(notebook)
         page.get_by_role("button", name="Close", exact=True).tap()
-        small += _small(notebook)
-        assert small == []
+        small_targets += _small_targets(notebook)
+        assert small_targets == []
         assert notebook.evaluate("document.documentElement.scrollWidth") == 360
         assert not notebook.problems
 
 
-def _small(notebook: Notebook) -> list[str]:
+def _small_targets(notebook: Notebook) -> list[str]:
     """Return the names of visible buttons and fields that are smaller than 44 pixels."""
     found = notebook.page.locator("button:visible, input:visible").evaluate_all(
         "all => all.filter(one => one.isConnected)"

@@ -59,11 +59,11 @@ def printed_soon(session: Session, code: str, seconds: float = TAKEN_SECONDS) ->
 def test_another_replica_takes_over_from_a_killed_one(pair: tuple[Service, Service]) -> None:
     """Variables are kept, and the running cell goes on and its result is stored. The replica returns."""
     dying, other = pair
-    mine = open_session(dying)
+    session = open_session(dying)
     idle = open_session(dying)
     idle.run("kept = 'idle'")
-    mine.run("x = 41")
-    cell_id = mine.detach(
+    session.run("x = 41")
+    cell_id = session.detach(
         f"import time\nfor i in range({2 * LEASE_SEC}): print(i, flush=True); time.sleep(1)\nx += 1"
     )
     watched = Session(other, open_session(dying).created)
@@ -78,10 +78,10 @@ def test_another_replica_takes_over_from_a_killed_one(pair: tuple[Service, Servi
         for _ in channels.socket:
             """Read what was sent before the close."""
         assert channels.socket.close_code == 1001
-    there = Session(other, mine.created)
-    stdout, _ = printed_soon(there, "print(x)", 60)
+    taken_over = Session(other, session.created)
+    stdout, _ = printed_soon(taken_over, "print(x)", 60)
     assert stdout == "42"
-    cell = there.finished(cell_id)
+    cell = taken_over.finished(cell_id)
     assert cell["state"] == "done" and cell["result"]["stdout"].split() == [
         str(i) for i in range(2 * LEASE_SEC)
     ]
@@ -89,8 +89,8 @@ def test_another_replica_takes_over_from_a_killed_one(pair: tuple[Service, Servi
     assert f"session {idle.id} goes on" in other.log_path.read_text()
     dying.restart()
     assert printed_soon(Session(dying, idle.created), "print(kept)")[0] == "idle"
-    for session in (mine, idle, watched):
-        assert Session(dying, session.created).delete().status_code == 204
+    for each in (session, idle, watched):
+        assert Session(dying, each.created).delete().status_code == 204
 
 
 def test_a_rolling_restart_loses_no_session(pair: tuple[Service, Service]) -> None:
@@ -143,13 +143,13 @@ def test_sessions_survive_an_outage_of_the_database(
     # The result of this cell could not be stored when it ended.
     assert sessions[0].finished(cell_id)["result"]["stdout"] == "unseen\n"
     # Nor could the end of this expired session; later sessions still expire.
-    later = open_session(pair[0])
-    later.extend(1)
+    next_session = open_session(pair[0])
+    next_session.extend(1)
     deadline = time.monotonic() + 20
-    while not {brief.id, later.id}.isdisjoint(live_sessions(pair[0].api)):
+    while not {brief.id, next_session.id}.isdisjoint(live_sessions(pair[0].api)):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert brief.ended()["reason"] == later.ended()["reason"] == "expired"
+    assert brief.ended()["reason"] == next_session.ended()["reason"] == "expired"
     for session in sessions:
         assert session.delete().status_code == 204
     for service in pair:

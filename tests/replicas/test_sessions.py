@@ -23,82 +23,84 @@ def replicas(group: Group) -> tuple[Service, Service]:
 
 
 @pytest.fixture(scope="module")
-def here(replicas: tuple[Service, Service]) -> Iterator[Session]:
+def direct(replicas: tuple[Service, Service]) -> Iterator[Session]:
     """Return a session, called by its holder."""
     with new_session(replicas[0]) as session:
         yield session
 
 
 @pytest.fixture
-def there(here: Session, replicas: tuple[Service, Service]) -> Session:
+def forwarded(direct: Session, replicas: tuple[Service, Service]) -> Session:
     """Return the same session, called by the other replica."""
-    return Session(replicas[1], here.created)
+    return Session(replicas[1], direct.created)
 
 
-def test_calls_by_another_replica_reach_the_session(here: Session, there: Session) -> None:
+def test_calls_by_another_replica_reach_the_session(direct: Session, forwarded: Session) -> None:
     """Cells, commands, completions and history work, with the id in the path and in a body."""
-    here.run("x = 41")
-    assert there.printed("print(x + 1)") == "42"
-    assert here.describe() == there.describe()
-    assert there.bash("echo $((6 * 7))")["stdout"] == "42\n"
-    result = there.api.execute("print(x)", session_id=there.id).json()
+    direct.run("x = 41")
+    assert forwarded.printed("print(x + 1)") == "42"
+    assert direct.describe() == forwarded.describe()
+    assert forwarded.bash("echo $((6 * 7))")["stdout"] == "42\n"
+    result = forwarded.api.execute("print(x)", session_id=forwarded.id).json()
     assert result["stdout"] == "41\n"
-    completed = there.call("POST", "/complete", json={"code": "x.bit_len", "cursor": 9}).json()
+    completed = forwarded.call("POST", "/complete", json={"code": "x.bit_len", "cursor": 9}).json()
     assert "bit_length" in str(completed)
-    assert there.extend(1000)["expires_at"] > time.time() + 900
-    assert [cell["cell_id"] for cell in there.cells()] == [cell["cell_id"] for cell in here.cells()]
-    assert there.call("GET", "/notebook").json()["nbformat"] == 4
-    problem(there.execute("x", timeout_ms=10**9))
+    assert forwarded.extend(1000)["expires_at"] > time.time() + 900
+    assert [cell["cell_id"] for cell in forwarded.cells()] == [cell["cell_id"] for cell in direct.cells()]
+    assert forwarded.call("GET", "/notebook").json()["nbformat"] == 4
+    problem(forwarded.execute("x", timeout_ms=10**9))
 
 
-def test_output_is_streamed_as_it_is_printed(there: Session) -> None:
+def test_output_is_streamed_as_it_is_printed(forwarded: Session) -> None:
     """Each line arrives when it is printed, not at the end."""
     code = "import time\nfor i in range(3):\n    print(i, flush=True); time.sleep(0.5)"
-    with there.open_stream(code) as events:
+    with forwarded.open_stream(code) as events:
         times = [time.monotonic() for event in events if event.type == "output"]
     assert len(times) >= 3 and times[-1] - times[0] > 0.6
 
 
-def test_a_stream_that_breaks_interrupts_the_code(here: Session, there: Session) -> None:
+def test_a_stream_that_breaks_interrupts_the_code(direct: Session, forwarded: Session) -> None:
     """A client that disconnects from one replica is disconnected from the holder too."""
-    with there.open_stream("import time\nprint('up', flush=True)\ntime.sleep(30)") as events:
+    with forwarded.open_stream("import time\nprint('up', flush=True)\ntime.sleep(30)") as events:
         next(iter(events))
-        assert here.describe()["state"] == "busy"
+        assert direct.describe()["state"] == "busy"
     deadline = time.monotonic() + 10
-    while here.describe()["state"] == "busy":
+    while direct.describe()["state"] == "busy":
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
-def test_running_code_gets_input_and_interrupts(here: Session, there: Session) -> None:
+def test_running_code_gets_input_and_interrupts(direct: Session, forwarded: Session) -> None:
     """By either replica: a detached cell has its result, `input()` gets its text, interrupts arrive."""
-    cell_id = there.detach("print(6 * 7)")
-    assert here.finished(cell_id)["result"]["stdout"] == "42\n"
-    assert there.finished(cell_id)["result"]["stdout"] == "42\n"
-    for asks, answers in ((here, there), (there, here)):
-        said = []
-        with asks.open_stream("print(input('what? '))", allow_stdin=True) as events:
+    cell_id = forwarded.detach("print(6 * 7)")
+    assert direct.finished(cell_id)["result"]["stdout"] == "42\n"
+    assert forwarded.finished(cell_id)["result"]["stdout"] == "42\n"
+    for asking, answering in ((direct, forwarded), (forwarded, direct)):
+        printed = []
+        with asking.open_stream("print(input('what? '))", allow_stdin=True) as events:
             for event in events:
                 if event.type == "input_request":
-                    answers.call("POST", "/input", json={"value": "this"}).raise_for_status()
+                    answering.call("POST", "/input", json={"value": "this"}).raise_for_status()
                 if event.type == "output":
-                    said.append(event.data["data"])
-        assert "this" in "".join(said)
-    cell_id = here.detach("import time; time.sleep(30)")
+                    printed.append(event.data["data"])
+        assert "this" in "".join(printed)
+    cell_id = direct.detach("import time; time.sleep(30)")
     time.sleep(0.3)
-    there.interrupt()
-    assert there.finished(cell_id)["result"]["error"]["name"] == "KeyboardInterrupt"
-    assert there.restart()["execution_count"] == 0
+    forwarded.interrupt()
+    assert forwarded.finished(cell_id)["result"]["error"]["name"] == "KeyboardInterrupt"
+    assert forwarded.restart()["execution_count"] == 0
 
 
-def test_files_are_written_and_read(here: Session, there: Session, replicas: tuple[Service, Service]) -> None:
+def test_files_are_written_and_read(
+    direct: Session, forwarded: Session, replicas: tuple[Service, Service]
+) -> None:
     """Files are written to the workspace and read from it. Inputs may be stored by either replica."""
     content = bytes(range(256)) * 8000
-    there.put("in/large.bin", content)
-    assert here.read("in/large.bin") == content == there.read("in/large.bin")
+    forwarded.put("in/large.bin", content)
+    assert direct.read("in/large.bin") == content == forwarded.read("in/large.bin")
     file_id = replicas[0].api.upload(b"1,2\n", "a.csv")
     assert replicas[1].api.download(file_id) == b"1,2\n"
-    result = there.run(
+    result = forwarded.run(
         "open('b.csv', 'w').write(open('a.csv').read() * 2)", files=[{"path": "a.csv", "file_id": file_id}]
     )
     (made,) = result["files"]
@@ -108,23 +110,23 @@ def test_files_are_written_and_read(here: Session, there: Session, replicas: tup
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
-def test_an_unread_body_does_not_affect_other_calls(there: Session, method: str) -> None:
+def test_an_unread_body_does_not_affect_other_calls(forwarded: Session, method: str) -> None:
     """Replicas share connections between calls, so an announced body is always sent in full."""
     path = {"GET": "", "DELETE": "/files/none", "POST": "/interrupt"}[method]
     for body in (b"GET /v1/files HTTP/1.1\r\n", iter([b"in", b"chunks"])):
-        there.call(method, path, content=body)
+        forwarded.call(method, path, content=body)
         for _ in range(3):
-            assert there.describe()["session_id"] == there.id
+            assert forwarded.describe()["session_id"] == forwarded.id
 
 
 def test_each_header_of_a_response_occurs_once(
-    here: Session, there: Session, replicas: tuple[Service, Service]
+    direct: Session, forwarded: Session, replicas: tuple[Service, Service]
 ) -> None:
     """The headers are those of the holder's response, and both logs have the same request id."""
-    answers = [session.call("POST", "/execute", json={"code": "1"}) for session in (here, there)]
-    names = [sorted(name for name, _ in answer.headers.raw) for answer in answers]
+    answering = [session.call("POST", "/execute", json={"code": "1"}) for session in (direct, forwarded)]
+    names = [sorted(name for name, _ in answer.headers.raw) for answer in answering]
     assert names[0] == names[1] and len(set(names[1])) == len(names[1])
-    request_id = answers[1].headers["X-Request-ID"]
+    request_id = answering[1].headers["X-Request-ID"]
     deadline = time.monotonic() + 10
     while not all(request_id in service.log_path.read_text() for service in replicas):
         assert time.monotonic() < deadline, "a line is written once the answer is sent"
@@ -132,17 +134,17 @@ def test_each_header_of_a_response_occurs_once(
 
 
 @pytest.mark.parametrize("name", ["%2e%2e/x", "../x", "%7Ea", "a%2Fb"])
-def test_paths_are_forwarded_unchanged(here: Session, there: Session, name: str) -> None:
+def test_paths_are_forwarded_unchanged(direct: Session, forwarded: Session, name: str) -> None:
     """Paths are not normalised on the way, so both replicas see the same call."""
-    answers = []
-    for session in (here, there):
+    answering = []
+    for session in (direct, forwarded):
         address = session.api.http.base_url
         connection = HTTPConnection(address.host, address.port, timeout=30)
-        connection.request("PUT", f"{here.url}/files/{name}", b"1")
+        connection.request("PUT", f"{direct.url}/files/{name}", b"1")
         answer = connection.getresponse()
-        answers.append((answer.status, answer.read()))
+        answering.append((answer.status, answer.read()))
         connection.close()
-    assert answers[0] == answers[1] and answers[0][0] in (201, 422)
+    assert answering[0] == answering[1] and answering[0][0] in (201, 422)
 
 
 def test_memory_stays_flat_while_files_stream(replicas: tuple[Service, Service]) -> None:
@@ -159,31 +161,31 @@ def test_memory_stays_flat_while_files_stream(replicas: tuple[Service, Service])
 
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     file_id = service.api.http.post("/v1/files", content=body(), headers=headers).json()["file_id"]
-    most = service.resident_kb()
+    peak_kb = service.resident_kb()
     received = 0
     with service.api.http.stream("GET", f"/v1/files/{file_id}") as download:
         for chunk in download.iter_raw():
             received += len(chunk)
-        most = max(most, service.resident_kb())
+        peak_kb = max(peak_kb, service.resident_kb())
     assert received == size
-    assert most - before < 64 << 10
+    assert peak_kb - before < 64 << 10
     assert service.api.http.delete(f"/v1/files/{file_id}").status_code == 204
 
 
-def test_both_list_all_sessions(here: Session, replicas: tuple[Service, Service]) -> None:
+def test_both_list_all_sessions(direct: Session, replicas: tuple[Service, Service]) -> None:
     """Both replicas list them in the API, and as kernels."""
     with new_session(replicas[1]) as other:
         for service in replicas:
-            assert live_sessions(service.api) == [here.id, other.id]
+            assert live_sessions(service.api) == [direct.id, other.id]
             kernels = service.api.http.get("/api/kernels").json()
-            assert {kernel["id"] for kernel in kernels} == {here.id, other.id}
+            assert {kernel["id"] for kernel in kernels} == {direct.id, other.id}
 
 
-def test_a_notebook_connects_to_its_kernel(here: Session, replicas: tuple[Service, Service]) -> None:
+def test_a_notebook_connects_to_its_kernel(direct: Session, replicas: tuple[Service, Service]) -> None:
     """A WebSocket to the other replica works, with both protocols and with large messages."""
-    here.run("y = 'z' * 1_000_000")
+    direct.run("y = 'z' * 1_000_000")
     for v1 in (False, True):
-        with open_channels(replicas[1], here.id, v1=v1) as channels:
+        with open_channels(replicas[1], direct.id, v1=v1) as channels:
             assert len(channels.run("print(y)").text) == 1_000_001
             outcome = channels.run("print(input('? '))", answer="yes")
             assert "yes" in outcome.text
@@ -207,44 +209,44 @@ def test_an_mcp_client_may_change_replicas(replicas: tuple[Service, Service]) ->
             "clientInfo": {"name": "test", "version": "1"},
         },
     }
-    status, said, conversation = post(replicas[0].api, begin)
-    assert status == 200 and conversation, said
-    known = {"mcp-session-id": conversation}
+    status, text, conversation = post(replicas[0].api, begin)
+    assert status == 200 and conversation, text
+    headers = {"mcp-session-id": conversation}
     for service in replicas:
-        post(service.api, {"jsonrpc": "2.0", "method": "notifications/initialized"}, **known)
+        post(service.api, {"jsonrpc": "2.0", "method": "notifications/initialized"}, **headers)
     for number, service, code in ((2, replicas[0], "v = 41"), (3, replicas[1], "print(v + 1)")):
         call = {"name": "run_python", "arguments": {"code": code}}
         body = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": call}
-        status, said, _ = post(service.api, body, **known)
-        assert status == 200, said
-    assert "42" in said
-    assert replicas[1].api.http.delete("/mcp", headers=known).status_code == 200
-    assert post(replicas[0].api, body, **known)[0] == 404
+        status, text, _ = post(service.api, body, **headers)
+        assert status == 200, text
+    assert "42" in text
+    assert replicas[1].api.http.delete("/mcp", headers=headers).status_code == 200
+    assert post(replicas[0].api, body, **headers)[0] == 404
 
 
 def test_a_deleted_session_ends_on_both_replicas(replicas: tuple[Service, Service]) -> None:
     """The other replica deletes the session: its container is removed, and both give the reason."""
-    with new_session(replicas[0]) as here:
-        there = Session(replicas[1], here.created)
-        assert there.delete().status_code == 204
-        assert here.ended()["reason"] == there.ended()["reason"] == "deleted"
-        assert problem(there.call("GET", "/../unknown"))["code"]
+    with new_session(replicas[0]) as direct:
+        forwarded = Session(replicas[1], direct.created)
+        assert forwarded.delete().status_code == 204
+        assert direct.ended()["reason"] == forwarded.ended()["reason"] == "deleted"
+        assert problem(forwarded.call("GET", "/../unknown"))["code"]
 
 
-def test_headers_of_a_replica_without_a_signature_are_ignored(here: Session) -> None:
+def test_headers_of_a_replica_without_a_signature_are_ignored(direct: Session) -> None:
     """Unsigned headers of a replica identify no caller, and the call is served as without them."""
     forged = {"X-Replica-Caller": "WyJhIl0=", "X-Replica-Signature": "0" * 64}
-    assert here.call("GET", headers=forged).status_code == 200
+    assert direct.call("GET", headers=forged).status_code == 200
 
 
-def test_simultaneous_calls_by_both_replicas_take_turns(here: Session, there: Session) -> None:
+def test_simultaneous_calls_by_both_replicas_take_turns(direct: Session, forwarded: Session) -> None:
     """Eight callers on two replicas use one session, and no two calls run at the same time."""
-    here.run("n = 0")
+    direct.run("n = 0")
     code = "m = n; import time; time.sleep(0.05); n = m + 1"
     run: Callable[[Session], object] = lambda session: session.run(code)  # noqa: E731
-    threads = [threading.Thread(target=run, args=(session,)) for session in (here, there) * 4]
+    threads = [threading.Thread(target=run, args=(session,)) for session in (direct, forwarded) * 4]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert there.printed("print(n)") == "8"
+    assert forwarded.printed("print(n)") == "8"

@@ -31,11 +31,11 @@ def test_a_signature_is_valid_for_one_secret_and_one_call(secret: str, method: s
     assert Signer(secret, 10).caller(raw(signed), method, path) is None
 
 
-@pytest.mark.parametrize("odd", ["", "é", "W10=", "{}", "0" * 10_000])
-def test_malformed_headers_are_ignored(odd: str) -> None:
+@pytest.mark.parametrize("value", ["", "é", "W10=", "{}", "0" * 10_000])
+def test_malformed_headers_are_ignored(value: str) -> None:
     """Malformed headers identify no caller and raise no error."""
     for name in ("x-replica-caller", "x-replica-signature"):
-        signed = Signer("secret", 10).headers(ANN, "POST", PATH) | {name: odd}
+        signed = Signer("secret", 10).headers(ANN, "POST", PATH) | {name: value}
         assert Signer("secret", 10).caller(raw(signed), "POST", PATH) is None
 
 

@@ -94,8 +94,8 @@ def test_deleting_does_not_break_a_download(fresh: RunningApp) -> None:
 def test_downloads_close_their_files(fresh: RunningApp) -> None:
     """Whole, partial, conditional and broken downloads leave no file open."""
     url = f"/v1/files/{fresh.upload(os.urandom(10 * MIB))['file_id']}"
-    part, behind = {"Range": "bytes=0-9"}, {"Range": "bytes=99999999-"}
-    for headers in ({}, part, behind, {"If-None-Match": "*"}):
+    part, beyond = {"Range": "bytes=0-9"}, {"Range": "bytes=99999999-"}
+    for headers in ({}, part, beyond, {"If-None-Match": "*"}):
         fresh.http.get(url, headers=headers)
         fresh.http.head(url, headers=headers)
     with fresh.http.stream("GET", url) as download:

@@ -249,7 +249,7 @@ def test_a_chained_exception_shows_its_cause(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "name", "said"),
+    ("code", "name", "message"),
     [
         ("print('never')\ndef f(:\n    pass", "SyntaxError", "invalid syntax"),
         ("print('never')\nif True:\nx = 1", "IndentationError", "expected an indented block"),
@@ -261,11 +261,11 @@ def test_a_chained_exception_shows_its_cause(run: Run) -> None:
         ("raise KeyboardInterrupt('mine')", "KeyboardInterrupt", "mine"),
     ],
 )
-def test_every_kind_of_exception_is_named(run: Run, code: str, name: str, said: str) -> None:
+def test_every_kind_of_exception_is_named(run: Run, code: str, name: str, message: str) -> None:
     """Syntax errors, errors of libraries and the user's own exceptions are reported by name."""
     result = run(code)
     assert name in result["error"]["name"]
-    assert name in result["stderr"] and said in result["stderr"]
+    assert name in result["stderr"] and message in result["stderr"]
     assert result["stdout"] == ""
     # A KeyboardInterrupt of the code's own is 130 in plain Python and 1 in the rule of the table.
     assert result["exit_code"] == 1 or (name, result["exit_code"]) == ("KeyboardInterrupt", 130)

@@ -20,10 +20,10 @@ from tests.support.waiting import soon
 
 STAGES = ("queue_ms", "start_ms", "stage_ms", "run_ms", "gather_ms", "store_ms")
 SIZES = {"code_bytes", "stdout_bytes", "stderr_bytes", "display_bytes"} | {
-    f"files_{way}{unit}" for way in ("in", "out") for unit in ("", "_bytes")
+    f"files_{direction}{unit}" for direction in ("in", "out") for unit in ("", "_bytes")
 }
 WAIT_FOR_GO = "import os, time\nwhile not os.path.exists('go.txt'): time.sleep(0.02)"
-WHERE = "import socket\nprint(socket.gethostbyname(socket.gethostname()), flush=True)\n"
+PRINT_ADDRESS = "import socket\nprint(socket.gethostbyname(socket.gethostname()), flush=True)\n"
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ def test_an_execution_has_its_durations_and_sizes(api: Api) -> None:
     assert body["duration_ms"] == result["duration_ms"]
     assert body["code"] is None
     stages, sizes = body["stages"], body["sizes"]
-    whole = 1000 * (body["finished_at"] - body["created_at"])
-    assert sum(stages.values()) <= whole + 1
+    total_ms = 1000 * (body["finished_at"] - body["created_at"])
+    assert sum(stages.values()) <= total_ms + 1
     assert min(stages[name] for name in ("stage_ms", "run_ms", "store_ms")) > 0
     assert stages["run_ms"] >= result["duration_ms"] - 1
     assert (sizes["code_bytes"], sizes["stdout_bytes"], sizes["stderr_bytes"]) == (len(code) + 1, 3 + 8, 0)
@@ -92,7 +92,7 @@ def test_an_execution_has_its_durations_and_sizes(api: Api) -> None:
     assert abs(body["created_at"] - time.time()) < 60
 
 
-ENDS: dict[str, tuple[str, dict[str, Any]]] = {
+OUTCOMES: dict[str, tuple[str, dict[str, Any]]] = {
     "ok": ("1 + 1", {}),
     "error": ("1 / 0", {}),
     "timeout": ("import time\ntime.sleep(9)", {"timeout_ms": 100}),
@@ -102,10 +102,10 @@ ENDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("outcome", ENDS)
+@pytest.mark.parametrize("outcome", OUTCOMES)
 def test_the_outcome_of_an_execution_can_be_looked_up(api: Api, session: Session, outcome: str) -> None:
     """One-shot, streamed and session executions have the same outcome, by the id in the response."""
-    code, fields = ENDS[outcome]
+    code, fields = OUTCOMES[outcome]
     answers = [(api.run(code, **fields), "execute")]
     if outcome != "cpu":  # reaching the CPU limit takes long
         answers += [
@@ -137,7 +137,7 @@ def test_a_running_execution_can_be_looked_up(api: Api, session: Session) -> Non
         execution_id = response.headers["x-execution-id"]
         next(response.iter_raw())
         assert looked_up(api, execution_id)["state"] == "running"
-        assert execution_id in [one["execution_id"] for one in listed(api, limit=1)[0]]
+        assert execution_id in [item["execution_id"] for item in listed(api, limit=1)[0]]
     assert finished(api, execution_id)["kind"] == "session"
 
     detached = session.execute(WAIT_FOR_GO, detach=True, timeout_ms=60_000).json()
@@ -172,7 +172,7 @@ def test_deleting_a_session_cancels_its_running_execution(watched: KeyedService)
     api = watched.api("ender")
     with new_session(watched.service, api) as session, ThreadPoolExecutor() as threads:
         running = threads.submit(session.call, "POST", "/bash", json={"cmd": "sleep 30"})
-        assert soon(lambda: any(one["state"] == "running" for one in listed(api)[0]))
+        assert soon(lambda: any(item["state"] == "running" for item in listed(api)[0]))
         waiting = threads.submit(session.execute, "1")
         assert soon(lambda: len(listed(api)[0]) == 2)
         assert session.delete().status_code == 204
@@ -203,7 +203,7 @@ def test_a_lost_container_gives_a_lost_execution(watched: KeyedService, api: Api
     service = watched.service
     with new_session(service, api) as other:
         for url in ("/v1/execute/stream", f"{other.url}/execute/stream"):
-            body = {"code": WHERE + "import time\ntime.sleep(600)", "timeout_ms": 60_000}
+            body = {"code": PRINT_ADDRESS + "import time\ntime.sleep(600)", "timeout_ms": 60_000}
             with api.http.stream("POST", url, json=body) as response:
                 execution_id = response.headers["x-execution-id"]
                 received = events(response.iter_raw())
@@ -211,9 +211,9 @@ def test_a_lost_container_gives_a_lost_execution(watched: KeyedService, api: Api
                 assert [event.type for event in received if event.type != ":"] == ["error"]
             assert finished(api, execution_id)["outcome"] == "lost"
     with new_session(service, api) as third, ThreadPoolExecutor() as threads:
-        address = third.printed(WHERE)
+        address = third.printed(PRINT_ADDRESS)
         answer = threads.submit(third.execute, "import time\ntime.sleep(600)", timeout_ms=60_000)
-        assert soon(lambda: any(one["state"] == "running" for one in listed(api)[0]))
+        assert soon(lambda: any(item["state"] == "running" for item in listed(api)[0]))
         remove_container(service, address)
         refused = answer.result()
         assert refused.status_code == 503, refused.text
@@ -232,17 +232,17 @@ def test_the_list_is_newest_first_in_pages(watched: KeyedService) -> None:
     """The pages have each execution once, for every page size."""
     api = watched.api("lister")
     ids = [api.run(str(number))["execution_id"] for number in range(5)]
-    assert [one["execution_id"] for one in listed(api)[0]] == ids[::-1]
+    assert [item["execution_id"] for item in listed(api)[0]] == ids[::-1]
     for limit in (1, 2, 5):
-        seen: list[str] = []
+        listed_ids: list[str] = []
         after: str | None = None
         while True:
             page, after = listed(api, limit=limit, **({"after": after} if after else {}))
-            seen += [one["execution_id"] for one in page]
+            listed_ids += [item["execution_id"] for item in page]
             if after is None:
                 break
             assert len(page) == limit
-        assert seen == ids[::-1]
+        assert listed_ids == ids[::-1]
     assert problem(api.http.get("/v1/executions", params={"after": "x"}))["code"] == "invalid_cursor"
     assert problem(api.http.get("/v1/executions", params={"limit": 0}))["code"] == "invalid_request"
 
@@ -300,7 +300,7 @@ def test_code_is_stored_if_set_and_cells_survive_a_restart(start_service: StartS
             service.engine.remove(container)
         service.restart()
         assert looked_up(service.api, lost["execution_id"])["outcome"] == "lost"
-        assert lost["execution_id"] in [one["execution_id"] for one in listed(service.api)[0]]
+        assert lost["execution_id"] in [item["execution_id"] for item in listed(service.api)[0]]
     with sqlite3.connect(service.storage / "registry.sqlite3") as database:
         ids = [row[0] for row in database.execute("SELECT execution_id FROM executions")]
     assert len(ids) == len(set(ids)) == 4

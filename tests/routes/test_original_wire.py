@@ -135,11 +135,11 @@ def test_a_stream_is_read_by_the_originals_reader(onyx: Onyx) -> None:
     code = "import sys\nprint('out')\nprint('err', file=sys.stderr)\ndisplay(1)\nopen('f', 'w').close()"
     events = list(onyx.stream(code, 5000))
     assert [kind for kind, _ in events[:-1]] == ["output"] * (len(events) - 1)
-    said = {"stdout": "", "stderr": ""}
+    printed = {"stdout": "", "stderr": ""}
     for _, data in events[:-1]:
         assert set(data) == {"stream", "data"}
-        said[data["stream"]] += data["data"]
-    assert said == {"stdout": "out\n", "stderr": "err\n"}
+        printed[data["stream"]] += data["data"]
+    assert printed == {"stdout": "out\n", "stderr": "err\n"}
     kind, result = events[-1]
     assert kind == "result"
     assert (result["exit_code"], result["timed_out"]) == (0, False)
@@ -152,8 +152,8 @@ def test_an_unknown_file_is_404_with_the_originals_text(onyx: Onyx) -> None:
     """The error of both execute calls has the id and the path."""
     file_id = "00000000-0000-4000-8000-000000000000"
     body = {"code": "1", "files": [{"path": "a.txt", "file_id": file_id}]}
-    for road in ("/v1/execute", "/v1/execute/stream"):
-        response = onyx.http.post(road, json=body)
+    for path in ("/v1/execute", "/v1/execute/stream"):
+        response = onyx.http.post(path, json=body)
         assert response.status_code == 404
         assert response.json()["detail"] == f"File with ID '{file_id}' not found for path 'a.txt'."
 

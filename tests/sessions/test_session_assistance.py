@@ -50,12 +50,12 @@ def test_names_in_the_session_are_completed(session: Session) -> None:
 def test_name_is_described(session: Session) -> None:
     """The answer has signature and documentation as plain text, and the source if it is requested."""
     session.run('def dig(where, depth=2):\n    """Find treasure."""\n    return where * depth')
-    said = ask(session, "inspect", "dig(3)", cursor_pos=2)
-    assert said["found"] is True
-    assert "dig(where, depth=2)" in said["data"]["text/plain"]
-    assert "Find treasure." in said["data"]["text/plain"]
-    assert "\x1b" not in said["data"]["text/plain"]
-    assert "return where * depth" not in said["data"]["text/plain"]
+    inspected = ask(session, "inspect", "dig(3)", cursor_pos=2)
+    assert inspected["found"] is True
+    assert "dig(where, depth=2)" in inspected["data"]["text/plain"]
+    assert "Find treasure." in inspected["data"]["text/plain"]
+    assert "\x1b" not in inspected["data"]["text/plain"]
+    assert "return where * depth" not in inspected["data"]["text/plain"]
     assert "return where * depth" in ask(session, "inspect", "dig", detail_level=1)["data"]["text/plain"]
     assert ask(session, "inspect", "no_such_name_anywhere") == {"found": False, "data": {}}
 
@@ -155,8 +155,8 @@ def test_invalid_replies_become_empty_answers() -> None:
         {"matches": ["x"], "cursor_start": 0, "cursor_end": True},
     ):
         assert Completion.of(reply, question) == Completion((), 5, 5)
-    odd = {"matches": ["a", 1, None, "b" * 2000], "cursor_start": 90, "cursor_end": 99}
-    assert Completion.of(odd, question) == Completion(("a",), 5, 5)
+    reply = {"matches": ["a", 1, None, "b" * 2000], "cursor_start": 90, "cursor_end": 99}
+    assert Completion.of(reply, question) == Completion(("a",), 5, 5)
     assert Inspection.of({"found": True, "data": [1]}).data == {}
     assert Inspection.of({"found": "yes", "data": {"text/plain": "x"}}).data == {}
     assert Inspection.of({"found": True, "data": {"text/plain": "x", "a" * 200: "y", "b": 1}}).data == {

@@ -77,8 +77,8 @@ def test_cells_and_notebook_have_code_and_results(service: Service) -> None:
         assert times == sorted(times)
         assert abs(times[-1] - time.time()) < 60
         assert [mine.cell(cell["cell_id"]) for cell in cells] == cells
-        for wrong in (uuid.uuid4().hex, "x", "%00"):
-            missing = mine.call("GET", f"/cells/{wrong}")
+        for invalid in (uuid.uuid4().hex, "x", "%00"):
+            missing = mine.call("GET", f"/cells/{invalid}")
             assert missing.status_code == 404
             problem(missing)
 
@@ -109,11 +109,11 @@ def test_every_kind_of_call_is_a_cell(session: Session) -> None:
     """Streamed calls, calls by `session_id` and calls that time out are cells, too."""
     streamed = result_of(session.stream("print('streamed')"))
     by_id = session.api.run("print('by id')", session_id=session.id)
-    late = session.run("print('late')\nimport time; time.sleep(30)", timeout_ms=3000)
-    for result, text in ((streamed, "streamed\n"), (by_id, "by id\n"), (late, "late\n")):
+    late_result = session.run("print('late')\nimport time; time.sleep(30)", timeout_ms=3000)
+    for result, text in ((streamed, "streamed\n"), (by_id, "by id\n"), (late_result, "late\n")):
         cell = session.cell(result["cell_id"])
         assert (cell["state"], cell["result"]["stdout"]) == ("done", text)
-    assert session.cell(late["cell_id"])["result"]["timed_out"] is True
+    assert session.cell(late_result["cell_id"])["result"]["timed_out"] is True
     missing = session.execute("never", files=[{"path": "a", "file_id": str(uuid.uuid4())}])
     assert missing.status_code == 404
     assert "never" not in [cell["code"] for cell in session.cells()], "what was refused is no cell"
@@ -263,8 +263,8 @@ def test_images_can_be_left_out_of_the_answer(session: Session) -> None:
         assert session.api.download(svg["metadata"]["image/svg+xml"]["file_id"]) == SVG.encode()
     plain = session.run(CHART)
     assert plain["outputs"][0]["data"]["image/png"], "without it, the bytes are there"
-    wrong = session.call("POST", "/execute", params={"images": "perhaps"}, json=body)
-    assert wrong.status_code == 422
+    invalid = session.call("POST", "/execute", params={"images": "perhaps"}, json=body)
+    assert invalid.status_code == 422
 
 
 # Prompts -----------------------------------------------------------------------------------------
@@ -286,16 +286,16 @@ def test_prompts_of_a_stream_can_be_answered(session: Session) -> None:
         print(repr((name, secret, empty)))
     """)
     answers = iter(["Ada é 🎉", "hush", ""])
-    asked = []
+    prompts = []
     received = []
     with session.open_stream(code, allow_stdin=True) as events:
         for event in events:
             received.append(event)
             if event.type == "input_request":
-                asked.append((event.data["prompt"], event.data["password"]))
+                prompts.append((event.data["prompt"], event.data["password"]))
                 assert session.describe()["state"] == "busy"
                 answer(session, next(answers))
-    assert asked == [("Your name? ", False), ("Password: ", True), ("", False)]
+    assert prompts == [("Your name? ", False), ("Password: ", True), ("", False)]
     assert repr(("Ada é 🎉", "hush", "")) in text_of(received, "stdout")
     assert result_of(received)["exit_code"] == 0
     unasked = session.call("POST", "/input", json={"value": "x"})
@@ -325,8 +325,8 @@ def test_unanswered_prompt_ends(session: Session, end: str) -> None:
     assert session.printed("marker") == "'here'"
     if end == "leave":
         assert session.cells()[-2]["result"]["error"]["name"] == "KeyboardInterrupt"
-    late = session.call("POST", "/input", json={"value": "late"})
-    assert (late.status_code, problem(late)["code"]) == (409, "no_input_request")
+    refused = session.call("POST", "/input", json={"value": "late"})
+    assert (refused.status_code, problem(refused)["code"]) == (409, "no_input_request")
 
 
 def test_given_stdin_is_read_without_a_prompt(session: Session) -> None:

@@ -227,9 +227,9 @@ def test_deleted_file_is_gone(session: Session) -> None:
     assert "gone.txt" not in session.files()
     assert session.printed("import os; os.path.exists('gone.txt')") == "False"
     for method in ("GET", "DELETE"):
-        again = session.file(method, "gone.txt")
-        assert again.status_code == 404
-        problem(again)
+        repeated = session.file(method, "gone.txt")
+        assert repeated.status_code == 404
+        problem(repeated)
     assert session.file("HEAD", "gone.txt").status_code == 404
 
 
@@ -252,9 +252,9 @@ def test_renamed_file_keeps_its_content(session: Session) -> None:
 
 def test_invalid_new_path_is_refused(session: Session) -> None:
     """A path outside the workspace or an invalid body gives 422 and moves nothing."""
-    for wrong in ("../up", "/etc/x", "", ".", "a\0b", "a/../../b", "x" * 300, 7, None):
-        response = session.file("PATCH", "notes.txt", json={"path": wrong})
-        assert response.status_code == 422, (wrong, response.text[:300])
+    for invalid in ("../up", "/etc/x", "", ".", "a\0b", "a/../../b", "x" * 300, 7, None):
+        response = session.file("PATCH", "notes.txt", json={"path": invalid})
+        assert response.status_code == 422, (invalid, response.text[:300])
         problem(response)
     assert session.file("PATCH", "notes.txt", json={}).status_code == 422
     assert session.read("notes.txt") == b"given"
