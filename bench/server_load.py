@@ -18,9 +18,9 @@ class ServerCpu:
     """CPU seconds of the server's process for each `1+1`."""
 
     answering: list[float] = field(default_factory=list)
-    """From the request to its answer."""
+    """Seconds from each request to its answer."""
     altogether: list[float] = field(default_factory=list)
-    """Including the removal of the container and the start of the next one."""
+    """The same seconds, with the removal of the container and the start of the next one."""
 
 
 @dataclass(frozen=True)

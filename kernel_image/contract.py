@@ -48,9 +48,9 @@ LEASE_VARIABLE: Final = "CODE_INTERPRETER_LEASE_SEC"
 """Environment of PID 1: seconds until it exits unless the lease is renewed."""
 
 TLS_VARIABLE: Final = "CODE_INTERPRETER_TLS"
-"""Environment of PID 1: `1` when the service reaches the container over a network, so all ports use TLS."""
+"""Environment of PID 1: `1` if all ports use TLS, because the service reaches them over a network."""
 PROCESSES_VARIABLE: Final = "CODE_INTERPRETER_PROCESSES"
-"""Environment of PID 1: most processes and threads. Set only when the engine cannot enforce the limit."""
+"""Environment of PID 1: limit of processes and threads. Set only when the engine cannot enforce it."""
 
 INSTANCE_LABEL: Final = "code-interpreter.instance"
 """Container label: id of the service instance that owns the container."""

@@ -47,7 +47,7 @@ class Supervisor:
         self.renew_lease(lease_sec)
 
     def renew_lease(self, seconds: float) -> None:
-        """Let PID 1 exit after so many seconds, unless the lease is renewed again."""
+        """Let PID 1 exit after these seconds, unless the lease is renewed again."""
         if self._lease is not None:
             self._lease.cancel()
         self._lease = asyncio.get_running_loop().call_later(seconds, self.stop.set)

@@ -24,7 +24,7 @@ _REMOVED: Final = (
 class ContainerRegistry:
     """The containers of one instance in the registry; also the pool's `ContainerLog`.
 
-    Each method is one transaction; errors as ``Database.run``.
+    Each method is one transaction, with the errors of ``Database.run``.
     """
 
     def __init__(self, database: Database, instance_id: str, engine_id: str | None = None) -> None:

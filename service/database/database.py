@@ -79,7 +79,7 @@ class Database:
         return await self._on_thread(look)
 
     async def migrate(self) -> None:
-        """Bring the schema up to date; errors as ``migrations.upgrade``."""
+        """Bring the schema up to date. Raises the errors of ``migrations.upgrade``."""
         await self._on_thread(lambda: migrations.upgrade(self._engine))
 
     async def close(self) -> None:
@@ -106,7 +106,7 @@ class Database:
         return await self._on_thread(transaction)
 
     async def write(self, *changes: Change) -> None:
-        """Execute the changes in one transaction; errors as ``run``.
+        """Execute the changes in one transaction. Raises the errors of ``run``.
 
         For rows that are written with every execution. It takes a quarter of the CPU time of ``run``, and
         the event loop waits while the thread computes.

@@ -10,7 +10,7 @@ from sessions.records import ExecutionRecord, Outcome
 
 
 class ExecutionRegistry:
-    """The executions in the registry. Each method is one transaction; errors as ``Database.run``."""
+    """The executions in the registry. Each method is one transaction, with the errors of ``Database.run``."""
 
     def __init__(self, database: Database) -> None:
         self._adding = database.insert(table_of(ExecutionRow))

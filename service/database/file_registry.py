@@ -20,7 +20,7 @@ _IDS_PER_QUERY: Final = 500
 
 
 class FileRegistry:
-    """Stored files in the registry. Each method is one transaction; errors as ``Database.run``."""
+    """Stored files in the registry. Each method is one transaction, with the errors of ``Database.run``."""
 
     def __init__(self, database: Database) -> None:
         self._run = database.run

@@ -30,7 +30,7 @@ _FREE: Final = and_(_LIVE, SessionRow.holder.is_(None))
 
 
 class ReplicaRegistry:
-    """The replicas in the registry. Each method is one transaction; errors as ``Database.run``."""
+    """The replicas in the registry. Each method is one transaction, with the errors of ``Database.run``."""
 
     def __init__(self, database: Database) -> None:
         self._run = database.run

@@ -31,7 +31,7 @@ _USED = (
 
 
 class SessionRegistry:
-    """Sessions and cells in the registry. Each method is one transaction; errors as ``Database.run``."""
+    """Sessions and cells in the registry. A method is one transaction, with errors of ``Database.run``."""
 
     def __init__(self, database: Database) -> None:
         self._add_cell = database.insert(table_of(CellRow))

@@ -14,7 +14,7 @@ _PRIVILEGED: Final = "privileged"
 _ROLE: Final = "give it the Role of deploy/chart/templates/rbac.yaml"
 _MAY_NOT: Final = "not looked at: this service's account has no right to, and needs none"
 _SHORT: Final = {"count/pods": "pods", "cpu": "requests.cpu", "memory": "requests.memory"}
-"""Other names of quotas."""
+"""Quota names that mean the same as another name."""
 
 
 def judge_cluster(facts: ClusterFacts, namespace: str, runtime: str | None) -> list[Finding]:

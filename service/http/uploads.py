@@ -44,7 +44,10 @@ class Upload:
         self._events = events
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the content of the file, and read to the end of the body. Raises as ``receive_upload``."""
+        """Yield the content of the file, and read to the end of the body.
+
+        Raises the errors of ``receive_upload``.
+        """
         in_file = True
         async for event in self._events:
             if isinstance(event, _Part):

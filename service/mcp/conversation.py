@@ -28,7 +28,7 @@ class Conversation:
     """One session of the protocol. The first call that needs a session of the service opens it."""
 
     def __init__(self, sessions: SessionManager, ttl_sec: int) -> None:
-        """`ttl_sec`: after each call, the session of the service lives for so many seconds."""
+        """`ttl_sec`: seconds for which the session lives after each call."""
         self._sessions = sessions
         self._ttl_sec = ttl_sec
         self._session: Session | None = None

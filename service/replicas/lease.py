@@ -111,7 +111,7 @@ class ReplicaLease:
             await asyncio.sleep(pause)
 
     async def _join_again(self) -> None:
-        """Let go of the sessions, which other replicas may hold by now, and join under a new id."""
+        """Release all sessions, because other replicas may hold them already, and join under a new id."""
         log.error("the other replicas took this one for dead: it lets go of its sessions and joins again")
         self._sure_until = 0.0
         await self._on_lost()

@@ -138,7 +138,10 @@ class CodeRunner:
     async def begin_message(
         self, message: KernelMessage, budget: Budget, timeout_sec: float
     ) -> AsyncIterator[CellEvents]:
-        """Send a message that makes the kernel run code and has no reply. Events and errors as of `begin`."""
+        """Send a message that makes the kernel run code and has no reply.
+
+        Returns the events, and raises the errors, of `begin`.
+        """
         await self._reconnect_if_broken()
         async with self._supervisor.begin_cell(uuid.uuid4().hex, budget, is_message=True) as frames:
             stream = CellEventStream.of_message(self._supervisor, self._kernel, message, budget, timeout_sec)
@@ -147,7 +150,7 @@ class CodeRunner:
 
     @asynccontextmanager
     async def begin_command(self, command: Command, budget: Budget) -> AsyncIterator[CellEvents]:
-        """Begin a shell command. Events and errors as of `begin`, but no kernel is needed."""
+        """Begin a shell command, which needs no kernel. It has the events and errors of `begin`."""
         async with self._supervisor.begin_cell(command.cell_id, budget, command=command.command) as frames:
             stream = CellEventStream.of_command(
                 self._supervisor, self._kernel.mark_finder(), budget, command.timeout_sec

@@ -49,7 +49,7 @@ class PoolObserver(Protocol):
         """Called when a container was removed."""
 
     def scrubbed(self, result: Scrub, seconds: float) -> None:
-        """Called when a scrub has ended, after that many seconds."""
+        """Called when a scrub has ended. `seconds` is its duration."""
 
 
 class NoObserver:

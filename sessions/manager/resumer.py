@@ -74,7 +74,7 @@ class Resumer:
         return session
 
     async def close(self) -> None:
-        """Wait until sessions that are being resumed are resumed, or could not be."""
+        """Wait until every session that is being resumed is resumed or has failed to resume."""
         await asyncio.gather(*self._resuming.values(), return_exceptions=True)
 
     async def _resume(self, record: SessionRecord) -> None:

@@ -129,7 +129,7 @@ def test_invalid_image_data_is_left_out() -> None:
 
 
 def test_failure_and_timeout_are_displayed(shell: InteractiveShell) -> None:
-    """A result without any text says so, too."""
+    """The summary reports the timeout even if the result has no text."""
     late = Result(None, True, 500)
     assert "timed out" in shown(shell, late)["text/plain"]
     assert "timed out" in shown(shell, late)["text/html"]

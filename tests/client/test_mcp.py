@@ -89,7 +89,7 @@ async def test_relay_opens_a_new_session_when_the_service_has_lost_it(service: S
 
 
 async def test_requests_get_an_error_when_no_service_runs() -> None:
-    """Each request is answered by an error that contains the address; the program goes on."""
+    """Each request is answered by an error that contains the address; the program continues."""
     url = f"http://127.0.0.1:{free_port()}"
     requests = [message("initialize", 1, **INITIALIZE), message("ping", 2)]
     ended = await asyncio.to_thread(_talk, url, [json.dumps(request).encode() for request in requests])

@@ -55,13 +55,13 @@ UNIX = EngineAddress("unix:///somewhere.sock", "its socket is there")
 
 @pytest.fixture
 def in_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Make this process believe that it runs in a container."""
+    """Let `in_container` return True in this process."""
     monkeypatch.setattr(deployment, "_CONTAINER_MARKS", (tmp_path,))
 
 
 @pytest.fixture
 def on_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make this process believe that it runs in no container."""
+    """Let `in_container` return False in this process."""
     monkeypatch.setattr(deployment, "_CONTAINER_MARKS", ())
 
 
@@ -75,7 +75,7 @@ def runtime_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pat
 
 
 def test_rootless_socket_is_found_without_the_systems_socket(runtime_dir: Path) -> None:
-    """It is found in `XDG_RUNTIME_DIR`. A file of that name that is not a socket is ignored."""
+    """The socket is found in `XDG_RUNTIME_DIR`. A regular file with the same name is ignored."""
     assert find_engine(None, runtime_dir=runtime_dir).url == f"unix://{runtime_dir}/docker.sock"
     (runtime_dir / "docker.sock").unlink()
     (runtime_dir / "docker.sock").touch()
@@ -84,7 +84,7 @@ def test_rootless_socket_is_found_without_the_systems_socket(runtime_dir: Path) 
 
 
 def test_docker_host_comes_before_any_socket(runtime_dir: Path) -> None:
-    """It is used with its TLS settings."""
+    """`DOCKER_HOST` is used with its TLS settings, even if a socket exists."""
     found = find_engine("tcp://engine:2376", "1", "/certs", runtime_dir)
     assert (found.url, found.host, found.socket) == ("tcp://engine:2376", "engine", None)
     assert (found.tls_verify, found.cert_path) == ("1", "/certs")
@@ -115,12 +115,12 @@ def test_engine_on_another_machine_is_reached_at_docker_host(on_machine: None) -
 
 
 def test_engine_in_the_same_container_is_recognised(in_container: None) -> None:
-    """It has the same host name. Another engine is not reached unless `KERNEL_ADDRESS` is set."""
+    """Such an engine has the host name of the container. Another one needs `KERNEL_ADDRESS`."""
     assert find_deployment(UNIX, KnownEngine()).mode == "Docker-in-Docker"
-    strange = KnownEngine(machine="elsewhere")
+    other = KnownEngine(machine="elsewhere")
     with pytest.raises(NoWayToKernels, match=r"does not know this container; put this service on"):
-        find_deployment(UNIX, strange)
-    assert find_deployment(UNIX, strange, KernelAddress("192.0.2.7", "192.0.2.7")).dial == "192.0.2.7"
+        find_deployment(UNIX, other)
+    assert find_deployment(UNIX, other, KernelAddress("192.0.2.7", "192.0.2.7")).dial == "192.0.2.7"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_service_in_a_container_uses_the_gateway_of_a_bridge(
 
 
 def test_error_for_a_container_on_no_bridge_says_what_to_do(in_container: None) -> None:
-    """It has `--network none`, or networks whose gateway is not the engine's machine."""
+    """The container has `--network none`, or only networks whose gateway is not the engine's machine."""
     with pytest.raises(NoWayToKernels, match=r"docker network connect"):
         find_deployment(UNIX, KnownEngine(described("swarm", swarm="192.0.2.1")))
 

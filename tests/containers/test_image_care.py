@@ -93,7 +93,7 @@ def test_an_image_that_was_replaced_is_taken_up(followed: Service, tag: str, fir
 
 
 def test_a_replacement_that_cannot_be_used_is_refused(followed: Service, tag: str) -> None:
-    """It has another contract, or fails the self-test. Kernels use the old image, and `/ready` says why."""
+    """An image with another contract, or that fails the self-test, is not used. `/ready` has the reason."""
     before = image_of(followed)["id"]
     other = images.derive(tag, {contract.CONTRACT_LABEL: "99"})
     wait_until(lambda: "contract 99" in image_of(followed)["warnings"][-1], followed)
@@ -202,7 +202,7 @@ def pulled(
 def test_local_image_is_used_if_the_registry_does_not_answer(
     start_service: StartService,
 ) -> None:
-    """It is used even with `IMAGE_PULL=always`. The log says that it was not pulled."""
+    """The image is used even with `IMAGE_PULL=always`. The log reports that it was not pulled."""
     absent = "127.0.0.1:1/kernel:latest"
     images.docker("tag", IMAGE, absent)
     try:
@@ -214,5 +214,5 @@ def test_local_image_is_used_if_the_registry_does_not_answer(
 
 
 def test_an_image_is_pulled_and_pulled_again_when_it_is_lost(pulled: Future[None]) -> None:
-    """It is pulled at the start, when it is removed under the service, and with `always` over a local one."""
+    """The service pulls at the start, after the image was removed, and with `always` despite a local one."""
     pulled.result(timeout=110)

@@ -56,7 +56,7 @@ def test_an_image_that_may_not_fit_is_used_with_a_warning(changed: Image, warnin
 
 
 def test_an_image_that_cannot_work_is_refused() -> None:
-    """It keeps another contract, or is not a kernel image."""
+    """An image with another contract, or one that is no kernel image, is refused."""
     assert "contract 99" in str(judge(image(CONTRACT_LABEL="99"), "1.0", "d").unfit)
     assert "not a kernel image" in str(judge(Image("sha256:2", {}, ("bash",)), "1.0", "d").unfit)
 
@@ -68,7 +68,7 @@ def test_service_without_a_digest_of_its_own_warns() -> None:
 
 
 def test_digest_equals_the_digest_of_builds(tmp_path: Path) -> None:
-    """It is what `scripts/image-digest` prints. Any change changes it; without all parts there is none."""
+    """`scripts/image-digest` prints the same. Any change changes it. Without all files there is none."""
     printed = subprocess.run([ROOT / "scripts/image-digest"], capture_output=True, text=True, check=True)
     assert own_digest() == printed.stdout.strip()
     folder = tmp_path / "kernel_image"
@@ -82,7 +82,7 @@ def test_digest_equals_the_digest_of_builds(tmp_path: Path) -> None:
 
 
 def test_digest_uses_only_files_that_are_installed() -> None:
-    """They are the Python files, and the files that pyproject.toml names."""
+    """The installed files are the Python files, and the files that pyproject.toml names."""
     listed = (ROOT / "pyproject.toml").read_text().partition("kernel_image = ")[2].splitlines()[0]
     digested = (ROOT / "scripts/image-digest").read_text()
     for name in json.loads(listed):

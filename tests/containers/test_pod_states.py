@@ -42,7 +42,7 @@ def waiting(reason: str, message: str | None = None) -> Object:
     ],
 )
 def test_pod_that_is_starting_has_no_address_yet(found: Object) -> None:
-    """It is not a failure either."""
+    """A pod that is starting is not a failure."""
     assert state.address(found, IMAGE) is None
 
 
@@ -55,7 +55,7 @@ def test_running_pod_has_an_address() -> None:
     "reason", ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"]
 )
 def test_error_names_the_image_that_cannot_be_pulled(reason: str) -> None:
-    """It has the node's message, on one line."""
+    """The error has the node's message, on one line."""
     with pytest.raises(ImageNotFound, match=rf"'{IMAGE}'.*{reason}: no such host"):
         state.address(pod(container=waiting(reason, "no such\n  host")), IMAGE)
 
@@ -139,7 +139,7 @@ def spec(image: str = IMAGE, instance_id: str = "Blue_Service.1") -> ContainerSp
 
 
 def test_name_of_a_pod_is_valid() -> None:
-    """It is valid for any instance id, and new each time."""
+    """Each pod has a new name, which is valid for any instance id."""
     names = {manifest.pod(spec(), "registry")["metadata"]["name"] for _ in range(5)}
     assert len(names) == 5
     assert all(name.startswith("code-interpreter-blueser-") and name.islower() for name in names)

@@ -56,7 +56,7 @@ async def test_session_keeps_every_field(sessions: SessionRegistry, url: str) ->
 
 
 async def test_live_sessions_are_those_of_the_instance(sessions: SessionRegistry) -> None:
-    """They come oldest first, without ended ones and those of another instance."""
+    """The list is oldest first, without ended sessions and those of another instance."""
     newer, older = session(created_at=2.0), session(created_at=1.0)
     ended, foreign = session(ended_at=3.0, end_reason="deleted"), session(instance_id="two")
     for record in (newer, older, ended, foreign):

@@ -143,7 +143,7 @@ def test_services_that_start_together_make_one_network(
 def test_a_second_network_of_the_same_name_is_removed(
     second: SecondEngine, service_on: Callable[..., Service]
 ) -> None:
-    """It is removed at the start and while the service runs. The engine finds neither by the name."""
+    """The service removes it at the start and while it runs. The engine finds neither network by its name."""
     engine = second.engine()
     for _ in range(2 - len(networks(second))):
         engine.make_network(NETWORK)

@@ -198,7 +198,7 @@ def test_a_kill_in_a_running_session_is_reported(shaken: Service, victim: str) -
 def check_session_after(
     session: Session, victim: str, kept: str | None = None, *, is_kept: bool = False
 ) -> None:
-    """Check that the session has a new kernel and says so once, or is lost with its container."""
+    """Check that the session has a new kernel and reports it once, or that it is lost with its container."""
     if victim != "kernel":
         assert session.wait_until_ended()["reason"] == "lost"
         return

@@ -54,7 +54,7 @@ def test_a_workspace_path_is_refused_or_kept_unchanged(session: Session, path: s
     address = quote(path, safe="").replace("%2F", "/").replace("/./", "/%2E/").replace("/../", "/%2E%2E/")
     written = session.call("PUT", f"/files/{address}", content=content)
     if written.is_redirect:
-        return  # and these for that of the folder
+        return  # the router redirects an address that ends with a slash
     if written.status_code != 201:
         problem(written)
         return

@@ -223,7 +223,7 @@ def test_a_client_that_does_not_read_a_stream_holds_no_kernel(target: Service, c
 
 
 def test_a_client_that_does_not_read_a_download_is_disconnected(target: Service, session: Session) -> None:
-    """The service closes the connection for a stored file and for a file of a session."""
+    """This holds for downloads of a stored file and of a file in a session's workspace."""
     content = bytes(4 * MEGABYTE)
     session.put("large", content)
     addresses = [f"/v1/files/{target.api.upload(content)}", f"{session.url}/files/large"]

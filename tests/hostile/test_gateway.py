@@ -233,7 +233,7 @@ def test_invalid_frame_closes_the_websocket(
 
 
 def test_waiting_requests_are_limited(target: Service, session: Session) -> None:
-    """A thousand may wait. Each further one is refused."""
+    """A thousand requests may wait for the kernel. Each further request is refused."""
     with open_channels(target, session.id) as channels:
         channels.begin("input()")
         channels.until_kind("input_request")

@@ -156,7 +156,7 @@ def test_ready_shows_the_report_of_the_self_test(service: Service) -> None:
 
 
 def test_examined_kernel_is_as_new_for_the_first_caller(start_service: StartService) -> None:
-    """It has run no cell, its workspace is empty, and no process is left. The runtime may have any name."""
+    """The kernel has run no cell, its workspace is empty, and no process is left. Any runtime can be used."""
     service = start_service(POOL_SIZE=1, KERNEL_RUNTIME="io.containerd.runc.v2")
     (container_id,) = service.settle()
     assert service.engine.inspect(container_id)["HostConfig"]["Runtime"] == "io.containerd.runc.v2"

@@ -40,7 +40,7 @@ def _no_engine() -> AbstractAsyncContextManager[None]:
 
 @asynccontextmanager
 async def lying(talk: Talk) -> AsyncIterator[SupervisorClient]:
-    """Give a client of a supervisor that serves each connection with `talk`."""
+    """Yield a client of a supervisor that serves each connection with `talk`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

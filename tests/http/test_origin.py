@@ -44,6 +44,6 @@ def test_kernels_serve_programs_and_pages_of_the_service(origin: bytes | None) -
     "origin", [b"http://localhost", b"http://code.example", b"null", b"", b"code.example:8000"]
 )
 def test_kernels_refuse_pages_of_other_servers(origin: bytes) -> None:
-    """Another port is another server, and so is this machine itself."""
+    """A page of another port, or of another host name, is a page of another server."""
     with pytest.raises(ForeignOrigin):
         SAME_SERVICE.check([(b"host", b"code.example:8000"), (b"origin", origin)])

@@ -68,7 +68,7 @@ def test_check_without_its_fact_fails(facts: Facts) -> None:
 
 
 def test_limits_of_cgroup_version_2_are_understood(facts: Facts) -> None:
-    """They are `memory.max`, `memory.swap.max`, `pids.max` and `cpu.max`; `max` means no limit."""
+    """The checks read `memory.max`, `memory.swap.max`, `pids.max` and `cpu.max`. `max` means no limit."""
     memory = str(limits_of(facts).memory_bytes)
     whole = {"memory": memory, "swap": "0", "memory and swap": None, "pids": "256"}
     facts["cgroup"] = whole | {"quota": "100000", "period": "100000"}

@@ -46,7 +46,7 @@ def namespace(pods: PodEngine) -> Iterator[str]:
 def test_api_server_accepts_every_object(
     chart: Chart, pods: PodEngine, namespace: str, changes: Object
 ) -> None:
-    """Each is created in a dry run: all fields are known, and have valid values."""
+    """The server creates each object in a dry run, and drops no field."""
     objects = chart.render(changes)
     assert len(objects) >= 8
     for found in objects:
@@ -71,7 +71,7 @@ def lacking(sent: Any, returned: Any, path: str = "") -> list[str]:
 
 
 def test_account_has_the_rights_that_the_engine_needs_and_no_others(chart: Chart) -> None:
-    """They are the engine's verbs on pods of one namespace, and none on the cluster."""
+    """The rights are the engine's verbs on pods of one namespace, and none on the cluster."""
     objects = chart.render()
     assert of_kind(objects, "ClusterRole") == of_kind(objects, "ClusterRoleBinding") == []
     (role,) = of_kind(objects, "Role")
@@ -177,7 +177,7 @@ def test_the_replicas_secret_is_made_once(chart: Chart) -> None:
 
 
 def test_replicas_reach_each_other(chart: Chart) -> None:
-    """They do so even if a policy limits the callers of the service."""
+    """A network policy that limits the callers of the service allows calls between replicas."""
     callers = {"networkPolicy": {"callers": [{"podSelector": {"matchLabels": {"app": "agent"}}}]}}
     selector = {"app.kubernetes.io/name": "code-interpreter", "app.kubernetes.io/instance": "try"}
     replicas = [{"podSelector": {"matchLabels": selector}}]

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def test_service_runs_with_the_charts_role(deployment: Deployment, replicas: tuple[Replica, Replica]) -> None:
-    """It uses the account of its pod. The ReplicaSet that owns the service's pods owns the kernels too."""
+    """The service uses the account of its pod. The ReplicaSet that owns its pods owns the kernels too."""
     for replica in replicas:
         mode = (
             f"mode: Kubernetes; kernels are pods of namespace {deployment.namespace} at https://10.96.0.1:443"

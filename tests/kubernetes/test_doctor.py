@@ -47,11 +47,11 @@ def healthy_report(pods: PodEngine, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_sound_cluster_has_no_failures(healthy_report: Future[Report], pods: PodEngine) -> None:
-    """It checks cluster, account, namespace, quota and nodes, and a pod's isolation and limits."""
+    """The doctor checks cluster, account, namespace, quota and nodes, and a pod's isolation and limits."""
     report = healthy_report.result()
     assert report.exit_code == 0 and report.levels("fail") == set(), report
-    its_own_affair = {"cluster", "stored files", "CPU", "nodes"}
-    assert report.levels("warn") <= its_own_affair
+    accepted_warnings = {"cluster", "stored files", "CPU", "nodes"}
+    assert report.levels("warn") <= accepted_warnings
     found = {name: finding["seen"] for name, finding in report.findings.items()}
     assert f"pods of namespace {pods.namespace} at https://" in found["mode"]
     assert found["cluster"].startswith("v1.")
@@ -64,7 +64,7 @@ def test_sound_cluster_has_no_failures(healthy_report: Future[Report], pods: Pod
 
 
 def test_doctor_leaves_no_pods(healthy_report: Future[Report], pods: PodEngine) -> None:
-    """It removes them even after their limits were exceeded."""
+    """The doctor removes its pods even after their limits were exceeded."""
     healthy_report.result()
     pods.cluster.wait_until(lambda: not pods.cluster.pods(pods.namespace))
 
@@ -89,7 +89,7 @@ def test_missing_namespace_and_runtime_are_found(pods: PodEngine, tmp_path: Path
 
 
 def test_pod_security_that_refuses_the_pods_is_found(tmp_path: Path) -> None:
-    """It is found by the namespace's label, before a pod is launched."""
+    """The doctor reads the namespace's label, before a pod is launched."""
     engine = PodEngine()
     try:
         label = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}}

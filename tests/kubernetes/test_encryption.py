@@ -29,7 +29,7 @@ def test_traffic_without_encryption_can_be_read(pods: PodEngine, start_on: Calla
 
 
 def test_pods_ports_use_tls(on_pods: Service, pods: PodEngine) -> None:
-    """They use version 1.3, with a certificate that no other pod has."""
+    """All ports use TLS 1.3, with a certificate that no other pod has."""
     on_pods.settle()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -38,7 +38,7 @@ def node_of(session: Session, pods: PodEngine) -> str:
 def test_loss_of_a_node_ends_its_sessions_only(
     pods: PodEngine, second_node: SecondNode, start_on: Callable[..., Service]
 ) -> None:
-    """Its sessions end as lost. Those of the other node go on, and calls are served there."""
+    """Sessions of the lost node end as `lost`. The other node's sessions continue, and it serves calls."""
     pods.cluster.cordon(NAME)
     service = start_on(pods, POOL_SIZE=1, KUBERNETES_START_TIMEOUT_SEC=20)
     service.settle()

@@ -73,7 +73,7 @@ def test_service_does_not_start_with(name: str, refusals: Callable[[str], Refusa
 
 
 def test_service_ends_if_the_api_does_not_answer(refused: Callable[..., Refusal], tmp_path: Path) -> None:
-    """The kubeconfig has a wrong address. The service says so within seconds."""
+    """The kubeconfig has a wrong address. The service reports it within seconds."""
     config = json.loads((FOLDER / "kubeconfig").read_text())
     config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
     (tmp_path / "kubeconfig").write_text(json.dumps(config))

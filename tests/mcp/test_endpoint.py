@@ -179,7 +179,7 @@ def test_files_of_another_key_are_unknown(ann: Caller, bob: Caller) -> None:
 
 
 def test_expired_session_is_replaced_and_the_result_has_a_note(ann: Caller, strict: Service) -> None:
-    """The next call runs in a new session, whose first result says so."""
+    """The next call runs in a new session. Its result begins with a note about that."""
     ann.call("run_python", code="x = 1", timeout_seconds=1)
     assert soon(lambda: not ann.sessions()), "the session has not expired"
     deadline = time.monotonic() + 60

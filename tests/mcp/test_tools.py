@@ -310,7 +310,7 @@ async def test_descriptions_of_tools_have_schemas_limits_and_hints(client: Clien
 
 
 async def test_resources_are_the_files_of_the_session(client: Client) -> None:
-    """They are listed with their URIs. Reading a large or an unknown resource is an error."""
+    """The files are listed with their URIs. Reading a large or an unknown resource is an error."""
     assert (await client.list_resources()).resources == []
     await printed(client, "open('a b.txt', 'w').write('x'); open('big', 'wb').write(bytes(600_000))")
     addresses = {found.name: found.uri for found in (await client.list_resources()).resources}

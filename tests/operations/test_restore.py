@@ -24,7 +24,7 @@ CONTENTS = (b"", b"kept", os.urandom(3 << 20))
 def backup(
     open_service: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, bytes], str]:
-    """A backup, the files that are in it, and the id of the session that is in it. The service is gone."""
+    """A backup, the files in it, and the id of the session in it. The service has stopped."""
     service = open_service(**LIGHT, POOL_SIZE=0)
     folder = tmp_path_factory.mktemp("backups") / "backup"
     try:

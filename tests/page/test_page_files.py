@@ -29,7 +29,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 
 def test_every_file_is_served_with_restrictive_headers(app: RunningApp) -> None:
-    """They forbid type guessing, referrers, framing by other sites, and scripts of others."""
+    """The headers forbid type guessing, referrers, framing by other sites, and scripts from other sites."""
     assert len(assets()) > 10
     for path in assets():
         response = app.http.get(path)

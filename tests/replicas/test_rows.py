@@ -96,7 +96,7 @@ async def test_a_free_session_is_taken_by_one_replica(
 
 
 async def test_sessions_of_a_dead_replica_become_free(database: Database, rows: ReplicaRegistry) -> None:
-    """They become free after the replica's lease, not while it renews, and only for the same engine."""
+    """The sessions become free after the lease, not while it is renewed, and only for the same engine."""
     dead, alive, far = replica(), replica(), replica(engine_id="another engine")
     for one, lease_sec in ((dead, 0.2), (alive, 60), (far, 60)):
         assert await rows.join(one, lease_sec)

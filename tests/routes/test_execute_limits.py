@@ -211,7 +211,7 @@ def test_long_output_does_not_fill_the_memory_of_the_service(service: Service) -
 
 
 def test_rich_outputs_have_a_limit_together(tight_service: Service) -> None:
-    """Displays past `MAX_DISPLAY_BYTES` are left out and that is said; the code goes on."""
+    """Displays over `MAX_DISPLAY_BYTES` are left out, a note reports it, and the code continues."""
     result = tight_service.api.run(
         dedent("""
             for i in range(30):

@@ -67,7 +67,7 @@ def test_session_keeps_variables_after_timeout(session: Session, stuck: str) -> 
     ],
 )
 def test_code_that_ignores_the_timeout_is_killed(session: Session, stuck: str, may_heed: bool) -> None:
-    """A new kernel is ready, files are kept, and the answer says so."""
+    """A new kernel is ready, files are kept, and the answer has the state `restarted`."""
     session.run("import os, signal, time\nmarker = 'here'\nwith open('kept.txt', 'w') as f: _ = f.write('x')")
     result = session.run(f"print('kept')\n{stuck}", timeout_ms=2000)
     assert (result["timed_out"], result["exit_code"]) == (True, None)
@@ -102,7 +102,7 @@ def test_kernel_that_dies_is_replaced(session: Session, ending: str, exit_code: 
 
 
 def test_kernel_that_died_between_calls_is_replaced(session: Session) -> None:
-    """The next call runs in a new kernel at once and says so. Files are kept."""
+    """The next call runs in a new kernel at once, with the state `restarted`. Files are kept."""
     session.run(
         "import os, threading\nwith open('kept.txt', 'w') as file: _ = file.write('kept')\n"
         "threading.Timer(0.2, os._exit, (0,)).start()"

@@ -108,10 +108,7 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def test_session_is_created_listed_extended_and_deleted(service: Service) -> None:
-    """It is made, listed, described, extended and deleted; afterwards every call is 410 and says so.
-
-    Only its history can still be read.
-    """
+    """After the deletion every call is 410 with the reason `deleted`. Only the history can still be read."""
     began = time.time()
     with new_session(service) as mine:
         created = mine.created
@@ -149,7 +146,7 @@ def test_session_is_created_listed_extended_and_deleted(service: Service) -> Non
 
 
 def test_session_is_ready_once_its_call_is_answered(service: Service) -> None:
-    """The lists say so, too, even if the result is not in the registry yet."""
+    """The lists show `ready` even if the result is not in the registry yet."""
     with new_session(service) as mine:
         for _ in range(10):
             mine.run("1")
@@ -339,7 +336,7 @@ def test_variables_are_kept_after_an_error_or_exit(session: Session, ending: str
 
 
 def test_execute_with_session_id_runs_in_the_session(service: Service, session: Session) -> None:
-    """It works on `/v1/execute`, streamed or not. Without the id nothing is shared."""
+    """The field `session_id` works with and without streaming. Without it nothing is shared."""
     session.run("secret = 'shared by id'")
     result = service.api.run("print(secret)", session_id=session.id)
     check_session_result(result)

@@ -37,7 +37,7 @@ class Engine:
     """The containers of one service instance, which tests inspect and remove."""
 
     def __init__(self, url: str | None = None, keys: Path | None = None) -> None:
-        """`url` is that of another engine than the environment's; `keys`: the folder of those for its TLS."""
+        """Connect to the engine at `url`, or to that of the environment. `keys` is a folder with TLS keys."""
         self._environment = {"DOCKER_HOST": url} if url else {}
         if keys is not None:
             self._environment |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(keys)}
@@ -68,7 +68,7 @@ class Engine:
         self._docker.close()
 
     def kernels(self, instance_id: str) -> set[str]:
-        """Ids of every container of the instance, whatever state it is in."""
+        """Return the ids of all kernel containers of the instance, in any state."""
         listed = self._docker.api.containers(
             all=True,
             filters={
@@ -81,16 +81,16 @@ class Engine:
         return {item["Id"] for item in listed}
 
     def owned(self, instance_id: str) -> set[str]:
-        """Ids of every container that carries the instance's label, in any role."""
+        """Return the ids of all containers with the instance's label, in any role."""
         listed = self._docker.api.containers(
             all=True, filters={"label": f"{contract.INSTANCE_LABEL}={instance_id}"}
         )
         return {item["Id"] for item in listed}
 
     def networks(self, instance_id: str) -> set[str]:
-        """Names of the networks that bear the instance's id, in name or label.
+        """Return the names of the networks with the instance's id in name or label.
 
-        An engine has room for some thirty bridges: one left behind by each start is soon too many.
+        An engine has addresses for about thirty bridges, so a network left by each start would use them up.
         """
         return {
             network["Name"]
@@ -103,7 +103,7 @@ class Engine:
         self._docker.api.create_network(name, check_duplicate=False)
 
     def remove_network(self, name: str) -> None:
-        """`docker network rm`."""
+        """Remove a network by its name."""
         self._docker.api.remove_network(name)
 
     def wait_for_none(self, instance_id: str, seconds: float) -> set[str]:
@@ -127,7 +127,7 @@ class Engine:
         return [container for container in found if container["State"]["Running"]]
 
     def network(self, container_id: str) -> tuple[str, str, str]:
-        """Name of the container's network, address of its gateway, address of the container."""
+        """Return the container's network, the address of the gateway, and the address of the container."""
         networks = self.inspect(container_id)["NetworkSettings"]["Networks"]
         assert len(networks) == 1, f"a kernel belongs to one network, not {sorted(networks)}"
         ((name, settings),) = networks.items()
@@ -144,13 +144,13 @@ class Engine:
         return http.client.HTTPConnection(host, port, timeout=5)
 
     def bridge(self, network: str) -> str:
-        """Name of the host's interface behind a bridge network."""
+        """Return the name of the host's interface for a bridge network."""
         found = self._docker.api.inspect_network(network)
         options = found.get("Options") or {}
         return options.get("com.docker.network.bridge.name") or f"br-{found['Id'][:12]}"
 
     def remove(self, container_id: str) -> None:
-        """`docker rm -f`; gone already, or going, is fine."""
+        """Remove a container that may exist, as `docker rm -f` does."""
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -178,16 +178,16 @@ class Engine:
         return printed.decode()
 
     @contextmanager
-    def changed_image(self, file: str, there: str, instead: str, tag: str | None = None) -> Iterator[str]:
-        """Make a kernel image with one piece of `kernel_image/` replaced, for the block.
+    def changed_image(self, file: str, old: str, new: str, tag: str | None = None) -> Iterator[str]:
+        """Make a kernel image for the block, with one text in a file of `kernel_image/` replaced.
 
-        Gives its tag, or else its id.
+        Yields the image's tag, or its id without a tag.
         """
         source = (KERNEL_IMAGE / file).read_text()
-        assert source.count(there) == 1, f"{there!r} is not once in {file}"
+        assert source.count(old) == 1, f"{old!r} must be in {file} exactly once"
         contents = {
             "Dockerfile": f"FROM {IMAGE}\nCOPY {file} /opt/code-interpreter/kernel_image/{file}\n",
-            file: source.replace(there, instead),
+            file: source.replace(old, new),
         }
         context = io.BytesIO()
         with tarfile.open(fileobj=context, mode="w") as archive:

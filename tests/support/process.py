@@ -1,4 +1,4 @@
-"""The service under test: a process of its own on a port of its own, with its log kept."""
+"""The service under test: a separate process with its own port, whose log is kept."""
 
 import contextlib
 import os
@@ -64,7 +64,7 @@ def free_port() -> int:
 
 
 class Service:
-    """One service process with its storage, started on construction and ready at return."""
+    """A service process with its storage. The constructor starts it, and waits until it is ready."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Service:
         program: Sequence[str] = ("service",),
         **settings: str,
     ) -> None:
-        """`program` is a module and its arguments, of a program that serves as `service.server` does."""
+        """`program` is a module that serves as `service.server` does, with its arguments."""
         self._program = program
         self.engine = engine
         self.storage = folder / "storage"
@@ -191,7 +191,7 @@ class Service:
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1])
-        raise AssertionError("the process has no memory: it ended")
+        raise AssertionError("the process has ended")
 
     def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> None:
         """Stop the service and wait until it has ended."""
@@ -201,7 +201,9 @@ class Service:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise AssertionError(f"did not stop on {with_signal.name}:\n{self.log_tail()}") from None
+            raise AssertionError(
+                f"the service did not stop on {with_signal.name}:\n{self.log_tail()}"
+            ) from None
         finally:
             self.api.close()
 

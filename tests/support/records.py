@@ -70,11 +70,11 @@ def session(**changes: Any) -> SessionRecord:
     return replace(record, **changes)
 
 
-def cell(of: SessionRecord, number: int = 1, **changes: Any) -> CellRecord:
+def cell(in_session: SessionRecord, number: int = 1, **changes: Any) -> CellRecord:
     """Return a cell of a session, as it is registered when it begins."""
     record = CellRecord(
         cell_id=uuid.uuid4().hex,
-        session_id=of.session_id,
+        session_id=in_session.session_id,
         number=number,
         code="print('naïve 🐍')\n",
         state="running",

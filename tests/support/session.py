@@ -83,7 +83,7 @@ class Session:
 
     @property
     def api(self) -> Api:
-        """The service's API where it is now, or that of the key it was opened with."""
+        """The API with the key that opened the session. Its address changes when the service restarts."""
         return self._api or self.service.api
 
     def call(self, method: str, path: str = "", **options: Any) -> httpx.Response:
@@ -105,7 +105,7 @@ class Session:
         return body
 
     def extend(self, ttl_seconds: int) -> Body:
-        """`PATCH`: let the session live for so many seconds from now."""
+        """Let the session expire in `seconds`, by `PATCH`."""
         body = self._json("PATCH", json={"ttl_seconds": ttl_seconds})
         check_session(body)
         return body
@@ -122,7 +122,7 @@ class Session:
         return response
 
     def run(self, code: str, **fields: Any) -> Body:
-        """`POST …/execute` and the result of an execution that took place."""
+        """Return the result of a `POST …/execute` that must succeed."""
         response = self.execute(code, **fields)
         assert response.status_code == 200, (response.status_code, response.text[:1000])
         result = strict_json(response.content)
@@ -145,20 +145,20 @@ class Session:
         return cell_id
 
     def open_stream(self, code: str, **fields: Any) -> AbstractContextManager[Iterator[Event]]:
-        """`POST …/execute/stream`; its events as they come, until the block ends."""
+        """Open `POST …/execute/stream`, and yield its events as they arrive."""
         return self.api.open_stream_at(f"{self.url}/execute/stream", code, **fields)
 
     def stream(self, code: str, **fields: Any) -> list[Event]:
-        """All events of one streamed execution, comments left out."""
+        """Return all events of one streamed execution, without comments."""
         with self.open_stream(code, **fields) as received:
             return [event for event in received if event.type != ":"]
 
     def bash(self, cmd: str, **fields: Any) -> Body:
-        """`POST …/bash` and the result of a command that took place."""
+        """Return the result of a `POST …/bash` that must succeed."""
         return self._json("POST", "/bash", json={"cmd": cmd, **fields})
 
     def interrupt(self) -> None:
-        """`POST …/interrupt`."""
+        """Interrupt the running code, by `POST …/interrupt`."""
         response = self.call("POST", "/interrupt")
         assert (response.status_code, response.content) == (204, b""), response.text[:1000]
 
@@ -169,14 +169,14 @@ class Session:
         return body
 
     def cells(self) -> list[Body]:
-        """`GET …/cells`."""
+        """Return the cells, from `GET …/cells`."""
         cells: list[Body] = self._json("GET", "/cells")["cells"]
         for cell in cells:
             check_cell(cell)
         return cells
 
     def cell(self, cell_id: str) -> Body:
-        """`GET …/cells/{cell_id}`."""
+        """Return a cell, from `GET …/cells/{cell_id}`."""
         cell = self._json("GET", f"/cells/{cell_id}")
         check_cell(cell)
         return cell
@@ -237,7 +237,7 @@ class Session:
 
 
 def open_session(service: Service, api: Api | None = None, **fields: Any) -> Session:
-    """`POST /v1/sessions`, which must succeed. `new_session` also ends it."""
+    """Open a session, which must succeed. `new_session` also deletes it."""
     response = (api or service.api).http.post("/v1/sessions", json=fields)
     assert response.status_code == 201, (response.status_code, response.text[:1000])
     body = strict_json(response.content)
@@ -257,7 +257,7 @@ def new_session(service: Service, api: Api | None = None, **fields: Any) -> Iter
 
 
 def live_sessions(api: Api) -> list[str]:
-    """Ids of the sessions `GET /v1/sessions` lists."""
+    """Return the ids of the sessions that `GET /v1/sessions` lists."""
     response = api.http.get("/v1/sessions")
     assert response.status_code == 200, response.text[:1000]
     listed = strict_json(response.content)["sessions"]

@@ -1,4 +1,4 @@
-"""A strict reader of server-sent events, as narrow as the narrowest client in the field.
+"""A strict reader of server-sent events, which accepts only what every client accepts.
 
 `requests.Response.iter_lines` splits decoded text with `str.splitlines`, which also cuts at U+2028,
 U+0085, vertical tab and others. A stream that is pure ASCII and has no carriage return reads the
@@ -26,7 +26,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def strict_json(text: str | bytes) -> Any:
-    """Decode JSON as the standard has it: no NaN, no Infinity."""
+    """Decode JSON as the standard defines it, without NaN and Infinity."""
     return json.loads(text, parse_constant=_no_constant)
 
 
@@ -55,14 +55,14 @@ def events(chunks: Iterable[bytes]) -> Iterator[Event]:
 
 
 def text_of(received: Iterable[Event], stream: str) -> str:
-    """Join what the `output` events of one stream (`stdout` or `stderr`) said."""
+    """Return the joined text of the `output` events of one stream, `stdout` or `stderr`."""
     return "".join(
         event.data["data"] for event in received if event.type == "output" and event.data["stream"] == stream
     )
 
 
 def wait_for_print(received: Iterator[Event], expected: str) -> None:
-    """Take events until what they print is `expected`: a line and its end may come one by one."""
+    """Read events until they have printed `expected`. The text may be split into any number of events."""
     printed = ""
     while printed != expected:
         event = next(received)

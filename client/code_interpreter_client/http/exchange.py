@@ -64,7 +64,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Pause:
-    """A step: wait for some seconds."""
+    """A step of an exchange: wait `seconds` before the next request."""
 
     seconds: float
 

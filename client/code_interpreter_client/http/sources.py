@@ -37,7 +37,7 @@ class Source:
 
     @property
     def repeatable(self) -> bool:
-        """Whether it can be read more than once."""
+        """Whether the source can be read more than once."""
         return isinstance(self.content, bytes | Path) or self.start is not None
 
     @contextmanager

@@ -77,7 +77,7 @@ def make_server(
     Args:
         app: the application.
         host: the address for the banner.
-        client_timeout_sec: disconnect clients that are slow for so many seconds; see ``Connection``.
+        client_timeout_sec: disconnect clients that are slow for these seconds; see ``Connection``.
         frame_bytes: maximum size of a message from a WebSocket client, in bytes.
         needs_key: whether the command in the banner needs a key.
     """

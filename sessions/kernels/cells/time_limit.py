@@ -18,7 +18,7 @@ class TimeLimit:
         self.timeout_sec = timeout_sec
         self.timed_out = False
         self.killed = False
-        """Whether the code was killed; also true if it was dead already and could not report that."""
+        """Whether the code was killed. Also True if the process had already ended and could not report it."""
         self.started = time.monotonic()
         self.duration_sec = 0.0
         self._supervisor = supervisor
