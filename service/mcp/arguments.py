@@ -29,7 +29,7 @@ def _relative(path: str) -> str:
 Path = Annotated[
     Text,
     AfterValidator(_relative),
-    Field(description="Relative to the working folder.", examples=["data.csv", "out/chart.png"]),
+    Field(description="Relative to the workspace.", examples=["data.csv", "out/chart.png"]),
 ]
 
 
@@ -78,4 +78,4 @@ class WriteFile(Arguments):
 class Reset(Arguments):
     """Arguments of reset."""
 
-    delete_files: StrictBool = Field(False, description="Also delete all files in the working folder.")
+    delete_files: StrictBool = Field(False, description="Also delete all files in the workspace.")

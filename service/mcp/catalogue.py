@@ -15,7 +15,7 @@ _RUN_PYTHON: Final = """\
 Run Python code in this conversation's own IPython kernel. The result has the printed output, the value of \
 the last line, images, tracebacks, and links to files that the code created or changed.
 State is kept: variables, imports and files of earlier calls are still there. Take small steps and do not \
-repeat earlier code. The working folder is the current directory. Open files that the user or write_file put \
+repeat earlier code. The workspace is the current directory. Open files that the user or write_file put \
 there by their plain names. Files that the code saves there are returned as links.
 Installed: numpy, pandas, scipy, sympy, statsmodels, scikit-learn, xgboost, networkx, matplotlib, seaborn, \
 scikit-image, OpenCV, Pillow, openpyxl, XlsxWriter, python-docx, python-pptx, pdfplumber, pypdf, \
@@ -24,19 +24,19 @@ Limits of a call: {max_sec} s, {cpu_sec} s of CPU time, {memory_mb} MiB of memor
 at most {disk_mb} MiB. Output over {max_text} characters is cut in the middle. input() reads end of file."""
 
 _RUN_SHELL: Final = """\
-Run a bash command in the working folder of run_python. The result has the output and the exit code. Files \
+Run a bash command in the workspace of run_python. The result has the output and the exit code. Files \
 are shared with Python. Each command runs in a new shell: variables, directory changes and the environment \
 of earlier commands are gone. There is no network. To run Python, use run_python, which keeps its state."""
 
-_LIST_FILES: Final = "List all files in the working folder and its subfolders, with their sizes."
+_LIST_FILES: Final = "List all files in the workspace and its subfolders, with their sizes."
 
 _READ_FILE: Final = """\
-Read a file in the working folder. Text is returned as text, cut in the middle over {max_text} characters, \
+Read a file in the workspace. Text is returned as text, cut in the middle over {max_text} characters, \
 and an image as an image. For any other file the result is a link, which the user can download. Open such a \
 file with Python to see its content."""
 
 _WRITE_FILE: Final = """\
-Write a file into the working folder, and replace a file of that name. Missing folders are created. Give \
+Write a file into the workspace, and replace a file of that name. Missing folders are created. Give \
 the content as text, as base64, or as the file_id of a file that was uploaded to the service. A file has at \
 most {file_mb} MiB."""
 
@@ -97,7 +97,7 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
 
 
 _FILE: Final = _object(
-    path={"type": "string", "description": "Relative to the working folder."},
+    path={"type": "string", "description": "Relative to the workspace."},
     size_bytes={"type": "integer"},
     url={"type": "string", "description": "Read it with resources/read, or by GET with the API key."},
 )

@@ -42,7 +42,7 @@ def templates(links: Links) -> list[types.ResourceTemplate]:
         types.ResourceTemplate(
             name="file of a session",
             uri_template=f"{links.base_url}/v1/sessions/{{session_id}}/files/{{+path}}",
-            description="A file in the working folder of a session, as it is now.",
+            description="A file in the workspace of a session, as it is now.",
         ),
     ]
 

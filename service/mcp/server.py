@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 Context = ServerRequestContext[Any, Any]
 
 _INSTRUCTIONS: Final = """\
-A sandbox with Python, a shell and a working folder, without a network. All calls of a conversation share \
+A sandbox with Python, a shell and a workspace, without a network. All calls of a conversation share \
 one session. Variables and files are kept until the session has not been used for {minutes} minutes. The \
 result of the next call then says that they are gone. To download the links in results, use the API key of \
 this connection."""

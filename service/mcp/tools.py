@@ -95,7 +95,7 @@ async def list_files(call: Call, _: ListFiles) -> Result:
     if len(entries) > _MAX_LISTED:
         lines.append(f"[and {len(entries) - _MAX_LISTED} more files]")
     if not entries:
-        lines.append("The working folder is empty.")
+        lines.append("The workspace is empty.")
     return Result(
         content=[content.text("\n".join(lines))],
         structured_content={"files": files, "left_out": len(entries) - len(files)},

@@ -269,7 +269,7 @@ def test_code_has_the_environment_of_a_user(run: Run, service: Service) -> None:
 
 
 def test_staged_modules_and_data_are_used_by_their_names(run: Run, service: Service) -> None:
-    """A staged `helper.py`, a package and a data file are found from the working folder."""
+    """A staged `helper.py`, a package and a data file are found in the workspace."""
     files = service.api.stage_at(
         {
             "helper.py": b"def greet(): return 'from helper'\n",
