@@ -54,7 +54,7 @@ class _Counter:
 
     def idle(self) -> Counts:
         """Measure the transactions and statements per second without calls, and subtract them from now on."""
-        found = self.of(lambda: time.sleep(_IDLE_SEC))
+        found = self.count(lambda: time.sleep(_IDLE_SEC))
         seconds = _IDLE_SEC + _SETTLE_SEC
         self._idle = (found[0] / seconds, found[1] / seconds)
         return self._idle

@@ -66,7 +66,7 @@ class RunningCell:
 
     async def wait(self) -> None:
         """Wait until the cell is over."""
-        while not self._over:
+        while not self._is_over:
             await self._changed.wait()
 
     async def finished(self) -> FinishedExecution:
