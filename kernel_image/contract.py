@@ -18,6 +18,8 @@ VERSION_LABEL: Final = "org.opencontainers.image.version"
 
 USER_ID: Final = 1000
 """uid and gid that user code runs as."""
+KILLER_USER_ID: Final = 65533
+"""Real uid of the supervisor's thread that kills the user's processes. No process may have it."""
 OPEN_FILES: Final = 4096
 """Most open files of one process (RLIMIT_NOFILE)."""
 

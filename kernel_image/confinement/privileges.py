@@ -15,6 +15,7 @@ CAP_SETPCAP = 8
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _PR_SET_DUMPABLE = 4
+_PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
@@ -74,13 +75,18 @@ def become_user(uid: int) -> None:
     prctl("dumpable", _PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
-def become_user_in_this_thread(uid: int) -> None:
-    """Give only this thread the user id `uid`, and so no capability. Also block all signals for it.
+def act_as_user_in_this_thread(uid: int, real_uid: int) -> None:
+    """Let only this thread act as user `uid`, out of reach of this user. Also block all signals for it.
+
+    Its effective user is `uid` and its effective capabilities are gone. Processes of `uid` cannot signal it,
+    because its real and saved user is `real_uid`, which must be the user of no process. They cannot change
+    its scheduling, because it keeps its permitted capabilities, which they lack.
 
     Makes the system call directly, because the C library's function changes all threads of a process.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    _check(_libc.syscall(_SYS_SETRESUID[platform.machine()], uid, uid, uid), "setresuid")
+    prctl("keep permitted capabilities", _PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    _check(_libc.syscall(_SYS_SETRESUID[platform.machine()], real_uid, uid, real_uid), "setresuid")
 
 
 def use_file_access_of(uid: int) -> None:

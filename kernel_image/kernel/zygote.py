@@ -99,9 +99,11 @@ def _copy_font_cache() -> None:
 def _prepare_child(stdout: int, stderr: int, *kept: int) -> None:
     """Turn a new fork into a process of the user, with its own session and output and no privilege.
 
-    Closes all other descriptors but `kept`.
+    Closes all other descriptors but `kept`. Opens its own standard input: with the zygote's, it could leave
+    flags, an owner for signals and a lock to later kernels.
     """
     os.setsid()
+    os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     for name in os.listdir("/proc/self/fd"):

@@ -2,8 +2,9 @@
 
 kill(-1) is atomic in the Linux kernel: a concurrent fork either is complete, and its child gets the
 signal, or it fails. Listing processes and killing each of them loses that race. The supervisor
-itself may also signal its own zygote, so a thread with the user's id and no capability makes the
-call. The thread exists from the start: none can be started after user code has used up the pids limit.
+itself may also signal its own zygote, so a thread that acts as the user makes the call. User code
+cannot signal or change this thread. The thread exists from the start: none can be started after user
+code has used up the pids limit.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import signal
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
+from kernel_image import contract
 from kernel_image.confinement import privileges
 
 _POLL_SEC = 0.005
@@ -25,7 +27,9 @@ class ProcessKiller:
     def __init__(self, uid: int, spared: Collection[int]) -> None:
         self._spared = {str(pid) for pid in spared}
         self._user_thread = ThreadPoolExecutor(
-            1, initializer=privileges.become_user_in_this_thread, initargs=(uid,)
+            1,
+            initializer=privileges.act_as_user_in_this_thread,
+            initargs=(uid, contract.KILLER_USER_ID),
         )
         # The executor starts its thread with the first call.
         self._user_thread.submit(int).result()
@@ -35,7 +39,7 @@ class ProcessKiller:
         self._user_thread.submit(_kill_all).result()
 
     def call_as_user(self, call: Callable[[], object]) -> None:
-        """Make a call with the user's id and no capability."""
+        """Make a call with the user's rights: as the effective user, without an effective capability."""
         self._user_thread.submit(call).result()
 
     async def wait_until_gone(self) -> None:
