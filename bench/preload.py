@@ -38,6 +38,7 @@ _LIMITS = Limits(
     workspace_bytes=_DEFAULTS.workspace_bytes,
     tmp_bytes=_DEFAULTS.tmp_bytes,
     lease_sec=_DEFAULTS.lease_sec,
+    idle_cpu_sec=5,
 )
 _BUDGET = Budget(cpu_sec=60, memory_bytes=1024 * MIB, output_bytes=MIB, display_bytes=MIB)
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final
 
-CONTRACT: Final = 2
+CONTRACT: Final = 3
 """Version of the contract. Raise it when an older service cannot work with a newer image, or the reverse."""
 CONTRACT_LABEL: Final = "code-interpreter.contract"
 """Image label: the `CONTRACT` that the image was built with."""
@@ -48,6 +48,8 @@ TOKEN_DIGEST_VARIABLE: Final = "CODE_INTERPRETER_TOKEN_SHA256"
 """Environment of PID 1: SHA-256, in hex, of the bearer token of the supervisor's HTTP API."""
 LEASE_VARIABLE: Final = "CODE_INTERPRETER_LEASE_SEC"
 """Environment of PID 1: seconds until it exits unless the lease is renewed."""
+IDLE_CPU_VARIABLE: Final = "CODE_INTERPRETER_IDLE_CPU_SEC"
+"""Environment of PID 1: CPU seconds that processes of the user may take between two calls."""
 
 TLS_VARIABLE: Final = "CODE_INTERPRETER_TLS"
 """Environment of PID 1: `1` if all ports use TLS, because the service reaches them over a network."""

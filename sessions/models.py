@@ -33,6 +33,7 @@ class Limits:
     workspace_bytes: int
     tmp_bytes: int
     lease_sec: float
+    idle_cpu_sec: float
 
 
 @dataclass(frozen=True)
@@ -269,6 +270,28 @@ class SkippedFile:
     reason: str
 
 
+IdleAction = Literal["interrupted", "killed", "kernel killed"]
+"""The furthest step: SIGINT for all, SIGKILL for all but the kernel, or SIGKILL for all."""
+
+
+@dataclass(frozen=True)
+class IdleStop:
+    """Code that earlier calls left behind was stopped: it used too much CPU time while no call ran."""
+
+    action: IdleAction
+    limit_sec: float
+    """The value of IDLE_CPU_SEC."""
+
+    def __str__(self) -> str:
+        left = "processes or threads that earlier calls left behind"
+        done = {
+            "interrupted": "they were interrupted",
+            "killed": "all processes but the kernel were killed",
+            "kernel killed": "all processes were killed, the kernel too",
+        }
+        return f"{left} used more than IDLE_CPU_SEC={self.limit_sec:g} s of CPU time; {done[self.action]}"
+
+
 @dataclass(frozen=True)
 class CellResult:
     """How a cell ended. `outputs` are the rich outputs that a notebook would show after it."""
@@ -296,6 +319,8 @@ class CellResult:
     """Duration of the cell in seconds, measured by the supervisor; None if it was not reported."""
     kernel_sec: float | None = None
     """Duration of the code in seconds, as the kernel reports it. User code can forge it."""
+    idle_stop: IdleStop | None = None
+    """Set if code that earlier calls left behind was stopped before this cell."""
 
 
 CellEvent = OutputChunk | Mark | Display | InputRequest | CellResult

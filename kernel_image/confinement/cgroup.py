@@ -5,6 +5,7 @@ Reads both layouts: cgroup v2 (one tree at /sys/fs/cgroup) and v1 (a folder for 
 
 import functools
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,11 @@ def cpu_seconds() -> float:
     if _V2:
         return _fields(_CPU)[b"usage_usec"] / 1e6
     return int(_read(_CPU)) / 1e9
+
+
+def user_cpu_seconds() -> float:
+    """Return the CPU time of the container, in seconds, without that of this process: the supervisor."""
+    return cpu_seconds() - time.process_time()
 
 
 def resident_bytes() -> int:

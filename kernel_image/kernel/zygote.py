@@ -4,10 +4,10 @@ A fork costs milliseconds, but importing IPython and pandas costs half a second 
 single-threaded and holds no secret. It takes requests over a socket to the supervisor, whose
 descriptor is the first argument:
 
-    supervisor -> zygote   {"preload": [module, ...]}, once and first; then any number of
-                           {"kernel": key, "port_offset": int} with the descriptors stdout, stderr, ready,
-                           events, commands
-                           {"command": str} for the shell, with the descriptors stdout, stderr
+    supervisor -> zygote   {"preload": [module, ...]}, once and first; then any number of messages with the
+                           descriptor of a file that has the request, and with further descriptors:
+                           {"kernel": key, "port_offset": int} with stdout, stderr, ready, events, commands
+                           {"command": str} for the shell, with stdout, stderr
     zygote -> supervisor   {"event": "preloaded"}, {"event": "started", "pid": int},
                            {"event": "failed", "error": str} in place of "started",
                            {"event": "exited", "pid": int, "status": int}   (wait status, see waitpid(2))
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from kernel_image.kernel.app import KernelApp
 
 _MESSAGE_BYTES = 1 << 20
+_ARGUMENT_BYTES = 128 << 10
+"""Linux refuses an argument of this size or more (MAX_ARG_STRLEN, with the NUL at its end)."""
+_READ_SCRIPT = 'IFS= read -rd "" -u {file}; exec {file}<&-; eval "unset REPLY; $REPLY"'
+"""Runs the script in an open file as `bash -c` would, with the same `$0`, stdin and line numbers."""
 _NICE = 19
 """Lowest priority, so that PID 1 gets CPU time among hundreds of busy processes of the user."""
 _KERNEL_APP = "kernel_image.kernel.app"
@@ -117,14 +121,27 @@ def _prepare_child(stdout: int, stderr: int, *kept: int) -> None:
     os.umask(0o022)
 
 
-def _run_child(app: "KernelApp", request: dict[str, Any], descriptors: list[int]) -> NoReturn:
+def _exec_shell(command: str) -> NoReturn:
+    """Become the shell that runs `command`. Raises `OSError` if there is no room for it."""
+    script = command.encode()
+    if len(script) >= _ARGUMENT_BYTES:
+        file = os.memfd_create("script", 0)  # it stays open for the shell
+        with open(file, "wb", closefd=False) as writer:
+            writer.write(script)
+        os.lseek(file, 0, os.SEEK_SET)
+        script = _READ_SCRIPT.format(file=file).encode()
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    os.execv("/bin/bash", [b"bash", b"-c", script])
+
+
+def _run_child(app: "KernelApp", request_file: int, *descriptors: int) -> NoReturn:
     status = 70
     try:
+        request: dict[str, Any] = json.loads(os.pread(request_file, os.fstat(request_file).st_size, 0))
         _prepare_child(*descriptors)
         if "command" in request:
-            for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
-                signal.signal(number, signal.SIG_DFL)
-            os.execv("/bin/bash", ["bash", "-c", request["command"]])
+            _exec_shell(request["command"])
         sys.modules[_KERNEL_APP].run(app, request["kernel"], request["port_offset"], *descriptors[2:])
         status = 0
     except BaseException:
@@ -146,7 +163,7 @@ class Zygote:
     def _send(self, **message: object) -> None:
         self._control.send(json.dumps(message).encode())
 
-    def _fork(self, request: bytes, descriptors: list[int]) -> None:
+    def _fork(self, descriptors: list[int]) -> None:
         try:
             pid = os.fork()
         except OSError as error:
@@ -155,7 +172,7 @@ class Zygote:
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _run_child(self._app, json.loads(request), descriptors)
+                _run_child(self._app, *descriptors)
             self._send(event="started", pid=pid)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -180,10 +197,15 @@ class Zygote:
             if self._wakeup in readable:
                 self._reap()
             if self._control.fileno() in readable:
-                request, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 5)
-                if not request:
+                message, descriptors, flags, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 6)
+                if not message:
                     return
-                self._fork(request, descriptors)
+                if flags & socket.MSG_CTRUNC:
+                    self._send(event="failed", error="no room for another open file")
+                    for descriptor in descriptors:
+                        os.close(descriptor)
+                else:
+                    self._fork(descriptors)
 
 
 def main() -> None:

@@ -50,6 +50,7 @@ async def main() -> None:
     """Serve until the lease runs out, the engine sends SIGTERM, or the zygote dies."""
     token_digest = os.environ.pop(contract.TOKEN_DIGEST_VARIABLE)
     lease_sec = float(os.environ.pop(contract.LEASE_VARIABLE))
+    idle_cpu_sec = float(os.environ.pop(contract.IDLE_CPU_VARIABLE))
     process_limit = int(os.environ.pop(contract.PROCESSES_VARIABLE, 0))
     uses_tls = os.environ.pop(contract.TLS_VARIABLE, "") == "1"
     outside_only = contract.PORTS if uses_tls else (contract.SUPERVISOR_PORT,)
@@ -62,7 +63,7 @@ async def main() -> None:
     )
     zygote = ZygoteClient()
     privileges.use_file_access_of(contract.USER_ID)
-    supervisor = Supervisor(zygote, Workspace(), lease_sec, behind_relay=uses_tls)
+    supervisor = Supervisor(zygote, Workspace(), lease_sec, idle_cpu_sec, behind_relay=uses_tls)
     if process_limit:
         supervisor.enforce_count_limits(process_limit)
     loop = asyncio.get_running_loop()

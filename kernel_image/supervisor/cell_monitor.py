@@ -20,6 +20,8 @@ from kernel_image.confinement import cgroup
 _BATCH_SEC = 0.005
 """How long `frames` waits for more output, so that a frame holds more than one short write."""
 _EVENT_BYTES = 1 << 25
+_MOST_EVENTS = 2000
+"""Most events before the record of the kernel: requests for input, unless user code writes others."""
 _MEMORY_SLACK_BYTES = 32 << 20
 """A forked kernel copies each page that it touches. That memory does not count as the user's."""
 
@@ -39,6 +41,7 @@ class CellMonitor:
         memory_bytes: limit for all processes of the user together.
         note: text that the service stores here, and reads again after it was restarted.
         idle_bytes: memory that the kernel held before it ran any user code.
+        idle_notice: what `IdleCpu` did before this cell; None for nothing.
         passed: bytes of stdout and stderr that were kept.
         seen: bytes of stdout and stderr that the code has written.
         exit: how the cell's process ended; None while it lives.
@@ -51,6 +54,7 @@ class CellMonitor:
     memory_bytes: int
     note: str
     idle_bytes: int
+    idle_notice: dict[str, object] | None = None
     passed: dict[int, int] = field(default_factory=_byte_counts)
     seen: dict[int, int] = field(default_factory=_byte_counts)
     exit: dict[str, object] | None = None
@@ -58,21 +62,17 @@ class CellMonitor:
 
     def __post_init__(self) -> None:
         self._frames: list[tuple[int, bytes]] = []
+        self._events = 0
         self._event_bytes = 0
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
         self._began = time.monotonic()
-        self._cpu_before = self._user_cpu()
+        self._cpu_before = cgroup.user_cpu_seconds()
         self._kills_before = cgroup.out_of_memory_kills()
-
-    @staticmethod
-    def _user_cpu() -> float:
-        """Return the CPU seconds of the container without those of the supervisor itself."""
-        return cgroup.cpu_seconds() - time.process_time()
 
     @property
     def cpu_used(self) -> float:
-        return self._user_cpu() - self._cpu_before
+        return cgroup.user_cpu_seconds() - self._cpu_before
 
     @property
     def over_cpu_limit(self) -> bool:
@@ -96,9 +96,12 @@ class CellMonitor:
             self._add_frame(kind, part)
 
     def add_event(self, payload: bytes) -> None:
-        """Keep an event of the kernel, up to a total size."""
+        """Keep an event of the kernel, up to a number and a total size. The record is beyond the number."""
+        is_record = payload.startswith(contract.RECORD_PREFIX)
+        self._events += 1
         self._event_bytes += len(payload)
-        if self._event_bytes <= _EVENT_BYTES and not self._ended.is_set():
+        fits = self._event_bytes <= _EVENT_BYTES and (is_record or self._events <= _MOST_EVENTS)
+        if fits and not self._ended.is_set():
             self._add_frame(contract.FRAME_EVENT, payload)
 
     def _add_frame(self, kind: int, payload: bytes) -> None:
@@ -115,6 +118,7 @@ class CellMonitor:
                 "exit": self.exit,
                 "cpu_seconds": round(self.cpu_used, 3),
                 "wall_seconds": round(time.monotonic() - self._began, 6),
+                "idle": self.idle_notice,
             }
             self._add_frame(contract.FRAME_END, json.dumps(changes | report).encode())
             self._ended.set()

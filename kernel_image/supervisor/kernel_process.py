@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from kernel_image import contract
 from kernel_image.confinement import cgroup
+from kernel_image.supervisor.command_pipe import CommandPipe
+from kernel_image.supervisor.event_lines import EventLines
 from kernel_image.supervisor.output_pipe import OutputPipe
 from kernel_image.supervisor.process_killer import ProcessKiller
 from kernel_image.supervisor.scrub import NotClean, Scrub
@@ -16,7 +19,6 @@ from kernel_image.supervisor.zygote_client import ForkFailed, ZygoteClient
 
 _START_TIMEOUT_SEC = 60.0
 _LAST_OUTPUT_BYTES = 2000
-_EVENT_LINE_BYTES = 1 << 25
 
 OnOutput = Callable[[int, bytes], None]
 OnExit = Callable[[int], None]
@@ -31,7 +33,7 @@ class UserProcess:
 
     Attributes:
         pid: its process id; None before its start and after its end.
-        pipes: stdout and stderr, and further pipes that a caller adds before `fork`.
+        pipes: stdout and stderr, and further pipes that `add_pipe` has added before `fork`.
         gone: set when the process has ended.
     """
 
@@ -42,13 +44,31 @@ class UserProcess:
             zygote: forks the process.
             on_output: called with the frame type and the text, for each piece of output.
             on_exit: called with the exit status, negative for a signal, after the last output.
+
+        Raises:
+            ForkFailed: there are no descriptors for the pipes.
         """
         self.pid: int | None = None
         self._zygote = zygote
         self._on_exit = on_exit
-        kinds = (contract.FRAME_STDOUT, contract.FRAME_STDERR)
-        self.pipes = [OutputPipe(partial(on_output, kind)) for kind in kinds]
+        self.pipes: list[OutputPipe] = []
         self.gone = asyncio.Event()
+        for kind in (contract.FRAME_STDOUT, contract.FRAME_STDERR):
+            self.add_pipe(partial(on_output, kind))
+
+    def add_pipe(self, on_data: Callable[[bytes], None]) -> OutputPipe:
+        """Open another pipe to read from. Raises `ForkFailed` if there are no descriptors for it."""
+        try:
+            self.pipes.append(OutputPipe(on_data))
+        except OSError as error:
+            self._close_pipes()
+            raise ForkFailed.by(error) from error
+        return self.pipes[-1]
+
+    def _close_pipes(self) -> None:
+        for pipe in self.pipes:
+            pipe.close_writer()
+            pipe.close()
 
     async def fork(self, request: dict[str, object], *descriptors: int) -> None:
         """Start the process. The zygote gets its stdout, its stderr and `descriptors`, in this order.
@@ -59,13 +79,11 @@ class UserProcess:
         writers = [pipe.writer for pipe in self.pipes[:2]]
         try:
             self.pid = await self._zygote.fork(request, [*writers, *descriptors], self._exited)
-        except ForkFailed:
-            for pipe in self.pipes:
-                pipe.close()
+        except BaseException:
+            self._close_pipes()
             raise
-        finally:
-            for pipe in self.pipes:
-                pipe.close_writer()
+        for pipe in self.pipes:
+            pipe.close_writer()
         if self.gone.is_set():
             self.pid = None
 
@@ -124,8 +142,7 @@ class KernelProcess:
         self._on_exit = on_exit
         self._process: UserProcess | None = None
         self._kill_sent = False
-        self._command_writer = -1
-        self._event_line = b""
+        self._commands: CommandPipe | None = None
         self._last_output = b""
         self._start_lock = asyncio.Lock()
 
@@ -183,47 +200,43 @@ class KernelProcess:
 
     async def _fork_kernel(self, key: str) -> bytes:
         """Fork a kernel; return the byte that it writes when it listens, or b"" if it ends before."""
-        self._last_output = self._event_line = b""
+        self._last_output = b""
         self._process = process = UserProcess(self._zygote, self._add_output, self._exited)
         self._kill_sent = False
-        events = OutputPipe(self._add_events)
-        process.pipes.append(events)
-        ready, ready_writer = os.pipe2(os.O_CLOEXEC)
-        commands, self._command_writer = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._command_writer, False)
-        try:
+        events = process.add_pipe(EventLines(self._on_event).add)
+        with contextlib.ExitStack() as at_end, contextlib.ExitStack() as at_failure:
+            try:
+                ready, ready_writer = os.pipe2(os.O_CLOEXEC)
+                at_failure.callback(os.close, ready)
+                at_end.callback(os.close, ready_writer)
+                self._commands = CommandPipe()
+            except OSError as error:
+                raise ForkFailed.by(error) from error
+            at_failure.callback(self._close_commands)
+            at_end.callback(self._commands.close_reader)
             request: dict[str, object] = {"kernel": key, "port_offset": self._port_offset}
-            await process.fork(request, ready_writer, events.writer, commands)
-        except ForkFailed:
-            os.close(ready)
-            self._close_command_writer()
-            raise
-        finally:
-            os.close(ready_writer)
-            os.close(commands)
+            await process.fork(request, ready_writer, events.writer, self._commands.reader)
+            at_failure.pop_all()
         return await _read_byte(ready)
 
-    def _close_command_writer(self) -> None:
-        os.close(self._command_writer)
-        self._command_writer = -1
+    def _close_commands(self) -> None:
+        if self._commands is not None:
+            self._commands.close()
+            self._commands = None
 
     def _add_output(self, kind: int, data: bytes) -> None:
         self._last_output = (self._last_output + data)[-_LAST_OUTPUT_BYTES:]
         self._on_output(kind, data)
 
-    def _add_events(self, data: bytes) -> None:
-        *lines, self._event_line = (self._event_line + data).split(b"\n")
-        self._event_line = self._event_line[:_EVENT_LINE_BYTES]
-        for line in lines:
-            self._on_event(line)
-
     def send_command(self, command: dict[str, str]) -> None:
         """Send the kernel a command, see `kernel_image.kernel.supervisor_pipes`.
 
         Raises:
-            OSError: there is no kernel, or its pipe is full.
+            OSError: there is no kernel, or it does not read.
         """
-        os.write(self._command_writer, json.dumps(command).encode() + b"\n")
+        if self._commands is None:
+            raise ProcessLookupError("there is no kernel")
+        self._commands.send(json.dumps(command).encode() + b"\n")
 
     def drain(self) -> None:
         """Pass on everything that the kernel wrote before this call."""
@@ -231,9 +244,9 @@ class KernelProcess:
             self._process.drain()
 
     def _exited(self, status: int) -> None:
-        self._close_command_writer()
+        self._close_commands()
         # The user's other processes must not outlive the kernel.
-        self._killer.kill_all()
+        self._killer.signal_all()
         self._on_exit(status)
 
     def signal(self, number: int) -> None:
@@ -244,7 +257,15 @@ class KernelProcess:
     def kill_all(self) -> None:
         """Send SIGKILL to the kernel and every other process of the user, without waiting."""
         self._kill_sent = True
-        self._killer.kill_all()
+        self._killer.signal_all()
+
+    def interrupt_all(self) -> None:
+        """Send SIGINT to the kernel, which ignores it while it is idle, and to every other process."""
+        self._killer.signal_all(signal.SIGINT)
+
+    def kill_all_others(self) -> bool:
+        """Send SIGKILL to every process of the user except the kernel; return whether there were any."""
+        return self._killer.kill_all_but(self.pid)
 
     async def kill(self) -> None:
         """Kill the kernel and every other process of the user, and wait for their end.

@@ -19,6 +19,8 @@ from kernel_image.confinement import privileges
 
 _POLL_SEC = 0.005
 _GONE_TIMEOUT_SEC = 20.0
+_ROUNDS = 10
+"""How often processes are listed and killed, because some may have been forked meanwhile."""
 
 
 class ProcessKiller:
@@ -34,9 +36,24 @@ class ProcessKiller:
         # The executor starts its thread with the first call.
         self._user_thread.submit(int).result()
 
-    def kill_all(self) -> None:
-        """Send SIGKILL to all of the user's processes. `wait_until_gone` waits for their end."""
-        self._user_thread.submit(_kill_all).result()
+    def signal_all(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal to all of the user's processes. `wait_until_gone` waits until SIGKILL has worked."""
+        self._user_thread.submit(_signal, -1, number).result()
+
+    def kill_all_but(self, pid: int | None) -> bool:
+        """Send SIGKILL to the user's processes except `pid`; return whether there were any.
+
+        A process that forks all the time may escape: only `signal_all` is atomic.
+        """
+        found = False
+        for _ in range(_ROUNDS):
+            others = self._user_pids() - {str(pid)}
+            if not others:
+                break
+            found = True
+            for other in others:
+                self._user_thread.submit(_signal, int(other), signal.SIGKILL).result()
+        return found
 
     def call_as_user(self, call: Callable[[], object]) -> None:
         """Make a call with the user's rights: as the effective user, without an effective capability."""
@@ -58,6 +75,7 @@ class ProcessKiller:
         return {name for name in os.listdir("/proc") if name.isdigit()} - self._spared
 
 
-def _kill_all() -> None:
+def _signal(pid: int, number: int) -> None:
+    """Send a signal to a process, or with -1 to all that this thread may signal."""
     with contextlib.suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)
+        os.kill(pid, number)

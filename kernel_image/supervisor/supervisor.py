@@ -8,6 +8,7 @@ from typing import Any, Final
 from kernel_image import contract
 from kernel_image.confinement import cgroup
 from kernel_image.supervisor.cell_monitor import CellMonitor
+from kernel_image.supervisor.idle_cpu import IdleCpu
 from kernel_image.supervisor.kernel_process import KernelProcess, UserProcess
 from kernel_image.supervisor.workspace import Workspace
 from kernel_image.supervisor.workspace_scan import FileReport
@@ -30,11 +31,18 @@ class Supervisor:
     """
 
     def __init__(
-        self, zygote: ZygoteClient, workspace: Workspace, lease_sec: float, *, behind_relay: bool = False
+        self,
+        zygote: ZygoteClient,
+        workspace: Workspace,
+        lease_sec: float,
+        idle_cpu_sec: float,
+        *,
+        behind_relay: bool = False,
     ) -> None:
         self.kernel = KernelProcess(
             zygote, self._add_output, self._add_event, self._process_exited, behind_relay=behind_relay
         )
+        self.idle_cpu = IdleCpu(self.kernel, idle_cpu_sec)
         self.workspace = workspace
         self.cell: CellMonitor | None = None
         self.stop = asyncio.Event()
@@ -57,14 +65,18 @@ class Supervisor:
         """Whether a cell is running."""
         return self._running
 
-    def begin_cell(self, limits: dict[str, Any]) -> CellMonitor:
+    def begin_cell(self, limits: dict[str, Any], *, is_command: bool = False) -> CellMonitor:
         """Begin to collect a cell's output and to enforce its limits. The code itself does not start yet.
 
         Args:
             limits: `cell_id`, `note` and the limits of a `CellMonitor`.
+            is_command: whether the cell is a shell command.
         """
+        self.idle_cpu.stop()
         self.workspace.snapshot()
-        self.cell = CellMonitor(**limits, idle_bytes=self.kernel.idle_bytes)
+        # A cell without a note, such as a kernel's first, has no caller who could read the notice.
+        notice = self.idle_cpu.take_notice() if limits["note"] or is_command else None
+        self.cell = CellMonitor(**limits, idle_bytes=self.kernel.idle_bytes, idle_notice=notice)
         self._running = True
         asyncio.get_running_loop().call_later(_CHECK_SEC, self._check_limits, self.cell)
         return self.cell
@@ -77,8 +89,8 @@ class Supervisor:
 
     async def start_command(self, command: str) -> None:
         """Run a shell command as the cell that was just begun."""
-        self._command = UserProcess(self._zygote, self._add_output, self._command_exited)
         try:
+            self._command = UserProcess(self._zygote, self._add_output, self._command_exited)
             await self._command.fork({"command": command})
         except ForkFailed as error:
             self._add_output(contract.FRAME_STDERR, f"bash: {error}\n".encode())
@@ -95,6 +107,7 @@ class Supervisor:
                 changes = FileReport()
                 changes.skip(".", f"the workspace cannot be read: {error}")
             self.cell.end(changes.as_json())
+            self.idle_cpu.begin()
 
     async def scrub(self) -> None:
         """End the kernel, discard the last cell, and bring the container back to its first state.
@@ -103,6 +116,8 @@ class Supervisor:
             NotClean: the container differs from its first state.
         """
         self.cell = None
+        self.idle_cpu.stop()
+        self.idle_cpu.take_notice()
         self.workspace = Workspace()
         await self.kernel.scrub()
 

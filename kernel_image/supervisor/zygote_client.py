@@ -1,15 +1,19 @@
 """The supervisor's side of the zygote: it starts the zygote, asks for forks, and learns of their exits."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 from kernel_image import contract
+
+FORK: Final = b"fork"
+"""Message to the zygote that comes with descriptors; the first is that of a file with the request."""
 
 
 def _environment() -> dict[str, str]:
@@ -29,7 +33,12 @@ def _environment() -> dict[str, str]:
 
 
 class ForkFailed(Exception):
-    """The zygote could not fork: the container has no room for another process."""
+    """There is no new process; the message has the reason, such as no room for another process."""
+
+    @classmethod
+    def by(cls, error: OSError) -> "ForkFailed":
+        """Return the failure that an error of the operating system has caused."""
+        return cls(f"the process cannot be started: {error.strerror or error}")
 
 
 class ZygoteClient:
@@ -105,5 +114,22 @@ class ZygoteClient:
         async with self._fork_lock:
             self._started = asyncio.get_running_loop().create_future()
             self._next_on_exit = on_exit
-            socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
+            try:
+                with _written_to_memory(json.dumps(request).encode()) as file:
+                    socket.send_fds(self._control, [FORK], [file, *descriptors])
+            except OSError as error:
+                self._started = None
+                raise ForkFailed.by(error) from error
             return await self._started
+
+
+@contextlib.contextmanager
+def _written_to_memory(content: bytes) -> Iterator[int]:
+    """Give a file in memory with this content. A message on the socket has a limit, a file has none."""
+    descriptor = os.memfd_create("request")
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        yield descriptor
+    finally:
+        os.close(descriptor)

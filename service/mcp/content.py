@@ -88,7 +88,7 @@ def of_command(result: CommandResult, note: str = "") -> types.CallToolResult:
         remark = f"[stopped after {result.duration_ms / 1000:.1f} s: the time limit was reached]"
     elif result.exit_code != 0:
         remark = f"[exit code {result.exit_code}]"
-    content = types.TextContent(text=_joined(printed, remark) or "[no output]")
+    content = types.TextContent(text=_joined(printed, remark, _notice(result)) or "[no output]")
     return types.CallToolResult(content=[content], is_error=bool(remark))
 
 
@@ -184,3 +184,8 @@ def _ending(result: ExecutionResult) -> Iterable[str]:
         yield f"[exit code {result.exit_code}]"
     if result.state != "kept":
         yield f"[{result.state_reason}]"
+    yield _notice(result)
+
+
+def _notice(result: ExecutionResult | CommandResult) -> str:
+    return f"[{result.notice}]" if result.notice else ""

@@ -18,6 +18,7 @@ def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
         workspace_bytes=containers.workspace_bytes,
         tmp_bytes=containers.tmp_bytes,
         lease_sec=containers.lease_sec,
+        idle_cpu_sec=settings.execution.idle_cpu_sec,
     )
     launch = LaunchSettings(
         image=containers.python_executor_docker_image,

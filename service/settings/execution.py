@@ -12,6 +12,13 @@ class ExecutionSettings(Group):
         10_000, ge=1, description="Largest `timeout_ms` that a caller may set, in milliseconds."
     )
     cpu_time_limit_sec: int = Field(5, ge=1, description="CPU time of one execution, in seconds.")
+    idle_cpu_sec: int = Field(
+        5,
+        ge=1,
+        description="CPU time between two calls, in seconds, for what calls of a session left running; above "
+        "it, that is interrupted, then killed, and at last the kernel as well. A hundredth of the time that "
+        "passes is added.",
+    )
     memory_limit_mb: int = Field(
         128,
         ge=16,

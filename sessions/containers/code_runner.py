@@ -98,6 +98,8 @@ class CodeRunner:
             async with asyncio.timeout(_QUESTION_SEC):
                 if not self._kernel.is_connected:
                     await self._kernel.wait_until_ready(_RECONNECT_SEC)
+                # The answer takes CPU time of the kernel, which does not count as left behind.
+                await self._supervisor.renew_idle_cpu()
                 return await self._kernel.ask(question)
         await self.interrupt()
         with contextlib.suppress(SupervisorFailed):

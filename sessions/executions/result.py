@@ -54,6 +54,8 @@ class ExecutionResult:
     truncated: tuple[str, ...]
     """Which of `stdout`, `stderr` and `outputs` were cut at a limit."""
     skipped_files: tuple[SkippedFile, ...]
+    notice: str = ""
+    """What was done between the calls to processes that earlier ones left behind; empty if nothing was."""
 
     def as_json(self) -> JsonObject:
         """Return the JSON object that a stream sends, and that is part of an answer."""
@@ -78,6 +80,7 @@ class ExecutionResult:
                 {"path": file.path, "size_bytes": file.size_bytes, "reason": file.reason}
                 for file in self.skipped_files
             ],
+            "notice": self.notice,
         }
 
 

@@ -125,6 +125,14 @@ class SupervisorClient:
         """Answer the request for input of the running code."""
         await self._http.call("POST", "/cell/answer", {"value": value})
 
+    async def renew_idle_cpu(self) -> None:
+        """Give code that runs between cells its whole CPU budget again. Older containers have none."""
+        try:
+            await self._http.call("POST", "/idle")
+        except SupervisorRefused as error:
+            if error.status != _NOT_FOUND:
+                raise
+
     async def renew_lease(self, seconds: float) -> None:
         """Have the container removed when this time has passed, unless the lease is renewed again."""
         await self._http.call("POST", "/lease", {"seconds": seconds})

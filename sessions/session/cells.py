@@ -240,7 +240,11 @@ class SessionCells:
         """Provide a kernel for the next call, and return the state of the variables."""
         if result.kernel_alive:
             if in_new_kernel:
-                reason = "the kernel had ended since the last call: this ran in a new one; files are kept"
+                stopped = result.idle_stop
+                why = f" ({stopped})" if stopped is not None and stopped.action == "kernel killed" else ""
+                reason = (
+                    f"the kernel had ended since the last call{why}: this ran in a new one; files are kept"
+                )
                 return "restarted", reason
             return "kept", "the session's kernel goes on"
         # With a new kernel, the container forgets the cell.

@@ -38,6 +38,8 @@ class CommandResult:
     timed_out: bool
     duration_ms: int
     execution_id: str
+    notice: str = ""
+    """What was done between the calls to processes that earlier ones left behind; empty if nothing was."""
 
 
 async def run_command(
@@ -78,6 +80,7 @@ async def _follow(
                 timed_out=event.timed_out,
                 duration_ms=event.duration_ms,
                 execution_id=recorder.execution_id,
+                notice="" if event.idle_stop is None else str(event.idle_stop),
             )
     raise SupervisorFailed("the events of a command ended without a result")
 

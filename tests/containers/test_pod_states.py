@@ -11,7 +11,9 @@ from sessions.models import ContainerSpec, Limits
 
 MIB = 1 << 20
 IMAGE = "registry.example/kernel:1"
-LIMITS = Limits(700 * MIB, cpus=0.5, pids=256, workspace_bytes=128 * MIB, tmp_bytes=64 * MIB, lease_sec=60)
+LIMITS = Limits(
+    700 * MIB, cpus=0.5, pids=256, workspace_bytes=128 * MIB, tmp_bytes=64 * MIB, lease_sec=60, idle_cpu_sec=5
+)
 
 Object = dict[str, Any]
 

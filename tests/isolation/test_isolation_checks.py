@@ -41,7 +41,15 @@ def facts(found: Facts) -> Facts:
 def limits_of(facts: Facts) -> Limits:
     """Return the limits that the service asked for."""
     memory = int(facts["cgroup"]["memory"])
-    return Limits(memory, cpus=1.0, pids=256, workspace_bytes=128 * MIB, tmp_bytes=64 * MIB, lease_sec=60)
+    return Limits(
+        memory,
+        cpus=1.0,
+        pids=256,
+        workspace_bytes=128 * MIB,
+        tmp_bytes=64 * MIB,
+        lease_sec=60,
+        idle_cpu_sec=5,
+    )
 
 
 def missing(facts: Facts, limits: Limits | None = None) -> dict[str, str]:
@@ -61,7 +69,9 @@ def test_check_without_its_fact_fails(facts: Facts) -> None:
         del facts[name]
     facts["unknown"] = {"cgroup": "OSError: no such file"}
     expected = {"memory", "swap", "processes", "CPU", "IPv6"}
-    limits = Limits(1, cpus=1.0, pids=256, workspace_bytes=128 * MIB, tmp_bytes=64 * MIB, lease_sec=60)
+    limits = Limits(
+        1, cpus=1.0, pids=256, workspace_bytes=128 * MIB, tmp_bytes=64 * MIB, lease_sec=60, idle_cpu_sec=5
+    )
     named = missing(facts, limits)
     assert set(named) == expected
     assert named["memory"] == "could not be looked at: OSError: no such file"

@@ -35,7 +35,9 @@ FACTS = EngineFacts(
     clock_ahead_sec=0.0,
     is_local=True,
 )
-LIMITS = Limits(704 * MIB, cpus=1.0, pids=256, workspace_bytes=128 * MIB, tmp_bytes=64 * MIB, lease_sec=60)
+LIMITS = Limits(
+    704 * MIB, cpus=1.0, pids=256, workspace_bytes=128 * MIB, tmp_bytes=64 * MIB, lease_sec=60, idle_cpu_sec=5
+)
 SOUND = LimitChecks(
     files={"/workspace": (128 * MIB, "ENOSPC"), "/tmp": (63 * MIB, "ENOSPC")},
     processes=(249, "EAGAIN"),

@@ -173,3 +173,66 @@ def test_command_without_a_free_process_gets_an_error(session: Session) -> None:
     assert "no room for another process" in result["stderr"]
     session.run("for one in many:\n    one.kill()\n    _ = one.wait()")
     assert session.bash("echo started")["stdout"] == "started\n"
+
+
+ARGUMENT_LIMIT = 128 << 10
+"""Linux takes no single argument of this size, in bytes, with the NUL at its end."""
+
+LONG = "é😀\\'\" $x `y` \x01\x7f\t"
+"""Part of a comment: characters of several bytes, and some that a shell treats specially."""
+
+
+def long_command(size: int, command: str) -> str:
+    """Return the command with a comment in front of it, of so many bytes together."""
+    room = size - len(command.encode()) - 2
+    comment = LONG * (room // len(LONG.encode()))
+    return "#" + comment + "." * (room - len(comment.encode())) + "\n" + command
+
+
+@pytest.mark.parametrize(
+    "size", [ARGUMENT_LIMIT - 2, ARGUMENT_LIMIT - 1, ARGUMENT_LIMIT, ARGUMENT_LIMIT + 1, 900_000, 2_500_000]
+)
+def test_command_of_any_accepted_size_runs_as_a_short_one(session: Session, size: int) -> None:
+    """`$0`, the arguments, stdin, line numbers, exit code and the variables of the session are the same."""
+    session.run("marker = 'here'")
+    command = (
+        "echo $0 $# $LINENO ${REPLY-unset} ${#IFS}; cat; ls /proc/self/fd | wc -l; echo 'é😀' >&2; exit 7"
+    )
+    short = check(session.bash("\n" + command))
+    result = check(session.bash(long_command(size, command), timeout_ms=30_000))
+    assert (result["stdout"], result["stderr"], result["exit_code"]) == (
+        short["stdout"],
+        short["stderr"],
+        short["exit_code"],
+    )
+    assert short["stdout"].splitlines()[0] == "bash 0 2 unset 3"
+    assert session.printed("marker") == "'here'"
+
+
+def test_long_command_ends_as_a_short_one(session: Session) -> None:
+    """A signal, a syntax error and a missing program give the exit code that a short command gets."""
+    for command, exit_code in (("kill -9 $$", 137), ("if then", 2), ("no_such_command", 127), ("return", 2)):
+        short = session.bash("#\n" + command)
+        result = session.bash(long_command(200_000, command))
+        assert (short["exit_code"], result["exit_code"]) == (exit_code, exit_code), (short, result)
+
+
+def test_command_of_ten_megabytes_is_refused(session: Session) -> None:
+    """The refusal is 413, nothing has run, and the session keeps its variables."""
+    session.run("marker = 'here'")
+    response = session.call("POST", "/bash", json={"cmd": long_command(10 << 20, "touch ran")})
+    assert (response.status_code, problem(response)["code"]) == (413, "request_too_large")
+    assert "ran" not in session.files()
+    assert session.printed("marker") == "'here'"
+
+
+def test_large_line_of_input_arrives_whole(session: Session) -> None:
+    """A pipe holds 64 KiB, so the answer to `input()` comes in pieces."""
+    line = "é" * 900_000
+    with session.open_stream("text = input()\nlen(text), set(text)", allow_stdin=True) as events:
+        for event in events:
+            if event.type == "input_request":
+                assert session.call("POST", "/input", json={"value": line}).status_code == 204
+            elif event.type == "result":
+                assert event.data["exit_code"] == 0, event.data
+    assert session.printed("text == 'é' * 900_000") == "True"

@@ -25,6 +25,7 @@ EXECUTE_FIELDS = {
     "execution_id": str,
     "truncated": list,
     "skipped_files": list,
+    "notice": str,
 }
 """Every field of an execute response and its type."""
 

@@ -126,6 +126,8 @@ class Shell:
             report(f"the cell timed out after {self._timeout:g} s; --timeout sets the limit")
         if result.state != "kept":
             report(result.state_reason)
+        if result.notice:
+            report(result.notice)
         self._count = result.execution_count or self._count
         if result.state == "restarted" and result.execution_count is None:
             self._count = 0

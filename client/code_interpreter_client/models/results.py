@@ -45,7 +45,7 @@ class Result:
 
     `exit_code` is the one that a shell would report, or None after a timeout. `state` says what became of
     the variables, and `state_reason` why. `truncated` names the parts that were cut: `stdout`, `stderr`,
-    `outputs`.
+    `outputs`. `notice` says what was done between the calls to processes that earlier calls left behind.
     """
 
     exit_code: int | None
@@ -63,6 +63,7 @@ class Result:
     cell_id: str | None = None
     truncated: tuple[str, ...] = ()
     skipped_files: tuple[SkippedFile, ...] = ()
+    notice: str = ""
 
     @property
     def ok(self) -> bool:

@@ -29,7 +29,10 @@ class SessionList:
 
 @dataclass(frozen=True)
 class CommandResult:
-    """How a shell command ended. `exit_code` is None after a timeout."""
+    """How a shell command ended. `exit_code` is None after a timeout.
+
+    `notice` says what was done between the calls to processes that earlier calls left behind.
+    """
 
     stdout: str
     stderr: str
@@ -37,6 +40,7 @@ class CommandResult:
     timed_out: bool
     duration_ms: int
     execution_id: str
+    notice: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@
     DELETE /files/{path}      delete a file
     POST   /rename            {"path": str, "to": str}
     POST   /lease             renew the lease
+    POST   /idle              between cells: the user's processes get their whole CPU budget again
     GET    /status            {"kernel": pid | null, "memory_bytes": int}
     GET    /identity          {"proof": str} of the certificate, needs no token; 404 without TLS
 
@@ -75,6 +76,7 @@ def application(
         (r"/files/(.+)", files.FileHandler, shared),
         (r"/rename", files.RenameHandler, shared),
         (r"/lease", kernels.LeaseHandler, shared),
+        (r"/idle", kernels.IdleHandler, shared),
         (r"/status", kernels.StatusHandler, shared),
     ]
     if proof is not None:

@@ -32,7 +32,7 @@ class CellsHandler(Handler, tornado.websocket.WebSocketHandler):
                 return await self._refuse_cell(409, "a cell is running")
             if command is None and self.supervisor.kernel.pid is None:
                 return await self._refuse_cell(410, "the kernel has ended")
-            cell = self.supervisor.begin_cell(request)
+            cell = self.supervisor.begin_cell(request, is_command=command is not None)
             if command is not None:
                 await self.supervisor.start_command(command)
             elif not collects_message:

@@ -53,6 +53,14 @@ class LeaseHandler(Handler):
         self.finish({})
 
 
+class IdleHandler(Handler):
+    """/idle"""
+
+    def post(self) -> None:
+        self.supervisor.idle_cpu.renew()
+        self.finish({})
+
+
 class StatusHandler(Handler):
     """/status"""
 

@@ -60,11 +60,12 @@ export class Outputs {
   }
 
   /** Called at the end of a run: removes duplicate text, and shows the error and what is missing. */
-  finish({ error, truncated = [], skipped_files: skipped = [], state, state_reason: why }) {
+  finish({ error, truncated = [], skipped_files: skipped = [], state, state_reason: why, notice }) {
     if (typeof this.#value?.text === "string") this.#withoutEnd("stdout", `${this.#value.text}\n`);
     if (error) this.#fail(error);
     if (truncated.length) this.note(`Cut at the limit of output: ${truncated.join(", ")}.`);
     for (const { path, reason } of skipped) this.note(`${plain(path)} was not stored: ${message(reason)}.`);
+    if (notice) this.note(`${message(notice)}.`, "warning");
     if (state === "restarted") this.note(`The variables are gone: ${message(why)}.`, "warning");
     for (const { terminal } of this.element.children) terminal?.draw();
   }

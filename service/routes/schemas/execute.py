@@ -180,6 +180,12 @@ class ExecuteResult(BaseModel):
         description="Files that the code created or changed, but that were not stored.",
         examples=[[]],
     )
+    notice: str = Field(
+        "",
+        description="What was done between the calls to processes that earlier calls left behind and that "
+        "used more CPU time than `IDLE_CPU_SEC`; empty if nothing was done.",
+        examples=[""],
+    )
 
 
 class PrintedText(BaseModel):

@@ -155,6 +155,12 @@ class BashResponse(BaseModel):
     )
     duration_ms: int = Field(description="Duration of the command, in milliseconds.", examples=[8])
     execution_id: str = Field(description="Id of this execution.", examples=[EXECUTION_ID])
+    notice: str = Field(
+        "",
+        description="What was done between the calls to processes that earlier calls left behind and that "
+        "used more CPU time than `IDLE_CPU_SEC`; empty if nothing was done.",
+        examples=[""],
+    )
 
     @classmethod
     def of(cls, result: CommandResult) -> Self:

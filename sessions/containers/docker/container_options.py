@@ -59,6 +59,7 @@ def environment(spec: ContainerSpec, *, uses_tls: bool) -> dict[str, str]:
     return {
         contract.TOKEN_DIGEST_VARIABLE: hashlib.sha256(spec.token.encode()).hexdigest(),
         contract.LEASE_VARIABLE: str(spec.limits.lease_sec),
+        contract.IDLE_CPU_VARIABLE: str(spec.limits.idle_cpu_sec),
         contract.TLS_VARIABLE: str(int(uses_tls)),
     }
 

@@ -100,6 +100,7 @@ def _container(spec: ContainerSpec, pull: Pull, *, uses_tls: bool) -> JsonObject
     environment = {
         contract.TOKEN_DIGEST_VARIABLE: hashlib.sha256(spec.token.encode()).hexdigest(),
         contract.LEASE_VARIABLE: str(limits.lease_sec),
+        contract.IDLE_CPU_VARIABLE: str(limits.idle_cpu_sec),
         contract.PROCESSES_VARIABLE: str(limits.pids),
         contract.TLS_VARIABLE: str(int(uses_tls)),
     }

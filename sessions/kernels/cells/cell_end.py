@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from sessions.kernels.errors import SupervisorFailed
 from sessions.kernels.plain_json import parse
-from sessions.models import ChangedFile, JsonObject, SkippedFile, Stream
+from sessions.models import ChangedFile, IdleAction, IdleStop, JsonObject, SkippedFile, Stream
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class CellEnd:
         changed: files in the workspace that are new or changed.
         skipped: files that are not returned.
         wall_sec: duration of the cell; None from containers that are older than this field.
+        idle_stop: set if code that an earlier call left behind was stopped before this cell.
     """
 
     stdout_bytes: int
@@ -39,6 +40,7 @@ class CellEnd:
     changed: tuple[ChangedFile, ...]
     skipped: tuple[SkippedFile, ...]
     wall_sec: float | None = None
+    idle_stop: IdleStop | None = None
 
     def written(self, stream: Stream) -> int:
         """Return the bytes that the code wrote to a stream, including those that were cut off."""
@@ -60,6 +62,7 @@ class CellEnd:
                 ),
                 skipped=_skipped(end),
                 wall_sec=_seconds(end.get("wall_seconds")),
+                idle_stop=_idle_stop(end.get("idle")),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise SupervisorFailed("it sent an invalid end of a cell", quoted=f"{error!r:.200}") from error
@@ -67,6 +70,15 @@ class CellEnd:
 
 def _death(value: JsonObject) -> Death:
     return Death(_size(value["status"]), bool(value["out_of_memory"]), bool(value["over_cpu_limit"]))
+
+
+def _idle_stop(value: Any) -> IdleStop | None:
+    if value is None:
+        return None
+    limit_sec = _seconds(value["limit_sec"])
+    if limit_sec is None or value["action"] not in get_args(IdleAction):
+        raise ValueError(f"{value!r:.50} is not a notice")
+    return IdleStop(value["action"], limit_sec)
 
 
 def _skipped(end: JsonObject) -> tuple[SkippedFile, ...]:

@@ -203,6 +203,7 @@ class CellEventStream:
             supervisor_sec=end.wall_sec,
             kernel_sec=verdict.kernel_seconds(source.reply),
             reply=source.reply,
+            idle_stop=end.idle_stop,
         )
 
     def _verdict(self) -> tuple[int | None, CellError | None]:
