@@ -24,10 +24,11 @@ from service.operations.errors import CannotRunKernels
 from service.settings import Settings, load_settings
 from service.telemetry.logs import configure_logging
 from sessions.containers.engine import Engine
+from sessions.containers.engine_facts import EngineFacts
 from sessions.containers.image_check import own_digest
 from sessions.containers.kubernetes.manifest import needs
 from sessions.errors import SessionsError
-from sessions.models import ContainerSpec, EngineFacts
+from sessions.models import ContainerSpec
 
 _BAD_SETTINGS = 2
 _NOT_LOOKED_AT = "not looked at: "

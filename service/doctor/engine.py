@@ -4,8 +4,8 @@ import re
 from typing import Final
 
 from service.doctor.finding import Finding
+from sessions.containers.engine_facts import EngineFacts, Image
 from sessions.containers.image_check import judge as judge_labels
-from sessions.models import EngineFacts, Image
 
 _OLDEST_ENGINE: Final = (20, 10)
 _OLDEST_KERNEL: Final = (5, 10)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol
 
-from sessions.models import Container, ContainerSpec, Image, Surroundings
+from sessions.containers.engine_facts import Image, Surroundings
+from sessions.models import Container, ContainerSpec
 
 Feature = Literal["mount options", "inode limits", "process limits", "read-only names"]
 """A restriction that some engine cannot set; `isolation_checks` names the substitute for each."""

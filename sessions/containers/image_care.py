@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from sessions.containers.engine import Engine
+from sessions.containers.engine_facts import Image
 from sessions.containers.errors import ImageNotFound, ImageUnfit
 from sessions.containers.image_check import judge, own_digest
 from sessions.containers.image_pull import PullProgress
-from sessions.models import Image
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from kernel_image import contract
-from sessions.models import Image
+from sessions.containers.engine_facts import Image
 
 _FOLDER: Final = Path(contract.__file__).parent
 _FILES: Final = ("Dockerfile", "build", "matplotlibrc", "requirements.lock")

@@ -16,13 +16,14 @@ import aiohttp
 from kernel_image import contract
 from sessions.containers.container_log import ContainerLog
 from sessions.containers.engine import Engine
+from sessions.containers.engine_facts import Image
 from sessions.containers.errors import EngineUnavailable, ImageNotFound
 from sessions.containers.image_care import ImageCare, ImageStatus, Pull
 from sessions.containers.observer import PoolObserver, Removal
 from sessions.containers.remover import Remover
 from sessions.containers.sandbox import Sandbox
 from sessions.kernels.connection import Connection
-from sessions.models import ContainerSpec, Image, Limits
+from sessions.models import ContainerSpec, Limits
 
 log = logging.getLogger(__name__)
 

@@ -1,12 +1,11 @@
 """The cells of one session: begun when the session lock is free, followed to their end in the background."""
 
 import asyncio
-import contextlib
 import json
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 
 from sessions import clock
@@ -23,22 +22,12 @@ from sessions.models import Budget, Cell, CellEvent, CellResult
 from sessions.ports import Recorder
 from sessions.records import CellRecord
 from sessions.session.cell_writer import CellWriter
+from sessions.session.current_cell import CurrentCell
 from sessions.session.late_results import LateResults
-from sessions.session.shell_command import GRACE_SEC
 from sessions.session.state import SessionState
 from sessions.tasks import finish
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Current:
-    """The running cell, or the last one since the service started."""
-
-    cell: RunningCell
-    writer: CellWriter
-    recorder: Recorder
-    task: asyncio.Task[None]
 
 
 class SessionCells:
@@ -48,7 +37,7 @@ class SessionCells:
         self._state = state
         self._services = state.services
         self._number = 0
-        self._current: _Current | None = None
+        self._current: CurrentCell | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._late = LateResults()
 
@@ -84,41 +73,37 @@ class SessionCells:
             limits.check_timeout(request.timeout_ms)
             cell = request.cell(recorder.execution_id, final=False, allow_stdin=allow_stdin)
             inputs = await self._services.staging.find_for(recorder, request.files)
-            beginning = await self._begin(cell, inputs, recorder, limits.budget, is_bounded=True)
+            held = await self._take_turn(recorder, self._state.lock.acquire_limited)
+            beginning = asyncio.ensure_future(self._begin(cell, inputs, recorder, limits.budget, held))
+            try:
+                current = await finish(beginning)
+            except asyncio.CancelledError:
+                # The caller has disconnected while the cell was started, so no reader would get its output.
+                if beginning.exception() is None:
+                    self.abandon(beginning.result().cell)
+                raise
         if detach:
-            await beginning.writer.write()
-        return beginning.cell
+            await current.writer.write()
+        return current.cell
 
     async def run(self, cell: Cell, limits: CellLimits) -> RunningCell:
         """Begin a cell with limits of its own, as `execute`. Wait for the session as long as it takes."""
         with self._state.recording("session", cell.code) as recorder:
             cell = replace(cell, cell_id=recorder.execution_id, timeout_sec=limits.timeout_sec)
-            beginning = await self._begin(cell, [], recorder, limits.budget, is_bounded=False)
-        return beginning.cell
+            held = await self._take_turn(recorder, self._state.lock.acquire)
+            return (await finish(self._begin(cell, [], recorder, limits.budget, held))).cell
 
-    async def _begin(
-        self, cell: Cell, inputs: Sequence[Input], recorder: Recorder, budget: Budget, *, is_bounded: bool
-    ) -> _Current:
-        """Wait for the session lock, and begin a cell. `is_bounded`: the wait has limits."""
-        held = AsyncExitStack()
-        async with held:
+    async def _take_turn(self, recorder: Recorder, acquire: Callable[[], Awaitable[None]]) -> AsyncExitStack:
+        """Count the execution of the owner, and wait for the session lock, which `acquire` gets."""
+        async with AsyncExitStack() as held:
             held.enter_context(self._services.running.one_of(self._state.owner))
             with recorder.timeline.during("queue"):
-                await self._state.lock.acquire(unbounded=not is_bounded)
-            held = held.pop_all()
-        # If the caller disconnects while the cell is being started, no reader would get its output.
-        # Therefore finish starting the cell, then abandon it.
-        beginning = asyncio.ensure_future(self._begin_locked(cell, inputs, recorder, budget, held))
-        try:
-            return await finish(beginning)
-        except asyncio.CancelledError:
-            if beginning.exception() is None and is_bounded:
-                self.abandon(beginning.result().cell)
-            raise
+                await acquire()
+            return held.pop_all()
 
-    async def _begin_locked(
+    async def _begin(
         self, cell: Cell, inputs: Sequence[Input], recorder: Recorder, budget: Budget, held: AsyncExitStack
-    ) -> _Current:
+    ) -> CurrentCell:
         """Begin a cell under the session lock; `held` is closed when the cell is over."""
         try:
             async with held:
@@ -171,7 +156,7 @@ class SessionCells:
         recorder: Recorder,
         *,
         in_new_kernel: bool,
-    ) -> _Current:
+    ) -> CurrentCell:
         """Follow a cell that has begun to its end, in the background; then release the session lock."""
         services = self._services
         artifacts = Artifacts(services.files, self._state.sandbox, recorder, services.limits.artifacts)
@@ -180,7 +165,7 @@ class SessionCells:
         running.execution_id = execution.execution_id
         recorder.is_followed()
         task = asyncio.create_task(self._run(running, execution, writer))
-        self._current = _Current(running, writer, recorder, task)
+        self._current = CurrentCell(running, writer, recorder, task)
         return self._current
 
     async def _run(self, running: RunningCell, execution: Execution, writer: CellWriter) -> None:
@@ -255,8 +240,8 @@ class SessionCells:
 
     async def written(self) -> None:
         """Wait until the result of the last cell is in the registry, if the cell is over."""
-        if self._current is not None and self._current.cell.is_over:
-            await asyncio.wait({self._current.task})
+        if self._current is not None:
+            await self._current.written()
 
     # --- while a cell runs ------------------------------------------------------------------------
 
@@ -270,20 +255,10 @@ class SessionCells:
 
     def abandon(self, cell: RunningCell) -> None:
         """Stop a cell in the background, because its only reader has disconnected."""
-        if self._current is not None and cell is self._current.cell:
-            self._current.recorder.caller_left()
-        self._stopping = asyncio.create_task(self._stop(cell))
-
-    async def _stop(self, cell: RunningCell) -> None:
-        """Interrupt a cell, and kill the kernel if the code ignores that. Do nothing if the cell is over."""
-        if cell is not self.current or cell.is_over:
-            return
-        await self._state.sandbox.runner.interrupt()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GRACE_SEC):
-                await cell.wait()
-        if not cell.is_over:
-            await self._state.sandbox.runner.kill_kernel()
+        current = self._current
+        if current is not None and cell is current.cell:
+            current.recorder.caller_left()
+            self._stopping = asyncio.create_task(current.stop(self._state.sandbox.runner))
 
     # --- after a restart of the service -----------------------------------------------------------
 
@@ -298,7 +273,7 @@ class SessionCells:
             SupervisorFailed: the container does not know the cell any more; the lock is free again.
         """
         left_sec = max(0.1, cell.started_at + cell.timeout_ms / 1000 - clock.now())
-        await self._state.lock.acquire(unbounded=True)
+        await self._state.lock.acquire()
         held = AsyncExitStack()
         try:
             async with held:
@@ -321,7 +296,6 @@ class SessionCells:
 
     async def close(self) -> None:
         """Stop following the running cell. It continues in its container."""
-        if self._current is not None and not self._current.task.done():
-            self._current.task.cancel()
-            await asyncio.wait({self._current.task})
+        if self._current is not None:
+            await self._current.close()
         await self._late.close()

@@ -10,7 +10,7 @@ from sessions.errors import SessionBusy
 class SessionLock:
     """Gives a session to one call after the other.
 
-    At most `queue_size` calls wait, each for at most `queue_timeout_sec` seconds.
+    At most `queue_size` calls wait in the queue, each for at most `queue_timeout_sec` seconds.
     """
 
     def __init__(self, session_id: str, queue_size: int, queue_timeout_sec: float) -> None:
@@ -28,33 +28,31 @@ class SessionLock:
         """Whether a call holds the lock."""
         return self._lock.locked()
 
-    async def acquire(self, *, unbounded: bool = False) -> None:
-        """Wait for the lock. `unbounded`: wait as long as it takes, outside the queue's limits.
-
-        Raises:
-            SessionBusy: too many calls wait, or the wait took too long.
-            Exception: the error that the lock was closed with.
-        """
-        if unbounded:
-            await self._acquire()
-            return
-        if self.is_taken and self._waiting >= self._queue_size:
-            raise SessionBusy(self._session_id)
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(self._queue_timeout_sec):
-                await self._acquire()
-        except TimeoutError:
-            raise SessionBusy(self._session_id) from None
-        finally:
-            self._waiting -= 1
-
-    async def _acquire(self) -> None:
+    async def acquire(self) -> None:
+        """Wait for the lock, as long as it takes. Raises the error that the lock was closed with."""
         await self._lock.acquire()
         if self._closed is not None:
             self._lock.release()
             raise self._closed
         self._stop_idle_work()
+
+    async def acquire_limited(self) -> None:
+        """Wait for the lock, within the limits of the queue.
+
+        Raises:
+            SessionBusy: too many calls wait, or the wait took too long.
+            Exception: the error that the lock was closed with.
+        """
+        if self.is_taken and self._waiting >= self._queue_size:
+            raise SessionBusy(self._session_id)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._queue_timeout_sec):
+                await self.acquire()
+        except TimeoutError:
+            raise SessionBusy(self._session_id) from None
+        finally:
+            self._waiting -= 1
 
     def release(self) -> None:
         """Release the lock, so that the next waiting call gets the session."""
@@ -66,9 +64,18 @@ class SessionLock:
         self._closed = failure
 
     @asynccontextmanager
-    async def hold(self, *, unbounded: bool = False) -> AsyncIterator[None]:
-        """Hold the lock during the block. Arguments and errors as `acquire`."""
-        await self.acquire(unbounded=unbounded)
+    async def hold(self) -> AsyncIterator[None]:
+        """Hold the lock during the block. Wait for it as `acquire` does."""
+        await self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+    @asynccontextmanager
+    async def hold_limited(self) -> AsyncIterator[None]:
+        """Hold the lock during the block. Wait for it as `acquire_limited` does."""
+        await self.acquire_limited()
         try:
             yield
         finally:

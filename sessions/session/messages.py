@@ -28,7 +28,7 @@ class KernelMessages:
         state = self._state
         async with AsyncExitStack() as stack:
             stack.enter_context(state.services.running.one_of(state.owner, runs_already=True))
-            await stack.enter_async_context(state.lock.hold(unbounded=True))
+            await stack.enter_async_context(state.lock.hold())
             self.is_handling = True
             try:
                 begun = state.sandbox.runner.begin_message(message, limits.budget, limits.timeout_sec)

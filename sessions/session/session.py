@@ -127,7 +127,7 @@ class Session:
         key = self.kernel.request_restart()
         if self.runs_in_kernel:
             await self.sandbox.runner.kill_kernel()
-        async with self._state.lock.hold():
+        async with self._state.lock.hold_limited():
             # The end of the cell may have brought a new kernel already, which waiting calls may use.
             if self.kernel.key == key:
                 await self.kernel.start()
@@ -142,7 +142,7 @@ class Session:
         Raises:
             SupervisorFailed: the container is lost, or slow to answer.
         """
-        async with self._state.lock.hold(unbounded=True):
+        async with self._state.lock.hold():
             if not await self.sandbox.runner.has_kernel():
                 await self.kernel.start()
 
@@ -164,7 +164,7 @@ class Session:
         try:
             if self.busy:
                 raise SessionBusy(self.session_id)
-            async with self._state.lock.hold():
+            async with self._state.lock.hold_limited():
                 self.used()
                 return await self.sandbox.runner.ask(question)
         finally:
@@ -185,7 +185,7 @@ class Session:
             services.running.one_of(self._state.owner),
         ):
             with recorder.timeline.during("queue"):
-                await self._state.lock.acquire()
+                await self._state.lock.acquire_limited()
             try:
                 return await run_command(
                     self.sandbox, request, services.limits.budget, recorder, self._write_command

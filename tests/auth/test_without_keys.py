@@ -31,7 +31,7 @@ def test_closed_pages_do_not_exist_without_keys(tmp_path: Path) -> None:
     """The response is the same as for a path that does not exist."""
     with serve_app(make_settings(tmp_path, open_pages=())) as running:
         nothing = running.http.get("/nothing")
-        for path in ("/docs", "/redoc", "/openapi.json", "/metrics", "/", "/page/app.js"):
+        for path in ("/docs", "/redoc", "/openapi.json", "/metrics", "/", "/page/scripts/app.js"):
             response = running.http.get(path)
             assert (response.status_code, response.json()) == (404, nothing.json())
         assert running.http.get("/v1/files").status_code == 200

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from kernel_image import contract
+from sessions.containers.engine_facts import Image
 from sessions.containers.image_check import judge, own_digest
 from sessions.containers.image_pull import PullProgress
-from sessions.models import Image
 from tests.support.process import ROOT
 
 LABELS = {

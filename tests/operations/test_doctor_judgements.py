@@ -8,9 +8,10 @@ from service.doctor.engine import judge_clock, judge_engine
 from service.doctor.finding import Finding
 from service.doctor.limits import judge_isolation, judge_limits, judge_memory
 from service.doctor.machine import Disk, check_port, judge_clocks, judge_disk, judge_keys
+from sessions.containers.engine_facts import EngineFacts
 from sessions.isolation.check import CheckResult
 from sessions.isolation.limit_checks import LimitChecks, MemoryCheck
-from sessions.models import EngineFacts, Limits
+from sessions.models import Limits
 from tests.support.process import ROOT
 
 MIB = 1 << 20

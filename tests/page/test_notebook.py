@@ -43,13 +43,15 @@ def test_page_asks_for_the_key_and_keeps_it_in_the_tab(open_notebook: OpenNotebo
 
 
 def test_output_is_shown_while_the_code_runs(notebook: Notebook) -> None:
-    """The first line is visible before the second is printed. The duration is shown at the end."""
+    """The first line is visible before the second is printed. The title shows that code runs."""
     cell = notebook.begin("import time\nprint('first')\ntime.sleep(1.5)\nprint('second')")
     expect(cell.locator(".outputs")).to_contain_text("first")
     assert cell.get_attribute("data-state") == "running"
     assert "second" not in notebook.output(cell)
     assert cell.locator(".prompt").text_content() == "[*]"
+    expect(notebook.page).to_have_title("● Code Interpreter")
     notebook.wait_for(cell, "done")
+    expect(notebook.page).to_have_title("Code Interpreter")
     assert notebook.output(cell).split() == ["first", "second"]
     assert "s" in (cell.locator(".took").text_content() or "")
 

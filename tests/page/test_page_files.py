@@ -46,7 +46,7 @@ def test_every_file_is_served_with_restrictive_headers(app: RunningApp) -> None:
             assert "unsafe" not in policy and "frame-ancestors 'none'" in policy
             assert "require-trusted-types-for 'script'" in policy
     assert app.http.get("/").headers["content-type"] == "text/html; charset=utf-8"
-    assert app.http.get("/page/app.js").headers["content-type"].startswith("text/javascript")
+    assert app.http.get("/page/scripts/app.js").headers["content-type"].startswith("text/javascript")
 
 
 def test_the_frame_allows_its_one_script_and_no_network(app: RunningApp) -> None:

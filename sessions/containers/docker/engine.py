@@ -24,6 +24,7 @@ from sessions.containers.docker.deployment import Deployment, KernelAddress, fin
 from sessions.containers.docker.facts import Inspector, facts_of, one_line
 from sessions.containers.docker.network import ensure_network, is_ambiguous
 from sessions.containers.engine import Feature
+from sessions.containers.engine_facts import EngineFacts, Image, Surroundings
 from sessions.containers.errors import (
     EngineForbidden,
     EngineUnavailable,
@@ -32,7 +33,7 @@ from sessions.containers.errors import (
     RuntimeNotFound,
 )
 from sessions.errors import SessionsError
-from sessions.models import Container, ContainerSpec, EngineFacts, Image, Surroundings
+from sessions.models import Container, ContainerSpec
 
 P = ParamSpec("P")
 T = TypeVar("T")

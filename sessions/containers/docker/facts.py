@@ -8,7 +8,7 @@ from typing import Any, Final
 import docker
 from docker.errors import NotFound
 
-from sessions.models import EngineFacts
+from sessions.containers.engine_facts import EngineFacts
 
 _NANOSECONDS: Final = re.compile(r"(\.\d{6})\d+")
 _LIMITS: Final = ("MemoryLimit", "PidsLimit", "CpuCfsQuota")

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from kernel_image import contract
 from sessions.containers.engine import Feature
+from sessions.containers.engine_facts import Image, Surroundings
 from sessions.containers.errors import (
     ClusterForbids,
     ClusterUnusable,
@@ -26,7 +27,7 @@ from sessions.containers.kubernetes.cluster import Cluster, Refused
 from sessions.containers.kubernetes.facts import ClusterFacts, Unseen, node_of, quotas_of
 from sessions.containers.kubernetes.watch import PodWatch
 from sessions.errors import SessionsError
-from sessions.models import Container, ContainerSpec, Image, JsonObject, Surroundings
+from sessions.models import Container, ContainerSpec, JsonObject
 from sessions.tasks import BackgroundTasks
 
 T = TypeVar("T")

@@ -4,11 +4,11 @@ import asyncio
 import logging
 from typing import Final
 
+from sessions.containers.engine_facts import Image
 from sessions.containers.launcher import Launcher
 from sessions.containers.observer import Removal
 from sessions.containers.pool.backoff import Backoff
 from sessions.containers.pool.stock import Stock
-from sessions.models import Image
 
 log = logging.getLogger(__name__)
 

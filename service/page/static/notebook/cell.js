@@ -1,6 +1,6 @@
 // One cell: its editor, its outputs, its state, and its buttons.
 
-import { button, el, lasting } from "./dom.js";
+import { button, el, lasting } from "../scripts/dom.js";
 import { createEditor } from "./editor.js";
 import { Outputs } from "./outputs.js";
 

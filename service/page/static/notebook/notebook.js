@@ -1,6 +1,6 @@
 // The notebook: the cells in order, the selected cell, and the queue of cells to run.
 
-import { byId, el, plain } from "./dom.js";
+import { byId, el, plain } from "../scripts/dom.js";
 import { Cell } from "./cell.js";
 import { stopCompleting } from "./editor.js";
 

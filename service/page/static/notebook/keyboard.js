@@ -1,6 +1,6 @@
 // Keys outside the editors, the same as in Jupyter, and the list of all keys.
 
-import { byId, el } from "./dom.js";
+import { byId, el } from "../scripts/dom.js";
 
 const TWICE_MS = 800;
 

@@ -1,17 +1,19 @@
 // The page's main module: connects the notebook, the session and the files, and handles buttons and keys.
 
-import { Api, ApiError, events } from "./api.js";
-import { button, byId, el, lasting, plain, save, wait } from "./dom.js";
+import { Api, ApiError } from "./api.js";
+import { askForKey, confirmed } from "./dialogs.js";
+import { byId, lasting, save } from "./dom.js";
 import { Files } from "./files.js";
-import { dressFrames } from "./frames.js";
-import { listen, listKeys } from "./keyboard.js";
-import { examples, Notebook } from "./notebook.js";
+import { dressFrames } from "../notebook/frames.js";
+import { listen, listKeys } from "../notebook/keyboard.js";
+import { examples, Notebook } from "../notebook/notebook.js";
+import { keepLayout, readLayout } from "./layout-store.js";
 import { Notices } from "./notices.js";
+import { Runner } from "./runner.js";
 import { Session } from "./session.js";
+import { SessionList } from "./session-list.js";
+import { nameTheme, onSystemTheme, turnTheme } from "./theme.js";
 
-const STORED = "notebook";
-const LIST_MS = 8000;
-const PATIENCE = 60;
 const ENDED = {
   expired: "This session has expired",
   idle: "This session ended because it was not used",
@@ -21,14 +23,15 @@ const ENDED = {
 };
 
 const notices = new Notices();
-const api = new Api(askForKey);
+const api = new Api(requireKey);
 const limits = await api.json("GET", "page/settings.json");
 const session = new Session(api, trying);
-const notebook = new Notebook({ api, execute, kernel: session, changed: () => laidOut() });
+const runner = new Runner({ api, session, limits, trying, attempt, changed: showRunning, finished: cellFinished });
+const notebook = new Notebook({ api, execute: (cell) => runner.execute(cell), kernel: session, changed: () => laidOut() });
 const files = new Files({ api, session, trying, limits, notices, changed: () => showPanel(true) });
+const sessions = new SessionList({ api, session, open: choose, end: endSession });
 /** Ids of runs that are shown, and of older runs that a later run of the same cell replaced. */
 let seen = new Set();
-let running = null;
 
 // --- calls --------------------------------------------------------------------------------------
 
@@ -55,109 +58,20 @@ async function attempt(matter, action) {
   }
 }
 
-function askForKey(wrong) {
-  const dialog = byId("key");
-  const input = byId("key-input");
-  byId("key-problem").hidden = !wrong;
-  input.value = "";
-  dialog.showModal();
-  return new Promise((resolve, reject) => {
-    dialog.addEventListener(
-      "close",
-      () => {
-        const key = input.value.trim();
-        input.value = "";
-        if (dialog.returnValue !== "ok" || !key) {
-          notices.say("key", "This service needs an API key.", { kind: "warning", actions: { "Enter a key": start } });
-          reject(new ApiError(401, "key_missing", "An API key is needed."));
-        } else if (/[^\x21-\x7e]/.test(key)) resolve(askForKey(true));
-        else resolve(key);
-        dialog.returnValue = "";
-      },
-      { once: true },
-    );
-  });
+async function requireKey(wrong) {
+  const key = await askForKey(wrong);
+  if (key !== null) return key;
+  notices.say("key", "This service needs an API key.", { kind: "warning", actions: { "Enter a key": start } });
+  throw new ApiError(401, "key_missing", "An API key is needed.");
 }
 
 // --- running ------------------------------------------------------------------------------------
 
-/** Runs a cell to its end. Resolves to whether the queued cells may run. */
-async function execute(cell) {
-  cell.become("running");
-  begins();
-  running = new AbortController();
-  const { signal } = running;
-  try {
-    const path = await session.ensure();
-    const began = api.now() - 2;
-    // A detached cell keeps running when the page is closed. Its output is shown when the page is opened again.
-    const json = { code: cell.code, timeout_ms: limits.max_exec_timeout_ms, allow_stdin: true, detach: true };
-    let patience = 0;
-    try {
-      const response = await trying(() => api.request("POST", `${path}/execute/stream`, { json, signal }));
-      patience = PATIENCE;
-      await follow(cell, path, response);
-    } catch (error) {
-      if (error.code !== "unreachable") throw error;
-    }
-    if (cell.busy) await recover(cell, path, began, patience);
-  } catch (error) {
-    if (signal.aborted) return false;
-    session.check(error);
-    cell.fail(error.ended ? "The session has ended." : plain(error.message));
-  } finally {
-    running = null;
-    if (cell.cellId) seen.add(cell.cellId);
-    session.ran(cell.count);
-    session.look({ runs: false }).catch(() => {});
-    byId("announce").textContent = `${cell.name} ${cell.state}. ${cell.status.textContent}`;
-    files.refresh();
-    listSessions();
-    begins();
-  }
-  return cell.state === "done";
-}
-
-async function follow(cell, path, response) {
-  const answer = async (value) => {
-    const given = await attempt("input", () => api.request("POST", `${path}/input`, { json: { value } }));
-    return given !== undefined;
-  };
-  try {
-    for await (const [type, data] of events(response)) {
-      if (type === "output") cell.outputs.print(data.stream, data.data);
-      else if (type === "display") cell.outputs.display(data);
-      else if (type === "input_request") cell.outputs.ask(data, answer);
-      else if (type === "result") cell.end(data);
-      else if (type === "error") cell.fail(data.message);
-    }
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-  }
-}
-
-/**
- * Polls the result of a cell after the connection broke: the code keeps running, and the service keeps its output.
- * `began` is the service's time at the start. `patience` is how many polls may fail because the service is unreachable.
- */
-async function recover(cell, path, began, patience) {
-  for (;;) {
-    let cells;
-    try {
-      ({ cells } = await api.json("GET", `${path}/cells`));
-    } catch (error) {
-      if (error.code !== "unreachable" || patience <= 0) throw error;
-      patience -= 1;
-      continue;
-    }
-    const run = cells.findLast(({ code, started_at: at }) => code === cell.code && at >= began);
-    if (!run) throw new ApiError(0, "lost", "The connection broke before the cell was run.");
-    if (run.state !== "running") {
-      cell.restore(run);
-      return;
-    }
-    await wait(1000);
-  }
+function cellFinished(cell) {
+  if (cell.cellId) seen.add(cell.cellId);
+  byId("announce").textContent = `${cell.name} ${cell.state}. ${cell.status.textContent}`;
+  files.refresh();
+  sessions.refresh();
 }
 
 function interrupt() {
@@ -177,18 +91,6 @@ async function restart() {
   });
 }
 
-function confirmed(title, text, action) {
-  const dialog = byId("confirm");
-  byId("confirm-title").textContent = title;
-  byId("confirm-text").textContent = text;
-  byId("confirm-do").textContent = action;
-  dialog.returnValue = "";
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok"), { once: true });
-  });
-}
-
 async function saveNotebook() {
   if (!session.id) {
     notices.say("save", "Nothing has been run yet, so there is nothing to save.");
@@ -202,16 +104,28 @@ async function saveNotebook() {
 
 // --- sessions -----------------------------------------------------------------------------------
 
+/** Shows another session in place of the current one. */
+function change(id) {
+  seen = new Set();
+  open(id);
+}
+
+/** Called when the user chooses a session in the list. */
+function choose(id) {
+  change(id);
+  if (phone()) showPanel(false);
+}
+
 /** Opens a session and shows its cells in place of the current ones. */
 async function open(id, layout = []) {
-  running?.abort();
+  runner.abandon();
   await attempt("session", async () => {
     notices.clear("ended");
     const runs = await session.open(id);
     fill(layout);
     notebook.merge(runs, seen);
     finishFilling();
-    await Promise.all([files.refresh(), listSessions()]);
+    await Promise.all([files.refresh(), sessions.refresh()]);
   });
 }
 
@@ -228,35 +142,14 @@ function finishFilling() {
 
 /** Shows an empty notebook. Its session is created when the first cell runs. */
 function fresh() {
-  running?.abort();
+  runner.abandon();
   session.leave();
   seen = new Set();
   notices.clear("ended");
   fill([]);
   finishFilling();
   files.refresh();
-  listSessions();
-}
-
-/** Updates the list of sessions. Errors are ignored, since the list is updated again later. */
-const listSessions = () => showSessions().catch(() => {});
-
-async function showSessions() {
-  const list = byId("sessions");
-  const sessions = await session.all();
-  const rows = sessions.map((info) => {
-    const { session_id: id, expires_at: end, execution_count: count, state } = info;
-    const here = id === session.id;
-    const left = lasting(Math.max(0, end - api.now()) * 1000);
-    const text = el("span", { class: "said" }, `${count} ${count === 1 ? "run" : "runs"} · ${left}`);
-    const go = () => here || (seen = new Set(), open(id), phone() && showPanel(false));
-    const row = el("button", { type: "button", class: "file", "aria-current": here ? "true" : null, click: go });
-    row.append(el("span", { class: `dot ${state}` }), el("span", { class: "name id" }, id.slice(0, 8)), text);
-    return el("li", { class: here ? "here" : "" }, row, button("delete", `End session ${id.slice(0, 8)}`, () => endSession(id)));
-  });
-  list.replaceChildren(...rows);
-  byId("no-sessions").hidden = rows.length > 0;
-  byId("forget").hidden = !api.hasKey;
+  sessions.refresh();
 }
 
 async function endSession(id) {
@@ -267,7 +160,7 @@ async function endSession(id) {
     notices.say("ended", "The session has ended. The next cell you run starts a new one.");
     files.refresh();
   }
-  listSessions();
+  sessions.refresh();
 }
 
 function ended(reason) {
@@ -278,13 +171,13 @@ function ended(reason) {
   };
   notices.say("ended", text, { kind: "warning", actions: { "Start a new session and run all": again } });
   files.refresh();
-  listSessions();
+  sessions.refresh();
 }
 
 session.addEventListener("end", ({ detail }) => ended(detail.reason));
 session.addEventListener("renewal", () => {
   // The result of a running cell says that the kernel was restarted.
-  if (running) return;
+  if (runner.busy) return;
   notices.say("restart", "Another client restarted the kernel. Its variables are gone; its files are still there.", {
     kind: "warning",
   });
@@ -298,7 +191,7 @@ session.addEventListener("runs", (event) => {
 });
 session.addEventListener("change", () => {
   showSession();
-  listAgain();
+  sessions.follow();
   const hash = session.id ? `#${session.id}` : "";
   if (location.hash !== hash) history.replaceState(null, "", location.pathname + location.search + hash);
 });
@@ -309,32 +202,22 @@ function showSession() {
   const { id, left, info } = session;
   byId("session-name").textContent = id ? `Session ${id.slice(0, 8)}` : "No session yet";
   byId("session-left").textContent = left === null ? "" : `${lasting(Math.max(1, left) * 1000)} left`;
-  const busy = running !== null || info?.state === "busy";
+  const busy = runner.busy || info?.state === "busy";
   byId("session-dot").className = `dot ${id ? (busy ? "busy" : "ready") : ""}`;
   byId("session").setAttribute("aria-label", `${byId("session-name").textContent}: files and sessions`);
 }
 
-function begins() {
-  document.body.classList.toggle("running", running !== null);
-  document.title = running ? "● Code Interpreter" : "Code Interpreter";
+function showRunning() {
+  document.body.classList.toggle("running", runner.busy);
+  document.title = runner.busy ? "● Code Interpreter" : "Code Interpreter";
   showSession();
 }
 
-let saving = null;
-
-/** Called when the notebook changes: stores the layout in sessionStorage, which lasts until the tab is closed. */
+/** Called when the notebook changes: shows the welcome text in an empty notebook, and keeps the layout. */
 function laidOut() {
   const blank = notebook.cells.every(({ code }) => !code.trim()) && !session.id;
   byId("welcome").hidden = !blank;
-  clearTimeout(saving);
-  saving = setTimeout(() => {
-    const kept = { session: session.id, cells: notebook.layout, seen: [...seen] };
-    try {
-      sessionStorage.setItem(STORED, JSON.stringify(kept));
-    } catch {
-      sessionStorage.removeItem(STORED);
-    }
-  }, 200);
+  keepLayout(() => ({ session: session.id, cells: notebook.layout, seen: [...seen] }));
 }
 
 const phone = () => matchMedia("(max-width: 900px)").matches;
@@ -343,32 +226,7 @@ function showPanel(open = !document.body.classList.contains("panel-open")) {
   document.body.classList.toggle("panel-open", open);
   byId("panel-toggle").setAttribute("aria-expanded", String(open));
   byId("session").setAttribute("aria-expanded", String(open));
-  if (open) listSessions();
-}
-
-function turnTheme() {
-  const themes = ["auto", "light", "dark"];
-  const { dataset } = document.documentElement;
-  dataset.theme = themes[(themes.indexOf(dataset.theme) + 1) % themes.length];
-  localStorage.setItem("theme", dataset.theme);
-  nameTheme();
-  dressFrames();
-}
-
-function nameTheme() {
-  const names = { auto: "Theme: the system's", light: "Theme: light", dark: "Theme: dark" };
-  const name = names[document.documentElement.dataset.theme];
-  byId("theme").setAttribute("aria-label", name);
-  byId("theme").title = name;
-}
-
-let listed = null;
-
-/** Updates the list of sessions if the page shows another session than before. */
-function listAgain() {
-  if (listed === session.id) return;
-  listed = session.id;
-  listSessions();
+  if (open) sessions.refresh();
 }
 
 const does = {
@@ -378,7 +236,10 @@ const does = {
   restart,
   insert: () => notebook.select(notebook.insert({ after: notebook.selected }), "edit"),
   save: saveNotebook,
-  theme: turnTheme,
+  theme: () => {
+    turnTheme();
+    dressFrames();
+  },
   help: () => byId("help").showModal(),
   session: () => showPanel(),
   "panel-toggle": () => showPanel(),
@@ -396,7 +257,7 @@ for (const [id, action] of Object.entries(does)) {
 for (const dialog of document.querySelectorAll("dialog")) {
   dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
 }
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", dressFrames);
+onSystemTheme(dressFrames);
 listen(notebook, { interrupt, restart, save: saveNotebook, help: does.help, panel: () => showPanel() });
 listKeys();
 nameTheme();
@@ -409,17 +270,9 @@ byId("welcome").append(
   }),
 );
 setInterval(showSession, 1000);
-setInterval(() => {
-  // An update would take the focus away from a user who is in the list.
-  const used = byId("sessions").contains(document.activeElement);
-  if (!document.hidden && !used && document.body.classList.contains("panel-open")) listSessions();
-}, LIST_MS);
 addEventListener("hashchange", () => {
   const id = namedSession();
-  if (id && id !== session.id) {
-    seen = new Set();
-    open(id);
-  }
+  if (id && id !== session.id) change(id);
 });
 
 /** Returns the session id in the address, or null: other fragments are anchors of the page. */
@@ -431,12 +284,7 @@ function namedSession() {
 
 async function start() {
   notices.clear("key");
-  let kept = {};
-  try {
-    kept = JSON.parse(sessionStorage.getItem(STORED) ?? "{}");
-  } catch {
-    // The stored layout cannot be parsed. Start with an empty notebook.
-  }
+  const kept = readLayout();
   const named = namedSession();
   const mine = !named || named === kept.session;
   seen = new Set(mine ? (kept.seen ?? []) : []);
@@ -445,7 +293,7 @@ async function start() {
   else {
     fill(kept.cells ?? []);
     finishFilling();
-    await attempt("key", showSessions);
+    await attempt("key", () => sessions.show());
   }
   if (!notebook.cells.length) finishFilling();
 }

@@ -35,8 +35,8 @@ import {
   syntaxHighlighting,
   tags,
   toggleComment,
-} from "./vendor/editor.bundle.js";
-import { el, message } from "./dom.js";
+} from "../vendor/editor.bundle.js";
+import { el, message } from "../scripts/dom.js";
 
 const colours = HighlightStyle.define(
   [

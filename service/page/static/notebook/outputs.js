@@ -1,6 +1,6 @@
 // The outputs of a cell: text, images, frames, errors, and fields for `input()`.
 
-import { button, el, message, plain, save } from "./dom.js";
+import { button, el, message, plain, save } from "../scripts/dom.js";
 import { frame } from "./frames.js";
 import { Terminal } from "./terminal.js";
 
@@ -195,7 +195,7 @@ export class Outputs {
 
   #markdown(text) {
     const place = el("div");
-    import("./vendor/markdown.bundle.js").then(
+    import("../vendor/markdown.bundle.js").then(
       ({ marked }) => place.replaceWith(frame(marked.parse(text, { async: false }), "markdown", "Markdown output")),
       () => place.replaceWith(this.#text(text)),
     );

@@ -1,6 +1,6 @@
 // Shows text as a terminal does: colours, carriage returns, overwritten lines. Keeps a limited number of lines.
 
-import { el, save } from "./dom.js";
+import { el, save } from "../scripts/dom.js";
 
 const MAX_LINES = 3000;
 const MAX_LINE = 20_000;

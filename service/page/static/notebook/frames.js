@@ -1,6 +1,7 @@
 // Frames for HTML and SVG outputs. A frame has no origin and runs no scripts of the output. See frame.html.
 
-import { el } from "./dom.js";
+import { el } from "../scripts/dom.js";
+import { colourScheme } from "../scripts/theme.js";
 
 const MIN_HEIGHT = 16;
 const MAX_HEIGHT = 1600;
@@ -33,7 +34,8 @@ const frames = () => document.querySelectorAll("iframe.frame");
 function theme() {
   const style = getComputedStyle(document.documentElement);
   const value = (name) => style.getPropertyValue(name).trim();
-  return { scheme: value("--scheme"), ink: value("--ink"), line: value("--line"), shade: value("--shade") };
+  // The values have a light and a dark colour. The frame chooses one by the scheme.
+  return { scheme: colourScheme(), ink: value("--ink"), line: value("--line"), shade: value("--shade") };
 }
 
 addEventListener("message", ({ source, data }) => {
