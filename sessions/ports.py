@@ -117,8 +117,11 @@ class StoredFiles(Protocol):
             media_type: None to derive it from the filename.
 
         Raises:
-            FileTooLarge, StorageQuotaExceeded, StorageFull: the file is over a limit.
-            StorageFailed, RegistryUnavailable: the file could not be stored.
+            FileTooLarge: the file is larger than a stored file may be.
+            StorageQuotaExceeded: the owner is over the quota.
+            StorageFull: the storage is full.
+            StorageFailed: the storage fails.
+            RegistryUnavailable: the file could not be registered.
         """
 
 

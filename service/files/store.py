@@ -118,19 +118,7 @@ class FileStore:
         execution_id: str | None = None,
         media_type: str | None = None,
     ) -> StoredFile:
-        """Store the bytes that ``chunks`` yields; an error leaves nothing behind.
-
-        Args:
-            filename: any text without lone surrogates; it is never used as a path.
-            media_type: None to derive it from the filename.
-
-        Raises:
-            FileTooLarge: the file is larger than ``max_bytes``.
-            StorageQuotaExceeded: the owner is over the quota.
-            StorageFull: the storage is full.
-            StorageFailed: the storage fails.
-            RegistryUnavailable: the file could not be registered.
-        """
+        """Store the bytes that ``chunks`` yields. See `sessions.ports.StoredFiles.save`."""
         file_id = str(uuid.uuid4())
         draft = self.storage.draft(file_id, filename)
         if self.is_shared and self._quota.is_limited:
