@@ -182,7 +182,10 @@ def test_ctrl_c_interrupts_the_code_in_a_session(service: Service, folder: Path)
         ),
         pytest.param(["files", "get", "no-such"], 1, "not found", id="no stored file"),
         pytest.param(
-            ["files", "get", "../x", "--session", "x"], 1, "Session 'x' not found", id="no session's"
+            ["files", "get", "../x", "--session", "x"],
+            1,
+            "Session 'x' not found",
+            id="file of an unknown session",
         ),
         pytest.param(["sessions", "rm", "x"], 1, "Session 'x' not found", id="no session to end"),
         pytest.param(["shell"], 1, "needs a terminal", id="no terminal"),

@@ -63,7 +63,7 @@ def test_docstring_shows_all_error_types() -> None:
 
 REFUSED: list[tuple[str, Callable[[Client], Any], type[Refused], int, str]] = [
     ("file", lambda c: c.read_file("no-such-id"), FileNotFound, 404, "file_not_found"),
-    ("odd id", lambda c: c.read_file("../sessions"), NotFound, 404, "not_found"),
+    ("id with a path", lambda c: c.read_file("../sessions"), NotFound, 404, "not_found"),
     ("session", lambda c: c.attach("no-such-id"), SessionNotFound, 404, "session_not_found"),
     ("timeout", lambda c: c.run("1", timeout=9999), InvalidRequest, 422, "invalid_request"),
     ("NUL", lambda c: c.run("\0"), InvalidRequest, 422, "invalid_request"),
@@ -162,12 +162,12 @@ def test_missing_service_raises_connection_failed(make_client: MakeClient) -> No
     [
         pytest.param(502, b"<h1>Bad gateway</h1>", "text/html", Unavailable, id="page of a proxy"),
         pytest.param(404, b"<h1>Not found</h1>", "text/html", NotFound, id="another server"),
-        pytest.param(507, b'{"detail": "full"}', "application/json", StorageFull, id="no code"),
+        pytest.param(507, b'{"detail": "full"}', "application/json", StorageFull, id="without a code"),
         pytest.param(
-            418, b'{"detail": "no", "code": "teapot"}', "application/json", InvalidRequest, id="new code"
+            418, b'{"detail": "no", "code": "teapot"}', "application/json", InvalidRequest, id="unknown code"
         ),
         pytest.param(500, b'{"detail": [1], "code": 5}', "application/json", Unavailable, id="odd JSON"),
-        pytest.param(429, b"{}", "application/json", TooMany, id="no words"),
+        pytest.param(429, b"{}", "application/json", TooMany, id="without a detail"),
         pytest.param(400, b"\xff\xfe", "application/json", InvalidRequest, id="no JSON"),
     ],
 )

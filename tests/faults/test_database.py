@@ -59,16 +59,19 @@ RUINS: dict[str, tuple[Callable[[bytes, Path], object], str]] = {
         lambda registry, path: path.write_bytes(registry[:1000]),
         "malformed|not a database|damaged",
     ),
-    "noise": (_noise_in, "malformed|damaged"),
+    "random bytes": (_noise_in, "malformed|damaged"),
     "a folder": (lambda registry, path: path.mkdir(), "unable to open"),
-    "of a newer version": (
+    "newer version": (
         executed("UPDATE alembic_version SET version_num = '9999'"),
         "revision 9999",
     ),
     "without a version": (executed("DROP TABLE alembic_version"), "no schema revision"),
     "with an empty version": (executed("DELETE FROM alembic_version"), "no schema revision"),
     "with two versions": (executed("INSERT INTO alembic_version VALUES ('0001')"), "more than one head"),
-    "in between": (executed("UPDATE alembic_version SET version_num = '0001'"), "already exists|duplicate"),
+    "between two versions": (
+        executed("UPDATE alembic_version SET version_num = '0001'"),
+        "already exists|duplicate",
+    ),
     "without a table": (executed("DROP TABLE files"), "table files is missing"),
     "without a column": (executed("ALTER TABLE files DROP COLUMN sha256"), "no column sha256"),
 }

@@ -26,64 +26,64 @@ INSIDE = Path(__file__).parents[1] / "inside"
 # From inside -------------------------------------------------------------------------------------
 
 BOMBS = {
-    "of processes": "while True:\n    try: os.fork()\n    except OSError: pass",
-    "of processes that leave their parents": """
+    "processes": "while True:\n    try: os.fork()\n    except OSError: pass",
+    "processes that leave their parents": """
         while True:
             try:
                 if os.fork() == 0: os.setsid()
             except OSError: pass
     """,
-    "of zombies": """
+    "zombies": """
         while True:
             try:
                 if os.fork() == 0: os._exit(0)
             except OSError: pass
     """,
-    "of threads": """
+    "threads": """
         while True:
             try: threading.Thread(target=time.sleep, args=(60,)).start()
             except RuntimeError: pass
     """,
-    "of memory": "hoard = []\nwhile True: hoard.append(bytearray(b'x') * 20_000_000)",
-    "of memory in a child": """
+    "memory": "hoard = []\nwhile True: hoard.append(bytearray(b'x') * 20_000_000)",
+    "memory in a child": """
         if os.fork() == 0:
             hoard = []
             while True: hoard.append(bytearray(b'x') * 20_000_000)
         while True: time.sleep(1)
     """,
-    "of memory in many children": """
+    "memory in many children": """
         for _ in range(20):
             if os.fork() == 0:
                 hoard = bytearray(b'x') * 30_000_000
                 time.sleep(60)
         time.sleep(60)
     """,
-    "of shared memory": """
+    "shared memory": """
         hoard = []
         while True:
             hoard.append(mmap.mmap(-1, 20_000_000))
             hoard[-1].write(b'x' * 20_000_000)
     """,
-    "of memory files": """
+    "memory files": """
         while True: os.write(os.memfd_create('x'), b'x' * 20_000_000)
     """,
-    "of time that ignores interrupts": """
+    "time, with interrupts ignored": """
         signal.signal(signal.SIGINT, signal.SIG_IGN); signal.signal(signal.SIGXCPU, signal.SIG_IGN)
         while True: pass
     """,
-    "of time in every process": """
+    "time in every process": """
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for _ in range(6): os.fork()
         while True: pass
     """,
-    "of descriptors": """
+    "descriptors": """
         held = []
         try:
             while True: held.append(os.dup(0))
         except OSError: pass
         time.sleep(60)
     """,
-    "of sockets and pipes": """
+    "sockets and pipes": """
         held = []
         try:
             while True: held.append((socket.socketpair(), os.pipe()))
@@ -95,17 +95,17 @@ BOMBS = {
             except OSError: pass
         time.sleep(60)
     """,
-    "of locks and queues": """
+    "locks and queues": """
         libc = ctypes.CDLL(None, use_errno=True)
         while libc.shmget(0, 1 << 20, 0o1600) >= 0: pass
         while libc.semget(0, 1, 0o1600) >= 0: pass
         while libc.msgget(0, 0o1600) >= 0: pass
         time.sleep(60)
     """,
-    "of text": "while True: print('x' * 100_000)",
-    "of text on both descriptors": "while True: os.write(1, b'x' * 100_000); os.write(2, b'y' * 100_000)",
-    "of single characters": "while True: os.write(1, b'x'); os.write(2, b'y')",
-    "of text from a child": "subprocess.run('yes & yes >&2', shell=True); time.sleep(60)",
+    "text": "while True: print('x' * 100_000)",
+    "text on both descriptors": "while True: os.write(1, b'x' * 100_000); os.write(2, b'y' * 100_000)",
+    "single characters": "while True: os.write(1, b'x'); os.write(2, b'y')",
+    "text from a child": "subprocess.run('yes & yes >&2', shell=True); time.sleep(60)",
 }
 """Code that takes more and more of something and does not end by itself."""
 
@@ -128,7 +128,7 @@ def test_a_bomb_ends_by_a_limit_or_its_timeout(session: Session, bomb: str) -> N
     assert session.printed(COUNT) == "True"
 
 
-@pytest.mark.parametrize("name", ["of processes that leave their parents", "of memory", "of text"])
+@pytest.mark.parametrize("name", ["processes that leave their parents", "memory", "text"])
 def test_a_bomb_in_a_one_shot_execution_costs_its_container(target: Service, name: str) -> None:
     """The bomb ends as in a session, and its container is replaced."""
     result = target.api.run(f"{IMPORTS}{dedent(BOMBS[name])}", timeout_ms=600)
@@ -272,7 +272,7 @@ SLOW = {
     "half a chunk": b"POST /v1/execute HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
     b"Content-Type: application/json\r\n\r\nffff\r\n{",
 }
-"""What clients send before they stop."""
+"""The bytes that a client sends before it stops sending."""
 
 
 @pytest.mark.parametrize("sent", SLOW.values(), ids=SLOW.keys())

@@ -87,7 +87,7 @@ def test_a_sparse_file_of_a_terabyte_is_refused(session: Session) -> None:
     [
         pytest.param(
             "for n in range(30):\n    with open(f'f{n:02}', 'wb') as f: f.truncate(3 << 20)",
-            id="files of nothing but holes",
+            id="sparse files",
         ),
         pytest.param(
             "import os\nwith open('f00', 'wb') as f: f.write(bytes(3 << 20))\n"
@@ -240,7 +240,7 @@ NAMES = {
     "right to left": "\\u202egpj.exe",
     "two hundred and fifty-five bytes": "n" * 255,
     "dots": "...",
-    "what shells know": "-rf *; $(id) `id` | & > <",
+    "shell syntax": "-rf *; $(id) `id` | & > <",
     "quotes": '\\"\'\\\\\\"',
     "per cent": "%2e%2e%2f%00",
     "spaces": "  a  ",

@@ -93,7 +93,7 @@ async def test_own_certificate_of_the_container_is_accepted() -> None:
         pytest.param(lambda: b'{"proof": null}', id="no proof"),
         pytest.param(lambda: b"[" * 5000, id="no JSON"),
         pytest.param(lambda: b"{}", id="nothing"),
-        pytest.param(lambda: b"x" * 100_000, id="too much"),
+        pytest.param(lambda: b"x" * 100_000, id="too large"),
     ],
 )
 async def test_certificate_of_another_server_is_rejected(answer: Callable[[], bytes]) -> None:

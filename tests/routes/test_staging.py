@@ -100,7 +100,7 @@ BAD_PATHS = {
     "parent": ["../up"],
     "parent inside": ["a/../b"],
     "parent at the end": ["a/.."],
-    "dots alone": [".."],
+    "only two dots": [".."],
     "absolute": ["/etc/passwd"],
     "NUL": ["a\x00b"],
     "empty": [""],

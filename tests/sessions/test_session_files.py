@@ -140,7 +140,7 @@ def test_large_file_does_not_fill_the_memory_of_the_service(session: Session, ro
     assert roomy.resident_kb() - before < 15 * 1024
 
 
-@pytest.mark.parametrize("in_pieces", [False, True], ids=["of known length", "in pieces"])
+@pytest.mark.parametrize("in_pieces", [False, True], ids=["with Content-Length", "in pieces"])
 def test_file_over_the_limit_is_refused_and_changes_nothing(session: Session, in_pieces: bool) -> None:
     """One byte over `MAX_FILE_SIZE_MB` gives 413, and the previous file is still there."""
     session.put("kept.txt", b"before")
