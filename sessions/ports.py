@@ -240,7 +240,7 @@ class Replicas(Protocol):
         """Whether no other replica can have taken the sessions that this one holds."""
 
     def call_when_lost(self, let_go: Callable[[], Awaitable[None]]) -> None:
-        """Have `let_go` awaited when other replicas may have taken the sessions that this one held."""
+        """Register a function, which is awaited when other replicas may have taken this one's sessions."""
 
     async def sessions_at_start(self) -> list[SessionRecord]:
         """Return the sessions to take up before this service answers calls, oldest first."""

@@ -137,7 +137,7 @@ async def test_cell_keeps_every_field(sessions: SessionRegistry, url: str) -> No
 
 
 async def test_new_session_has_no_cells(sessions: SessionRegistry) -> None:
-    """Both lists are empty."""
+    """The lists of all cells and of running cells are empty."""
     record = session()
     await sessions.add_session(record)
     assert await sessions.cells(record.session_id) == []

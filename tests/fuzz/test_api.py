@@ -50,7 +50,7 @@ def test_calls_in_sequence_answer_as_documented(target: Service) -> None:
 
     class Story(calls.as_state_machine()):  # type: ignore[misc]
         def setup(self) -> None:
-            clear(target.api)  # a repeated story must find the same state
+            clear(target.api)  # each sequence of calls must begin in the same state
 
         def get_call_kwargs(self, case: Case[Any]) -> dict[str, Any]:
             return {"base_url": target.base_url}

@@ -302,7 +302,7 @@ def test_the_size_of_the_folders_is_a_setting(tight_service: Service) -> None:
 
 @docker_only("a pod has no such limit: test_too_many_processes_end_the_call")
 def test_threads_and_processes_are_bounded(tight_service: Service) -> None:
-    """`PIDS_LIMIT` counts both. The code gets an exception that it can handle."""
+    """`PIDS_LIMIT` counts processes and threads. The code gets an exception that it can handle."""
     counts = found_inside(tight_service, "bounds.py")
     assert 5 <= counts["threads"] < 64
     assert 5 <= counts["processes"] < 64

@@ -20,7 +20,7 @@ class Onyx:
         self.http = httpx.Client(base_url=base_url, timeout=30)
 
     def execute(self, code: str, timeout_ms: int, **more: Any) -> dict[str, Any]:
-        """`POST /v1/execute`."""
+        """Return the result of `POST /v1/execute`."""
         response = self.http.post("/v1/execute", json={"code": code, "timeout_ms": timeout_ms, **more})
         response.raise_for_status()
         body: dict[str, Any] = response.json()

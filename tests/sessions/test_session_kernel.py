@@ -16,7 +16,7 @@ GROW = "hoard = []\nwhile True:\n    hoard.append(bytearray(b'x') * 10_000_000)"
 
 @pytest.fixture(scope="module")
 def session(service: Service) -> Iterator[Session]:
-    """One session that the tests share; each leaves it able to work."""
+    """A session that the tests share. Each test leaves it in a usable state."""
     with new_session(service) as opened:
         yield opened
 

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 _MAX_INTERVAL_SEC: Final = 5.0
 _ANSWER_SEC: Final = 5.0
 _SURPLUS_SEC: Final = 30.0
-"""How long a sandbox that is too many stays ready."""
+"""Seconds for which a surplus sandbox stays ready."""
 
 
 class Upkeep:
