@@ -223,15 +223,13 @@ class SessionCells:
         self, writer: CellWriter, result: CellResult, *, in_new_kernel: bool
     ) -> tuple[State, str]:
         """Provide a kernel for the next call, and return the state of the variables."""
-        if result.kernel_alive:
-            if in_new_kernel:
-                stopped = result.idle_stop
-                why = f" ({stopped})" if stopped is not None and stopped.action == "kernel killed" else ""
-                reason = (
-                    f"the kernel had ended since the last call{why}: this ran in a new one; files are kept"
-                )
-                return "restarted", reason
+        if result.kernel_alive and not in_new_kernel:
             return "kept", "the session's kernel goes on"
+        if result.kernel_alive:
+            stopped = result.idle_stop
+            why = f" ({stopped})" if stopped is not None and stopped.action == "kernel killed" else ""
+            reason = f"the kernel had ended since the last call{why}: this ran in a new one; files are kept"
+            return "restarted", reason
         # With a new kernel, the container forgets the cell.
         await writer.write()
         await self._state.kernel.start()
