@@ -1,6 +1,7 @@
 """Creates the application from routes, middleware and error handlers. The lifespan opens what they use."""
 
 import re
+import socket
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Final
@@ -10,10 +11,11 @@ from starlette.routing import Route, WebSocketRoute
 
 import service
 from service.auth.keyring import Keyring
-from service.auth.limits import RequestRate
+from service.auth.limits import RequestRate, WrongKeyRate
 from service.gateway import answers as gateway
 from service.http.answers import ANSWERS, Answers, install_error_handlers
 from service.http.body_limit import BodyLimit
+from service.http.browsers import KnownHosts
 from service.http.forwarding import forward_to_holder
 from service.http.guard import ALWAYS_OPEN, Guard
 from service.http.signatures import Signer
@@ -92,6 +94,9 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
         rate=rate,
         open_paths=open_paths,
         closed_paths=frozenset[str]().union(*PAGES.values()) - open_paths,
+        known_hosts=KnownHosts(settings.server.allowed_hosts, socket.gethostname()),
+        wrong_keys=WrongKeyRate(settings.keys.wrong_keys_per_minute),
+        count_wrong_key=app.state.metrics.wrong_key,
         signer=signer,
     )
     install_error_handlers(app, ALL_ANSWERS)

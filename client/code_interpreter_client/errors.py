@@ -6,7 +6,7 @@
      │   └─ ConnectionLost            the request was sent; whether it was carried out is unknown
      ├─ BadAnswer                     an invalid answer: is a code interpreter at this address?
      ├─ Refused                       the service refuses: `status`, `code`, `detail`, `retry_after`
-     │   ├─ Unauthorized              key_missing, key_invalid
+     │   ├─ Unauthorized              key_missing, key_invalid, host_not_allowed
      │   ├─ NotFound                  not_found
      │   │   ├─ FileNotFound          file_not_found, workspace_file_not_found
      │   │   ├─ SessionNotFound       session_not_found
@@ -169,6 +169,7 @@ BY_CODE: Final[dict[str, type[Refused]]] = {
     "kernelspec_not_found": NotFound,
     "foreign_origin": Unauthorized,
     "origin_refused": Unauthorized,
+    "host_not_allowed": Unauthorized,
     "session_ended": SessionEnded,
     "session_busy": SessionBusy,
     "no_input_request": NoInputRequest,
@@ -181,6 +182,7 @@ BY_CODE: Final[dict[str, type[Refused]]] = {
     "invalid_cursor": InvalidRequest,
     "range_not_satisfiable": InvalidRequest,
     "too_many_requests": TooMany,
+    "too_many_wrong_keys": TooMany,
     "too_many_executions": TooMany,
     "too_many_sessions": TooMany,
     "too_many_connections": TooMany,

@@ -15,6 +15,18 @@ class TooManyRequests(CallFailed):
         self.retry_after_sec = retry_after_sec
 
 
+class TooManyWrongKeys(CallFailed):
+    """The address has sent too many wrong keys. After ``retry_after_sec`` seconds the next one gets 401."""
+
+    def __init__(self, per_minute: int, retry_after_sec: float) -> None:
+        super().__init__(
+            "The API key is not valid, and this address has sent too many such keys: "
+            f"WRONG_KEYS_PER_MINUTE={per_minute}"
+        )
+        self.per_minute = per_minute
+        self.retry_after_sec = retry_after_sec
+
+
 class KeyMissing(CallFailed):
     """The request has no API key, and the path needs one."""
 

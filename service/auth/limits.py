@@ -1,15 +1,18 @@
-"""Limits of each key: requests per minute and concurrent executions. A limit of 0 means no limit."""
+"""Limits of keys: requests per minute, concurrent executions, wrong keys. A limit of 0 means no limit."""
 
-from collections import Counter
+import ipaddress
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from service.auth.errors import TooManyRequests
+from service.auth.errors import TooManyRequests, TooManyWrongKeys
 from sessions.errors import TooManyExecutions
 from sessions.rate import Rate
 
 _MINUTE: Final = 60.0
+_MOST_ADDRESSES: Final = 4096
+"""Addresses whose wrong keys are counted. If there are more, the one that was silent longest is forgotten."""
 
 
 class RequestRate:
@@ -32,6 +35,45 @@ class RequestRate:
             rate = self._rates[owner] = Rate(_MINUTE)
         if wait_sec := rate.try_take(_MINUTE / self._per_minute):
             raise TooManyRequests(self._per_minute, wait_sec)
+
+
+class WrongKeyRate:
+    """Limits the wrong keys of each address, as `RequestRate` limits requests. Right keys are not counted.
+
+    The addresses in a /64 network of IPv6 count as one, because one machine may have all of them.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._rates: OrderedDict[str, Rate] = OrderedDict()
+
+    def count(self, address: str) -> None:
+        """Count a wrong key.
+
+        Raises:
+            TooManyWrongKeys: the address is over the limit. The refused key does not count.
+        """
+        if not self._per_minute:
+            return
+        network = _network(address)
+        rate = self._rates.get(network)
+        if rate is None:
+            rate = self._rates[network] = Rate(_MINUTE)
+            if len(self._rates) > _MOST_ADDRESSES:
+                self._rates.popitem(last=False)
+        self._rates.move_to_end(network)
+        if wait_sec := rate.try_take(_MINUTE / self._per_minute):
+            raise TooManyWrongKeys(self._per_minute, wait_sec)
+
+
+def _network(address: str) -> str:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    return str(found.ipv4_mapped or int(found) >> 64)
 
 
 class ConcurrencyLimit:

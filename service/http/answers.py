@@ -18,10 +18,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
-from service.auth.errors import KeyInvalid, KeyMissing, TooManyRequests
+from service.auth.errors import KeyInvalid, KeyMissing, TooManyRequests, TooManyWrongKeys
 from service.database.errors import InvalidCursor
 from service.files.errors import InvalidFilename
-from service.http.errors import ForeignOrigin, OriginRefused, RangeNotSatisfiable, RequestTooLarge
+from service.http.errors import (
+    ForeignOrigin,
+    HostNotAllowed,
+    OriginRefused,
+    RangeNotSatisfiable,
+    RequestTooLarge,
+)
 from service.replicas.errors import ReplicaLost
 from sessions.containers.errors import (
     EngineUnavailable,
@@ -63,7 +69,7 @@ def _no_headers(_: Any) -> dict[str, str]:
 
 
 def _retry_after(error: Exception) -> dict[str, str]:
-    assert isinstance(error, NoCapacity | TooManyRequests | SessionMoving)
+    assert isinstance(error, NoCapacity | TooManyRequests | TooManyWrongKeys | SessionMoving)
     return {"Retry-After": str(math.ceil(error.retry_after_sec))}
 
 
@@ -103,6 +109,7 @@ ANSWERS: Final[Answers] = {
     KeyMissing: Answer(401, "key_missing", headers=_ask_for_key),
     KeyInvalid: Answer(401, "key_invalid", headers=_ask_for_key),
     TooManyRequests: Answer(429, "too_many_requests", headers=_retry_after),
+    TooManyWrongKeys: Answer(429, "too_many_wrong_keys", headers=_retry_after),
     FileNotFound: Answer(404, "file_not_found"),
     InputNotFound: Answer(404, "file_not_found"),
     FileTooLarge: Answer(413, "file_too_large"),
@@ -122,6 +129,7 @@ ANSWERS: Final[Answers] = {
     NoInputRequest: Answer(409, "no_input_request"),
     WorkspaceFileNotFound: Answer(404, "workspace_file_not_found"),
     TooManySessions: Answer(429, "too_many_sessions", headers=lambda _: {"Retry-After": "10"}),
+    HostNotAllowed: Answer(403, "host_not_allowed"),
     ForeignOrigin: Answer(403, "foreign_origin"),
     OriginRefused: Answer(403, "origin_refused"),
     TooManyExecutions: Answer(429, "too_many_executions", headers=lambda _: {"Retry-After": "1"}),

@@ -1,8 +1,13 @@
 """Errors of `service.http`."""
 
+from typing import Final
+
 from starlette.exceptions import HTTPException
 
 from sessions.errors import CallFailed
+
+_SHOWN: Final = 100
+"""Most characters of a header's value in an error."""
 
 
 class RangeNotSatisfiable(CallFailed):
@@ -13,16 +18,31 @@ class RangeNotSatisfiable(CallFailed):
         self.size_bytes = size_bytes
 
 
-class ForeignOrigin(CallFailed):
-    """A browser sent the request for a web page of another server, which must not use kernels."""
+class BrowserRefused(CallFailed):
+    """A browser sent the request, and the page that it shows may not use this service."""
+
+
+class HostNotAllowed(BrowserRefused):
+    """A browser sent the request to a name that a foreign page could have. ``host``: the header, or empty."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"Browsers may not use this service by the name {host[:_SHOWN]!r}. "
+            "If the name is the service's own, add it to ALLOWED_HOSTS, or set API_KEYS"
+        )
+        self.host = host
+
+
+class ForeignOrigin(BrowserRefused):
+    """A browser sent the request for a web page of another server."""
 
     def __init__(self) -> None:
         super().__init__(
-            "Web pages of other servers may not use kernels: the Origin header names another server"
+            "Web pages of other servers may not use this service: the request came from such a page"
         )
 
 
-class OriginRefused(CallFailed):
+class OriginRefused(BrowserRefused):
     """A browser sent the request for a web page of another machine, which must not use MCP."""
 
     def __init__(self) -> None:

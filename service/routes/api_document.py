@@ -6,7 +6,8 @@ from typing import Any, Final
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from service.auth.errors import KeyInvalid, KeyMissing, TooManyRequests
+from service.auth.errors import KeyInvalid, KeyMissing, TooManyRequests, TooManyWrongKeys
+from service.http.errors import ForeignOrigin, HostNotAllowed
 from service.http.refusals import add
 from service.routes.schemas.errors import ErrorBody, SessionEndedBody
 from service.routes.schemas.stream import COMPONENTS
@@ -65,9 +66,17 @@ class Application(FastAPI):
             document = super().openapi()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas.update(COMPONENTS | _ERRORS["$defs"])
-            if self.open_paths is not None:
+            if self.open_paths is None:
+                _declare_browsers(document)
+            else:
                 _declare_keys(document, self.open_paths)
         return super().openapi()
+
+
+def _declare_browsers(document: dict[str, Any]) -> None:
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            add(operation["responses"], HostNotAllowed, ForeignOrigin)
 
 
 def _declare_keys(document: dict[str, Any], open_paths: Collection[str]) -> None:
@@ -78,4 +87,4 @@ def _declare_keys(document: dict[str, Any], open_paths: Collection[str]) -> None
             if path in open_paths:
                 operation["security"] = []
                 continue
-            add(operation["responses"], KeyMissing, KeyInvalid, TooManyRequests)
+            add(operation["responses"], KeyMissing, KeyInvalid, TooManyRequests, TooManyWrongKeys)

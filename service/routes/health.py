@@ -1,18 +1,25 @@
 """``/health`` and ``/ready``: the status of the service, for people, load balancers and probes."""
 
-from fastapi import APIRouter
+from typing import Final
+
+from fastapi import APIRouter, Request
 
 import service
 from service.http.answers import ErrorResponse
 from service.http.dependencies import KernelsDep
+from service.http.guard import sees_report
+from service.routes.schemas.errors import ErrorBody
 from service.routes.schemas.health import (
     Health,
     KernelImage,
     NotReadyBody,
     PoolCounts,
     Readiness,
+    ReadyStatus,
     SelfTestCheck,
 )
+
+_NOT_READY: Final = "No code can run now. The reason is shown to callers with a key and to this machine"
 
 router = APIRouter(tags=["health"])
 
@@ -24,11 +31,18 @@ async def health(kernels: KernelsDep) -> Health:
     return Health(status="error" if problem else "ok", message=problem, version=service.__version__)
 
 
-@router.get("/ready", response_model=Readiness, responses={503: {"model": NotReadyBody}})
-async def ready(kernels: KernelsDep) -> Readiness | ErrorResponse:
-    """Return 200 if the service can run code, 503 if no kernel is ready and none can be started."""
-    pool = PoolCounts.model_validate(kernels.counts())
+@router.get(
+    "/ready", response_model=Readiness | ReadyStatus, responses={503: {"model": NotReadyBody | ErrorBody}}
+)
+async def ready(request: Request, kernels: KernelsDep) -> Readiness | ReadyStatus | ErrorResponse:
+    """Return 200 if the service can run code, 503 if no kernel is ready and none can be started.
+
+    The report has more than the status. It needs a key, or a request from the machine of the service.
+    """
     reason = await kernels.not_ready()
+    if not sees_report(request.scope):
+        return ReadyStatus() if reason is None else ErrorResponse(503, "not_ready", _NOT_READY)
+    pool = PoolCounts.model_validate(kernels.counts())
     if reason is not None:
         facts = {"instance_id": kernels.instance_id, "pool": pool.model_dump()}
         return ErrorResponse(503, "not_ready", reason, facts=facts)

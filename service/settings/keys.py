@@ -39,7 +39,13 @@ class KeySettings(Group):
         600,
         ge=0,
         description="Requests that one key may send in a minute; more get 429. `0` means no limit, here and "
-        "in the next three.",
+        "in the next four.",
+    )
+    wrong_keys_per_minute: int = Field(
+        60,
+        ge=0,
+        description="Wrong keys that one address may send in a minute; more get 429. A right key is never "
+        "refused for it.",
     )
     key_max_executions: int = Field(
         8, ge=0, description="Executions of one key that may run or wait at the same time; more get 429."

@@ -1,11 +1,14 @@
 """Settings of the HTTP server and of the log."""
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.settings.values import MIB, Group, Lower, Upper
+from service.settings.values import MIB, Group, Lower, Names, Upper
+
+_HOST_NAME: Final = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII | re.IGNORECASE)
 
 LogFormat = Annotated[Literal["console", "json"], Lower]
 
@@ -27,6 +30,12 @@ class ServerSettings(Group):
     max_request_bytes: int = Field(
         4 * MIB, ge=1024, description="Largest body of a JSON request, in bytes; a larger one gets 413."
     )
+    allowed_hosts: Names = Field(
+        (),
+        description="Further names by which browsers may address a service without keys, such as "
+        "`code.example.org` or `*.example.org`. IP addresses, names without a dot, `.localhost`, `.svc`, "
+        "`.cluster.local` and the machine's own name are always allowed.",
+    )
     client_timeout_sec: float = Field(
         30,
         gt=0,
@@ -34,6 +43,17 @@ class ServerSettings(Group):
         description="Seconds after which the server closes a connection whose client sends half a request, "
         "or does not read the response.",
     )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not _HOST_NAME.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} is not a host's name: use NAME or *.NAME, without scheme, port or path, "
+                    "and the xn-- form of a name that is not ASCII"
+                )
+        return names
 
 
 class _LogSettings(BaseSettings):

@@ -70,6 +70,7 @@ class Metrics:
             "http_request_duration_seconds", "Time until the response was sent; streams until their end.",
             "route", "method",
         )  # fmt: skip
+        self._wrong_keys = counter("wrong_keys_total", "Requests with a wrong API key.")
         self._executions = counter("executions_total", "Executions that ended.", "kind", "outcome")
         self._execution_time = histogram(
             "execution_duration_seconds",
@@ -127,6 +128,10 @@ class Metrics:
         method = method if method in _METHODS else "other"
         self._requests.labels(route, method, str(status)).inc()
         self._request_time.labels(route, method).observe(seconds)
+
+    def wrong_key(self) -> None:
+        """Count a request with a wrong key, whatever its answer."""
+        self._wrong_keys.inc()
 
     def uploaded(self, target: str, size_bytes: int) -> None:
         """Count an upload. `target` is `store` or `session`."""

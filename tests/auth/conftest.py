@@ -35,6 +35,7 @@ def keyed(
         API_KEYS=f"carol:{ENV_KEY}",
         API_KEYS_FILE=file,
         KEY_REQUESTS_PER_MINUTE=0,
+        WRONG_KEYS_PER_MINUTE=0,
         LOG_LEVEL="DEBUG",
     )
     keyed = KeyedService(service, file)

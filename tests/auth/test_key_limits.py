@@ -4,6 +4,7 @@ import select
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -12,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.auth.errors import TooManyRequests
-from service.auth.limits import ConcurrencyLimit, RequestRate
+from service.auth.errors import TooManyRequests, TooManyWrongKeys
+from service.auth.limits import ConcurrencyLimit, RequestRate, WrongKeyRate
 from service.files.quota import FILE_OVERHEAD_BYTES, StorageQuota
 from service.settings.values import MIB
 from sessions.errors import FileTooLarge, StorageQuotaExceeded, TooManyExecutions
@@ -64,12 +65,53 @@ def test_request_rate_allows_a_burst_and_then_an_even_rate(monkeypatch: pytest.M
         rate.count("alice")
 
 
+def test_wrong_keys_of_one_network_are_limited_together() -> None:
+    """Addresses of IPv4 count alone, in both notations. Those of IPv6 count by their /64 network."""
+    rate = WrongKeyRate(2)
+    same = (
+        ("192.0.2.1", "::ffff:192.0.2.1"),
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff"),
+        ("fe80::1", "fe80::2%eth0"),
+        ("", ""),
+        ("not an address", "not an address"),
+    )
+    for first, second in same:
+        rate.count(first)
+        rate.count(second)
+        for address in (first, second):
+            with pytest.raises(TooManyWrongKeys) as refused:
+                rate.count(address)
+            assert 0 < refused.value.retry_after_sec <= 30
+    for other in ("192.0.2.2", "::ffff:192.0.2.3", "2001:db8:0:2::1", "::1"):
+        rate.count(other)
+
+
+def test_wrong_keys_of_many_addresses_take_little_memory() -> None:
+    """If there are too many addresses, the one that was silent longest is forgotten."""
+    rate = WrongKeyRate(1)
+    rate.count("192.0.2.1")
+    tracemalloc.start()
+    try:
+        for number in range(100_000):
+            rate.count(f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::1")
+            if number % 1000 == 0:
+                with pytest.raises(TooManyWrongKeys):
+                    rate.count("192.0.2.1")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 4 * MIB
+    rate.count("2001:db8::1")
+
+
 def test_limit_of_zero_refuses_nothing() -> None:
-    """Zero switches off the request rate, the concurrency limit and the storage quota."""
+    """Zero switches off the rates of requests and wrong keys, the concurrency limit and the storage quota."""
+    wrong_keys = WrongKeyRate(0)
     rate, executions, quota = RequestRate(0), ConcurrencyLimit(0), StorageQuota(0)
     with ExitStack() as stack:
         for _ in range(1000):
             rate.count("alice")
+            wrong_keys.count("192.0.2.1")
             stack.enter_context(executions.one_of("alice"))
             stack.enter_context(quota.new_file("alice"))(2**40)
 

@@ -128,6 +128,10 @@ def test_an_image_that_is_removed_is_waited_for(start_service: StartService) -> 
     assert service.engine.wait_for_none(service.instance_id, 10) == set()
     images.remove(tag)
     wait_until(lambda: service.api.http.get("/ready").status_code == 503, service)
+    # Callers that may not see the report get no name of an image.
+    from_proxy = service.api.http.get("/ready", headers={"X-Forwarded-For": "192.0.2.1"})
+    assert from_proxy.status_code == 503
+    assert set(from_proxy.json()) == {"detail", "code"} and tag not in from_proxy.text
     assert (
         f"the kernel image {tag!r} is not there; `make image`"
         in service.api.http.get("/ready").json()["detail"]

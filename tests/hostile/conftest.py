@@ -5,6 +5,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +45,7 @@ def target(open_service: Callable[..., Service]) -> Iterator[Service]:
         MAX_FILE_SIZE_MB=4,
         MAX_OUTPUT_FILES=64,
         CLIENT_TIMEOUT_SEC=PATIENCE_SEC,
+        ALLOWED_HOSTS="allowed.example,*.wild.example",
     )
 
 
@@ -148,7 +150,14 @@ def canary_client(target: Service) -> Iterator[Canary]:
 
 @pytest.fixture
 def canary(target: Service, canary_client: Canary) -> Iterator[None]:
-    """Check after the test that the service is as fast as before, and holds no more than before.
+    """Check after the test that the attacked service is unharmed."""
+    with unharmed(target, canary_client):
+        yield
+
+
+@contextmanager
+def unharmed(target: Service, canary_client: Canary) -> Iterator[None]:
+    """Check after the block that a service is as fast as before, and holds no more than before.
 
     Containers, descriptors, memory and disk have to return to what they were.
     """

@@ -5,7 +5,8 @@ from typing import Any
 from starlette.types import Message, Scope
 
 from service.auth.keyring import Keyring
-from service.auth.limits import RequestRate
+from service.auth.limits import RequestRate, WrongKeyRate
+from service.http.browsers import KnownHosts
 from service.http.guard import Guard
 
 
@@ -18,7 +19,16 @@ async def test_every_websocket_needs_a_key_whatever_its_path() -> None:
     async def receive() -> Message:
         raise AssertionError("the guard reads nothing")
 
-    guard = Guard(app, Keyring({"ada": "k" * 32}, None), RequestRate(0), {"/docs"}, ())
+    guard = Guard(
+        app,
+        Keyring({"ada": "k" * 32}, None),
+        RequestRate(0),
+        {"/docs"},
+        (),
+        KnownHosts((), ""),
+        WrongKeyRate(0),
+        lambda: None,
+    )
     for path in ("/health", "/docs", "/api/kernels/x/channels", "/v1/files"):
         sent: list[Message] = []
 

@@ -74,7 +74,7 @@ def test_description_names_the_paths_outside_of_openapi() -> None:
 def test_every_error_code_is_listed() -> None:
     """Each error of the service is listed at a call, except errors of keys, WebSockets and MCP."""
     listed = json.dumps(DOCUMENT["paths"])
-    general = {"key_missing", "key_invalid", "too_many_requests"}
+    general = {"key_missing", "key_invalid", "too_many_requests", "too_many_wrong_keys"}
     # WebSockets and MCP are not part of an OpenAPI document.
     general |= {ALL_ANSWERS[TooManyConnections].code, ALL_ANSWERS[OriginRefused].code}
     for answer in ALL_ANSWERS.values():

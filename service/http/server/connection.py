@@ -92,7 +92,16 @@ class Connection(HttpToolsProtocol):
         self._in_head, self._head_bytes = False, 0
         self._heads += 1
         self._body_until = self.loop.time() + _BODY_SEC
+        self._take_host_of_target()
         super().on_headers_complete()
+
+    def _take_host_of_target(self) -> None:
+        """Add the host of a target in absolute form, `GET http://host/path`, to the `Host` headers."""
+        if self.url.startswith(b"/"):
+            return
+        host = self.url.partition(b"://")[2].partition(b"/")[0]
+        if host and (b"host", host) not in self.headers:
+            self.headers.append((b"host", host))
 
     def on_body(self, body: bytes) -> None:
         self._received_at = self.loop.time()

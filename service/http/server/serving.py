@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import StartError
 from service.http.answers import ANSWERS
+from service.http.peer import PeerAddress
 from service.http.server.connection import patient_for
 from service.http.server.ingress import Ingress
 from service.http.server.websocket import patient_socket_for
@@ -81,7 +82,7 @@ def make_server(
         frame_bytes: maximum size of a message from a WebSocket client, in bytes.
         needs_key: whether the command in the banner needs a key.
     """
-    config = uvicorn.Config(
+    config = _Config(
         Ingress(_PlainStartErrors(app), app),
         loop="uvloop",
         http=patient_for(client_timeout_sec),
@@ -100,6 +101,14 @@ def make_server(
         timeout_graceful_shutdown=_GRACE_SEC,
     )
     return _Server(config, host, needs_key=needs_key)
+
+
+class _Config(uvicorn.Config):
+    """Stores the address of each connection, before uvicorn replaces it by what a proxy says."""
+
+    def load(self) -> None:
+        super().load()
+        self.loaded_app = PeerAddress(self.loaded_app)
 
 
 class _Server(uvicorn.Server):

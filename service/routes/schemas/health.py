@@ -80,6 +80,14 @@ class KernelImage(BaseModel):
         )
 
 
+class ReadyStatus(BaseModel):
+    """The status of a service that serves executions, for callers that may not see its report."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Literal["ready"] = Field("ready", description="Always `ready`.", examples=["ready"])
+
+
 class Readiness(BaseModel):
     """The state of a service that serves executions."""
 
