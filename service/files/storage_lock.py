@@ -1,4 +1,4 @@
-"""One service at a time on a folder and on a registry: two would take what the other stores for leftovers."""
+"""Locks a folder and a registry for one service. Two would delete each other's files as leftovers."""
 
 import asyncio
 import fcntl

@@ -137,8 +137,10 @@ def test_body_cannot_name_files_or_sessions_of_another_owner(keyed: KeyedService
     bob, before = keyed.api("bob"), alices.unchanged()
     unknown = (str(uuid.uuid4()), str(uuid.uuid4()))
     with new_session(keyed.service, bob) as own:
-        theirs = naming_calls(alices.file_id, alices.session.id, own.id)
-        for (method, path, body), (_, _, other) in zip(theirs, naming_calls(*unknown, own.id), strict=True):
+        alices_calls = naming_calls(alices.file_id, alices.session.id, own.id)
+        for (method, path, body), (_, _, other) in zip(
+            alices_calls, naming_calls(*unknown, own.id), strict=True
+        ):
             answers = [
                 shown(bob.http.request(method, path, json=each), {"file_id": ids[0], "session_id": ids[1]})
                 for each, ids in ((body, (alices.file_id, alices.session.id)), (other, unknown))
@@ -155,13 +157,13 @@ def test_lists_show_only_what_the_caller_owns(app: FastAPI, keyed: KeyedService,
     frank = keyed.api("frank")
     own = frank.upload(b"frank's")
     cursor = keyed.api("alice").http.get("/v1/files", params={"limit": 1}).json()["next"]
-    hers = {*alices.ids.values(), alices.secret, digest(alices.secret).hex()}
+    alices_texts = {*alices.ids.values(), alices.secret, digest(alices.secret).hex()}
     plain = {path for method, path in routes(app) if method == "GET" and "{" not in path} | OPEN
     assert {"/v1/files", "/v1/sessions", "/health", "/ready"} <= plain
     for path in sorted(plain):
         for params in ({}, {"limit": 1000}, {"after": cursor} if cursor else {}):
             text = frank.http.get(path, params=params).text
-            assert not [thing for thing in hers if thing in text], path
+            assert not [thing for thing in alices_texts if thing in text], path
     assert [file["file_id"] for file in frank.http.get("/v1/files").json()["files"]] == [own]
     assert alices.session.id in live_sessions(keyed.api("alice"))
     assert alices.file_id in keyed.api("alice").http.get("/v1/files").text

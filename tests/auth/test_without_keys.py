@@ -58,21 +58,23 @@ def test_key_named_default_owns_what_was_made_without_keys(
         for path in (f"/v1/files/{file_id}", session.url, f"{session.url}/cells"):
             assert alice.get(path).status_code == 404
         assert alice.get("/v1/sessions").json() == {"sessions": []}
-        hers = alice.post("/v1/files", files={"file": ("new", b"new")}).json()["file_id"]
-        mine = alice.post("/v1/sessions", json={}).json()["session_id"]
-        alice.post(f"/v1/sessions/{mine}/execute", json={"code": "y = 7"})
+        alices_file = alice.post("/v1/files", files={"file": ("new", b"new")}).json()["file_id"]
+        alices_session = alice.post("/v1/sessions", json={}).json()["session_id"]
+        alice.post(f"/v1/sessions/{alices_session}/execute", json={"code": "y = 7"})
 
     service.crash()
     service.restart(API_KEYS="")
     assert live_sessions(service.api) == [session.id]
     assert service.api.download(file_id) == b"old"
-    assert service.api.http.get(f"/v1/files/{hers}").status_code == 404
+    assert service.api.http.get(f"/v1/files/{alices_file}").status_code == 404
     assert session.printed("print(x)") == "42"
     session.delete()
 
     service.stop()
     service.restart(API_KEYS="alice:key-of-alice-alice")
     with Api(service.base_url, "key-of-alice-alice").http as alice:
-        assert alice.get(f"/v1/files/{hers}").content == b"new"
-        assert alice.post(f"/v1/sessions/{mine}/execute", json={"code": "y"}).json()["stdout"] == "7\n"
-        assert alice.delete(f"/v1/sessions/{mine}").status_code == 204
+        assert alice.get(f"/v1/files/{alices_file}").content == b"new"
+        assert (
+            alice.post(f"/v1/sessions/{alices_session}/execute", json={"code": "y"}).json()["stdout"] == "7\n"
+        )
+        assert alice.delete(f"/v1/sessions/{alices_session}").status_code == 204

@@ -167,7 +167,7 @@ def test_start_with_an_image_that_cannot_work_says_why(engine: Engine, tag: str,
 
 
 def pulls(open_service: Callable[..., Service], folder: Path) -> None:
-    """See `test_an_image_is_pulled_and_pulled_again_when_it_is_lost`."""
+    """Do what `test_an_image_is_pulled_and_pulled_again_when_it_is_lost` describes."""
     with images.registry(folder) as registry:
         name = f"{registry}/kernel:small"
         images.make_small(name)

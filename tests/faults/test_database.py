@@ -122,7 +122,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def refused_while_locked(made: bytes, folder: Path) -> str:
-    """See `test_a_registry_that_stays_locked_is_reported`."""
+    """Do what `test_a_registry_that_stays_locked_is_reported` describes."""
     (folder / DATABASE).write_bytes(made)
     with locked(folder / DATABASE):
         return refused(folder)

@@ -97,7 +97,7 @@ def test_a_sparse_file_of_a_terabyte_is_refused(session: Session) -> None:
     ],
 )
 def test_returned_files_are_no_larger_than_the_workspace(session: Session, make: str) -> None:
-    """Ninety megabytes that take three or none in the workspace do not fill the service's disk."""
+    """Files of ninety megabytes that take little room in the workspace do not fill the service's disk."""
     result = ran(session, make)
     assert sum(file["size_bytes"] for file in result["files"]) <= WORKSPACE_BYTES
     assert len(result["files"]) == 10

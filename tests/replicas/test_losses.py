@@ -101,7 +101,7 @@ def test_a_rolling_restart_loses_no_session(pair: tuple[Service, Service]) -> No
         for stopping, staying in ((first, second), (second, first)):
             stopping.stop()
             stdout, seconds = printed_soon(Session(staying, session.created), "n += 1; print(n)")
-            assert seconds < LEASE_SEC, "it was given away, so nobody waits for a lease"
+            assert seconds < LEASE_SEC, "the other replica waited for the lease"
             assert int(stdout) >= 1
             stopping.restart()
         assert printed_soon(session, "print(n)")[0] == "2"

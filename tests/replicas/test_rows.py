@@ -104,7 +104,9 @@ async def test_sessions_of_a_dead_replica_become_free(database: Database, rows: 
     assert await rows.remove_expired(60) == 0
     assert await rows.take(alive, 4) == []
     await asyncio.sleep(0.3)
-    assert await rows.renew(dead.replica_id, 0.2), "nobody has buried it, so it lives"
+    assert await rows.renew(dead.replica_id, 0.2), (
+        "no other replica has removed it, so it can renew its lease"
+    )
     await asyncio.sleep(0.3)
     assert await rows.remove_expired(60) == 1
     assert not await rows.renew(dead.replica_id, 60)

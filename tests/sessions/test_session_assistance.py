@@ -126,13 +126,13 @@ def test_objects_that_fail_to_complete_cost_neither_time_nor_state(
 
 def test_kernel_that_cannot_answer_gives_empty_answers(service: Service) -> None:
     """The kernel has ended or does not listen. The answer is empty, and the next call says what happened."""
-    with new_session(service) as mine:
-        mine.run("import os, threading; threading.Timer(0.2, os._exit, (1,)).start()")
+    with new_session(service) as own_session:
+        own_session.run("import os, threading; threading.Timer(0.2, os._exit, (1,)).start()")
         time.sleep(0.6)
-        assert ask(mine, "complete", "pri") == {"matches": [], "cursor_start": 3, "cursor_end": 3}
-        assert ask(mine, "inspect", "print") == {"found": False, "data": {}}
-        assert mine.run("1")["state"] == "restarted"
-        assert "print" in ask(mine, "complete", "pri")["matches"]
+        assert ask(own_session, "complete", "pri") == {"matches": [], "cursor_start": 3, "cursor_end": 3}
+        assert ask(own_session, "inspect", "print") == {"found": False, "data": {}}
+        assert own_session.run("1")["state"] == "restarted"
+        assert "print" in ask(own_session, "complete", "pri")["matches"]
 
 
 def test_questions_at_the_same_time_are_answered_one_after_the_other(session: Session) -> None:

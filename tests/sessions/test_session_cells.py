@@ -54,9 +54,9 @@ def result_of(events: list[Event]) -> Body:
 
 def test_cells_and_notebook_have_code_and_results(service: Service) -> None:
     """Each call is a cell with its code and result, in order. The notebook shows them as Jupyter would."""
-    with new_session(service) as mine:
-        assert mine.cells() == []
-        assert notebook_of(mine).cells == []
+    with new_session(service) as own_session:
+        assert own_session.cells() == []
+        assert notebook_of(own_session).cells == []
         codes = [
             "import sys\nprint('out')\nprint('err', file=sys.stderr)\n6 * 7",
             f"display('shown')\n{CHART}",
@@ -65,9 +65,9 @@ def test_cells_and_notebook_have_code_and_results(service: Service) -> None:
             "import os; print('last words'); os._exit(4)",
             "display({'application/json': {'a': [1, None]}, 'text/plain': 'j'}, raw=True)",
         ]
-        results = [mine.run(code) for code in codes]
+        results = [own_session.run(code) for code in codes]
 
-        cells = mine.cells()
+        cells = own_session.cells()
         assert [cell["code"] for cell in cells] == codes
         assert [cell["number"] for cell in cells] == [1, 2, 3, 4, 5, 6]
         assert {cell["state"] for cell in cells} == {"done"}
@@ -76,13 +76,13 @@ def test_cells_and_notebook_have_code_and_results(service: Service) -> None:
         times = [at for cell in cells for at in (cell["started_at"], cell["finished_at"])]
         assert times == sorted(times)
         assert abs(times[-1] - time.time()) < 60
-        assert [mine.cell(cell["cell_id"]) for cell in cells] == cells
+        assert [own_session.cell(cell["cell_id"]) for cell in cells] == cells
         for invalid in (uuid.uuid4().hex, "x", "%00"):
-            missing = mine.call("GET", f"/cells/{invalid}")
+            missing = own_session.call("GET", f"/cells/{invalid}")
             assert missing.status_code == 404
             problem(missing)
 
-        book = notebook_of(mine)
+        book = notebook_of(own_session)
         assert book.metadata.kernelspec.name == "python3"
         assert book.metadata.language_info.name == "python"
         assert [cell.source for cell in book.cells] == codes

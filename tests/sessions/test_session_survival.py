@@ -58,14 +58,14 @@ def in_background(session: Session, code: str) -> threading.Thread:
 
 def abandon_containers(service: Service) -> None:
     """Do what `test_containers_end_when_the_service_never_returns` describes."""
-    with new_session(service) as mine:
-        mine.run("marker = 'here'")
-        container = container_of(mine)
+    with new_session(service) as own_session:
+        own_session.run("marker = 'here'")
+        container = container_of(own_session)
         settled_with(service, {container})
         before = service.engine.kernels(service.instance_id)
         time.sleep(8)
         assert service.engine.kernels(service.instance_id) == before, "the leases were renewed"
-        assert mine.printed("marker") == "'here'"
+        assert own_session.printed("marker") == "'here'"
         identity = service.instance_id
         service.crash()
         deadline = time.monotonic() + 60
@@ -74,7 +74,7 @@ def abandon_containers(service: Service) -> None:
         assert left == {container}
         assert service.engine.wait_for_none(identity, 60) == set()
         service.restart()
-        assert mine.wait_until_ended()["reason"] == "lost"
+        assert own_session.wait_until_ended()["reason"] == "lost"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -162,19 +162,19 @@ def test_session_survives_several_kills(start_service: StartService) -> None:
     A cell is registered before it is acknowledged, and a result before it is returned.
     """
     service = start_service(POOL_SIZE=1)
-    with new_session(service) as mine:
-        mine.run("import time\ndeaths = []")
-        cell_id = mine.detach("time.sleep(0.2)\ndeaths.append(0)")
+    with new_session(service) as own_session:
+        own_session.run("import time\ndeaths = []")
+        cell_id = own_session.detach("time.sleep(0.2)\ndeaths.append(0)")
         service.crash()
         service.restart()
-        assert mine.finished(cell_id)["state"] == "done"
-        answer = mine.run("deaths.append(1)\ndeaths")
+        assert own_session.finished(cell_id)["state"] == "done"
+        answer = own_session.run("deaths.append(1)\ndeaths")
         service.crash()
         service.restart()
-        kept = mine.finished(answer["cell_id"])["result"]
+        kept = own_session.finished(answer["cell_id"])["result"]
         assert (kept["stdout"], kept["outputs"]) == ("[0, 1]\n", answer["outputs"])
-        assert mine.printed("deaths") == "[0, 1]"
-        assert [cell["state"] for cell in mine.cells()] == ["done"] * 4
+        assert own_session.printed("deaths") == "[0, 1]"
+        assert [cell["state"] for cell in own_session.cells()] == ["done"] * 4
 
 
 def test_rolling_restart_keeps_all_sessions(start_service: StartService) -> None:
@@ -249,19 +249,22 @@ def test_two_services_on_one_engine_do_not_touch_each_others_sessions(
 ) -> None:
     """One of the services is killed and started again."""
     second = start_service(POOL_SIZE=1)
-    with new_session(service) as theirs, new_session(second) as ours:
-        theirs.run("marker = 'theirs'")
-        ours.run("marker = 'ours'")
-        container = container_of(theirs)
-        unknown = Session(service, ours.created)
+    with new_session(service) as session_of_first, new_session(second) as session_of_second:
+        session_of_first.run("marker = 'theirs'")
+        session_of_second.run("marker = 'ours'")
+        container = container_of(session_of_first)
+        unknown = Session(service, session_of_second.created)
         assert unknown.call("GET").status_code == 404
         second.crash()
         second.restart()
         time.sleep(2)
         assert container in service.engine.kernels(service.instance_id)
-        assert (theirs.printed("marker"), ours.printed("marker")) == ("'theirs'", "'ours'")
-        assert ours.delete().status_code == 204
-        assert theirs.printed("marker") == "'theirs'"
+        assert (session_of_first.printed("marker"), session_of_second.printed("marker")) == (
+            "'theirs'",
+            "'ours'",
+        )
+        assert session_of_second.delete().status_code == 204
+        assert session_of_first.printed("marker") == "'theirs'"
 
 
 def test_containers_end_when_the_service_never_returns(abandoned: Future[None]) -> None:
@@ -276,12 +279,12 @@ def test_containers_end_when_the_service_never_returns(abandoned: Future[None]) 
 def test_session_expires_while_no_service_runs(start_service: StartService) -> None:
     """The session is `expired` at the next start, and its container is removed."""
     service = start_service(POOL_SIZE=1)
-    with new_session(service, ttl_seconds=60) as mine:
-        (file,) = mine.run("with open('f.txt', 'w') as f: _ = f.write('kept')")["files"]
-        mine.extend(2)
+    with new_session(service, ttl_seconds=60) as own_session:
+        (file,) = own_session.run("with open('f.txt', 'w') as f: _ = f.write('kept')")["files"]
+        own_session.extend(2)
         service.crash()
         time.sleep(3)
         service.restart()
-        assert mine.wait_until_ended()["reason"] == "expired"
+        assert own_session.wait_until_ended()["reason"] == "expired"
         assert service.api.download(file["file_id"]) == b"kept"
         settled_with(service, set())

@@ -21,24 +21,24 @@ UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 
 
 def use_and_leave(idle: Service) -> None:
-    """See `test_a_session_nobody_uses_ends`."""
-    with new_session(idle) as mine:
+    """Do what `test_idle_session_ends` describes."""
+    with new_session(idle) as own_session:
         for _ in range(4):
             time.sleep(2)
-            assert mine.printed("'used'") == "'used'"
-        assert mine.printed("import time; time.sleep(6.5); 'awake'") == "'awake'"
-        now = mine.describe()
+            assert own_session.printed("'used'") == "'used'"
+        assert own_session.printed("import time; time.sleep(6.5); 'awake'") == "'awake'"
+        now = own_session.describe()
         assert now["idle_expires_at"] == pytest.approx(now["last_used_at"] + 5, abs=0.5)
-        said, waited = timed(mine.wait_until_ended)
-        assert said["reason"] == "idle"
+        error, waited = timed(own_session.wait_until_ended)
+        assert error["reason"] == "idle"
         assert waited > 1.5
-        assert problem(mine.execute("1"))["reason"] == "idle"
-        assert problem(mine.delete())["reason"] == "idle"
+        assert problem(own_session.execute("1"))["reason"] == "idle"
+        assert problem(own_session.delete())["reason"] == "idle"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def unused(beside: Callable[..., Future[None]]) -> Future[None]:
-    """Start the long scenario before all tests, so that it runs beside them."""
+    """Start the longest test before all others, so that it runs at the same time."""
     return beside(use_and_leave, POOL_SIZE=1, SESSION_IDLE_SEC=5)
 
 
@@ -110,59 +110,59 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
 def test_session_is_created_listed_extended_and_deleted(service: Service) -> None:
     """After the deletion every call is 410 with the reason `deleted`. Only the history can still be read."""
     began = time.time()
-    with new_session(service) as mine:
-        created = mine.created
-        assert str(uuid.UUID(mine.id)) == mine.id
+    with new_session(service) as own_session:
+        created = own_session.created
+        assert str(uuid.UUID(own_session.id)) == own_session.id
         assert began - 1 < created["created_at"] < time.time() + 1
         assert created["expires_at"] == pytest.approx(created["created_at"] + 900, abs=1)
         assert (created["state"], created["execution_count"]) == ("ready", 0)
         assert created["idle_expires_at"] is None, "there is no idle limit unless one is set"
-        assert mine.id in live_sessions(service.api)
-        assert mine.describe() == created
+        assert own_session.id in live_sessions(service.api)
+        assert own_session.describe() == created
 
-        assert mine.printed("1 + 1") == "2"
-        used = mine.describe()
+        assert own_session.printed("1 + 1") == "2"
+        used = own_session.describe()
         assert used["last_used_at"] > created["last_used_at"]
         assert used["execution_count"] == 1
-        extended = mine.extend(3600)
+        extended = own_session.extend(3600)
         assert extended["expires_at"] == pytest.approx(time.time() + 3600, abs=2)
-        assert mine.describe()["expires_at"] == extended["expires_at"]
-        assert mine.extend(60)["expires_at"] == pytest.approx(time.time() + 60, abs=2)
+        assert own_session.describe()["expires_at"] == extended["expires_at"]
+        assert own_session.extend(60)["expires_at"] == pytest.approx(time.time() + 60, abs=2)
 
-        deleted = mine.delete()
+        deleted = own_session.delete()
         assert (deleted.status_code, deleted.content) == (204, b"")
-        said = mine.ended()
-        assert said["reason"] == "deleted"
-        assert said["ended_at"] == pytest.approx(time.time(), abs=5)
-        assert mine.delete().status_code == 404
-        assert mine.id not in live_sessions(service.api)
+        error = own_session.ended()
+        assert error["reason"] == "deleted"
+        assert error["ended_at"] == pytest.approx(time.time(), abs=5)
+        assert own_session.delete().status_code == 404
+        assert own_session.id not in live_sessions(service.api)
         for name, call in EVERY_CALL.items():
-            response = call(mine)
+            response = call(own_session)
             assert response.status_code == 410, (name, response.text)
             body = problem(response)
             assert (body["code"], body["reason"]) == ("session_ended", "deleted"), name
-        assert [cell["code"] for cell in mine.cells()] == ["1 + 1"]
-        assert mine.call("GET", "/notebook").status_code == 200
+        assert [cell["code"] for cell in own_session.cells()] == ["1 + 1"]
+        assert own_session.call("GET", "/notebook").status_code == 200
 
 
 def test_session_is_ready_once_its_call_is_answered(service: Service) -> None:
     """The lists show `ready` even if the result is not in the registry yet."""
-    with new_session(service) as mine:
+    with new_session(service) as own_session:
         for _ in range(10):
-            mine.run("1")
+            own_session.run("1")
             listed = service.api.http.get("/v1/sessions").json()["sessions"]
-            assert [one["state"] for one in listed if one["session_id"] == mine.id] == ["ready"]
-            mine.run("2")
+            assert [one["state"] for one in listed if one["session_id"] == own_session.id] == ["ready"]
+            own_session.run("2")
             kernels = service.api.http.get("/api/kernels").json()
-            assert [one["execution_state"] for one in kernels if one["id"] == mine.id] == ["idle"]
+            assert [one["execution_state"] for one in kernels if one["id"] == own_session.id] == ["idle"]
 
 
 @pytest.mark.parametrize("session_id", [UNKNOWN_ID, "not-an-id", "x" * 300, "%00", "%F0%9F%8E%89"])
 def test_unknown_session_is_404_on_every_call(service: Service, session_id: str) -> None:
     """The id was never given, or cannot be the id of a session."""
-    nobody = Session(service, {"session_id": session_id})
+    unknown_session = Session(service, {"session_id": session_id})
     for name, call in {**EVERY_CALL, **HISTORY, "delete": Session.delete}.items():
-        response = call(nobody)
+        response = call(unknown_session)
         assert response.status_code == 404, (name, response.text[:500])
         assert problem(response)["code"] == "session_not_found", name
 
@@ -241,15 +241,15 @@ def test_number_of_open_sessions_is_limited(small: Service, small_session: Sessi
 def test_session_expires(service: Service) -> None:
     """After `ttl_seconds` the session is 410 `expired`. Its container is removed, its stored files stay."""
     others = len(live_sessions(service.api))
-    with new_session(service, ttl_seconds=30) as mine:
-        shortened = mine.extend(3)
-        (file,) = mine.run("with open('kept.txt', 'w') as f: _ = f.write('kept')")["files"]
-        said = mine.wait_until_ended()
-        assert said["reason"] == "expired"
-        assert said["ended_at"] == pytest.approx(shortened["expires_at"], abs=3)
-        assert problem(mine.execute("1"))["reason"] == "expired"
-        assert problem(mine.delete())["reason"] == "expired"
-        assert mine.id not in live_sessions(service.api)
+    with new_session(service, ttl_seconds=30) as own_session:
+        shortened = own_session.extend(3)
+        (file,) = own_session.run("with open('kept.txt', 'w') as f: _ = f.write('kept')")["files"]
+        error = own_session.wait_until_ended()
+        assert error["reason"] == "expired"
+        assert error["ended_at"] == pytest.approx(shortened["expires_at"], abs=3)
+        assert problem(own_session.execute("1"))["reason"] == "expired"
+        assert problem(own_session.delete())["reason"] == "expired"
+        assert own_session.id not in live_sessions(service.api)
         assert service.api.download(file["file_id"]) == b"kept"
         deadline = time.monotonic() + 60
         while len(service.engine.kernels(service.instance_id)) > others + service.pool()["target"]:

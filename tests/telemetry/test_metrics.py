@@ -251,8 +251,8 @@ def test_dashboard_and_documentation_name_existing_metrics() -> None:
     }
     assert used <= names, used - names
     documented = (ROOT / "docs" / "observability.md").read_text()
-    ours = {name for name in names if name.startswith("code_interpreter_")}
-    assert {name for name in ours if f"`{name}`" not in documented} == set()
+    own_metrics = {name for name in names if name.startswith("code_interpreter_")}
+    assert {name for name in own_metrics if f"`{name}`" not in documented} == set()
     listed = set(re.findall(r"`(code_interpreter_[a-z_]+)`", documented))
     assert listed <= names, listed - names
     assert Path(DASHBOARD).stat().st_size < 100_000
