@@ -36,7 +36,7 @@ LABEL org.opencontainers.image.title="code-interpreter" org.opencontainers.image
 # Who the service is once it has given up root. Files may be stored by group 0 as well: `docker run --user 1000`.
 RUN echo 'interpreter:x:10001:' >> /etc/group \
  && echo 'interpreter:x:10001:10001:code interpreter:/var/lib/code-interpreter:/bin/sh' >> /etc/passwd \
- && install -d -o 10001 -g 0 -m 0770 /var/lib/code-interpreter
+ && install -d -o 10001 -g 0 -m 0770 /var/lib/code-interpreter /var/lib/code-interpreter-key
 COPY --from=nested /nested/ /
 COPY --from=packages /opt/venv /opt/venv
 
@@ -44,7 +44,8 @@ ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
     LANG=C.UTF-8 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    FILE_STORAGE_DIR=/var/lib/code-interpreter
+    FILE_STORAGE_DIR=/var/lib/code-interpreter \
+    REGISTRY_KEY_FILE=/var/lib/code-interpreter-key/registry.key
 
 # Our own code comes last, so that a change to it rebuilds in seconds.
 COPY alembic.ini /opt/code-interpreter/
@@ -67,7 +68,7 @@ ARG DIGEST=unknown
 LABEL org.opencontainers.image.version=${VERSION} code-interpreter.digest=${DIGEST}
 
 # Overlays can't lie on the container's own: an engine in here needs a volume.
-VOLUME ["/var/lib/code-interpreter", "/var/lib/docker"]
+VOLUME ["/var/lib/code-interpreter", "/var/lib/code-interpreter-key", "/var/lib/docker"]
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["python", "-I", "-m", "deploy.healthcheck"]
 ENTRYPOINT ["python", "-I", "-m", "deploy"]

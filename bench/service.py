@@ -59,6 +59,7 @@ class Service:
             "HOST": "127.0.0.1",
             "PORT": str(port),
             "FILE_STORAGE_DIR": str(self.storage),
+            "REGISTRY_KEY": "the registry's key of the benchmarks",
             "PYTHON_EXECUTOR_DOCKER_IMAGE": self._engine.image,
             **self._settings,
         }

@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from deploy import nested
-from deploy.user import STORAGE_VARIABLE, USER_ID, become, copy_certificates, hand_over
+from deploy.user import USER_ID, become, copy_certificates, hand_over
 
 _SYSTEM_SOCKET: Final = Path("/var/run/docker.sock")
 _GROUP_MAY_USE: Final = stat.S_IRGRP | stat.S_IWGRP
@@ -24,9 +24,7 @@ _GROUP_MAY_USE: Final = stat.S_IRGRP | stat.S_IWGRP
 def main(command: list[str]) -> None:
     """Become `command`, or run it beside an engine and exit with its status."""
     if os.geteuid() == 0:
-        storage = os.environ.get(STORAGE_VARIABLE)
-        if storage:
-            hand_over(Path(storage))
+        hand_over()
         socket = _engine_socket()
         if socket is None and not os.environ.get("DOCKER_HOST") and nested.possible():
             sys.exit(nested.run(command))

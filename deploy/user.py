@@ -3,12 +3,14 @@
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 USER_ID: Final = 10001
 """uid and gid of `interpreter` in the image."""
 STORAGE_VARIABLE: Final = "FILE_STORAGE_DIR"
+KEY_VARIABLE: Final = "REGISTRY_KEY_FILE"
 _REGISTRY: Final = "registry.sqlite3"
 _CERTIFICATES_VARIABLE: Final = "DOCKER_CERT_PATH"
 _CERTIFICATES: Final = Path("/run/code-interpreter-certificates")
@@ -22,11 +24,27 @@ def become(user_id: int, groups: list[int]) -> None:
     os.environ["HOME"] = os.environ.get(STORAGE_VARIABLE) or "/tmp"
 
 
-def hand_over(folder: Path) -> None:
-    """Give the storage folder to the user, if it is new or contains a registry. Leave other folders alone."""
-    folder.mkdir(parents=True, exist_ok=True)
-    inside = os.listdir(folder)
-    if folder.stat().st_uid == USER_ID or (inside and _REGISTRY not in inside):
+def hand_over() -> None:
+    """Give the folders of the stored files and of the registry's key to the user."""
+    if storage := os.environ.get(STORAGE_VARIABLE):
+        folder = Path(storage)
+        folder.mkdir(parents=True, exist_ok=True)
+        inside = os.listdir(folder)
+        if not inside or _REGISTRY in inside:
+            _give(folder)
+    if key := os.environ.get(KEY_VARIABLE):
+        folder = Path(key).parent
+        # On a file system that is read-only, the service says what to do, if it needs the file at all.
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+        # A folder with other contents, such as /run/secrets, stays as it is.
+        if folder.is_dir() and set(os.listdir(folder)) <= {Path(key).name}:
+            _give(folder)
+
+
+def _give(folder: Path) -> None:
+    """Make the user the owner of a folder and of everything in it."""
+    if folder.stat().st_uid == USER_ID:
         return
     os.chown(folder, USER_ID, -1)
     for place, folders, files in os.walk(folder):

@@ -1,5 +1,6 @@
 """The program ``code-interpreter-api``, which runs the service or another command."""
 
+import os
 import sys
 from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from importlib import import_module
@@ -42,6 +43,8 @@ def main() -> None:
     chosen = parser.parse_args()
     module_name, text = COMMANDS[chosen.command]
     module = import_module(module_name)
+    # Nothing that a command creates is for other users of the machine.
+    os.umask(0o077)
     own_parser = ArgumentParser(f"{PROGRAM} {chosen.command}", description=f"{text[0].upper()}{text[1:]}.")
     module.add_arguments(own_parser)
     sys.exit(module.main(own_parser.parse_args(chosen.arguments)))

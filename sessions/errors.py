@@ -3,6 +3,7 @@
 SessionsError               something that runs code failed
 ├── InvalidPath             a workspace path is not allowed
 ├── WorkspaceFull           the inputs do not fit into the workspace
+├── SecretUnreadable        the secrets of a container cannot be decrypted
 ├── (sessions.containers.errors: EngineUnavailable, ImageNotFound, LaunchFailed, NoCapacity, …)
 └── (sessions.kernels.errors: SupervisorFailed, KernelEnded)
 
@@ -59,6 +60,16 @@ class WorkspaceFull(SessionsError):
 
     def __init__(self) -> None:
         super().__init__("the files do not fit into the workspace (WORKSPACE_SIZE_MB)")
+
+
+class SecretUnreadable(SessionsError):
+    """The secrets of a container were encrypted with another key, or the row was changed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the secrets of its container cannot be decrypted: REGISTRY_KEY, or the key file, is not the one "
+            "from before, or the row was changed"
+        )
 
 
 class CallFailed(Exception):

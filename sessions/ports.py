@@ -71,7 +71,11 @@ class ContainerRows(Protocol):
     """Rows of containers. Errors as in `SessionRows`."""
 
     async def get_container(self, container_id: str) -> ContainerRecord | None:
-        """Return a container that has not been removed; None if there is none of this id."""
+        """Return a container that has not been removed; None if there is none of this id.
+
+        Raises:
+            SecretUnreadable: its secrets cannot be decrypted.
+        """
 
     async def update_container_key(self, container_id: str, kernel_key: str) -> None:
         """Write the key of the kernel that now runs in a container."""

@@ -1,13 +1,17 @@
-"""Rows of containers, from which a restarted service finds its containers again."""
+"""Rows of containers, from which a restarted service finds its containers again.
+
+The secrets in a row are encrypted, and a removed container has none.
+"""
 
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Final
 
 from sqlalchemy import bindparam, insert, select, update
 
 from kernel_image import contract
 from service.database.database import Database, as_record
+from service.database.secret_box import SecretBox
 from service.database.tables import ContainerRow, table_of
 from sessions import clock
 from sessions.kernels.connection import Connection
@@ -17,8 +21,29 @@ _ADD: Final = insert(table_of(ContainerRow))
 _REMOVED: Final = (
     update(table_of(ContainerRow))
     .where(ContainerRow.container_id == bindparam("id"), ContainerRow.removed_at.is_(None))
-    .values(removed_at=bindparam("at"), state="removed")
+    .values(removed_at=bindparam("at"), state="removed", token="", kernel_key="")
 )
+
+
+Place = tuple[object, ...]
+"""Where a secret may be decrypted: the values that identify its place in the registry."""
+
+
+def place_of_token(row: ContainerRow | ContainerRecord) -> Place:
+    """Return the place of a token, with the address that the service sends it to."""
+    return (
+        "token",
+        row.container_id,
+        row.address,
+        row.supervisor_port,
+        row.shell_port,
+        row.iopub_port,
+    )
+
+
+def place_of_kernel_key(container_id: str) -> Place:
+    """Return the place of the key that a kernel signs its messages with."""
+    return ("kernel_key", container_id)
 
 
 class ContainerRegistry:
@@ -27,13 +52,17 @@ class ContainerRegistry:
     Each method is one transaction, with the errors of ``Database.run``.
     """
 
-    def __init__(self, database: Database, instance_id: str, engine_id: str | None = None) -> None:
+    def __init__(
+        self, database: Database, instance_id: str, box: SecretBox, engine_id: str | None = None
+    ) -> None:
         """Write rows for this instance.
 
         Args:
+            box: encrypts the secrets in the rows.
             engine_id: identifies the engine to other replicas; None without replicas.
         """
         self._instance_id = instance_id
+        self._box = box
         self._engine_id = engine_id
         self._run = database.run
         self._write = database.write
@@ -67,38 +96,54 @@ class ContainerRegistry:
 
     async def only(self, container_ids: Collection[str]) -> None:
         """Mark all containers of the instance as removed, except ``container_ids``."""
-        for record in await self.live():
-            if record.container_id not in container_ids:
-                await self.removed(record.container_id)
+        for container_id in await self.live():
+            if container_id not in container_ids:
+                await self.removed(container_id)
 
     async def get_container(self, container_id: str) -> ContainerRecord | None:
-        """Return the container of this id, also a removed one; None if there never was one."""
-        row = await self._run(lambda session: session.get(ContainerRow, container_id))
-        return None if row is None else as_record(ContainerRecord, row)
+        """Return a container that has not been removed; None if there is none of this id.
+
+        Raises:
+            SecretUnreadable: its secrets were encrypted with another key or for another row.
+        """
+        query = select(ContainerRow).where(
+            ContainerRow.container_id == container_id, ContainerRow.removed_at.is_(None)
+        )
+        row = await self._run(lambda session: session.scalar(query))
+        if row is None:
+            return None
+        record = as_record(ContainerRecord, row)
+        return replace(
+            record,
+            token=self._box.open(record.token, *place_of_token(record)),
+            kernel_key=self._box.open(record.kernel_key, *place_of_kernel_key(container_id)),
+        )
 
     async def update_container_key(self, container_id: str, kernel_key: str) -> None:
         """Write the key that the kernel in a container signs its messages with."""
         change = (
             update(ContainerRow)
-            .where(ContainerRow.container_id == container_id)
-            .values(kernel_key=kernel_key)
+            .where(ContainerRow.container_id == container_id, ContainerRow.removed_at.is_(None))
+            .values(kernel_key=self._box.seal(kernel_key, *place_of_kernel_key(container_id)))
         )
         await self._run(lambda session: session.execute(change))
 
     async def add(self, container: ContainerRecord) -> None:
         """Add the row of a container."""
-        await self._write((_ADD, asdict(container)))
+        row = asdict(container)
+        row["token"] = self._box.seal(container.token, *place_of_token(container))
+        row["kernel_key"] = self._box.seal(container.kernel_key, *place_of_kernel_key(container.container_id))
+        await self._write((_ADD, row))
 
     async def mark_removed(self, container_id: str, at: float) -> None:
         """Mark a container as removed at a time; do nothing if it is marked already or unknown."""
         await self._write((_REMOVED, {"id": container_id, "at": at}))
 
-    async def live(self) -> list[ContainerRecord]:
-        """Return the containers of the instance that are not marked as removed, oldest first."""
+    async def live(self) -> list[str]:
+        """Return the ids of the instance's containers that are not marked as removed, oldest first."""
         query = (
-            select(ContainerRow)
+            select(ContainerRow.container_id)
             .where(ContainerRow.instance_id == self._instance_id, ContainerRow.removed_at.is_(None))
             .order_by(ContainerRow.created_at, ContainerRow.container_id)
         )
-        rows = await self._run(lambda session: session.scalars(query).all())
-        return [as_record(ContainerRecord, row) for row in rows]
+        return await self._run(lambda session: list(session.scalars(query)))

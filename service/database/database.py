@@ -82,6 +82,19 @@ class Database:
         """Bring the schema up to date. Raises the errors of ``migrations.upgrade``."""
         await self._on_thread(lambda: migrations.upgrade(self._engine))
 
+    async def discard_overwritten(self) -> None:
+        """Empty SQLite's write-ahead log, which still has the earlier contents of changed pages."""
+
+        def empty_log() -> None:
+            connection = self._engine.raw_connection()
+            try:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                connection.close()
+
+        if not self.is_postgresql:
+            await self._on_thread(empty_log)
+
     async def close(self) -> None:
         """Finish the transactions that run, and close all connections."""
         await self._on_thread(self._engine.dispose)

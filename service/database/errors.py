@@ -55,6 +55,18 @@ class MigrationFailed(StartError):
         self.reason = reason
 
 
+class KeyUnavailable(StartError):
+    """The file with the key of the registry's secrets cannot be used."""
+
+    def __init__(self, file: Path, reason: str) -> None:
+        super().__init__(
+            f"Cannot use {file} for the registry's key: {reason}; set REGISTRY_KEY to a long random text, or "
+            "REGISTRY_KEY_FILE to a file that this user can create."
+        )
+        self.file = file
+        self.reason = reason
+
+
 class RegistryTooNew(StartError):
     """The registry has a schema ``revision`` that only a newer version of the service knows."""
 

@@ -235,7 +235,7 @@ def _remove(db: Session, *which: ColumnElement[bool]) -> int:
             ContainerRow.removed_at.is_(None),
             ContainerRow.container_id.not_in(kept),
         )
-        .values(removed_at=_NOW, state="removed")
+        .values(removed_at=_NOW, state="removed", token="", kernel_key="")
     )
     for change in (free, ended):
         db.execute(change.execution_options(synchronize_session=False))

@@ -21,6 +21,8 @@ from service.errors import SettingsInvalid, StartError
 from service.files.open import open_storage
 from service.operations.engine import open_cluster, open_docker
 from service.operations.errors import CannotRunKernels
+from service.private_paths.folders import check_private_folder
+from service.private_paths.trust import NotPrivate
 from service.settings import Settings, load_settings
 from service.telemetry.logs import configure_logging
 from sessions.containers.engine import Engine
@@ -99,7 +101,16 @@ class Doctor:
         if self._settings.storage.file_storage_url is not None:
             self._add(await machine.check_storage(open_storage(self._settings.storage)))
             return
-        self._disk("stored files", self._settings.storage.file_storage_dir, ours=True)
+        folder = self._settings.storage.file_storage_dir
+        try:
+            check_private_folder(folder)
+        except NotPrivate as error:
+            self._add(Finding("stored files", "fail", f"{error.path}: {error.reason}", error.advice))
+        except OSError as error:
+            help_ = "set FILE_STORAGE_DIR to a folder that this user can write"
+            self._add(Finding("stored files", "fail", f"{folder}: {error.strerror or error}", help_))
+        else:
+            self._disk("stored files", folder, ours=True)
 
     def _disk(self, check: str, folder: Path, *, ours: bool) -> None:
         if not (ours or folder.is_dir()):

@@ -19,6 +19,9 @@ from typing import Any, BinaryIO, Final, TypeVar
 
 from service.files.errors import StorageUnavailable
 from service.files.storage import FILE_ID
+from service.private_paths.files import make_private_files
+from service.private_paths.folders import make_private_folder
+from service.private_paths.trust import NotPrivate
 from sessions.errors import StorageFailed, StorageFull
 from sessions.tasks import finish
 
@@ -34,9 +37,14 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def make_folder(folder: Path) -> None:
-    """Create a private folder if it is missing. Raises ``StorageUnavailable``."""
+    """Create a private folder, or make an existing one private.
+
+    Raises:
+        NotPrivate: other users can use the folder.
+        StorageUnavailable: the folder cannot be created or examined.
+    """
     try:
-        _make(folder)
+        make_private_folder(folder)
     except OSError as error:
         raise StorageUnavailable(folder, error.strerror or str(error)) from error
 
@@ -65,7 +73,9 @@ class Disk:
     async def prepare(self) -> None:
         try:
             for folder in (self._root, self._files, self._incoming):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private_folder(folder)
+            for folder in (self._files, self._incoming):
+                await self.on_thread(partial(make_private_files, folder))
             trial = self._incoming / str(uuid.uuid4())
             trial.touch(mode=0o600)
             trial.unlink()
@@ -144,7 +154,7 @@ class DiskDraft:
     def _write(self, block: list[bytes]) -> None:
         with _disk_errors():
             if self._file is None:
-                _make(self._path.parent)
+                _make_again(self._path.parent)
                 self._file = open(self._path, "xb", opener=_private)  # noqa: SIM115
             for piece in block:
                 self._file.write(piece)
@@ -158,7 +168,7 @@ class DiskDraft:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            _make(self._target.parent)
+            _make_again(self._target.parent)
             self._path.rename(self._target)
             _sync_folder(self._target.parent)
 
@@ -197,15 +207,18 @@ class DiskContent:
         return b"" if self._file.closed else os.pread(self._file.fileno(), size, offset)
 
 
-def _make(folder: Path) -> None:
-    """Create a folder if it is missing, also after an operator has removed it."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+def _make_again(folder: Path) -> None:
+    """Create a folder again after an operator has removed it."""
+    if not folder.is_dir():
+        make_private_folder(folder)
 
 
 @contextmanager
 def _disk_errors() -> Iterator[None]:
     try:
         yield
+    except NotPrivate as error:
+        raise StorageFailed(str(error)) from error
     except OSError as error:
         if error.errno in _FULL:
             raise StorageFull(os.strerror(error.errno)) from error

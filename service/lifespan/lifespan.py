@@ -56,7 +56,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         replicas = replication.replicas
         tidying = keep_house(stores.files, stores.database, replicas.is_my_turn)
         await stack.enter_async_context(_running(tidying))
-        containers = ContainerRegistry(stores.database, stores.instance_id, replication.engine_id)
+        containers = ContainerRegistry(stores.database, stores.instance_id, stores.box, replication.engine_id)
         self_test = SelfTest(engine, app.state.socket)
         pool = Pool(
             engine,

@@ -7,10 +7,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
+from pydantic import SecretStr
+
 from service.database.database import Database
-from service.database.errors import RegistryInUse, RegistryMissing
+from service.database.errors import MigrationFailed, RegistryInUse, RegistryMissing
 from service.database.file_registry import FileRegistry
 from service.database.installation import registry_id as read_registry_id
+from service.database.registry_key import adopt_key, find_key
+from service.database.secret_box import SecretBox
 from service.database.service_lock import hold_database
 from service.errors import StartError
 from service.files.errors import StorageInUse
@@ -18,6 +22,7 @@ from service.files.open import open_storage
 from service.files.quota import StorageQuota
 from service.files.storage_lock import lock
 from service.files.store import FileStore
+from service.private_paths.files import make_private_database
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,6 +38,8 @@ class Stores:
     """Id of the registry, which stays the same for as long as the registry exists."""
     instance_id: str
     """Label of this service's containers."""
+    box: SecretBox
+    """Encrypts the secrets in the registry."""
 
 
 async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
@@ -50,6 +57,7 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     storage = open_storage(settings.storage)
     stack.push_async_callback(storage.close)
     await storage.prepare()
+    _protect(database)
     is_replica = settings.replicas.replica_url is not None
     files = FileStore(
         storage,
@@ -64,12 +72,40 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
         # A new registry lists no files, so the sweep would delete all of them as orphans.
         raise RegistryMissing(storage.place)
     await database.migrate()
+    box = await _open_box(settings, database)
     registry_id = await read_registry_id(database)
     await storage.claim(registry_id)
     await files.count_stored()
     # Replicas share the registry, so its id cannot name one of them.
     instance_id = settings.containers.instance_id or (uuid.uuid4().hex if is_replica else registry_id)
-    return Stores(database, files, registry_id, instance_id)
+    return Stores(database, files, registry_id, instance_id, box)
+
+
+async def _open_box(settings: Settings, database: Database) -> SecretBox:
+    """Return the box with the registry's key, and encrypt what an earlier version has written without one.
+
+    Raises:
+        KeyUnavailable, NotPrivate: the key's file cannot be used.
+    """
+    key = find_key(
+        _reveal(settings.storage.registry_key),
+        _reveal(settings.replicas.replica_secret),
+        settings.storage.registry_key_file,
+        settings.storage.file_storage_dir,
+        database.file,
+    )
+    box = SecretBox(key.text)
+    if await adopt_key(database, box):
+        log.error(
+            "The registry's secrets were encrypted with another key than that of %s: sessions that were open "
+            "end as lost.",
+            key.source,
+        )
+    return box
+
+
+def _reveal(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 async def _lock(settings: Settings, database: Database, stack: AsyncExitStack) -> None:
@@ -86,6 +122,15 @@ async def _lock(settings: Settings, database: Database, stack: AsyncExitStack) -
         is_replica = settings.replicas.replica_url is not None
         held = hold_database(database, in_use, shared=is_replica, on_lost=partial(_stop, in_use))
         await stack.enter_async_context(held)
+
+
+def _protect(database: Database) -> None:
+    """Take the registry's file from other users. Raises ``NotPrivate`` or ``MigrationFailed``."""
+    if (file := database.file) is not None:
+        try:
+            make_private_database(file)
+        except OSError as error:
+            raise MigrationFailed(f"{file}: {error.strerror or error}") from error
 
 
 def _stop(why: StartError) -> None:

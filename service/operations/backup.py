@@ -26,9 +26,11 @@ _NOT_COPIED: Final = (
     ("sessions", "UPDATE sessions SET ended_at = :now, end_reason = 'lost' WHERE ended_at IS NULL"),
     ("cells", "UPDATE cells SET finished_at = :now, state = 'lost' WHERE state = 'running'"),
     ("containers", "UPDATE containers SET removed_at = :now, state = 'removed' WHERE removed_at IS NULL"),
+    # The copy has no secrets, so it needs no key.
+    ("containers", "UPDATE containers SET token = '', kernel_key = ''"),
     # A service finds its containers by its instance id. A service on the copy creates a new id at its first
     # start.
-    ("instance", "DELETE FROM instance WHERE key = 'instance_id'"),
+    ("instance", "DELETE FROM instance WHERE key IN ('instance_id', 'registry_key')"),
 )
 """Statements that correct the copied registry, by table: containers and sessions belong to the original."""
 
@@ -89,8 +91,9 @@ def back_up(settings: Settings, folder: Path) -> Backup:
     draft = folder.with_name(f".{folder.name}.partial")
     try:
         shutil.rmtree(draft, ignore_errors=True)
-        (draft / FILES).mkdir(mode=0o700, parents=True)
-        draft.chmod(0o700)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft.mkdir(mode=0o700)
+        (draft / FILES).mkdir(mode=0o700)
         _copy_registry(registry, draft / REGISTRY)
         done = _copy_files(settings.storage.file_storage_dir / FILES, draft)
         sync(draft)
@@ -115,6 +118,7 @@ def _copy_registry(source: Path, target: Path) -> None:
     ):
         original.backup(copy)
         copy.execute("PRAGMA journal_mode=DELETE").close()
+        copy.execute("PRAGMA secure_delete=ON").close()
         tables = {name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         for table, statement in _NOT_COPIED:
             if table in tables:

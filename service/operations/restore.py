@@ -74,7 +74,8 @@ def restore(settings: Settings, folder: Path, *, replace: bool) -> Restored:
             folder, "the folder is FILE_STORAGE_DIR itself: a service can be started on it without a restore"
         )
     make_folder(storage)
-    make_folder(registry.parent)
+    if not registry.parent.is_dir():
+        make_folder(registry.parent)
     restoring = _Restoring(folder, registry, storage)
     return asyncio.run(restoring.run(replace=replace))
 

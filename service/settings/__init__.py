@@ -23,7 +23,7 @@ from service.settings.storage import StorageSettings
 from service.settings.telemetry import TelemetrySettings
 from service.settings.values import without_password
 
-_SECRETS: Final = ("api_keys", "replica_secret")
+_SECRETS: Final = ("api_keys", "registry_key", "replica_secret")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from service.settings.values import MIB, Group, without_password
 
@@ -39,6 +39,17 @@ class StorageSettings(Group):
         None,
         description="URL of the registry, `sqlite:///…` or `postgresql://…`, see scale.md; unset means "
         "`registry.sqlite3` in `FILE_STORAGE_DIR`.",
+    )
+
+    registry_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Key that encrypts the containers' tokens in the registry, see security.md. Unset means "
+        "`REPLICA_SECRET`, or else the contents of `REGISTRY_KEY_FILE`.",
+    )
+    registry_key_file: Path = Field(
+        Path("~/.local/state/code-interpreter/registry.key"),
+        description="File with that key. The first start creates it; it must not be in `FILE_STORAGE_DIR`.",
     )
 
     @field_validator("file_storage_dir")

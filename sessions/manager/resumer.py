@@ -9,7 +9,7 @@ from typing import Final
 from kernel_image import contract
 from sessions import clock
 from sessions.containers.pool.pool import Pool
-from sessions.errors import SessionMoving, SessionsError, log_text
+from sessions.errors import SecretUnreadable, SessionMoving, SessionsError, log_text
 from sessions.kernels.connection import Connection
 from sessions.manager.open_sessions import OpenSessions
 from sessions.models import Container
@@ -79,10 +79,15 @@ class Resumer:
 
     async def _resume(self, record: SessionRecord) -> None:
         """Resume a session in its container, or end it as lost."""
-        container = await self._services.containers.get_container(record.container_id)
+        try:
+            container = await self._services.containers.get_container(record.container_id)
+        except SecretUnreadable as error:
+            log.error("session %s is lost: %s", record.session_id, error)
+            container = None
         if container is None:
             await self._lose_cells(record)
             await self._services.rows.end_session(record.session_id, "lost", clock.now())
+            self._pool.abandon(record.container_id)
             return
         ports = {
             contract.SUPERVISOR_PORT: container.supervisor_port,

@@ -12,7 +12,7 @@ from service.database.installation import prune, registry_id
 from service.database.session_registry import SessionRegistry
 from sessions.records import ONE_TENANT
 from tests.support.databases import execute
-from tests.support.records import cell, container, execution, session, stored_file
+from tests.support.records import BOX, cell, container, execution, session, stored_file
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def test_prune_deletes_what_ended_long_ago(
 ) -> None:
     """Executions and containers are deleted, some at a time; files and live containers stay."""
     monkeypatch.setattr("service.database.installation._ROWS_AT_ONCE", 2)
-    containers = ContainerRegistry(database, "one")
+    containers = ContainerRegistry(database, "one", BOX)
     live, removed = container(), container()
     for record in (live, removed):
         await containers.add(record)
@@ -45,7 +45,7 @@ async def test_prune_deletes_what_ended_long_ago(
     await FileRegistry(database).add(stored_file(1.0))
     assert await prune(database, before=100.0) == 6
     assert await prune(database, before=100.0) == 0
-    assert await containers.live() == [live]
+    assert await containers.live() == [live.container_id]
     assert len(await FileRegistry(database).all_ids()) == 1
     rows = execute(url, "SELECT finished_at, stdout_bytes, exit_code FROM executions")
     assert rows == [(150.0, 2**33, None)]

@@ -22,7 +22,7 @@ from tests.faults.conftest import refused
 from tests.support.api import Api
 from tests.support.databases import execute
 from tests.support.postgres import Postgres
-from tests.support.process import ROOT, Service
+from tests.support.process import REGISTRY_KEY, ROOT, Service
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -34,6 +34,7 @@ def killer(folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[s
     environment = {
         "PATH": os.environ["PATH"],
         "FILE_STORAGE_DIR": str(folder),
+        "REGISTRY_KEY": REGISTRY_KEY,
         "HOST": "127.0.0.1",
         "PORT": "0",
         **settings,
@@ -133,7 +134,7 @@ def check_sessions(past: Past, apis: dict[str, Api]) -> None:
 CHANGED = {
     "sessions": {"ended_at", "end_reason", "last_used_at"},
     "cells": {"state", "finished_at"},
-    "containers": {"state", "removed_at"},
+    "containers": {"state", "removed_at", "token", "kernel_key"},
 }
 """Columns of existing rows that a start itself changes."""
 

@@ -13,6 +13,7 @@ from service.database.database import Database
 from service.database.execution_registry import ExecutionRegistry
 from service.database.file_registry import FileRegistry
 from service.database.installation import prune, registry_id
+from service.database.registry_key import adopt_key
 from service.database.session_registry import SessionRegistry
 from sessions.errors import RegistryUnavailable
 from sessions.models import JsonObject
@@ -20,7 +21,7 @@ from sessions.records import (
     ONE_TENANT,
 )
 from tests.support.databases import execute, insert
-from tests.support.records import cell, container, execution, session, stored_file
+from tests.support.records import BOX, cell, container, execution, session, stored_file
 
 
 @pytest.fixture
@@ -248,7 +249,8 @@ async def test_registry_of_the_first_revision_keeps_its_rows(url: str) -> None:
     await database.migrate()
     assert await FileRegistry(database).get(file.file_id, ONE_TENANT) == file
     assert await ExecutionRegistry(database).get(ran.execution_id, ONE_TENANT) == ran
-    assert await ContainerRegistry(database, "one").live() == [box]
+    assert not await adopt_key(database, BOX)
+    assert await ContainerRegistry(database, "one", BOX).get_container(box.container_id) == box
     assert await registry_id(database) == "its name"
     record = session(container_id=box.container_id)
     await sessions.add_session(record)

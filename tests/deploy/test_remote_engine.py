@@ -18,7 +18,7 @@ import pytest
 from tests.deploy.conftest import analyse, finished, wait_for
 from tests.deploy.container import LIGHT, PRIVILEGED, ServiceContainer
 from tests.support.engine import IMAGE, Engine
-from tests.support.process import ROOT, Service
+from tests.support.process import REGISTRY_KEY, ROOT, Service
 from tests.support.session import new_session
 from tests.support.traffic import ALL, readable_parts
 
@@ -176,6 +176,7 @@ def test_service_without_keys_ends_with_one_sentence(remote: RemoteEngine, tmp_p
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | {
         "DOCKER_HOST": f"tcp://{remote.address}:{PORT}",
         "FILE_STORAGE_DIR": str(tmp_path / "storage"),
+        "REGISTRY_KEY": REGISTRY_KEY,
         "HOST": "127.0.0.1",
         "PORT": "0",
         "PYTHON_EXECUTOR_DOCKER_IMAGE": IMAGE,

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import GENEROUS, LIGHT
 from tests.support.engine import Engine
-from tests.support.process import INHERITED, ROOT, Service
+from tests.support.process import INHERITED, REGISTRY_KEY, ROOT, Service
 
 RECOVERY_SECONDS = 60.0
 """Seconds after a fault in which calls may be refused with an error code."""
@@ -107,6 +107,7 @@ def refused(storage: Path, seconds: float = 60, **settings: Any) -> str:
         "HOST": "127.0.0.1",
         "PORT": "0",
         "FILE_STORAGE_DIR": str(storage),
+        "REGISTRY_KEY": REGISTRY_KEY,
         "LOG_LEVEL": "WARNING",
     }
     environment |= {name: str(value) for name, value in (LIGHT | settings).items()}

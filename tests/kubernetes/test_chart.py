@@ -172,8 +172,21 @@ def test_the_replicas_secret_is_made_once(chart: Chart) -> None:
     (kept,) = of_kind(chart.render(SHARED, existing={first["metadata"]["name"]: first}), "Secret")
     assert kept["data"] == first["data"]
     named = chart.render(SHARED | {"replication": {"secret": "mine"}})
-    assert of_kind(named, "Secret") == of_kind(chart.render(), "Secret") == []
+    assert of_kind(named, "Secret") == []
     assert "{'name': 'mine', 'key': 'REPLICA_SECRET'}" in str(of_kind(named, "Deployment"))
+
+
+def test_key_of_the_registry_is_made_once(chart: Chart) -> None:
+    """An upgrade keeps it, a secret in the values replaces it, and replicas have their own secret instead."""
+    (first,) = of_kind(chart.render(), "Secret")
+    (other,) = of_kind(chart.render(), "Secret")
+    assert first["data"] != other["data"] and len(first["data"]["REGISTRY_KEY"]) == 64
+    (kept,) = of_kind(chart.render(there={first["metadata"]["name"]: first}), "Secret")
+    assert kept["data"] == first["data"]
+    named = chart.render({"registryKey": {"secret": "mine"}})
+    assert of_kind(named, "Secret") == []
+    assert "{'name': 'mine', 'key': 'REGISTRY_KEY'}" in str(of_kind(named, "Deployment"))
+    assert "REGISTRY_KEY" not in str(chart.render(SHARED))
 
 
 def test_replicas_reach_each_other(chart: Chart) -> None:

@@ -30,7 +30,7 @@ from sessions.errors import SessionElsewhere, SessionMoving, StorageQuotaExceede
 from sessions.records import ContainerRecord, SessionRecord
 from tests.support.databases import execute
 from tests.support.postgres import Postgres
-from tests.support.records import container
+from tests.support.records import BOX, container
 from tests.support.settings import make_settings
 
 ENGINE = "the engine"
@@ -59,7 +59,7 @@ async def add_session(
 ) -> SessionRecord:
     """Register a live session with its own container."""
     box: ContainerRecord = container(engine_id=engine_id)
-    await ContainerRegistry(database, "one").add(box)
+    await ContainerRegistry(database, "one", BOX).add(box)
     now = time.time()
     record = SessionRecord(
         session_id=str(uuid.uuid4()),

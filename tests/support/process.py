@@ -28,6 +28,7 @@ INHERITED = (
     "DOCKER_CERT_PATH",
 )
 """Variables of the tests' environment that the service gets. All settings come from the test."""
+REGISTRY_KEY = "the registry's key of the tests"
 READY_SECONDS = 90.0
 STOP_SECONDS = 45.0
 
@@ -38,6 +39,7 @@ def serve_to_the_end(folder: Path, *command: str, **settings: str) -> subprocess
         "HOST": "127.0.0.1",
         "PORT": str(free_port()),
         "FILE_STORAGE_DIR": str(folder),
+        "REGISTRY_KEY": REGISTRY_KEY,
         "PYTHON_EXECUTOR_DOCKER_IMAGE": IMAGE,
         "POOL_SIZE": "1",
         **settings,
@@ -93,6 +95,7 @@ class Service:
             "HOST": "127.0.0.1",
             "PORT": str(port),
             "FILE_STORAGE_DIR": str(self.storage),
+            "REGISTRY_KEY_FILE": str(self.log_path.with_name("registry.key")),
             "PYTHON_EXECUTOR_DOCKER_IMAGE": IMAGE,
             "PYTHONUNBUFFERED": "1",
             **self.engine.settings,

@@ -5,7 +5,11 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
+from service.database.secret_box import SecretBox
 from sessions.records import CellRecord, ContainerRecord, ExecutionRecord, SessionRecord, StoredFile
+
+BOX = SecretBox("the registry's key of the tests")
+"""Encrypts the secrets of containers."""
 
 
 def stored_file(created_at: float = 1.0, **changes: Any) -> StoredFile:

@@ -37,6 +37,10 @@ yes
 {{- end -}}
 {{- end -}}
 
+{{- define "code-interpreter.registrySecret" -}}
+{{- .Values.registryKey.secret | default (printf "%s-registry" (include "code-interpreter.name" .)) -}}
+{{- end -}}
+
 {{- define "code-interpreter.replicaSecret" -}}
 {{- .Values.replication.secret | default (printf "%s-replicas" (include "code-interpreter.name" .)) -}}
 {{- end -}}

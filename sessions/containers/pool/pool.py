@@ -167,6 +167,10 @@ class Pool:
         self._stock.keep(sandbox)
         return sandbox
 
+    def abandon(self, container_id: str) -> None:
+        """Let the container of a session that cannot be adopted be removed with the leftovers."""
+        self._stock.kept_ids.discard(container_id)
+
     async def release(self, sandbox: Sandbox) -> None:
         """Close the sandbox of a session that another service has adopted; its container stays."""
         self._stock.release(sandbox)

@@ -1,0 +1,224 @@
+"""Another user of the machine tries to read what the service stores, and to use its containers."""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kernel_image import contract
+from tests.conftest import LIGHT
+from tests.support.databases import execute
+from tests.support.engine import Engine
+from tests.support.process import Service
+from tests.support.session import Session, open_session
+from tests.support.waiting import soon
+
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(os.geteuid() != 0, reason="this user may not become another user"),
+]
+
+SOMEBODY = 54_321
+"""The id of a user and of a group without a name."""
+
+READ_EVERYTHING = """
+import os, sys
+for folder, folders, files in os.walk(sys.argv[1]):
+    for name in folders + files:
+        path = os.path.join(folder, name)
+        for use in (os.listdir, lambda path: open(path, "rb").read(), lambda path: open(path, "ab")):
+            try:
+                use(path)
+            except (PermissionError, NotADirectoryError):
+                pass
+            else:
+                print("used", path)
+for path in sys.argv[2:]:
+    for use in (os.stat, lambda path: open(path, "rb").read(), os.unlink, lambda path: os.rename(path, "x")):
+        try:
+            use(path)
+        except PermissionError:
+            pass
+        else:
+            print("used", path)
+print("done")
+"""
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """Return a new folder that other users can reach and read, but not change."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def careless(shared: Path, open_service: Callable[..., Service]) -> Iterator[Service]:
+    """Return a service whose umask hides nothing, on a folder that everybody may use."""
+    storage = shared / "storage"
+    for folder in (storage, storage / "files", storage / "incoming"):
+        folder.mkdir()
+        folder.chmod(0o777)
+    old = storage / "files" / "left by an earlier version"
+    old.touch()
+    old.chmod(0o666)
+    before = os.umask(0)
+    try:
+        service = open_service(
+            **LIGHT,
+            POOL_SIZE=1,
+            FILE_STORAGE_DIR=storage,
+            REGISTRY_KEY_FILE=shared / "key" / "registry.key",
+        )
+    finally:
+        os.umask(before)
+    yield service
+    service.finish()
+
+
+def token_of(engine: Engine, service: Service, texts: set[str]) -> list[str]:
+    """Return those of the texts that are the token of a container of the service."""
+    digests = set()
+    for container in engine.inspected(service.instance_id):
+        for variable in container["Config"]["Env"]:
+            name, _, value = variable.partition("=")
+            if name == contract.TOKEN_DIGEST_VARIABLE:
+                digests.add(value)
+    assert digests
+    return [text for text in texts if hashlib.sha256(text.encode()).hexdigest() in digests]
+
+
+def test_another_user_reads_nothing_and_finds_no_token(
+    careless: Service, shared: Path, engine: Engine
+) -> None:
+    """Files, registry and write-ahead log are refused, and the registry has no token that works."""
+    file_id = careless.api.upload(b"secret of the caller")
+    session = open_session(careless)
+    session.run("marker = 1")
+    storage = shared / "storage"
+    paths = [
+        *(storage / name for name in ("registry.sqlite3", "registry.sqlite3-wal", "registry.sqlite3-shm")),
+        *(storage / "files" / file_id, storage / "lock", storage / "incoming" / "x"),
+        shared / "key" / "registry.key",
+    ]
+    tried = subprocess.run(
+        [sys.executable, "-I", "-c", READ_EVERYTHING, str(shared), *map(str, paths)],
+        user=SOMEBODY,
+        group=SOMEBODY,
+        extra_groups=[],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (tried.stdout, tried.stderr) == ("done\n", "")
+    for path in shared.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    content = b"".join(path.read_bytes() for path in storage.glob("registry.sqlite3*"))
+    assert session.id.encode() in content
+    texts = {found.decode() for found in re.findall(rb"(?=([0-9a-f]{64}))", content)}
+    assert token_of(engine, careless, texts) == []
+    assert careless.api.download(file_id) == b"secret of the caller"
+    session.delete()
+
+
+@pytest.fixture
+def victim(open_service: Callable[..., Service]) -> Iterator[Service]:
+    """Return a service whose registry the tests change."""
+    service = open_service(**LIGHT, POOL_SIZE=0)
+    yield service
+    service.finish()
+
+
+def is_lost(session: Session) -> bool:
+    """Return whether the session has ended as lost. Any other answer than 200 and 410 fails."""
+    answer = session.service.api.http.get(f"/v1/sessions/{session.id}")
+    assert answer.status_code in (200, 410), answer.text
+    return answer.status_code == 410 and answer.json()["reason"] == "lost"
+
+
+def url_of(service: Service) -> str:
+    """Return the URL of the service's registry."""
+    return f"sqlite:///{service.storage / 'registry.sqlite3'}"
+
+
+def test_key_survives_a_crash_and_a_lost_key_loses_sessions_only(victim: Service, engine: Engine) -> None:
+    """After SIGKILL the session goes on. Without the key it ends as lost; files and new calls work."""
+    key = victim.log_path.with_name("registry.key")
+    file_id = victim.api.upload(b"kept")
+    session = open_session(victim)
+    session.run("marker = 7")
+    victim.crash()
+    victim.restart()
+    assert session.printed("marker") == "7"
+    left = engine.kernels(victim.instance_id)
+    assert len(left) == 1
+    victim.stop()
+    key.unlink()
+    victim.mark_log()
+    victim.restart()
+    assert is_lost(session)
+    log = victim.log_tail(since_mark=True)
+    assert log.count("were encrypted with another key") == 1 and "Traceback" not in log
+    assert victim.api.http.post(f"/v1/sessions/{session.id}/execute", json={"code": "1"}).status_code == 410
+    assert victim.api.download(file_id) == b"kept"
+    assert victim.api.run("print(6 * 7)")["stdout"] == "42\n"
+    again = open_session(victim)
+    again.run("marker = 8")
+    victim.stop()
+    victim.mark_log()
+    victim.restart(REGISTRY_KEY="a key that is not the one of before")
+    assert is_lost(again)
+    assert victim.log_tail(since_mark=True).count("were encrypted with another key") == 1
+    soon(lambda: not left & engine.kernels(victim.instance_id), 60)
+    assert not left & engine.kernels(victim.instance_id)
+
+
+@pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGKILL])
+def test_swapped_and_changed_rows_lose_their_sessions_alone(
+    with_signal: signal.Signals, victim: Service
+) -> None:
+    """Two containers' tokens are swapped, a third one's address is changed. A fourth session goes on."""
+    sessions = [open_session(victim) for _ in range(4)]
+    for number, session in enumerate(sessions):
+        session.run(f"marker = {number}")
+    containers = [
+        execute(url_of(victim), "SELECT container_id FROM sessions WHERE session_id = :id", id=session.id)[0][
+            0
+        ]
+        for session in sessions
+    ]
+    if with_signal is signal.SIGKILL:
+        victim.crash()
+    else:
+        victim.stop(with_signal)
+    tokens = dict(execute(url_of(victim), "SELECT container_id, token FROM containers"))
+    for one, other in ((0, 1), (1, 0)):
+        execute(
+            url_of(victim),
+            "UPDATE containers SET token = :token WHERE container_id = :id",
+            token=tokens[containers[other]],
+            id=containers[one],
+        )
+    execute(
+        url_of(victim),
+        "UPDATE containers SET address = '127.0.0.2' WHERE container_id = :id",
+        id=containers[2],
+    )
+    victim.mark_log()
+    victim.restart()
+    assert [is_lost(session) for session in sessions] == [True, True, True, False]
+    assert victim.log_tail(since_mark=True).count("cannot be decrypted") == 3
+    assert sessions[3].printed("marker") == "3"
+    sessions[3].delete()
