@@ -37,7 +37,7 @@ for folder, folders, files in os.walk(sys.argv[1]):
         for use in (os.listdir, lambda path: open(path, "rb").read(), lambda path: open(path, "ab")):
             try:
                 use(path)
-            except (PermissionError, NotADirectoryError):
+            except (PermissionError, NotADirectoryError, IsADirectoryError):
                 pass
             else:
                 print("used", path)
