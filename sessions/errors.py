@@ -9,6 +9,7 @@ SessionsError               something that runs code failed
 
 CallFailed                  something that a caller asked for cannot be done
 ├── FileNotFound            no stored file has this id
+├── FileDamaged             a stored file was changed in the storage
 ├── InputNotFound           an execution names an input file that does not exist
 ├── FileTooLarge            a file has too many bytes
 ├── TimeoutTooLong          timeout_ms is over the maximum
@@ -99,6 +100,17 @@ class FileNotFound(CallFailed):
 
     def __init__(self, file_id: str) -> None:
         super().__init__(f"File with ID '{file_id}' not found")
+        self.file_id = file_id
+
+
+class FileDamaged(CallFailed):
+    """A stored file was changed, cut or replaced in the storage after it was stored."""
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__(
+            f"File with ID '{file_id}' was changed in the storage after it was stored, so it is not served; "
+            "store it again"
+        )
         self.file_id = file_id
 
 

@@ -102,7 +102,7 @@ class StoredFiles(Protocol):
         """Return the owner's file of this id. Raises `FileNotFound`, also once the file has expired."""
 
     async def open(self, file_id: str, owner: str) -> OpenFile:
-        """Open a file of the owner's for reading. Raises `FileNotFound` or `StorageFailed`."""
+        """Open a file of the owner's for reading. Raises `FileNotFound`, `FileDamaged`, `StorageFailed`."""
 
     async def save(
         self,

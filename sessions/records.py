@@ -50,6 +50,8 @@ class StoredFile:
     """The execution that created the file; None for an upload."""
     owner: str = ONE_TENANT
     """Name of the API key that it belongs to."""
+    ends_sha256: str | None = None
+    """Digest of the first and the last block; None for a small file, and for one of an earlier version."""
 
 
 @dataclass(frozen=True)

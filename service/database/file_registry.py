@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import Final
 
-from sqlalchemy import delete, func, insert, or_, select, tuple_
+from sqlalchemy import delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from service.database.cursor import make_cursor, read_cursor
@@ -65,6 +65,11 @@ class FileRegistry:
         more = limit is not None and len(rows) > limit
         files = tuple(as_record(StoredFile, row) for row in rows[:limit])
         return FilePage(files, make_cursor(files[-1].created_at, files[-1].file_id) if more else None)
+
+    async def set_ends(self, file_id: str, ends_sha256: str | None) -> None:
+        """Write the digest of a file's first and last block; do nothing if there is no such file."""
+        change = update(FileRow).where(FileRow.file_id == file_id).values(ends_sha256=ends_sha256)
+        await self._run(lambda session: session.execute(change))
 
     async def delete(self, file_id: str) -> StoredFile | None:
         """Delete the row of a file and return it; None if there is no such row."""

@@ -74,6 +74,7 @@ class FileRow(Base):
     origin: Mapped[str] = mapped_column(String(16))
     execution_id: Mapped[str | None] = mapped_column(String(64))
     owner: Mapped[str] = _owner()
+    ends_sha256: Mapped[str | None] = mapped_column(String(64))
 
 
 class ExecutionRow(Base):

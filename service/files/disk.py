@@ -5,9 +5,9 @@ A file is written under ``incoming/``, synced, and renamed to ``files/<file_id>`
 
 import asyncio
 import errno
-import hashlib
 import logging
 import os
+import stat
 import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +17,13 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 
+from service.files.digest import Digest
 from service.files.errors import StorageUnavailable
 from service.files.storage import FILE_ID
 from service.private_paths.files import make_private_files
 from service.private_paths.folders import make_private_folder
 from service.private_paths.trust import NotPrivate
-from sessions.errors import StorageFailed, StorageFull
+from sessions.errors import FileDamaged, StorageFailed, StorageFull
 from sessions.tasks import finish
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ T = TypeVar("T")
 _READ_BLOCK: Final = 256 * 1024
 _THREADS: Final = 4
 
+_IRREGULAR = {errno.ELOOP, errno.ENXIO, errno.EISDIR}
 # EFBIG is a limit of the file system or of the process: no more fits into this file.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -94,10 +96,12 @@ class Disk:
 
     async def open(self, file_id: str) -> "DiskContent":
         try:
-            file = await self.on_thread(partial(FileIO, self.path(file_id)))
+            file = await self.on_thread(partial(FileIO, self.path(file_id), opener=_regular))
         except FileNotFoundError:
             raise
         except OSError as error:
+            if error.errno in _IRREGULAR:
+                raise FileDamaged(file_id) from error
             raise StorageFailed(error.strerror or str(error)) from error
         return DiskContent(file, self.on_thread)
 
@@ -134,16 +138,23 @@ class DiskDraft:
 
     def __init__(self, path: Path, target: Path, on_thread: Callable[[Callable[[], None]], Any]) -> None:
         """Prepare a draft. The first write creates the file at ``path``."""
-        self.size_bytes = 0
         self._path = path
         self._target = target
         self._on_thread = on_thread
         self._file: BinaryIO | None = None
-        self._hash = hashlib.sha256()
+        self._digest = Digest()
+
+    @property
+    def size_bytes(self) -> int:
+        return self._digest.size_bytes
 
     @property
     def sha256(self) -> str:
-        return self._hash.hexdigest()
+        return self._digest.sha256
+
+    @property
+    def ends_sha256(self) -> str | None:
+        return self._digest.ends_sha256
 
     async def write(self, block: list[bytes]) -> None:
         await self._on_thread(partial(self._write, block))
@@ -158,8 +169,7 @@ class DiskDraft:
                 self._file = open(self._path, "xb", opener=_private)  # noqa: SIM115
             for piece in block:
                 self._file.write(piece)
-                self._hash.update(piece)
-                self.size_bytes += len(piece)
+                self._digest.update(piece)
 
     def _publish(self, rest: list[bytes]) -> None:
         self._write(rest)
@@ -188,6 +198,7 @@ class DiskContent:
     """`service.files.storage.Content` of an open file, which can be read to its end even if it is deleted."""
 
     def __init__(self, file: FileIO, on_thread: Callable[[Callable[[], bytes]], Any]) -> None:
+        self.size_bytes = os.fstat(file.fileno()).st_size
         self._file = file
         self._on_thread = on_thread
 
@@ -223,6 +234,15 @@ def _disk_errors() -> Iterator[None]:
         if error.errno in _FULL:
             raise StorageFull(os.strerror(error.errno)) from error
         raise StorageFailed(error.strerror or str(error)) from error
+
+
+def _regular(path: str, flags: int) -> int:
+    """Open a regular file; raise ``OSError`` for a link, a pipe and everything else."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+    return descriptor
 
 
 def _private(path: str, flags: int) -> int:

@@ -1,9 +1,10 @@
 """A file on its way into an object storage."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from typing import Final, Protocol
+
+from service.files.digest import Digest
 
 PART_BYTES: Final = 5 * 1024 * 1024
 """Size of a part, the smallest that S3 takes. A smaller file is put in one request."""
@@ -33,11 +34,10 @@ class ObjectDraft:
     """
 
     def __init__(self, storage: Objects, key: str, filename: str) -> None:
-        self.size_bytes = 0
         self._storage = storage
         self._key = key
         self._filename = filename
-        self._hash = hashlib.sha256()
+        self._digest = Digest()
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._parts: asyncio.Queue[list[bytes] | None] = asyncio.Queue(1)
@@ -46,18 +46,25 @@ class ObjectDraft:
         self._is_begun = False
 
     @property
+    def size_bytes(self) -> int:
+        return self._digest.size_bytes
+
+    @property
     def sha256(self) -> str:
-        return self._hash.hexdigest()
+        return self._digest.sha256
+
+    @property
+    def ends_sha256(self) -> str | None:
+        return self._digest.ends_sha256
 
     async def write(self, block: list[bytes]) -> None:
         for piece in block:
-            self.size_bytes += len(piece)
             self._held_bytes += len(piece)
             # hashlib releases the GIL, but a thread pays off for large pieces only.
             if len(piece) > _HASH_ON_THREAD:
-                await asyncio.to_thread(self._hash.update, piece)
+                await asyncio.to_thread(self._digest.update, piece)
             else:
-                self._hash.update(piece)
+                self._digest.update(piece)
         self._held += block
         if self._held_bytes >= PART_BYTES:
             await self._send_part()

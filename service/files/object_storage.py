@@ -131,8 +131,8 @@ class ObjectStorage:
 
     async def open(self, file_id: str) -> "ObjectContent":
         with self._errors():
-            await self._api.head_async(self._store, _key(file_id))
-        return ObjectContent(self, _key(file_id))
+            found = await self._api.head_async(self._store, _key(file_id))
+        return ObjectContent(self, _key(file_id), found["size"])
 
     async def link(self, file_id: str) -> str:
         with self._errors():
@@ -220,7 +220,8 @@ class ObjectStorage:
 class ObjectContent:
     """`service.files.storage.Content` of one object. A deletion ends a download that is under way."""
 
-    def __init__(self, storage: ObjectStorage, key: str) -> None:
+    def __init__(self, storage: ObjectStorage, key: str, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
         self._storage = storage
         self._key = key
 

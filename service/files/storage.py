@@ -23,6 +23,10 @@ class Draft(Protocol):
     def sha256(self) -> str:
         """The digest of the bytes written so far, in lower-case hexadecimal."""
 
+    @property
+    def ends_sha256(self) -> str | None:
+        """The digest of the first and the last block; None for a small file."""
+
     async def write(self, block: list[bytes]) -> None:
         """Append the pieces."""
 
@@ -35,6 +39,10 @@ class Draft(Protocol):
 
 class Content(Protocol):
     """A file that is open for reading."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the file when it was opened."""
 
     def chunks(self, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield the bytes from ``start`` up to, not including, ``end``."""
@@ -71,7 +79,7 @@ class Storage(Protocol):
         """Return a new draft. Nothing is stored before the first write."""
 
     async def open(self, file_id: str) -> Content:
-        """Open a file. Raises ``FileNotFoundError`` if it is not there."""
+        """Open a file. Raises ``FileNotFoundError``, or ``FileDamaged`` if it is not a regular file."""
 
     async def link(self, file_id: str) -> str:
         """Return a URL from which a file can be downloaded for a limited time."""

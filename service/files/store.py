@@ -5,6 +5,7 @@ its row is added. So every row has its bytes, and a file that a crash leaves wit
 """
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
@@ -12,13 +13,16 @@ from typing import Self
 
 from service.database.file_registry import FileRegistry
 from service.database.records import FilePage
+from service.files.digest import verify
 from service.files.media_types import guess_media_type
 from service.files.quota import StorageQuota
 from service.files.storage import FILE_ID, Content, Draft, Storage
 from sessions import clock
-from sessions.errors import FileNotFound, FileTooLarge
+from sessions.errors import FileDamaged, FileNotFound, FileTooLarge
 from sessions.records import FileOrigin, StoredFile
 from sessions.tasks import finish
+
+log = logging.getLogger(__name__)
 
 # Bytes that are written in one step. Most files are smaller.
 _WRITE_BLOCK = 1024 * 1024
@@ -140,6 +144,7 @@ class FileStore:
                     origin=origin,
                     execution_id=execution_id,
                     owner=owner,
+                    ends_sha256=draft.ends_sha256,
                 )
                 await self._register(stored)
                 self._stored_files += 1
@@ -165,12 +170,28 @@ class FileStore:
         return await self._registry.page(owner, limit, after, now=clock.now())
 
     async def open(self, file_id: str, owner: str) -> OpenFile:
-        """Open a file of the owner's for reading. Raises ``FileNotFound`` or ``StorageFailed``."""
+        """Open a file of the owner's for reading, and check that nobody has changed it in the storage.
+
+        Raises:
+            FileNotFound: the owner has no such file.
+            FileDamaged: the file differs from the one that was stored, as far as `verify` compares it.
+            StorageFailed: the storage fails.
+        """
         stored = await self.get(file_id, owner)
         try:
-            return OpenFile(stored, await self.storage.open(file_id))
+            content = await self.storage.open(file_id)
         except FileNotFoundError:
             raise FileNotFound(file_id) from None
+        try:
+            verified, ends_sha256 = await verify(content, stored)
+            if ends_sha256 is not None and stored.ends_sha256 is None:
+                await self._registry.set_ends(file_id, ends_sha256)
+        except BaseException as error:
+            content.close()
+            if isinstance(error, FileDamaged):
+                log.error("file %s was changed in %s and is not served", file_id, self.storage.place)
+            raise
+        return OpenFile(stored, verified)
 
     async def link(self, file_id: str, owner: str) -> str | None:
         """Return the storage's URL of a download; None if the service sends it. Raises ``FileNotFound``."""

@@ -40,6 +40,7 @@ from sessions.containers.errors import (
 from sessions.errors import (
     CellNotFound,
     ExecutionNotFound,
+    FileDamaged,
     FileNotFound,
     FileTooLarge,
     InputNotFound,
@@ -111,6 +112,7 @@ ANSWERS: Final[Answers] = {
     TooManyRequests: Answer(429, "too_many_requests", headers=_retry_after),
     TooManyWrongKeys: Answer(429, "too_many_wrong_keys", headers=_retry_after),
     FileNotFound: Answer(404, "file_not_found"),
+    FileDamaged: Answer(409, "file_damaged"),
     InputNotFound: Answer(404, "file_not_found"),
     FileTooLarge: Answer(413, "file_too_large"),
     RequestTooLarge: Answer(413, "request_too_large", lambda error: error.detail),

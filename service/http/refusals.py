@@ -18,6 +18,7 @@ from sessions.containers.errors import (
     RuntimeNotFound,
 )
 from sessions.errors import (
+    FileDamaged,
     InputNotFound,
     InvalidPath,
     RegistryUnavailable,
@@ -47,7 +48,15 @@ KERNEL: Final = (
 )
 """Errors of routes that need a new kernel."""
 
-CODE: Final = (RequestTooLarge, TimeoutTooLong, InputNotFound, InvalidPath, WorkspaceFull, TooManyExecutions)
+CODE: Final = (
+    RequestTooLarge,
+    TimeoutTooLong,
+    InputNotFound,
+    FileDamaged,
+    InvalidPath,
+    WorkspaceFull,
+    TooManyExecutions,
+)
 """Errors of routes that take code and its inputs."""
 
 SESSION: Final = (SessionNotFound, SessionEnded, SessionMoving, ReplicaLost)

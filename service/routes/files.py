@@ -1,7 +1,7 @@
 """``/v1/files``: upload, list, download, delete."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -18,7 +18,9 @@ from service.http.path_parameters import FileIdPath
 from service.http.refusals import refusals
 from service.http.uploads import FIELD, receive_upload
 from service.routes.schemas.files import FileList, StoredFileInfo
-from sessions.errors import FileNotFound, FileTooLarge, StorageQuotaExceeded
+from sessions.errors import FileDamaged, FileNotFound, FileTooLarge, StorageQuotaExceeded
+
+_DOWNLOAD: Final = (FileNotFound, FileDamaged, RangeNotSatisfiable)
 
 router = APIRouter(prefix="/v1/files", tags=["files"], responses=refusals())
 
@@ -87,7 +89,7 @@ async def list_files(
         206: {"description": "The requested range of the file's bytes.", "content": _BYTES},
         304: {"description": "The client already has the file."},
         307: {"description": "Redirect to the object storage, if `FILE_STORAGE_LINK_SEC` is set."},
-        **refusals(FileNotFound, RangeNotSatisfiable),
+        **refusals(*_DOWNLOAD),
     },
 )
 async def download_file(file_id: FileIdPath, request: Request, files: FilesDep, owner: OwnerDep) -> Response:
@@ -103,7 +105,7 @@ async def download_file(file_id: FileIdPath, request: Request, files: FilesDep, 
         raise
 
 
-@router.head("/{file_id}", response_class=Response, responses=refusals(FileNotFound, RangeNotSatisfiable))
+@router.head("/{file_id}", response_class=Response, responses=refusals(*_DOWNLOAD))
 async def describe_file(file_id: FileIdPath, request: Request, files: FilesDep, owner: OwnerDep) -> Response:
     """Return the headers of a download without the file's bytes."""
     with await files.open(file_id, owner) as file:

@@ -61,6 +61,7 @@ class Staging:
 
         Raises:
             InvalidPath, WorkspaceFull, InputNotFound: the request is at fault.
+            FileDamaged, StorageFailed: the storage is at fault.
             SupervisorFailed: the container is at fault.
         """
         for given in inputs:

@@ -230,6 +230,12 @@ def _write_0005(past: Past) -> None:
     past.database.execute(text("UPDATE sessions SET holder = 'another', free_since = 1.5"))
 
 
+def _write_0007(past: Past) -> None:
+    """Write also the digests of the files' ends."""
+    _write_0005(past)
+    past.database.execute(text(f"UPDATE files SET ends_sha256 = '{'0' * 64}'"))
+
+
 RECIPES: dict[str, Callable[[Past], None]] = {
     "0001": _write_0001,
     "0002": _write_0002,
@@ -237,6 +243,7 @@ RECIPES: dict[str, Callable[[Past], None]] = {
     "0004": _write_0004,
     "0005": _write_0005,
     "0006": _write_0005,
+    "0007": _write_0007,
 }
 
 

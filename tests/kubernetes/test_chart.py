@@ -181,7 +181,7 @@ def test_key_of_the_registry_is_made_once(chart: Chart) -> None:
     (first,) = of_kind(chart.render(), "Secret")
     (other,) = of_kind(chart.render(), "Secret")
     assert first["data"] != other["data"] and len(first["data"]["REGISTRY_KEY"]) == 64
-    (kept,) = of_kind(chart.render(there={first["metadata"]["name"]: first}), "Secret")
+    (kept,) = of_kind(chart.render(existing={first["metadata"]["name"]: first}), "Secret")
     assert kept["data"] == first["data"]
     named = chart.render({"registryKey": {"secret": "mine"}})
     assert of_kind(named, "Secret") == []
