@@ -19,7 +19,11 @@ FIELDS: Final[dict[str, FieldInfo]] = {
 
 def make_settings(folder: Path, **changes: Any) -> Settings:
     """Return settings that store below ``folder``, with ``changes`` by the names of the fields."""
-    given = {"file_storage_dir": folder / "storage", "database_url": None} | changes
+    given = {
+        "file_storage_dir": folder / "storage",
+        "registry_key_file": folder / "key" / "registry.key",
+        "database_url": None,
+    } | changes
     assert given.keys() <= FIELDS.keys()
     groups: dict[str, Any] = {
         name: group(**{field: given[field] for field in group.model_fields.keys() & given.keys()})
