@@ -152,9 +152,7 @@ async def test_secrets_of_an_earlier_version_are_encrypted(database: Database, u
                 assert secret.encode() not in content, path
 
 
-async def test_secrets_in_plain_are_accepted_only_from_an_earlier_version(
-    database: Database, url: str
-) -> None:
+async def test_secrets_in_plain_are_not_accepted_later(database: Database, url: str) -> None:
     """Somebody who adds a row later cannot make the service trust its secrets."""
     await adopt_key(database, BOX)
     added = add_plain(url, None)
