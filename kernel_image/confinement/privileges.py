@@ -1,11 +1,12 @@
 """Giving up privileges: capabilities, user and group ids. See capabilities(7), capset(2) and prctl(2)."""
 
+import contextlib
 import ctypes
 import os
 import platform
 import signal
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 CAP_KILL = 5
 CAP_SETGID = 6
@@ -89,7 +90,21 @@ def act_as_user_in_this_thread(uid: int, real_uid: int) -> None:
     _check(_libc.syscall(_SYS_SETRESUID[platform.machine()], real_uid, uid, real_uid), "setresuid")
 
 
-def use_file_access_of(uid: int) -> None:
-    """Make this thread open files with the rights of user and group `uid`. Its other rights stay."""
+def use_file_access_of(uid: int) -> int:
+    """Make this thread open files with the rights of user and group `uid`. Its other rights stay.
+
+    Returns:
+        The user whose rights it used before.
+    """
     _libc.setfsgid(uid)
-    _libc.setfsuid(uid)
+    return int(_libc.setfsuid(uid))
+
+
+@contextlib.contextmanager
+def file_access_of(uid: int) -> Iterator[None]:
+    """Open files with the rights of user and group `uid` in this block."""
+    previous = use_file_access_of(uid)
+    try:
+        yield
+    finally:
+        use_file_access_of(previous)

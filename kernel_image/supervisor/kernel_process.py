@@ -14,7 +14,8 @@ from kernel_image.supervisor.command_pipe import CommandPipe
 from kernel_image.supervisor.event_lines import EventLines
 from kernel_image.supervisor.output_pipe import OutputPipe
 from kernel_image.supervisor.process_killer import ProcessKiller
-from kernel_image.supervisor.scrub import NotClean, Scrub
+from kernel_image.supervisor.scrub.not_clean import NotClean
+from kernel_image.supervisor.scrub.scrub import Scrub
 from kernel_image.supervisor.zygote_client import ForkFailed, ZygoteClient
 
 _START_TIMEOUT_SEC = 60.0
@@ -165,7 +166,7 @@ class KernelProcess:
         """
         async with self._start_lock:
             await self._zygote.prepare(preload)
-            self._scrub = self._scrub or Scrub(self._killer, self._zygote.pid)
+            self._scrub = self._scrub or Scrub(self._killer, self._zygote.pid, contract.USER_ID)
             try:
                 await self.kill()
             except TimeoutError as error:

@@ -60,8 +60,9 @@ def test_nothing_is_left_in_a_hundred_rounds(reusing: Service) -> None:
         "import os; os.kill(os.getpid(), 9)",
         "hoard = []\nwhile True: hoard.append(bytearray(b'x') * 50_000_000)",
         "for i in range(6000): open(f'{i}', 'w').close()",
+        "import ctypes; assert ctypes.CDLL(None).shmget(1, 100_000, 0o1666) != -1",
     ],
-    ids=["a timeout", "an exit", "a signal", "no memory", "too much to remove"],
+    ids=["a timeout", "an exit", "a signal", "no memory", "too much to remove", "a System V object"],
 )
 def test_a_container_in_doubt_is_destroyed(reusing: Service, code: str) -> None:
     """After a timeout, a signal, an exit or a lack of memory, the container is not used again."""

@@ -2,14 +2,17 @@
 # mypy: ignore-errors
 """Looks for anything that an earlier program may have left. Prints facts as JSON."""
 
+import fcntl
 import json
 import os
 import random
 import re
 import resource
 import signal
+import socket
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -46,6 +49,51 @@ def below(folder):
     return sorted(found)
 
 
+def flags(folder):
+    """Return the flags of a folder, see chattr(1)."""
+    try:
+        return fcntl.ioctl(os.open(folder, os.O_RDONLY), 0x80086601, bytes(8)).hex()
+    except OSError as error:
+        return type(error).__name__
+
+
+def changeable(*tops):
+    """Return path, mode, owner and time of all inodes in folders that this user may change."""
+    found = []
+    for top in tops:
+        for path, folders, files in os.walk(top):
+            skipped = ("/dev/shm", f"/proc/{os.getpid()}", f"{path}/fdinfo")
+            folders[:] = [name for name in folders if f"{path}/{name}" not in skipped]
+            hidden = [f"ns/{name}" for name in os.listdir("/proc/self/ns") if "ns" in folders]
+            for name in (*folders, *files, *hidden):
+                status = os.lstat(f"{path}/{name}")
+                if status.st_mode & 0o2 or status.st_uid == os.getuid():
+                    found.append([f"{path}/{name}", status.st_mode, status.st_uid, status.st_mtime_ns])
+    return sorted(found)
+
+
+def refused_ports():
+    """Return the ports that cannot be bound."""
+    found = []
+    for port in (*range(5555, 5558), *range(5600, 5620), *range(5700, 5720)):
+        with socket.socket() as one:
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError as error:
+                found.append([port, str(error)])
+    return found
+
+
+def standard_input():
+    """Return the flags of standard input, and whether its device can be locked."""
+    with open("/dev/null") as device:
+        try:
+            fcntl.flock(device, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return type(error).__name__
+    return fcntl.fcntl(0, fcntl.F_GETFL)
+
+
 def commands():
     """Return the command lines of all other processes."""
     pids = [name for name in os.listdir("/proc") if name.isdigit() and name != str(os.getpid())]
@@ -77,11 +125,17 @@ facts = {
             os.stat(folder).st_uid,
             os.stat(folder).st_gid,
             os.listxattr(folder),
+            os.stat(folder).st_mtime_ns,
+            os.stat(folder).st_atime > time.time(),
+            flags(folder),
         ]
         for folder in FOLDERS
         if os.path.isdir(folder)
     },
     "room": {folder: [os.statvfs(folder).f_bfree, os.statvfs(folder).f_ffree] for folder in FOLDERS[:4]},
+    "inodes of the machine": changeable("/dev", "/proc"),
+    "ports in use": refused_ports(),
+    "standard input": standard_input(),
     "commands": commands(),
     "listening": listening(),
     "unix sockets": sorted(

@@ -5,7 +5,7 @@ import signal
 from kernel_image.confinement import cgroup
 from kernel_image.supervisor.api.handler import Handler
 from kernel_image.supervisor.kernel_process import KernelFailed
-from kernel_image.supervisor.scrub import NotClean
+from kernel_image.supervisor.scrub.not_clean import NotClean
 
 
 class KernelHandler(Handler):

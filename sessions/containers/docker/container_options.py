@@ -11,6 +11,8 @@ from sessions.models import ContainerSpec
 
 _CAPABILITIES: Final = ["NET_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL"]
 """PID 1 gives up NET_ADMIN once the network is closed; user code has no capability."""
+_SYSCTLS: Final = {"net.ipv4.tcp_max_tw_buckets": "0"}
+"""No closed connection stays in TIME_WAIT, where it would keep its port from the container's next program."""
 _OPEN_FILES: Final = 4096
 _CPU_PERIOD_USEC: Final = 100_000
 
@@ -44,6 +46,7 @@ def host_config(spec: ContainerSpec) -> dict[str, Any]:
             docker.types.Ulimit(name="fsize", soft=largest_file, hard=largest_file),
         ],
         "ipc_mode": "private",
+        "sysctls": _SYSCTLS,
         "log_config": docker.types.LogConfig(type="none"),
         "runtime": spec.runtime,
     }
