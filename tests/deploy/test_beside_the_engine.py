@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -153,6 +154,41 @@ def test_a_session_survives_a_restart_of_the_container(container: ServiceContain
     assert (result["stdout"], result["state"]) == ("from before kept\n", "kept")
     assert container.api.run("print(6 * 7)")["stdout"] == "42\n"
     assert session.delete().status_code == 204
+
+
+@pytest.fixture
+def volumes() -> Iterator[tuple[str, ...]]:
+    """Create named volumes, and return the arguments that mount them at the image's two folders."""
+    names = {
+        f"deployed-{uuid.uuid4().hex[:12]}": folder
+        for folder in ("/var/lib/code-interpreter", "/var/lib/code-interpreter-key")
+    }
+    yield tuple(word for name, folder in names.items() for word in ("--volume", f"{name}:{folder}"))
+    docker("volume", "rm", *names)
+
+
+def test_session_survives_a_new_container_with_the_same_volumes(
+    started: Callable[..., ServiceContainer], volumes: tuple[str, ...]
+) -> None:
+    """The key is in a volume of its own. Without that volume the session is lost, and files stay."""
+    same = ("--env", f"INSTANCE_ID=deployed-{uuid.uuid4().hex[:12]}", *MOUNTED)
+    user = ("--user", "1000", "--group-add", str(SOCKET.stat().st_gid))
+    first = started(*same, *user, *volumes)
+    session = open_session(first)
+    session.run("marker = 'from before'")
+    file_id = first.api.upload(b"kept")
+    assert first.run("stat", "-c", "%a %u", "/var/lib/code-interpreter-key/registry.key") == "600 1000\n"
+    first.stop()
+    second = started(*same, *user, *volumes)
+    url = f"/v1/sessions/{session.id}"
+    answer = second.api.http.post(f"{url}/execute", json={"code": "print(marker)"})
+    assert answer.json()["stdout"] == "from before\n"
+    second.stop()
+    third = started(*same, *volumes[:2])
+    assert third.api.http.get(url).json()["reason"] == "lost"
+    assert "were encrypted with another key" in third.log() and "Traceback" not in third.log()
+    assert third.api.download(file_id) == b"kept"
+    assert third.status_of(1)["Uid"].split() == ["10001"] * 4
 
 
 def test_health_check_succeeds(container: ServiceContainer) -> None:
