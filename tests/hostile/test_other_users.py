@@ -8,11 +8,13 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kernel_image import contract
 from tests.conftest import LIGHT
+from tests.faults.conftest import refused
 from tests.support.databases import execute
 from tests.support.engine import Engine
 from tests.support.process import Service
@@ -139,6 +141,56 @@ def test_another_user_reads_nothing_and_finds_no_token(
     assert token_of(engine, careless, texts) == []
     assert careless.api.download(file_id) == b"secret of the caller"
     session.delete()
+
+
+@pytest.mark.parametrize(
+    "loosen",
+    [
+        "theirs",
+        "theirs with mode 0777",
+        "below a folder that all can write",
+        "registry",
+        "write-ahead log",
+        "subfolder",
+        "registry elsewhere",
+        "key",
+    ],
+)
+def test_service_refuses_what_others_can_use_in_one_sentence(loosen: str, shared: Path) -> None:
+    """It exits before it stores anything. The sentence names the path and the command that helps."""
+    storage = shared / "above" / "storage"
+    storage.mkdir(parents=True, mode=0o700)
+    settings: dict[str, Any] = {}
+    match loosen:
+        case "theirs" | "theirs with mode 0777":
+            storage.chmod(0o700 if loosen == "theirs" else 0o777)
+            named = storage
+        case "below a folder that all can write":
+            named = storage.parent
+            named.chmod(0o777)
+        case "registry elsewhere":
+            named = shared / "database"
+            named.mkdir()
+            named.chmod(0o1777)
+            settings = {"DATABASE_URL": f"sqlite:///{named / 'registry'}"}
+        case "key":
+            named = shared / "registry.key"
+            settings = {"REGISTRY_KEY": "", "REGISTRY_KEY_FILE": str(named)}
+        case _:
+            names = {"registry": "registry.sqlite3", "write-ahead log": "registry.sqlite3-wal"}
+            named = storage / names.get(loosen, "files")
+    if loosen == "subfolder":
+        named.mkdir()
+    elif not named.exists():
+        named.write_text("k" * 40)
+    if "all can write" not in loosen and loosen != "registry elsewhere":
+        os.chown(named, SOMEBODY, SOMEBODY)
+    before = sorted(path.name for path in shared.rglob("*"))
+    said = refused(storage, **settings)
+    assert f"Cannot use {named}: " in said and ("chown 0 " in said or "chmod go-w " in said)
+    assert len(said.splitlines()) <= 3
+    if loosen not in ("registry", "write-ahead log", "registry elsewhere", "key"):
+        assert sorted(path.name for path in shared.rglob("*")) == before
 
 
 @pytest.fixture

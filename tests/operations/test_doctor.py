@@ -175,6 +175,21 @@ def test_problems_are_found_without_an_engine(tmp_path: Path) -> None:
         assert "not looked at" in report.findings[name]["seen"]
 
 
+def test_folder_that_others_can_use_is_found_and_not_changed(tmp_path: Path) -> None:
+    """The doctor says what to do. It leaves a folder as it is that the start would make private."""
+    loose, own = tmp_path / "loose", tmp_path / "own"
+    for folder in (loose / "storage", own):
+        folder.mkdir(parents=True)
+    loose.chmod(0o777)
+    own.chmod(0o755)
+    found = examined(DOCKER_HOST=NO_ENGINE, FILE_STORAGE_DIR=loose / "storage", PORT=free_port()).findings
+    assert found["stored files"]["level"] == "fail"
+    assert f"{loose}: other users can replace" in found["stored files"]["seen"]
+    found = examined(DOCKER_HOST=NO_ENGINE, FILE_STORAGE_DIR=own, PORT=free_port()).findings
+    assert found["stored files"]["level"] != "fail"
+    assert own.stat().st_mode & 0o777 == 0o755
+
+
 def test_an_image_that_is_missing_or_cannot_work_is_found(tmp_path: Path) -> None:
     """The doctor starts no kernel, and runs all other checks."""
     tag = f"code-interpreter-tests:{uuid.uuid4().hex[:12]}"
