@@ -11,6 +11,7 @@
      │   │   ├─ FileNotFound          file_not_found, workspace_file_not_found
      │   │   ├─ SessionNotFound       session_not_found
      │   │   └─ CellNotFound          cell_not_found
+     │   ├─ FileDamaged               file_damaged
      │   ├─ SessionEnded              session_ended, with `reason` and `ended_at`
      │   ├─ SessionBusy               session_busy
      │   ├─ NoInputRequest            no_input_request
@@ -100,6 +101,10 @@ class FileNotFound(NotFound):
     """The file does not exist: it never existed, was deleted, or has expired."""
 
 
+class FileDamaged(Refused):
+    """The stored file was changed in the service's storage. Store it again."""
+
+
 class SessionNotFound(NotFound):
     """The session never existed."""
 
@@ -161,6 +166,7 @@ BY_CODE: Final[dict[str, type[Refused]]] = {
     "unauthorized": Unauthorized,
     "forbidden": Unauthorized,
     "not_found": NotFound,
+    "file_damaged": FileDamaged,
     "file_not_found": FileNotFound,
     "workspace_file_not_found": FileNotFound,
     "session_not_found": SessionNotFound,

@@ -35,7 +35,7 @@ def list_files() -> Flow[list[StoredFile]]:
 
 
 def read_file(file: AnyFile) -> Flow[bytes]:
-    """Return the content of a stored file. Raises `FileNotFound`."""
+    """Return the content of a stored file. Raises `FileNotFound` or `FileDamaged`."""
     response = yield Request("GET", paths.stored_file(file_id(file)), repeatable=True)
     return response.content
 
