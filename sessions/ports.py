@@ -10,8 +10,10 @@ from typing import Protocol, Self
 
 from sessions.models import CellResult, JsonObject
 from sessions.records import (
+    CellPage,
     CellRecord,
     CellState,
+    CellSummary,
     ContainerRecord,
     ExecutionKind,
     ExecutionRecord,
@@ -52,7 +54,11 @@ class SessionRows(Protocol):
         """Write how a cell ended; return False if the cell is done already or unknown."""
 
     async def keep_result(self, cell: CellRecord, execution: ExecutionRecord, *, is_new: bool) -> None:
-        """Write a finished cell and its execution. `is_new`: the cell has no row yet."""
+        """Write a finished cell and its execution. `is_new`: the cell has no row yet.
+
+        Older cells of the owner may lose their results, so that its history stays within its limit. A result
+        that is larger than the limit is not kept. The rows say so.
+        """
 
     async def add_command(self, session_id: str, execution: ExecutionRecord) -> None:
         """Add a shell command that ran in a session, and the time at which it used the session."""
@@ -60,8 +66,14 @@ class SessionRows(Protocol):
     async def get_cell(self, session_id: str, cell_id: str) -> CellRecord | None:
         """Return the session's cell of this id; None if the session has none."""
 
-    async def cells(self, session_id: str) -> list[CellRecord]:
-        """Return a session's cells by number. Their results may be large."""
+    async def cells(self, session_id: str, limit: int, after: str | None = None) -> CellPage:
+        """Return at most `limit` cells of a session by number, and fewer if they are large.
+
+        `after` is `next` of the page before.
+        """
+
+    async def summary(self, session_id: str) -> CellSummary:
+        """Return the cells of a session in short."""
 
     async def running_cells(self, session_id: str) -> list[CellRecord]:
         """Return the cells of a session that have not ended, by number."""

@@ -11,6 +11,8 @@ from sessions.models import JsonObject
 FileOrigin = Literal["upload", "output", "display"]
 CellState = Literal["running", "done", "lost"]
 """``lost``: the cell began, and its end is not known."""
+Removed = Literal["result", "code"]
+"""The part of a cell that was removed: its result, or its code as well."""
 ExecutionKind = Literal["execute", "session", "bash"]
 """A one-shot execution, a cell of a session, or a shell command in a session."""
 Outcome = Literal["ok", "error", "timeout", "memory", "cpu", "died", "lost", "cancelled", "failed", "running"]
@@ -163,3 +165,23 @@ class CellRecord:
     finished_at: float | None = None
     result: JsonObject | None = None
     """The response as JSON, also if no caller waited for it; None until the cell is done."""
+    removed: Removed | None = None
+    """Set if a part was removed, because the owner's history was over its limit."""
+
+
+@dataclass(frozen=True)
+class CellPage:
+    """Some cells of a session, by number, and the cursor of the next page; None on the last one."""
+
+    cells: tuple[CellRecord, ...]
+    next: str | None
+
+
+@dataclass(frozen=True)
+class CellSummary:
+    """The cells of a session in short. The numbers are 0 without cells."""
+
+    last_number: int
+    execution_count: int
+    """Execution count of the last cell that has one."""
+    last_finished_at: float | None

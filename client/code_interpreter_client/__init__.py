@@ -49,6 +49,7 @@ from code_interpreter_client.models.results import (
 )
 from code_interpreter_client.models.sessions import (
     Cell,
+    CellPage,
     CommandResult,
     Completion,
     Inspection,
@@ -64,6 +65,7 @@ __all__ = [
     "BadAnswer",
     "Cell",
     "CellNotFound",
+    "CellPage",
     "Client",
     "CodeFailed",
     "CodeInterpreterError",

@@ -235,6 +235,7 @@ class AsyncSession:
     inspect = _session_call(sessions.inspect)
 
     cells = _session_call(sessions.cells)
+    cells_page = _session_call(sessions.cells_page)
     cell = _session_call(sessions.cell)
     notebook = _session_call(sessions.notebook)
 

@@ -1,5 +1,6 @@
 """How SQLAlchemy connects to SQLite and to PostgreSQL."""
 
+import json
 import sqlite3
 import time
 from pathlib import Path
@@ -29,6 +30,25 @@ _POSTGRESQL_OPTIONS: Final = {
 }
 
 
+class JsonText(str):
+    """Text that is JSON already. A JSON column stores it as it is."""
+
+    __slots__ = ()
+
+
+def to_json(value: object) -> JsonText:
+    """Return a value as JSON: as few bytes as possible, and in ASCII if UTF-8 cannot express it."""
+    if isinstance(value, JsonText):
+        return value
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Lone surrogates can be stored only as escapes.
+        return JsonText(json.dumps(value))
+    return JsonText(text)
+
+
 def make_engine(url: str) -> Engine:
     """Return a SQLAlchemy engine, which connects when it is first used.
 
@@ -41,7 +61,7 @@ def make_engine(url: str) -> Engine:
             engine = _postgresql(parsed)
         elif parsed.get_backend_name() == "sqlite":
             # Errors are logged, and the parameters hold what callers have sent.
-            engine = create_engine(parsed, hide_parameters=True)
+            engine = create_engine(parsed, hide_parameters=True, json_serializer=to_json)
         else:
             raise ValueError(f"{parsed.get_backend_name()} is neither sqlite nor postgresql")
     except (ArgumentError, ImportError, ValueError) as error:
@@ -133,6 +153,7 @@ def _postgresql(url: URL) -> Engine:
         return create_engine(
             url,
             hide_parameters=True,
+            json_serializer=to_json,
             connect_args=_POSTGRESQL_OPTIONS | dict(url.query),
             pool_size=CONNECTIONS,
             max_overflow=0,

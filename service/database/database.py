@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy import URL, CursorResult, Insert, Result, Table, Update, insert, inspect
+from sqlalchemy import URL, Connection, CursorResult, Insert, Result, Table, Update, insert, inspect
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -125,12 +125,20 @@ class Database:
         the event loop waits while the thread computes.
         """
 
-        def transaction() -> None:
-            with _database_errors(), self._engine.begin() as connection:
-                for statement, values in changes:
-                    connection.execute(statement, values)
+        def execute(connection: Connection) -> None:
+            for statement, values in changes:
+                connection.execute(statement, values)
 
-        await self._on_thread(transaction)
+        await self.connected(execute)
+
+    async def connected(self, work: Callable[[Connection], T]) -> T:
+        """Call ``work`` in one transaction, without objects for rows; otherwise as ``write``."""
+
+        def transaction() -> T:
+            with _database_errors(), self._engine.begin() as connection:
+                return work(connection)
+
+        return await self._on_thread(transaction)
 
     def insert(self, table: Table, *replaced: str) -> Insert:
         """Return an INSERT for ``write``.

@@ -1,9 +1,9 @@
 """The executions in the registry: times, outcomes and resources."""
 
-from sqlalchemy import select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, case, func, select, tuple_
+from sqlalchemy.orm import Session, defer
 
-from service.database.cursor import read_cursor
+from service.database.cursor import read_cursor, rows_in_page
 from service.database.database import Database, as_record
 from service.database.tables import CellRow, ExecutionRow, SessionRow, table_of
 from sessions.records import ExecutionRecord, Outcome
@@ -31,8 +31,9 @@ class ExecutionRegistry:
             row = session.get(ExecutionRow, execution_id)
             if row is not None:
                 return as_record(ExecutionRecord, row) if row.owner == owner else None
-            cell = session.get(CellRow, execution_id)
-            if cell is None or cell.state == "done":
+            unfinished = select(CellRow).where(CellRow.cell_id == execution_id, CellRow.state != "done")
+            cell = session.scalar(unfinished.options(defer(CellRow.result), defer(CellRow.code)))
+            if cell is None:
                 return None
             of_session = session.get(SessionRow, cell.session_id)
             if of_session is None or of_session.owner != owner:
@@ -42,20 +43,34 @@ class ExecutionRegistry:
 
         return await self._run(look)
 
-    async def page(self, owner: str, limit: int, after: str | None = None) -> list[ExecutionRecord]:
-        """Return at most ``limit`` executions of the owner, newest first, from the cursor ``after`` on.
+    async def page(
+        self, owner: str, limit: int, after: str | None = None
+    ) -> tuple[list[ExecutionRecord], bool]:
+        """Return executions of the owner, newest first, after a cursor, and whether more follow.
+
+        There are at most ``limit``, and fewer if their code has more than 4 MiB together, but at least one.
 
         Raises:
             InvalidCursor: ``after`` is not a cursor.
         """
-        position = tuple_(ExecutionRow.created_at, ExecutionRow.execution_id)
-        query = select(ExecutionRow).where(ExecutionRow.owner == owner).limit(limit)
-        query = query.order_by(ExecutionRow.created_at.desc(), ExecutionRow.execution_id.desc())
+        row = ExecutionRow
+        position = tuple_(row.created_at, row.execution_id)
+        conditions: list[ColumnElement[bool]] = [row.owner == owner]
         if after is not None:
             created_at, identifier = read_cursor(after)
-            query = query.where(position < (created_at, identifier.hex))
-        rows = await self._run(lambda session: session.scalars(query).all())
-        return [as_record(ExecutionRecord, row) for row in rows]
+            conditions.append(position < (created_at, identifier.hex))
+        newest_first = row.created_at.desc(), row.execution_id.desc()
+        code_bytes = case((row.code.is_(None), 0), else_=func.coalesce(row.code_bytes, 0))
+        sizes = select(code_bytes).where(*conditions).order_by(*newest_first).limit(limit + 1)
+        rows = select(row).where(*conditions).order_by(*newest_first)
+
+        def read(session: Session) -> tuple[list[ExecutionRecord], bool]:
+            found = session.scalars(sizes).all()
+            number = rows_in_page(found, limit)
+            page = session.scalars(rows.limit(number)).all()
+            return [as_record(ExecutionRecord, one) for one in page], len(found) > number
+
+        return await self._run(read)
 
 
 def _of_cell(cell: CellRow, owner: str, outcome: Outcome) -> ExecutionRecord:
@@ -75,5 +90,5 @@ def _of_cell(cell: CellRow, owner: str, outcome: Outcome) -> ExecutionRecord:
         owner=owner,
         kind="session",
         session_id=cell.session_id,
-        code_bytes=len(cell.code.encode()),
+        code_bytes=cell.code_bytes,
     )

@@ -1,26 +1,38 @@
 """The sessions and cells in the registry. A restarted service resumes them from these rows."""
 
+from contextlib import closing
 from dataclasses import asdict
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from service.database.database import Change, Database, as_record, count
+from service.database.connection import to_json
+from service.database.cursor import make_cursor, read_cursor, rows_in_page
+from service.database.database import Database, as_record, count
+from service.database.history import ROW_BYTES, HistoryQuota
 from service.database.tables import CellRow, ExecutionRow, SessionRow, table_of
 from sessions.models import JsonObject
 from sessions.records import (
+    CellPage,
     CellRecord,
     CellState,
+    CellSummary,
     ExecutionRecord,
     OpenSessionRecord,
     SessionEnd,
     SessionRecord,
 )
 
+_COUNTS: Final = 10
+"""Results that are searched for an execution count, from the last one."""
+
+_END: Final = ("state", "finished_at", "result", "result_bytes", "removed")
+"""Columns of a cell that are written when it has ended."""
 _CELL_DONE = (
     update(table_of(CellRow))
     .where(CellRow.cell_id == bindparam("id"))
-    .values(state="done", finished_at=bindparam("at"), result=bindparam("answer"))
+    .values({name: bindparam(f"new_{name}") for name in _END})
 )
 
 _USED = (
@@ -33,10 +45,13 @@ _USED = (
 class SessionRegistry:
     """Sessions and cells in the registry. A method is one transaction, with errors of ``Database.run``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, quota: HistoryQuota | None = None) -> None:
+        """Limit the history of each owner by ``quota``; without one there is no limit."""
+        self._quota = quota or HistoryQuota()
         self._add_cell = database.insert(table_of(CellRow))
-        self._add_done = database.insert(table_of(CellRow), "state", "finished_at", "result")
+        self._add_done = database.insert(table_of(CellRow), *_END)
         self._add_execution = database.insert(table_of(ExecutionRow))
+        self._connected = database.connected
         self._run = database.run
         self._write = database.write
 
@@ -123,7 +138,7 @@ class SessionRegistry:
 
     async def add_cell(self, cell: CellRecord) -> None:
         """Add a cell of an existing session."""
-        await self._write((self._add_cell, asdict(cell)))
+        await self._write((self._add_cell, _columns(cell)))
 
     async def finish_cell(
         self, cell_id: str, state: CellState, finished_at: float, result: JsonObject | None
@@ -140,10 +155,26 @@ class SessionRegistry:
         return await self._run(lambda db: count(db.execute(change)) > 0)
 
     async def keep_result(self, cell: CellRecord, execution: ExecutionRecord, *, is_new: bool) -> None:
-        """Store the result of a cell and its execution. ``is_new``: the cell has no row yet."""
-        end = {"id": cell.cell_id, "at": cell.finished_at, "answer": cell.result}
-        change: Change = (self._add_done, asdict(cell)) if is_new else (_CELL_DONE, end)
-        await self._write(change, (self._add_execution, vars(execution)))
+        """Store the result of a cell and its execution. ``is_new``: the cell has no row yet.
+
+        The quota removes older results, or this one if it is larger than the limit.
+        """
+
+        columns = _columns(cell)
+        size = ROW_BYTES + columns["code_bytes"] + columns["result_bytes"]
+
+        def change(db: Connection) -> None:
+            if not self._quota.make_room(db, execution.owner, size):
+                columns.update(result=None, result_bytes=0, removed="result")
+            if is_new:
+                db.execute(self._add_done, columns)
+            else:
+                end = {f"new_{name}": columns[name] for name in _END}
+                db.execute(_CELL_DONE, {"id": cell.cell_id, **end})
+            db.execute(self._add_execution, vars(execution))
+
+        with self._quota.writing(execution.owner, size):
+            await self._connected(change)
 
     async def add_command(self, session_id: str, execution: ExecutionRecord) -> None:
         """Add the execution of a shell command, and set the time at which its session was last used."""
@@ -155,15 +186,64 @@ class SessionRegistry:
         row = await self._run(lambda db: db.get(CellRow, cell_id))
         return None if row is None or row.session_id != session_id else as_record(CellRecord, row)
 
-    async def cells(self, session_id: str) -> list[CellRecord]:
-        """Return the cells of a session in the order of their numbers. Their results may be large."""
-        return await self._cells(CellRow.session_id == session_id)
+    async def cells(self, session_id: str, limit: int, after: str | None = None) -> CellPage:
+        """Return a page of the cells of a session in the order of their numbers.
+
+        Args:
+            limit: most cells of the page; fewer if they have more than 4 MiB together, but at least one.
+            after: ``next`` of the page before.
+
+        Raises:
+            InvalidCursor: no page has the ``next`` that ``after`` names.
+        """
+        position = tuple_(CellRow.number, CellRow.cell_id)
+        conditions: list[ColumnElement[bool]] = [CellRow.session_id == session_id]
+        if after is not None:
+            number, identifier = read_cursor(after)
+            conditions.append(position > (number, identifier.hex))
+        size = CellRow.code_bytes + CellRow.result_bytes
+        sizes = select(CellRow.number, CellRow.cell_id, size).where(*conditions).limit(limit + 1)
+        sizes = sizes.order_by(CellRow.number, CellRow.cell_id)
+
+        def read(db: Session) -> CellPage:
+            found = db.execute(sizes).all()
+            number = rows_in_page([int(row[2]) for row in found], limit)
+            if not number:
+                return CellPage((), None)
+            last = found[number - 1]
+            page = select(CellRow).where(*conditions, position <= (last[0], last[1]))
+            rows = db.scalars(page.order_by(CellRow.number, CellRow.cell_id)).all()
+            cells = tuple(as_record(CellRecord, row) for row in rows)
+            return CellPage(cells, make_cursor(last[0], last[1]) if len(found) > number else None)
+
+        return await self._run(read)
 
     async def running_cells(self, session_id: str) -> list[CellRecord]:
         """Return the running cells of a session in the order of their numbers."""
-        return await self._cells(CellRow.session_id == session_id, CellRow.state == "running")
-
-    async def _cells(self, *conditions: ColumnElement[bool]) -> list[CellRecord]:
-        query = select(CellRow).where(*conditions).order_by(CellRow.number, CellRow.started_at)
+        running = CellRow.session_id == session_id, CellRow.state == "running"
+        query = select(CellRow).where(*running).order_by(CellRow.number, CellRow.started_at)
         rows = await self._run(lambda db: db.scalars(query).all())
         return [as_record(CellRecord, row) for row in rows]
+
+    async def summary(self, session_id: str) -> CellSummary:
+        """Return the cells of a session in short. One result at a time is in memory."""
+        of_session = CellRow.session_id == session_id
+        last = select(func.coalesce(func.max(CellRow.number), 0), func.max(CellRow.finished_at))
+        results = select(CellRow.result).where(of_session, CellRow.result_bytes > 0)
+        results = results.order_by(CellRow.number.desc()).limit(_COUNTS)
+
+        def read(db: Session) -> CellSummary:
+            number, finished_at = db.execute(last.where(of_session)).one()
+            with closing(db.scalars(results, execution_options={"yield_per": 1})) as found:
+                counts = (result.get("execution_count") for result in found)
+                execution_count = next((count for count in counts if isinstance(count, int)), 0)
+            return CellSummary(number, execution_count, finished_at)
+
+        return await self._run(read)
+
+
+def _columns(cell: CellRecord) -> dict[str, Any]:
+    """Return the values of a cell's columns, with the sizes that count for the quota."""
+    result = None if cell.result is None else to_json(cell.result)
+    sizes = {"code_bytes": len(cell.code.encode()), "result_bytes": len((result or "").encode())}
+    return asdict(cell) | sizes | {"result": result}

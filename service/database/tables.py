@@ -171,6 +171,9 @@ class CellRow(Base):
     timeout_ms: Mapped[int]
     finished_at: Mapped[float | None]
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    code_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    result_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    removed: Mapped[str | None] = mapped_column(String(16))
 
 
 class ReplicaRow(Base):

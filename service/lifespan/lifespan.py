@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from service.auth.limits import ConcurrencyLimit
 from service.database.container_registry import ContainerRegistry
 from service.database.execution_registry import ExecutionRegistry
+from service.database.history import HistoryQuota
 from service.database.session_registry import SessionRegistry
 from service.gateway.gateway import Gateway
 from service.lifespan.limits import execution_limits, notebook_limits, session_settings
@@ -51,7 +52,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         engine = await open_engine(settings, stores.registry_id)
         stack.push_async_callback(engine.close)
-        rows = SessionRegistry(stores.database)
+        is_shared = settings.replicas.replica_url is not None
+        quota = HistoryQuota(settings.keys.history_bytes, is_shared=is_shared)
+        rows = SessionRegistry(stores.database, quota)
         replication = await open_replication(app, settings, stores, rows, engine, stack)
         replicas = replication.replicas
         tidying = keep_house(stores.files, stores.database, replicas.is_my_turn)

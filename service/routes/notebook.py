@@ -1,4 +1,4 @@
-"""Convert the cells of a session to a Jupyter notebook of format 4.5. Nothing here does I/O.
+"""Convert the cells of a session to a Jupyter notebook of format 4.5, page by page. Nothing here does I/O.
 
 The outputs of a cell are, in this order, its standard output, standard error, rich outputs and error. For
 callers without a notebook, the kernel also prints the last value and the traceback. In a notebook these are
@@ -7,11 +7,11 @@ outputs of their own, so they are removed from the printed text.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import Any, Final
 
 from sessions.models import JsonObject
-from sessions.records import CellRecord
+from sessions.records import CellPage, CellRecord
 
 MEDIA_TYPE: Final = "application/x-ipynb+json"
 
@@ -25,6 +25,10 @@ _METADATA: Final[JsonObject] = {
         "codemirror_mode": {"name": "ipython", "version": 3},
         "nbconvert_exporter": "python",
     },
+}
+_REMOVED: Final[Mapping[str | None, str]] = {
+    "result": "[the result was removed: the history was larger than KEY_HISTORY_MB]\n",
+    "code": "[code and result were removed: the history was larger than KEY_HISTORY_MB]\n",
 }
 # Values of these media types alone may be something other than text.
 _JSON_TYPE: Final = re.compile(r"application/(.*\+)?json")
@@ -40,8 +44,26 @@ def to_notebook(cells: Iterable[CellRecord]) -> JsonObject:
     }
 
 
+async def stream(pages: AsyncIterable[CellPage]) -> AsyncIterator[bytes]:
+    """Yield the JSON of the notebook, one cell at a time."""
+    begin, end = _encode(to_notebook([])).split(b"[]")
+    yield begin + b"["
+    separator = b""
+    async for page in pages:
+        for cell in page.cells:
+            yield separator + _encode(_code_cell(cell))
+            separator = b","
+    yield b"]" + end
+
+
+def _encode(value: JsonObject) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 def _code_cell(cell: CellRecord) -> JsonObject:
     result = cell.result
+    if cell.removed is not None:
+        return _code_cell_without_result(cell)
     return {
         "cell_type": "code",
         "id": cell.cell_id,
@@ -49,6 +71,18 @@ def _code_cell(cell: CellRecord) -> JsonObject:
         "source": cell.code,
         "execution_count": None if result is None else _execution_count(result),
         "outputs": [] if result is None else _outputs(result),
+    }
+
+
+def _code_cell_without_result(cell: CellRecord) -> JsonObject:
+    """Return a cell that says that its result was removed."""
+    return {
+        "cell_type": "code",
+        "id": cell.cell_id,
+        "metadata": {},
+        "source": cell.code,
+        "execution_count": None,
+        "outputs": [{"output_type": "stream", "name": "stderr", "text": _REMOVED[cell.removed]}],
     }
 
 

@@ -1,10 +1,13 @@
 """``/v1/sessions``: kernels that are kept between calls."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel
 
+from service.database.errors import InvalidCursor
 from service.http.dependencies import CallerDep, OwnerDep, SessionsDep, SettingsDep
 from service.http.errors import RequestTooLarge
 from service.http.path_parameters import CellIdPath, SessionIdPath
@@ -41,6 +44,7 @@ from sessions.errors import (
 )
 from sessions.kernels.assistance import Completion, Inspection, Question
 from sessions.kernels.errors import SupervisorFailed
+from sessions.records import CellPage
 from sessions.session.session import Session
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], responses=refusals())
@@ -214,25 +218,50 @@ async def restart(session: SessionDep, settings: SettingsDep) -> SessionInfo:
     return _info(session, settings)
 
 
-@router.get("/{session_id}/cells", responses=_KNOWN_SESSION)
+@router.get(
+    "/{session_id}/cells",
+    response_model=CellList,
+    responses=refusals(SessionNotFound, SessionMoving, InvalidCursor),
+)
 async def list_cells(
-    session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep, images: Images = "inline"
-) -> CellList:
-    """List the cells of the session with their results, also after the session has ended."""
-    cells = [CellInfo.of(cell) for cell in await sessions.cells(session_id, owner)]
-    return CellList(cells=[_with_images(cell, images) for cell in cells])
+    session_id: SessionIdPath,
+    sessions: SessionsDep,
+    owner: OwnerDep,
+    images: Images = "inline",
+    limit: Annotated[int, Query(ge=1, le=1000, description="Maximum number of cells in a page.")] = 100,
+    after: Annotated[str | None, Query(description="`next` of the previous page.", max_length=200)] = None,
+) -> Response:
+    """List the cells of the session with their results, also after the session has ended.
+
+    A page ends after 4 MiB of code and results.
+    """
+    async with sessions.reading:
+        page = await sessions.cells(session_id, owner, limit, after)
+        cells = [_with_images(CellInfo.of(cell), images) for cell in page.cells]
+        return _json(CellList(cells=cells, next=page.next))
 
 
-@router.get("/{session_id}/cells/{cell_id}", responses=refusals(SessionNotFound, SessionMoving, CellNotFound))
+def _json(model: BaseModel) -> Response:
+    """Return a large model as a response. FastAPI would build a copy of it, and check it again."""
+    return Response(type(model).__pydantic_serializer__.to_json(model), media_type="application/json")
+
+
+@router.get(
+    "/{session_id}/cells/{cell_id}",
+    response_model=CellInfo,
+    responses=refusals(SessionNotFound, SessionMoving, CellNotFound),
+)
 async def get_cell(
     session_id: SessionIdPath,
     cell_id: CellIdPath,
     sessions: SessionsDep,
     owner: OwnerDep,
     images: Images = "inline",
-) -> CellInfo:
+) -> Response:
     """Return one cell of the session."""
-    return _with_images(CellInfo.of(await sessions.cell(session_id, cell_id, owner)), images)
+    async with sessions.reading:
+        cell = CellInfo.of(await sessions.cell(session_id, cell_id, owner))
+        return _json(_with_images(cell, images))
 
 
 def _with_images(cell: CellInfo, images: str) -> CellInfo:
@@ -244,7 +273,17 @@ def _with_images(cell: CellInfo, images: str) -> CellInfo:
 
 @router.get("/{session_id}/notebook", response_class=Response, responses=_NOTEBOOK | _KNOWN_SESSION)
 async def get_notebook(session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep) -> Response:
-    """Return the session as a Jupyter notebook, including outputs."""
-    document = notebook.to_notebook(await sessions.cells(session_id, owner))
+    """Return the session as a Jupyter notebook, including outputs. One page of cells at a time is read."""
+
+    async def read(after: str | None = None) -> CellPage:
+        async with sessions.reading:
+            return await sessions.cells(session_id, owner, after=after)
+
+    async def pages(page: CellPage) -> AsyncIterator[CellPage]:
+        yield page
+        while page.next is not None:
+            yield (page := await read(page.next))
+
     headers = {"Content-Disposition": f'attachment; filename="{session_id}.ipynb"'}
-    return JSONResponse(document, media_type=notebook.MEDIA_TYPE, headers=headers)
+    chunks = notebook.stream(pages(await read()))
+    return StreamingResponse(chunks, media_type=notebook.MEDIA_TYPE, headers=headers)

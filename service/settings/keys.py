@@ -39,7 +39,7 @@ class KeySettings(Group):
         600,
         ge=0,
         description="Requests that one key may send in a minute; more get 429. `0` means no limit, here and "
-        "in the next four.",
+        "in the next five.",
     )
     wrong_keys_per_minute: int = Field(
         60,
@@ -55,6 +55,12 @@ class KeySettings(Group):
     )
     key_storage_mb: int = Field(
         1024, ge=0, description="Total size of the stored files of one key, in MiB; more get 507."
+    )
+    key_history_mb: int = Field(
+        256,
+        ge=0,
+        description="Total size of the cells of one key, in MiB: their code and results. Above it, the "
+        "oldest results are removed. It also holds where no key is needed.",
     )
 
     @field_validator("api_keys_file")
@@ -78,6 +84,11 @@ class KeySettings(Group):
     def given_keys(self) -> dict[str, str]:
         """The keys of ``API_KEYS`` by name."""
         return {} if self.api_keys is None else split_keys(self.api_keys.get_secret_value())
+
+    @property
+    def history_bytes(self) -> int:
+        """``key_history_mb`` in bytes."""
+        return self.key_history_mb * MIB
 
     @property
     def limits(self) -> KeyLimits:

@@ -83,11 +83,13 @@ class ExecutionLog:
         if after is not None:
             created_at, identifier = read_cursor(after)
             running = [record for record in running if _position(record) < (created_at, identifier.hex)]
-        written = await self._registry.page(owner, limit + 1, after)
+        written, has_more = await self._registry.page(owner, limit, after)
+        if has_more:
+            running = [record for record in running if _position(record) >= _position(written[-1])]
         found = {record.execution_id: record for record in (*running, *written)}
         newest = sorted(found.values(), key=_position, reverse=True)
         page = tuple(newest[:limit])
-        has_more = len(newest) > limit
+        has_more = has_more or len(newest) > limit
         return ExecutionPage(
             page, make_cursor(page[-1].created_at, page[-1].execution_id) if has_more else None
         )

@@ -21,27 +21,27 @@ class MarkFinder:
         Bytes that may be the beginning of a mark are kept for the next call, or for `rest`.
         """
         data, self._rest = self._rest + data, b""
-        while (at := data.find(self._begin)) >= 0:
-            begin = at + len(self._begin)
+        # Only indexes move: user code can write very many marks, and a copy for each would take seconds.
+        start = searched = 0
+        while (at := data.find(self._begin, searched)) >= 0:
+            begin = searched = at + len(self._begin)
             end = data.find(contract.MARK_END, begin, begin + _ID_BYTES)
             if end < 0 and len(data) < begin + _ID_BYTES:
                 break
             if end < 0:
-                yield data[:begin]
-                data = data[begin:]
                 continue
-            if at:
-                yield data[:at]
+            if at > start:
+                yield data[start:at]
             yield data[begin:end].decode("ascii", "replace")
-            data = data[end + 1 :]
-        at = at if at >= 0 else self._begins_at(data)
-        if data[:at]:
-            yield data[:at]
+            start = searched = end + 1
+        at = at if at >= 0 else self._begins_at(data, start)
+        if at > start:
+            yield data[start:at]
         self._rest = data[at:]
 
-    def _begins_at(self, data: bytes) -> int:
-        """Return the index at which `data` ends with a part of a mark's beginning, or its length."""
-        at = data.rfind(contract.MARK_BEGIN, max(0, len(data) - len(self._begin)))
+    def _begins_at(self, data: bytes, start: int) -> int:
+        """Return where, from `start` on, `data` ends with a part of a mark's beginning, or its length."""
+        at = data.rfind(contract.MARK_BEGIN, max(start, len(data) - len(self._begin)))
         return at if at >= 0 and self._begin.startswith(data[at:]) else len(data)
 
     def rest(self) -> bytes:

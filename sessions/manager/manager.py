@@ -15,7 +15,7 @@ from sessions.manager.resumer import Resumer
 from sessions.manager.upkeep import Upkeep
 from sessions.models import Caller
 from sessions.ports import Replicas
-from sessions.records import CellRecord, OpenSessionRecord, SessionRecord
+from sessions.records import CellPage, CellRecord, OpenSessionRecord, SessionRecord
 from sessions.session.services import SessionServices
 from sessions.session.session import Session, new_session_id
 from sessions.tasks import BackgroundTasks
@@ -37,6 +37,8 @@ class SessionManager:
         self._creating: Counter[str] = Counter()
         """Sessions of each owner that are being created."""
         self._tasks = BackgroundTasks()
+        self.reading = asyncio.Lock()
+        """Held while cells are read and converted, because large ones take much memory."""
 
     async def __aenter__(self) -> Self:
         await self._resumer.start()
@@ -78,15 +80,21 @@ class SessionManager:
             raise SessionNotFound(session_id)
         raise SessionEnded(session_id, record.end_reason, record.ended_at)
 
-    async def cells(self, session_id: str, owner: str) -> list[CellRecord]:
-        """Return the cells of the owner's session, also of an ended one, by number.
+    async def cells(
+        self, session_id: str, owner: str, limit: int = 100, after: str | None = None
+    ) -> CellPage:
+        """Return a page of the cells of the owner's session, also of an ended one, by number.
+
+        Args:
+            limit: most cells of the page, which has fewer if they are large.
+            after: `next` of the page before.
 
         Raises:
             SessionNotFound: there never was such a session.
             SessionElsewhere: another replica holds it, and may know more than the registry.
         """
         await self._require(session_id, owner)
-        return await self._services.rows.cells(session_id)
+        return await self._services.rows.cells(session_id, limit, after)
 
     async def cell(self, session_id: str, cell_id: str, owner: str) -> CellRecord:
         """Return one cell of a session. Errors as `cells`, and `CellNotFound`."""

@@ -18,21 +18,20 @@ async def resume(state: SessionState, cells: SessionCells) -> None:
     """
     rows = state.services.rows
     await state.sandbox.renew_lease(state.services.settings.lease_sec)
-    known = await rows.cells(state.session_id)
+    running = await rows.running_cells(state.session_id)
     # The container keeps a note about its last cell, whose row the service may not have written.
     note = await state.sandbox.runner.last_note()
     if note:
         last = CellRecord(**json.loads(note))
-        if last.cell_id not in {cell.cell_id for cell in known}:
+        if await rows.get_cell(state.session_id, last.cell_id) is None:
             await rows.add_cell(last)
-            known.append(last)
-    cells.count_from(max((cell.number for cell in known), default=0))
-    ended = [cell.finished_at for cell in known if cell.finished_at is not None]
-    state.record = replace(state.record, last_used_at=max([state.record.last_used_at, *ended]))
-    counts = [cell.result.get("execution_count") for cell in known if cell.result]
-    state.kernel.execution_count = next((count for count in reversed(counts) if isinstance(count, int)), 0)
+            running.append(last)
+    known = await rows.summary(state.session_id)
+    cells.count_from(known.last_number)
+    used_at = max(state.record.last_used_at, known.last_finished_at or 0.0)
+    state.record = replace(state.record, last_used_at=used_at)
+    state.kernel.execution_count = known.execution_count
     state.sandbox.runner.reconnect()
-    running = [cell for cell in known if cell.state == "running"]
     for cell in running[:-1]:
         await _lose(state, cell)
     if not running:

@@ -236,6 +236,14 @@ def _write_0007(past: Past) -> None:
     past.database.execute(text(f"UPDATE files SET ends_sha256 = '{'0' * 64}'"))
 
 
+def _write_0008(past: Past) -> None:
+    """Write also the sizes of cells, and a cell whose result was removed."""
+    _write_0007(past)
+    _add_cell(past, past.ended, 2, "done")
+    removed = "result = NULL, result_bytes = 0, code_bytes = 8, removed = 'result'"
+    past.database.execute(text(f"UPDATE cells SET {removed} WHERE number = 2 AND state = 'done'"))
+
+
 RECIPES: dict[str, Callable[[Past], None]] = {
     "0001": _write_0001,
     "0002": _write_0002,
@@ -244,6 +252,7 @@ RECIPES: dict[str, Callable[[Past], None]] = {
     "0005": _write_0005,
     "0006": _write_0005,
     "0007": _write_0007,
+    "0008": _write_0008,
 }
 
 

@@ -181,9 +181,23 @@ async def test_migration_on_postgresql_keeps_all_data(
     if past.lost:
         sessions = SessionRegistry(database)
         assert [live.session_id for live in await sessions.live_sessions(past.instance_id)] == [past.lost]
-        done, running = await sessions.cells(past.lost)
+        done, running = (await sessions.cells(past.lost, 100)).cells
         assert done.result is not None and done.result["stdout"] == "1\n" and running.result is None
     await database.close()
+
+
+async def test_migration_counts_the_bytes_of_existing_cells(database_url: str, tmp_path: Path) -> None:
+    """The limit on an owner's history counts the cells of earlier versions, too."""
+    make_past("0007", tmp_path / "storage", database_url)
+    database = Database(database_url)
+    await database.migrate()
+    await database.close()
+    cells = rows_at(database_url)["cells"]
+    assert cells
+    for cell in cells:
+        assert cell["code_bytes"] == len(cell["code"].encode())
+        assert (cell["result_bytes"] > 300) == (cell["state"] == "done")
+        assert cell["removed"] is None
 
 
 def test_migration_killed_after_any_statement_changes_nothing(database_url: str, tmp_path: Path) -> None:

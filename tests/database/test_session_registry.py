@@ -21,7 +21,7 @@ from sessions.records import (
     ONE_TENANT,
 )
 from tests.support.databases import execute, insert
-from tests.support.records import BOX, cell, container, execution, session, stored_file
+from tests.support.records import BOX, all_cells, cell, container, execution, session, stored_file
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ async def test_end_of_a_session_marks_its_running_cells_as_lost(sessions: Sessio
     for added_cell in (done, running, of_other):
         await sessions.add_cell(added_cell)
     await sessions.end_session(record.session_id, "lost", 20.0)
-    assert await sessions.cells(record.session_id) == [done, replace(running, state="lost", finished_at=20.0)]
+    assert await all_cells(sessions, record) == [done, replace(running, state="lost", finished_at=20.0)]
     assert await sessions.running_cells(record.session_id) == []
     assert await sessions.running_cells(other.session_id) == [of_other]
 
@@ -132,7 +132,7 @@ async def test_cell_keeps_every_field(sessions: SessionRegistry, url: str) -> No
     for added in cells:
         await sessions.add_cell(added)
     database, others = await reopened(url)
-    assert await others.cells(record.session_id) == cells[::-1]
+    assert await all_cells(others, record) == cells[::-1]
     assert await others.running_cells(record.session_id) == cells[:1]
     await database.close()
 
@@ -141,7 +141,7 @@ async def test_new_session_has_no_cells(sessions: SessionRegistry) -> None:
     """The lists of all cells and of running cells are empty."""
     record = session()
     await sessions.add_session(record)
-    assert await sessions.cells(record.session_id) == []
+    assert await all_cells(sessions, record) == []
     assert await sessions.running_cells(record.session_id) == []
 
 

@@ -1,6 +1,7 @@
 """Marks in the text of a cell, which show where a notebook message belongs."""
 
 import itertools
+import time
 
 import pytest
 
@@ -54,3 +55,15 @@ def test_marks_are_found_wherever_the_text_is_cut() -> None:
 def test_text_that_only_begins_like_a_mark_is_kept(text: bytes) -> None:
     """No byte of it is lost."""
     assert b"".join(part for part in found(text) if isinstance(part, bytes)) == text
+
+
+@pytest.mark.parametrize(
+    "unit", [contract.MARK_BEGIN + TOKEN, mark("1"), contract.MARK_BEGIN + TOKEN + b"x" * 200], ids=str
+)
+def test_text_full_of_marks_takes_linear_time(unit: bytes) -> None:
+    """User code can write as many marks as fit into its output. The time is CPU time of this process."""
+    began = time.process_time()
+    finder = MarkFinder("key")
+    pieces = sum(1 for _ in finder.feed(unit * (8_000_000 // len(unit))))
+    assert time.process_time() < began + 15, "quadratic handling takes a minute and a half"
+    assert pieces

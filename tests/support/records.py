@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from service.database.secret_box import SecretBox
+from service.database.session_registry import SessionRegistry
 from sessions.records import CellRecord, ContainerRecord, ExecutionRecord, SessionRecord, StoredFile
 
 BOX = SecretBox("the registry's key of the tests")
@@ -86,3 +87,13 @@ def cell(in_session: SessionRecord, number: int = 1, **changes: Any) -> CellReco
         timeout_ms=2000,
     )
     return replace(record, **changes)
+
+
+async def all_cells(sessions: SessionRegistry, record: SessionRecord) -> list[CellRecord]:
+    """Return the cells of a session, read page by page."""
+    page = await sessions.cells(record.session_id, 100)
+    found = list(page.cells)
+    while page.next is not None:
+        page = await sessions.cells(record.session_id, 100, page.next)
+        found += page.cells
+    return found

@@ -31,6 +31,7 @@ CELL_FIELDS = {
     "started_at": float,
     "finished_at": float | None,
     "result": dict | None,
+    "removed": str | None,
 }
 """Fields of a cell, with types."""
 
@@ -54,7 +55,10 @@ def check_cell(body: Body) -> None:
     assert body["state"] != "running" or body["finished_at"] is None
     if body["state"] == "done":
         assert body["finished_at"] >= body["started_at"]
-        check_session_result(body["result"])
+        if body["removed"] is None:
+            check_session_result(body["result"])
+        else:
+            assert body["result"] is None
 
 
 def check_session_result(result: Body, without: frozenset[str] = frozenset()) -> None:
@@ -169,8 +173,15 @@ class Session:
         return body
 
     def cells(self) -> list[Body]:
-        """Return the cells, from `GET …/cells`."""
-        cells: list[Body] = self._json("GET", "/cells")["cells"]
+        """Return the cells, from all pages of `GET …/cells`."""
+        cells: list[Body] = []
+        parameters: dict[str, str] = {}
+        while True:
+            page = self._json("GET", "/cells", params=parameters)
+            cells += page["cells"]
+            if page["next"] is None:
+                break
+            parameters = {"after": page["next"]}
         for cell in cells:
             check_cell(cell)
         return cells

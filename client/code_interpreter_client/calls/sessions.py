@@ -7,7 +7,7 @@ from code_interpreter_client.calls.inputs import Inputs, with_files
 from code_interpreter_client.http.exchange import Flow, Request, answer, json_of, read_as
 from code_interpreter_client.models.sessions import (
     Cell,
-    CellList,
+    CellPage,
     CommandResult,
     Completion,
     Inspection,
@@ -17,6 +17,7 @@ from code_interpreter_client.models.sessions import (
 
 _RESTART_SEC = 10.0
 _COMMAND_SEC = 30.0
+_PAGE = 1000
 
 
 def open_session(*, ttl: int = 900, files: Inputs | None = None) -> Flow[SessionInfo]:
@@ -94,11 +95,26 @@ def inspect(
 
 
 def cells(session_id: str) -> Flow[list[Cell]]:
-    """Return the cells of the session in the order in which they ran, also after the session has ended."""
-    listed = yield from answer(
-        CellList, Request("GET", f"{paths.session(session_id)}/cells", repeatable=True)
-    )
-    return list(listed.cells)
+    """Return the cells of the session in the order in which they ran, also after the session has ended.
+
+    The service sends them in pages of a few megabytes. `cells_page` returns one page.
+    """
+    found: list[Cell] = []
+    page = yield from cells_page(session_id, limit=_PAGE)
+    while page.next is not None:
+        found += page.cells
+        page = yield from cells_page(session_id, limit=_PAGE, after=page.next)
+    return [*found, *page.cells]
+
+
+def cells_page(session_id: str, *, limit: int = 100, after: str | None = None) -> Flow[CellPage]:
+    """Return at most `limit` cells of the session, and fewer if they are large.
+
+    `after` is `next` of the page before; None for the first page.
+    """
+    params: dict[str, str | int] = {"limit": limit} | ({} if after is None else {"after": after})
+    request = Request("GET", f"{paths.session(session_id)}/cells", params=params, repeatable=True)
+    return (yield from answer(CellPage, request))
 
 
 def cell(session_id: str, cell_id: str) -> Flow[Cell]:

@@ -53,7 +53,11 @@ class Started:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a session. `result` is None while the cell runs, and if its result was lost."""
+    """A cell of a session. `result` is None while the cell runs, and if its result was lost or removed.
+
+    `removed` names what the service removed because the history of the key was too large: the `result`, or
+    with `code` the code as well.
+    """
 
     cell_id: str
     number: int
@@ -62,13 +66,15 @@ class Cell:
     started_at: float
     finished_at: float | None = None
     result: Result | None = None
+    removed: Literal["result", "code"] | None = None
 
 
 @dataclass(frozen=True)
-class CellList:
-    """The cells of a session, in the order in which they ran."""
+class CellPage:
+    """Cells of a session, in the order in which they ran. `next` is `after` of the next page, or None."""
 
     cells: tuple[Cell, ...]
+    next: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 from service.http.values import EXECUTION_ID, FILE_ID, CellId, Integer, SessionId, ShellCommand, Text
 from service.routes.schemas.execute import MAX_INPUT_FILES, ExecuteRequest, ExecuteResponse, InputFile
 from sessions.models import DEFAULT_TTL_SEC, MAX_TTL_SEC
-from sessions.records import CellRecord, CellState, SessionRecord
+from sessions.records import CellRecord, CellState, Removed, SessionRecord
 from sessions.session.shell_command import CommandRequest, CommandResult
 
 _TIME = 1_767_225_600.25
@@ -280,7 +280,16 @@ class CellInfo(BaseModel):
     finished_at: float | None = Field(
         description="When the cell ended; null before that.", examples=[_TIME + 1]
     )
-    result: ExecuteResponse | None = Field(description="Result of the cell; null while it is unknown.")
+    result: ExecuteResponse | None = Field(
+        description="Result of the cell; null while it is unknown, and after it was removed."
+    )
+    removed: Removed | None = Field(
+        None,
+        description="The part of the cell that was removed, because the history of the key was larger than "
+        "`KEY_HISTORY_MB`: its `result`, or with `code` its code as well. Times, sizes and exit code are "
+        "still at `/v1/executions/{cell_id}`.",
+        examples=[None],
+    )
 
     @classmethod
     def of(cls, cell: CellRecord) -> Self:
@@ -293,10 +302,17 @@ class CellInfo(BaseModel):
             started_at=cell.started_at,
             finished_at=cell.finished_at,
             result=None if cell.result is None else ExecuteResponse.model_validate(cell.result),
+            removed=cell.removed,
         )
 
 
 class CellList(BaseModel):
-    """The cells of a session, in order."""
+    """One page of the cells of a session, in order."""
 
-    cells: list[CellInfo] = Field(description="The cells, sorted by number.")
+    cells: list[CellInfo] = Field(
+        description="The cells of this page, sorted by number. Numbers may be missing: if the history of the "
+        "key is larger than `KEY_HISTORY_MB` without any result and code, the oldest cells are removed."
+    )
+    next: str | None = Field(
+        None, description="Value of `after` for the next page; null on the last page.", examples=[None]
+    )

@@ -103,7 +103,7 @@ export class Cell {
   }
 
   /** Shows a run with the outputs that the service stored. */
-  restore({ cell_id: id, state, result }) {
+  restore({ cell_id: id, state, result, removed }) {
     this.reset(state === "running" ? "running" : state);
     this.cellId = id;
     if (result) {
@@ -111,6 +111,7 @@ export class Cell {
       this.outputs.print("stderr", result.stderr);
       for (const output of result.outputs) this.outputs.display(output);
       this.end(result);
-    } else if (state === "lost") this.outputs.note("The result of this run was lost.", "warning");
+    } else if (removed) this.outputs.note("The result of this run was removed, because the history was too large.", "warning");
+    else if (state === "lost") this.outputs.note("The result of this run was lost.", "warning");
   }
 }

@@ -86,15 +86,14 @@ export class Runner {
    */
   async #recover(cell, path, began, patience) {
     for (;;) {
-      let cells;
+      let run;
       try {
-        ({ cells } = await this.api.json("GET", `${path}/cells`));
+        run = await this.session.newest(path, cell.code, began);
       } catch (error) {
         if (error.code !== "unreachable" || patience <= 0) throw error;
         patience -= 1;
         continue;
       }
-      const run = cells.findLast(({ code, started_at: at }) => code === cell.code && at >= began);
       if (!run) throw new ApiError(0, "lost", "The connection broke before the cell was run.");
       if (run.state !== "running") {
         cell.restore(run);

@@ -19,6 +19,8 @@ export class Session extends EventTarget {
   #starting = null;
   #used = Date.now();
   #completes = true;
+  /** `after` of the last page of cells that was read; null for the first page. */
+  #lastPage = null;
 
   /** `trying(call)` repeats a call that the service refused temporarily. */
   constructor(api, trying) {
@@ -65,17 +67,18 @@ export class Session extends EventTarget {
       if (!(error instanceof ApiError && error.status === 410)) throw error;
       ended = error;
     }
-    const { cells } = await this.api.json("GET", `${path}/cells`);
+    const { cells, last } = await this.#cells(path, null);
     this.#completes = true;
     this.#unread = false;
     this.id = id;
+    this.#lastPage = last;
     if (ended) this.#end(ended);
     else this.#take(info);
     return cells;
   }
 
   leave() {
-    this.id = this.info = this.#count = null;
+    this.id = this.info = this.#count = this.#lastPage = null;
     this.#unread = false;
     this.#completes = true;
     this.#emit("change");
@@ -103,8 +106,27 @@ export class Session extends EventTarget {
   }
 
   async #readRuns(id) {
-    const { cells } = await this.api.json("GET", `${this.path}/cells`);
-    if (this.id === id) this.#unread = !this.#emit("runs", cells);
+    const { cells, last } = await this.#cells(this.path, this.#lastPage);
+    if (this.id !== id) return;
+    this.#unread = !this.#emit("runs", cells);
+    if (!this.#unread) this.#lastPage = last;
+  }
+
+  /** Resolves to the cells from the page `last` on, and to the last page. Cells of earlier pages do not change. */
+  async #cells(path, last) {
+    const found = [];
+    for (;;) {
+      const { cells, next } = await this.api.json("GET", `${path}/cells${last === null ? "" : `?after=${last}`}`);
+      found.push(...cells);
+      if (!next) return { cells: found, last };
+      last = next;
+    }
+  }
+
+  /** Resolves to the newest cell at `path` with this code that began at `began` or later; undefined without one. */
+  async newest(path, code, began) {
+    const { cells } = await this.#cells(path, path === this.path ? this.#lastPage : null);
+    return cells.findLast((cell) => cell.code === code && cell.started_at >= began);
   }
 
   /** Dispatches `end` if an error says that the session has ended. */
@@ -165,7 +187,7 @@ export class Session extends EventTarget {
   }
 
   #end(error) {
-    this.info = null;
+    this.info = this.#lastPage = null;
     const { id } = this;
     this.id = null;
     this.#emit("end", { id, reason: error.body.reason ?? "unknown" });
