@@ -95,6 +95,7 @@ def deployment(pods: PodEngine, chart: Chart, shared_state: dict[str, str]) -> I
             env=SETTINGS | shared_state | {"REPLICA_LEASE_SEC": LEASE_SEC},
         )
         yield made
+        made.delete()
 
 
 @pytest.fixture(scope="module")

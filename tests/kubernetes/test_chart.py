@@ -9,7 +9,7 @@ import yaml
 import service
 from service.settings import load_settings
 from sessions.containers.kubernetes.engine import NEEDED
-from tests.support.chart import CHART, NAME, Chart, Object, collection_path, of_kind
+from tests.support.chart import CHART, NAME, Chart, Object, collection_path, hook_of, of_kind
 from tests.support.cluster import PodEngine
 from tests.support.settings import FIELDS
 
@@ -27,6 +27,8 @@ MANY: dict[str, Any] = {
     "podAnnotations": {"prometheus.io/scrape": "true"},
 }
 """Values that use every part of the chart."""
+KERNELS = "interpreter-try-kernels"
+"""The kernels' namespace of a release in the namespace `interpreter`."""
 SHARED: dict[str, Any] = {
     "replicas": 2,
     "persistence": {"enabled": False},
@@ -72,9 +74,11 @@ def lacking(sent: Any, returned: Any, path: str = "") -> list[str]:
 
 def test_account_has_the_rights_that_the_engine_needs_and_no_others(chart: Chart) -> None:
     """The rights are the engine's verbs on pods of one namespace, and none on the cluster."""
-    objects = chart.render()
+    objects = chart.render(MANY)
     assert of_kind(objects, "ClusterRole") == of_kind(objects, "ClusterRoleBinding") == []
-    (role,) = of_kind(objects, "Role")
+    (role,) = (found for found in of_kind(objects, "Role") if hook_of(found) is None)
+    (binding,) = (found for found in of_kind(objects, "RoleBinding") if hook_of(found) is None)
+    assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == KERNELS
     pods_rule, events_rule = role["rules"]
     assert (pods_rule["resources"], sorted(pods_rule["verbs"])) == (["pods"], sorted(NEEDED))
     assert (events_rule["resources"], events_rule["verbs"]) == (["events"], ["list"])
@@ -101,7 +105,7 @@ def test_deployments_variables_are_valid_settings(chart: Chart, monkeypatch: pyt
         "http://10.1.2.3:8000",
     )
     assert settings.engine.executor_backend == "kubernetes"
-    assert settings.engine.kubernetes_namespace == "interpreter"
+    assert settings.engine.kubernetes_namespace == KERNELS
     assert dict(settings.engine.kubernetes_node_selector) == {"pool": "kernels", "disk": "ssd"}
     assert (settings.containers.kernel_runtime, settings.pool.pool_size, settings.containers.kernel_cpus) == (
         "gvisor",
@@ -111,18 +115,69 @@ def test_deployments_variables_are_valid_settings(chart: Chart, monkeypatch: pyt
     assert container["envFrom"] == [{"secretRef": {"name": "database"}}]
 
 
-def test_kernels_may_be_in_a_namespace_of_their_own(chart: Chart) -> None:
-    """Role, binding and policy are in that namespace, the service in that of the release."""
-    objects = chart.render({"kernels": {"namespace": "kernels"}})
-    there = {
-        found["metadata"]["name"] for found in objects if found["metadata"].get("namespace") == "kernels"
+@pytest.mark.parametrize("values", [{}, MANY, SHARED], ids=["defaults", "everything", "replicas"])
+def test_pods_can_be_created_only_where_no_secret_is(chart: Chart, values: Object) -> None:
+    """A pod can mount every secret of its namespace. Those of the release are in another one."""
+    objects = chart.render(values)
+    creating = {
+        found["metadata"].get("namespace", "interpreter")
+        for found in of_kind(objects, "Role")
+        for rule in found["rules"]
+        if {"create", "patch", "update", "*"} & set(rule["verbs"])
     }
-    assert there == {"try-code-interpreter", "try-code-interpreter-kernels"}
-    (binding,) = of_kind(objects, "RoleBinding")
-    assert binding["subjects"][0]["namespace"] == "interpreter"
+    assert creating == {KERNELS}
+    beside = {found["kind"] for found in objects if found["metadata"].get("namespace") == KERNELS}
+    assert beside == {"Role", "RoleBinding", "NetworkPolicy"}
+    for binding in of_kind(objects, "RoleBinding"):
+        assert binding["subjects"][0]["namespace"] == "interpreter"
+
+
+def test_chart_creates_the_kernels_namespace_unless_one_is_named(chart: Chart) -> None:
+    """The new one takes privileged pods, as PID 1 closes the network. It is for this release alone."""
+    (made,) = of_kind(chart.render(), "Namespace")
+    assert made["metadata"]["name"] == KERNELS
+    assert made["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
+    (other,) = of_kind(chart.render(namespace="tools"), "Namespace")
+    assert other["metadata"]["name"] == "tools-try-kernels"
+    named = chart.render({"kernels": {"namespace": "kernels"}})
+    assert of_kind(named, "Namespace") == []
+    there = {(f["kind"], f["metadata"]["name"]) for f in named if f["metadata"].get("namespace") == "kernels"}
+    assert {("Role", NAME), ("RoleBinding", NAME), ("NetworkPolicy", f"{NAME}-kernels")} < there
+
+
+def test_uninstall_hook_may_only_end_the_release(chart: Chart) -> None:
+    """It reads and deletes one Deployment and the kernels' pods, and gets no calls of the service."""
+    objects = [found for found in chart.render(MANY) if hook_of(found) is not None]
+    assert {hook_of(found) for found in objects} == {"pre-delete"}
+    rules = {found["metadata"].get("namespace"): found["rules"] for found in of_kind(objects, "Role")}
+    assert rules == {
+        None: [
+            {
+                "apiGroups": ["apps"],
+                "resources": ["deployments"],
+                "resourceNames": [NAME],
+                "verbs": ["get", "delete"],
+            }
+        ],
+        KERNELS: [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "deletecollection"]}],
+    }
+    (job,) = of_kind(objects, "Job")
+    (service,) = of_kind(chart.render(MANY), "Service")
+    template = job["spec"]["template"]
+    assert not service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    assert template["spec"]["containers"][0]["args"] == [NAME, KERNELS]
+    assert template["spec"]["imagePullSecrets"] == [{"name": "registry"}]
 
 
 REFUSED: dict[str, tuple[Object, str]] = {
+    "kernels beside the secrets of the release": (
+        {"kernels": {"namespace": "interpreter"}},
+        "kernels.namespace=interpreter is the namespace of the release",
+    ),
+    "a long name for the kernels' namespace": (
+        {"kernels": {"namespace": "k" * 64}},
+        "is too long",
+    ),
     "a folder for several replicas": (
         {"replicas": 2, "env": SHARED["env"]},
         "replicas never share a folder",
@@ -145,7 +200,7 @@ REFUSED: dict[str, tuple[Object, str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_chart_refuses(name: str, chart: Chart) -> None:
-    """Replicas need a shared database and a shared object storage."""
+    """Replicas need a shared database and object storage, and kernels a namespace of their own."""
     values, sentence = REFUSED[name]
     with pytest.raises(ValueError, match=sentence):
         chart.render(values)

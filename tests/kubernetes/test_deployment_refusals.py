@@ -52,9 +52,9 @@ def test_used_up_quota_refuses_new_sessions_only(
     deployment: Deployment, replicas: tuple[Replica, Replica], api: Api
 ) -> None:
     """A refused caller gets the reason and Retry-After. Open sessions go on."""
-    path = f"/api/v1/namespaces/{deployment.namespace}/resourcequotas"
+    path = f"/api/v1/namespaces/{deployment.kernels_namespace}/resourcequotas"
     opened_before = [soon(partial(opened, replica.api)) for replica in replicas]
-    pod_count = len(deployment.pods()) + len(deployment.kernels())
+    pod_count = len(deployment.kernels())
     quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": str(pod_count)}}}
     deployment.cluster.call("POST", path, quota)
     try:
@@ -72,7 +72,7 @@ def test_missing_role_refuses_new_sessions_only(
     deployment: Deployment, replicas: tuple[Replica, Replica], api: Api
 ) -> None:
     """The refusal is one clear sentence, and open sessions go on. The service recovers with the rights."""
-    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{deployment.namespace}/rolebindings"
+    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{deployment.kernels_namespace}/rolebindings"
     opened_before = [soon(partial(opened, replica.api)) for replica in replicas]
     binding = deployment.cluster.call("GET", f"{path}/{NAME}")
     deployment.cluster.call("DELETE", f"{path}/{NAME}")

@@ -15,6 +15,8 @@ from tests.support.deployment import Deployment, Replica
 
 pytestmark = pytest.mark.timeout(300)
 
+SESSION_LEASE_SEC = 60
+
 
 @contextmanager
 def volume(cluster: Cluster, folder: Path) -> Iterator[str]:
@@ -46,16 +48,24 @@ def only_replica(deployment: Deployment) -> Iterator[Replica]:
 
 
 def test_a_single_replica_comes_back_to_its_sessions(pods: PodEngine, chart: Chart, tmp_path: Path) -> None:
-    """After an update it finds registry and files on its volume, and kernels in the cluster."""
+    """After an update it finds registry and files on its volume, and kernels in the cluster.
+
+    When the release is deleted without its hook, the leases end the kernels.
+    """
     cluster = pods.cluster
-    with cluster.namespace() as namespace, volume(cluster, tmp_path) as storage:
+    with (
+        cluster.namespace() as namespace,
+        cluster.namespace() as kernels,
+        volume(cluster, tmp_path) as storage,
+    ):
         deployment = Deployment(
             cluster,
             namespace,
             chart,
             SERVICE_IMAGE,
             persistence={"storageClassName": storage},
-            env=SETTINGS,
+            kernels={"namespace": kernels},
+            env=SETTINGS | {"LEASE_SEC": 20, "SESSION_LEASE_SEC": SESSION_LEASE_SEC},
             drainSeconds=0,
         )
         deployment.settle()
@@ -71,4 +81,6 @@ def test_a_single_replica_comes_back_to_its_sessions(pods: PodEngine, chart: Cha
             assert through(after.api, session).printed("print(x + 1)") == "42"
             assert after.api.http.get(f"/v1/files/{uploaded.json()['file_id']}").content == b"kept"
         deployment.delete()
-        cluster.wait_until(lambda: not deployment.pods() + deployment.kernels())
+        cluster.wait_until(lambda: not deployment.pods())
+        cluster.wait_until(lambda: deployment.running_containers() == [], SESSION_LEASE_SEC + 60)
+        assert {pod["status"]["phase"] for pod in deployment.kernels()} <= {"Succeeded", "Failed"}

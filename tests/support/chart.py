@@ -18,6 +18,7 @@ CHART: Final = ROOT / "deploy/chart"
 RELEASE: Final = "try"
 NAME: Final = "try-code-interpreter"
 """Name of the release's objects."""
+_HOOK: Final = "helm.sh/hook"
 _RENDERER: Final = ROOT / "tests/kubernetes/render.go"
 _OLDER: Final = {"policy/v1": "policy/v1beta1", "autoscaling/v2": "autoscaling/v2beta2"}
 """API versions of the chart, and their names on the tests' API server (Kubernetes 1.20)."""
@@ -86,20 +87,48 @@ def collection_path(found: Object, namespace: str) -> str:
     """
     newest = str(found["apiVersion"])
     version = found["apiVersion"] = _OLDER.get(newest, newest)
-    found["metadata"]["namespace"] = namespace
     base = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    if found["kind"] == "Namespace":
+        return f"{base}/namespaces"
+    found["metadata"]["namespace"] = namespace
     plural = (found["kind"].lower() + "s").replace("policys", "policies")
     return f"{base}/namespaces/{namespace}/{plural}"
 
 
+def hook_of(found: Object) -> str | None:
+    """Return when Helm creates an object that is no part of the release, such as `pre-delete`; or None."""
+    hook: str | None = found["metadata"].get("annotations", {}).get(_HOOK)
+    return hook
+
+
+def in_order(objects: list[Object]) -> list[Object]:
+    """Return the objects in Helm's order: namespaces first, and jobs last."""
+    order = {"Namespace": 0, "Job": 2}
+    return sorted(objects, key=lambda found: order.get(found["kind"], 1))
+
+
+def _path_and_name(found: Object, namespace: str) -> tuple[str, str]:
+    """Return the collection and the name of an object of a release that is in `namespace`."""
+    metadata = found["metadata"]
+    return collection_path(found, metadata.get("namespace", namespace)), metadata["name"]
+
+
+def delete(cluster: Cluster, objects: list[Object], namespace: str) -> None:
+    """Delete the objects that exist, in the reverse of Helm's order."""
+    for found in reversed(in_order(objects)):
+        path, name = _path_and_name(found, namespace)
+        if next(_named(cluster, path, name), None) is not None:
+            cluster.call("DELETE", f"{path}/{name}", {"propagationPolicy": "Background"})
+
+
 def apply(cluster: Cluster, objects: list[Object], namespace: str) -> None:
     """Create the objects, or replace the existing objects with the same names."""
-    for found in objects:
-        path, name = collection_path(found, namespace), found["metadata"]["name"]
+    for found in in_order(objects):
+        path, name = _path_and_name(found, namespace)
         existing = next(_named(cluster, path, name), None)
         if existing is None:
             cluster.call("POST", path, found)
-        elif found["kind"] not in ("Service", "PersistentVolumeClaim"):
+        elif found["kind"] not in ("Namespace", "Service", "PersistentVolumeClaim"):
             found["metadata"]["resourceVersion"] = existing["metadata"]["resourceVersion"]
             cluster.call("PUT", f"{path}/{name}", found)
 

@@ -11,7 +11,7 @@ import httpx
 
 from kernel_image import contract
 from tests.support.api import Api
-from tests.support.chart import NAME, RELEASE, Chart, apply
+from tests.support.chart import NAME, RELEASE, Chart, apply, delete, hook_of
 from tests.support.cluster import Cluster, Object
 from tests.support.engine import IMAGE
 
@@ -39,22 +39,32 @@ class Deployment:
         repository, _, tag = image.rpartition(":")
         self._values: Object = {
             "image": {"repository": repository, "tag": tag},
-            "kernels": {"image": IMAGE},
             "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
             **values,
+            "kernels": {"image": IMAGE, **values.get("kernels", {})},
         }
         self.apply()
 
     def apply(self, **values: Any) -> None:
         """Change some values, and apply the chart as `helm upgrade` does."""
         self._values |= values
+        apply(self.cluster, self._rendered(hook=None), self.namespace)
+
+    def _rendered(self, hook: str | None) -> list[Object]:
         secrets = self._objects("api/v1", "secrets")
         existing = {secret["metadata"]["name"]: secret for secret in secrets}
-        apply(self.cluster, self._chart.render(self._values, self.namespace, existing), self.namespace)
+        objects = self._chart.render(self._values, self.namespace, existing)
+        return [found for found in objects if hook_of(found) == hook]
 
     def _objects(self, base: str, kind: str) -> list[Object]:
         found: list[Object] = self.cluster.call("GET", f"/{base}/namespaces/{self.namespace}/{kind}")["items"]
         return found
+
+    @property
+    def kernels_namespace(self) -> str:
+        """Namespace of the kernels' pods."""
+        named: str | None = self._values["kernels"].get("namespace")
+        return named or f"{self.namespace}-{RELEASE}-kernels"
 
     # --- parts and state --------------------------------------------------------------------------
 
@@ -64,18 +74,12 @@ class Deployment:
 
     def kernels(self) -> list[Object]:
         """Return the kernel pods of all replicas, without those being deleted."""
-        return self.cluster.pods(self.namespace, **{contract.ROLE_LABEL: contract.ROLE})
+        return self.cluster.pods(self.kernels_namespace, **{contract.ROLE_LABEL: contract.ROLE})
 
     def running_containers(self) -> list[str]:
         """Return the ids of the pods' containers that the node's engine still runs."""
-        only = (
-            f"--filter=label=io.kubernetes.pod.namespace={self.namespace}",
-            "--filter=label=io.kubernetes.docker.type=container",
-        )
-        listed = subprocess.run(
-            ["docker", "ps", "--quiet", *only], stdout=subprocess.PIPE, text=True, check=True
-        )
-        return listed.stdout.split()
+        namespaces = (self.namespace, self.kernels_namespace)
+        return [container_id for namespace in namespaces for container_id in _running_in(namespace)]
 
     def addresses(self) -> list[str]:
         """Return the addresses that the service has now."""
@@ -113,10 +117,35 @@ class Deployment:
         """Return the whole log of a replica."""
         return self.cluster.log(self.namespace, name)
 
+    def run_hook(self, seconds: float = 120) -> str:
+        """Run the hook before the deletion, as `helm uninstall` does. Return the log of its job."""
+        objects = self._rendered(hook="pre-delete")
+        apply(self.cluster, objects, self.namespace)
+        (job,) = (found["metadata"]["name"] for found in objects if found["kind"] == "Job")
+        path = f"/apis/batch/v1/namespaces/{self.namespace}/jobs/{job}"
+
+        def has_succeeded() -> bool:
+            return bool(self.cluster.call("GET", path)["status"].get("succeeded"))
+
+        try:
+            self.cluster.wait_until(has_succeeded, seconds)
+            (pod,) = self.cluster.pods(self.namespace, **{"job-name": job})
+            return self.cluster.log(self.namespace, pod["metadata"]["name"])
+        finally:
+            delete(self.cluster, objects, self.namespace)
+
     def delete(self) -> None:
-        """Delete the deployment, as `helm uninstall` does."""
-        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{NAME}"
-        self.cluster.call("DELETE", path, {"propagationPolicy": "Background"})
+        """Delete the objects of the release, as `helm uninstall --no-hooks` does."""
+        delete(self.cluster, self._rendered(hook=None), self.namespace)
+
+
+def _running_in(namespace: str) -> list[str]:
+    only = (
+        f"--filter=label=io.kubernetes.pod.namespace={namespace}",
+        "--filter=label=io.kubernetes.docker.type=container",
+    )
+    listed = subprocess.run(["docker", "ps", "--quiet", *only], stdout=subprocess.PIPE, text=True, check=True)
+    return listed.stdout.split()
 
 
 class _Balancing(httpx.BaseTransport):

@@ -17,8 +17,16 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
+{{- /* The kernels' namespace. It never holds the secrets of the release, which a pod there could mount. */ -}}
 {{- define "code-interpreter.kernels" -}}
-{{- .Values.kernels.namespace | default .Release.Namespace -}}
+{{- $name := .Values.kernels.namespace | default (printf "%s-%s-kernels" .Release.Namespace .Release.Name) -}}
+{{- if eq $name .Release.Namespace -}}
+{{- fail (printf "kernels.namespace=%s is the namespace of the release, whose secrets its pods could mount: name another one, or none" $name) -}}
+{{- end -}}
+{{- if gt (len $name) 63 -}}
+{{- fail (printf "the name of the kernels' namespace, %s, is too long: create one, and name it in kernels.namespace" $name) -}}
+{{- end -}}
+{{- $name -}}
 {{- end -}}
 
 {{- /* "yes" if several replicas share a database and an object storage. Fails if the values contradict each other. */ -}}
