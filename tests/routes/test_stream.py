@@ -14,7 +14,7 @@ NOT_IN_RESULT = frozenset({"stdout", "stderr"})
 
 @pytest.fixture(scope="module", autouse=True)
 def silence(service: Service) -> Iterator[Future[list[Event]]]:
-    """All events of an execution that says nothing for 20 s; it runs beside the other tests."""
+    """All events of an execution that prints nothing for 20 s. It runs beside the other tests."""
 
     def listen() -> list[Event]:
         code = "import time\ntime.sleep(20)\nprint('awake')"
