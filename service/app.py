@@ -1,6 +1,5 @@
 """Creates the application from routes, middleware and error handlers. The lifespan opens what they use."""
 
-import re
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -21,15 +20,11 @@ from service.http.guard import ALWAYS_OPEN, Guard
 from service.http.signatures import Signer
 from service.page import routes as page
 from service.page.routes import install_page
-from service.routes import files, session_files
 from service.routes.api_document import DESCRIPTION, TAGS, Application
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.traces import open_traces
 from sessions.errors import SessionElsewhere
-
-_STREAMED = re.compile(f"{files.UPLOADS.pattern}|{session_files.UPLOADS.pattern}")
-"""Paths whose bodies are streamed, and limited by their routes."""
 
 PAGES: Final = {
     "docs": frozenset({"/docs", "/redoc", "/openapi.json"}),
@@ -77,7 +72,7 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
     for router in routers:
         app.include_router(router)
         app.state.served += [route for route in router.routes if isinstance(route, Route | WebSocketRoute)]
-    app.add_middleware(BodyLimit, max_bytes=settings.server.max_request_bytes, exempt=_STREAMED)
+    app.add_middleware(BodyLimit, max_bytes=settings.server.max_request_bytes)
     open_paths = frozenset[str]().union(*(PAGES[word] for word in settings.keys.open_pages))
     keyring = None
     if settings.keys.needs_key:

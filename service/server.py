@@ -64,6 +64,7 @@ def main(_: Namespace) -> int:
                 sock,
                 settings.server.client_timeout_sec,
                 settings.server.max_request_bytes,
+                max_connections=settings.server.max_connections,
                 needs_key=settings.keys.needs_key,
             )
     except StartError as error:

@@ -195,6 +195,7 @@ BY_CODE: Final[dict[str, type[Refused]]] = {
     "storage_full": StorageFull,
     "storage_quota_exceeded": StorageFull,
     "no_capacity": Unavailable,
+    "too_many_large_requests": Unavailable,
     "session_moving": Unavailable,
     "replica_lost": Unavailable,
     "engine_unavailable": Unavailable,

@@ -38,13 +38,11 @@ class FileRegistry:
             raise FileNotFound(file_id)
         return as_record(StoredFile, row)
 
-    async def page(
-        self, owner: str, limit: int | None = None, after: str | None = None, *, now: float = 0
-    ) -> FilePage:
+    async def page(self, owner: str, limit: int, after: str | None = None, *, now: float = 0) -> FilePage:
         """Return a page of the owner's files that have not expired at ``now``, oldest first.
 
         Args:
-            limit: the most files in the page; None for all.
+            limit: the most files in the page.
             after: ``next`` of the page before.
             now: seconds since the epoch.
 
@@ -59,10 +57,9 @@ class FileRegistry:
         if after is not None:
             created_at, identifier = read_cursor(after)
             query = query.where(position > (created_at, str(identifier)))
-        if limit is not None:
-            query = query.limit(limit + 1)
+        query = query.limit(limit + 1)
         rows = await self._run(lambda session: session.scalars(query).all())
-        more = limit is not None and len(rows) > limit
+        more = len(rows) > limit
         files = tuple(as_record(StoredFile, row) for row in rows[:limit])
         return FilePage(files, make_cursor(files[-1].created_at, files[-1].file_id) if more else None)
 

@@ -165,8 +165,8 @@ class FileStore:
             raise FileNotFound(file_id)
         return stored
 
-    async def list_files(self, owner: str, limit: int | None = None, after: str | None = None) -> FilePage:
-        """Return the owner's files that have not expired, oldest first; see ``FileRegistry.page``."""
+    async def list_files(self, owner: str, limit: int, after: str | None = None) -> FilePage:
+        """Return a page of the owner's files, oldest first; see ``FileRegistry.page``."""
         return await self._registry.page(owner, limit, after, now=clock.now())
 
     async def open(self, file_id: str, owner: str) -> OpenFile:

@@ -10,9 +10,9 @@ from service.gateway.answers import ANSWERS
 from service.gateway.errors import KernelSpecNotFound
 from service.gateway.gateway import Gateway
 from service.http.dependencies import CallerDep, OwnerDep, SessionsDep
-from service.http.errors import ForeignOrigin, RequestTooLarge
+from service.http.errors import ForeignOrigin
 from service.http.path_parameters import KernelIdPath, KernelSpecPath
-from service.http.refusals import KERNEL, refusals
+from service.http.refusals import BODY, KERNEL, refusals
 from service.http.values import SessionId, Text
 from service.replicas.errors import ReplicaLost
 from sessions.containers.errors import EngineUnavailable, LaunchFailed
@@ -28,7 +28,7 @@ _DEFAULT: Final = "python3"
 _SESSION: Final = "session-"
 _NAME: Final = "Python 3 (sandbox)"
 _GONE: Final = (SessionNotFound, SessionMoving, ReplicaLost)
-_START: Final = (*KERNEL, KernelSpecNotFound, *_GONE, TooManySessions, RequestTooLarge)
+_START: Final = (*KERNEL, KernelSpecNotFound, *_GONE, TooManySessions, *BODY)
 _REPLACE: Final = (*_GONE, SessionBusy, EngineUnavailable, LaunchFailed, SupervisorFailed)
 
 

@@ -27,6 +27,7 @@ from service.http.errors import (
     OriginRefused,
     RangeNotSatisfiable,
     RequestTooLarge,
+    TooManyLargeRequests,
 )
 from service.replicas.errors import ReplicaLost
 from sessions.containers.errors import (
@@ -116,6 +117,9 @@ ANSWERS: Final[Answers] = {
     InputNotFound: Answer(404, "file_not_found"),
     FileTooLarge: Answer(413, "file_too_large"),
     RequestTooLarge: Answer(413, "request_too_large", lambda error: error.detail),
+    TooManyLargeRequests: Answer(
+        503, "too_many_large_requests", lambda error: error.detail, lambda _: {"Retry-After": "1"}
+    ),
     RangeNotSatisfiable: Answer(416, "range_not_satisfiable", headers=_content_range),
     InvalidFilename: Answer(422, "invalid_filename"),
     InvalidCursor: Answer(422, "invalid_cursor"),

@@ -52,12 +52,21 @@ class OriginRefused(BrowserRefused):
 
 
 class RequestTooLarge(HTTPException):
-    """The body of a request has more than ``limit_bytes`` bytes.
+    """The body of a request has more than ``limit`` bytes, or other units.
 
     The class is an HTTPException, because FastAPI turns any other error during the reading of a body into a
     400 of its own.
     """
 
+    def __init__(self, limit: int, unit: str = "bytes") -> None:
+        super().__init__(413, f"Request body exceeds maximum of {limit} {unit}")
+
+
+class TooManyLargeRequests(HTTPException):
+    """The requests of one key that are being served would have more than ``limit_bytes`` bytes together."""
+
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(413, f"Request body exceeds maximum of {limit_bytes} bytes")
-        self.limit_bytes = limit_bytes
+        super().__init__(
+            503,
+            f"Other large requests are being served: together they may have {limit_bytes} bytes. Try again",
+        )

@@ -7,7 +7,7 @@ from typing import Any, Final
 from fastapi.exceptions import RequestValidationError
 
 from service.http.answers import ANSWERS, INVALID_REQUEST, Answers
-from service.http.errors import RequestTooLarge
+from service.http.errors import RequestTooLarge, TooManyLargeRequests
 from service.replicas.errors import ReplicaLost
 from sessions.containers.errors import (
     EngineUnavailable,
@@ -48,8 +48,11 @@ KERNEL: Final = (
 )
 """Errors of routes that need a new kernel."""
 
+BODY: Final = (RequestTooLarge, TooManyLargeRequests)
+"""Errors of routes that read a JSON body."""
+
 CODE: Final = (
-    RequestTooLarge,
+    *BODY,
     TimeoutTooLong,
     InputNotFound,
     FileDamaged,

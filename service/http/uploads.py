@@ -22,6 +22,8 @@ UNNAMED = "unnamed"
 # Room for the boundaries, headers and other fields of a body.
 _ENVELOPE_BYTES = 256 * 1024
 
+_MAX_PARTS = 100
+
 # Maximum length of a file name on most file systems. Clients must be able to save a file under its name.
 _MAX_NAME_BYTES = 255
 
@@ -113,6 +115,7 @@ class _Reader:
 
     def __init__(self, boundary: bytes) -> None:
         self.complete = False
+        self._parts = 0
         self._found: list[_Part | bytes] = []
         self._part = _Part()
         self._header_name = b""
@@ -143,6 +146,9 @@ class _Reader:
         return self._found
 
     def _begin_part(self) -> None:
+        self._parts += 1
+        if self._parts > _MAX_PARTS:
+            raise _invalid("too_many_parts", f"The body has more than {_MAX_PARTS} parts")
         self._part = _Part()
 
     def _add_header_name(self, data: bytes, start: int, end: int) -> None:

@@ -12,6 +12,7 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.http.body_limit import limited
 from service.http.guard import caller_of
 from sessions.tasks import BackgroundTasks
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _MAX_CONVERSATIONS: Final = 500
 """Conversations of one owner at once. Most of them have no session of the service."""
+_MAX_OPENING_BYTES: Final = 1 << 14
+"""Size of the request that begins a conversation. The SDK keeps it: names, versions and capabilities."""
 _IDLE_SEC: Final = 24 * 60 * 60.0
 """A conversation without requests ends after this time. It is long, as few clients can begin a new one."""
 
@@ -55,6 +58,8 @@ class Mcp:
             await _unsupported_version(version)(scope, receive, send)
             return
         response = _Response(send)
+        if b"mcp-session-id" not in dict(scope["headers"]):
+            receive = limited(receive, _MAX_OPENING_BYTES)
         await manager.handle_request(scope, receive, response.send)
         await response.complete()
 

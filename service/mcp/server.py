@@ -17,6 +17,7 @@ import service
 from service.http.guard import caller_of
 from service.mcp import content, resources
 from service.mcp.catalogue import BY_NAME, TOOLS, Tool
+from service.mcp.client_limits import ClientLimits
 from service.mcp.content import Links
 from service.mcp.conversation import Conversation
 from service.mcp.services import McpServices
@@ -51,7 +52,7 @@ class Handlers:
 
     def server(self) -> Server[Any]:
         """Return a server of the SDK with these handlers."""
-        return Server(
+        server = Server[Any](
             "code-interpreter",
             title="Code Interpreter",
             version=service.__version__,
@@ -62,6 +63,8 @@ class Handlers:
             on_list_resource_templates=self._list_templates,
             on_read_resource=self._read_resource,
         )
+        server.middleware.append(ClientLimits())
+        return server
 
     async def _list_tools(self, _: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return types.ListToolsResult(tools=self._tools)

@@ -1,6 +1,5 @@
 """``/v1/files``: upload, list, download, delete."""
 
-import re
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,6 +10,7 @@ from service.files.download_headers import download_headers
 from service.files.errors import InvalidFilename
 from service.files.media_types import OCTET_STREAM
 from service.files.store import OpenFile
+from service.http.body_limit import streams_body
 from service.http.dependencies import FilesDep, MetricsDep, OwnerDep
 from service.http.downloads import FileResponse, matches, parse_range
 from service.http.errors import RangeNotSatisfiable
@@ -23,9 +23,6 @@ from sessions.errors import FileDamaged, FileNotFound, FileTooLarge, StorageQuot
 _DOWNLOAD: Final = (FileNotFound, FileDamaged, RangeNotSatisfiable)
 
 router = APIRouter(prefix="/v1/files", tags=["files"], responses=refusals())
-
-# The route itself limits these bodies, which are streamed to the disk. The limit for JSON does not apply.
-UPLOADS = re.compile(r"/v1/files/?")
 
 _MULTIPART = {
     "requestBody": {
@@ -47,6 +44,8 @@ _MULTIPART = {
         },
     }
 }
+_PAGE: Final = 1000
+"""Most files in one page of the list."""
 _BYTES = {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}}
 
 
@@ -56,6 +55,7 @@ _BYTES = {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}}
     openapi_extra=_MULTIPART,
     responses=refusals(FileTooLarge, InvalidFilename, StorageQuotaExceeded),
 )
+@streams_body
 async def upload_file(
     request: Request, files: FilesDep, owner: OwnerDep, metrics: MetricsDep
 ) -> StoredFileInfo:
@@ -71,12 +71,10 @@ async def upload_file(
 async def list_files(
     files: FilesDep,
     owner: OwnerDep,
-    limit: Annotated[
-        int | None, Query(ge=1, le=1000, description="Maximum number of files in a page; default: all.")
-    ] = None,
+    limit: Annotated[int, Query(ge=1, le=_PAGE, description="Maximum number of files in a page.")] = _PAGE,
     after: Annotated[str | None, Query(description="`next` of the previous page.", max_length=200)] = None,
 ) -> FileList:
-    """List the stored files, oldest first."""
+    """List the stored files, oldest first, in pages: send `next` of a page as `after` to get the next one."""
     page = await files.list_files(owner, limit, after)
     return FileList(files=[StoredFileInfo.of(stored) for stored in page.files], next=page.next)
 

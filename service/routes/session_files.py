@@ -1,6 +1,5 @@
 """``/v1/sessions/{id}/files``: the workspace of a session, also while code runs in it."""
 
-import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Final
@@ -12,19 +11,15 @@ from starlette.convertors import PathConvertor, register_url_convertor
 
 from service.files.download_headers import download_headers
 from service.files.media_types import OCTET_STREAM
-from service.http.body_limit import declared_length
+from service.http.body_limit import declared_length, streams_body
 from service.http.dependencies import MetricsDep, SettingsDep
-from service.http.errors import RequestTooLarge
 from service.http.path_parameters import FilePath
-from service.http.refusals import SESSION, refusals
+from service.http.refusals import BODY, SESSION, refusals
 from service.routes.schemas.sessions import RenameRequest, WorkspaceFileInfo, WorkspaceFileList, WrittenFile
 from service.routes.sessions import SessionDep
 from sessions.errors import FileTooLarge, InvalidPath, WorkspaceFileNotFound, WorkspaceFull
 from sessions.kernels.errors import SupervisorFailed
 from sessions.paths import check_path
-
-UPLOADS = re.compile(r"/v1/sessions/[^/]+/files/.+", re.DOTALL)
-"""Paths whose bodies are streamed, and limited by the routes. The limit for JSON does not apply."""
 
 _BYTES = {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}}
 
@@ -103,6 +98,7 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
     responses=refusals(*_FILE, FileTooLarge, WorkspaceFull),
     openapi_extra={"requestBody": {"required": True, "content": _BYTES}},
 )
+@streams_body
 async def upload_file(
     path: FilePath, request: Request, session: SessionDep, settings: SettingsDep, metrics: MetricsDep
 ) -> WrittenFile:
@@ -137,7 +133,7 @@ async def delete_file(path: FilePath, session: SessionDep) -> None:
     await session.sandbox.delete_file(check_path(path))
 
 
-@router.patch("/{path:any}", responses=refusals(*_FILE, RequestTooLarge, WorkspaceFull))
+@router.patch("/{path:any}", responses=refusals(*_FILE, *BODY, WorkspaceFull))
 async def rename_file(path: FilePath, request: RenameRequest, session: SessionDep) -> WorkspaceFileInfo:
     """Move a file to a path that does not exist yet."""
     to = check_path(request.path)

@@ -9,9 +9,8 @@ from pydantic import BaseModel
 
 from service.database.errors import InvalidCursor
 from service.http.dependencies import CallerDep, OwnerDep, SessionsDep, SettingsDep
-from service.http.errors import RequestTooLarge
 from service.http.path_parameters import CellIdPath, SessionIdPath
-from service.http.refusals import CODE, KERNEL, SESSION, TURN, refusals
+from service.http.refusals import BODY, CODE, KERNEL, SESSION, TURN, refusals
 from service.routes import notebook
 from service.routes.event_stream import EVENT_STREAM, EventStream, answer
 from service.routes.images import Images, refer
@@ -112,7 +111,7 @@ async def get_session(session: SessionDep, settings: SettingsDep) -> SessionInfo
     return _info(session, settings)
 
 
-@router.patch("/{session_id}", responses=refusals(*SESSION, RequestTooLarge))
+@router.patch("/{session_id}", responses=refusals(*SESSION, *BODY))
 async def extend_session(
     request: ExtendSessionRequest, session: SessionDep, sessions: SessionsDep, settings: SettingsDep
 ) -> SessionInfo:
@@ -176,9 +175,7 @@ async def stream_in_session(session: Session, request: SessionExecuteRequest, im
     return EventStream(cell.follow(), close, images)
 
 
-@router.post(
-    "/{session_id}/input", status_code=204, responses=refusals(*SESSION, NoInputRequest, RequestTooLarge)
-)
+@router.post("/{session_id}/input", status_code=204, responses=refusals(*SESSION, NoInputRequest, *BODY))
 async def answer_input(reply: InputReply, session: SessionDep) -> None:
     """Send the line of input that the running code waits for after an `input_request`."""
     await session.cells.answer(reply.value)
@@ -190,14 +187,14 @@ async def run_bash(request: BashRequest, session: SessionDep) -> BashResponse:
     return BashResponse.of(await session.run_command(request.to_domain()))
 
 
-@router.post("/{session_id}/complete", responses=refusals(*TURN, RequestTooLarge))
+@router.post("/{session_id}/complete", responses=refusals(*TURN, *BODY))
 async def complete(request: CompleteRequest, session: SessionDep) -> CompleteResponse:
     """Return the completions at the cursor from the kernel of the session. 409 while code runs."""
     question = Question(request.code, request.cursor)
     return CompleteResponse.model_validate(Completion.of(await session.ask(question), question))
 
 
-@router.post("/{session_id}/inspect", responses=refusals(*TURN, RequestTooLarge))
+@router.post("/{session_id}/inspect", responses=refusals(*TURN, *BODY))
 async def inspect(request: InspectRequest, session: SessionDep) -> InspectResponse:
     """Return the signature, documentation and value of the name at the cursor. 409 while code runs."""
     question = Question(request.code, request.cursor, request.detail_level)

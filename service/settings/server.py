@@ -36,6 +36,12 @@ class ServerSettings(Group):
         "`code.example.org` or `*.example.org`. IP addresses, names without a dot, `.localhost`, `.svc`, "
         "`.cluster.local` and the machine's own name are always allowed.",
     )
+    max_connections: int = Field(
+        1000,
+        ge=1,
+        description="Most connections that are open at once. For a further one, the server closes the one "
+        "that has been idle for the longest time; if none is idle, it answers 503.",
+    )
     client_timeout_sec: float = Field(
         30,
         gt=0,

@@ -81,7 +81,7 @@ async def test_broken_database_raises_registry_unavailable(files: FileRegistry, 
     """The database's message is the error's reason, and is not in its text."""
     execute(url, "DROP TABLE files")
     with pytest.raises(RegistryUnavailable) as caught:
-        await files.page(ONE_TENANT)
+        await files.page(ONE_TENANT, 100)
     assert "no such table" in caught.value.reason or "does not exist" in caught.value.reason
     assert "files" not in str(caught.value)
 

@@ -61,7 +61,7 @@ async def test_pages_list_every_file_once(files: FileRegistry) -> None:
     for file in stored:
         await files.add(file)
     expected = sorted(stored, key=lambda file: (file.created_at, file.file_id))
-    assert (await files.page(ONE_TENANT)).files == tuple(expected)
+    assert (await files.page(ONE_TENANT, 100)).files == tuple(expected)
     for limit in range(1, 9):
         listed: list[StoredFile] = []
         page = await files.page(ONE_TENANT, limit)
@@ -78,7 +78,7 @@ async def test_expired_files_are_not_listed(files: FileRegistry) -> None:
     forever = stored_file(3.0)
     for file in (old, new, forever):
         await files.add(file)
-    assert (await files.page(ONE_TENANT, now=10.0)).files == (new, forever)
+    assert (await files.page(ONE_TENANT, 100, now=10.0)).files == (new, forever)
     assert await files.expired(10.0) == [old.file_id]
     assert await files.expired(9.9) == []
 

@@ -176,7 +176,8 @@ async def test_migration_on_postgresql_keeps_all_data(
         kept = [{name: row[name] for name in rows[0]} for row in after[table]]
         assert all(row in kept for row in rows), table
     for owner, files in past.files.items():
-        found = {file.file_id for file in (await FileRegistry(database).page(owner)).files} - {past.expired}
+        page = await FileRegistry(database).page(owner, 1000)
+        found = {file.file_id for file in page.files} - {past.expired}
         assert found == files.keys()
     if past.lost:
         sessions = SessionRegistry(database)

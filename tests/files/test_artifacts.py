@@ -95,7 +95,7 @@ async def test_a_cancelled_save_stores_the_whole_file_or_nothing(tmp_path: Path)
                 saved += 1
             except asyncio.CancelledError:
                 pass
-            listed = (await store.list_files(OWNER)).files
+            listed = (await store.list_files(OWNER, 1000)).files
             assert len(listed) == saved
             assert {path.name for path in left_in(tmp_path)} == {file.file_id for file in listed}
         assert saved < 120, "nothing was cancelled"

@@ -44,6 +44,7 @@ def target(open_service: Callable[..., Service]) -> Iterator[Service]:
         TMP_SIZE_MB=16,
         MAX_FILE_SIZE_MB=4,
         MAX_OUTPUT_FILES=64,
+        MAX_CONNECTIONS=400,
         CLIENT_TIMEOUT_SEC=PATIENCE_SEC,
         ALLOWED_HOSTS="allowed.example,*.wild.example",
     )

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import StartError
 from service.http.answers import ANSWERS
 from service.http.peer import PeerAddress
-from service.http.server.connection import patient_for
+from service.http.server.connection import connection_class
 from service.http.server.ingress import Ingress
 from service.http.server.websocket import patient_socket_for
 from service.operations.banner import banner
@@ -24,6 +24,7 @@ _GRACE_SEC = 5
 # Most clients keep an idle connection for a shorter time, so the client closes it, not the server.
 _KEEP_ALIVE_SEC = 65
 _FRAME_BYTES = 4 << 20
+_MAX_CONNECTIONS = 1000
 # Maximum time that a thread, such as one that writes to the registry, blocks the event loop, in seconds.
 _SWITCH_INTERVAL_SEC = 0.0005
 
@@ -52,6 +53,7 @@ def serve(
     client_timeout_sec: float = 30,
     frame_bytes: int = _FRAME_BYTES,
     *,
+    max_connections: int = _MAX_CONNECTIONS,
     needs_key: bool = False,
 ) -> None:
     """Run a server on a bound socket until SIGTERM or SIGINT. uvicorn raises that signal again at the end.
@@ -61,7 +63,9 @@ def serve(
     sys.setswitchinterval(_SWITCH_INTERVAL_SEC)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    server = make_server(app, host, client_timeout_sec, frame_bytes, needs_key=needs_key)
+    server = make_server(
+        app, host, client_timeout_sec, frame_bytes, max_connections=max_connections, needs_key=needs_key
+    )
     server.run(sockets=[sock])
 
 
@@ -71,6 +75,7 @@ def make_server(
     client_timeout_sec: float = 30,
     frame_bytes: int = _FRAME_BYTES,
     *,
+    max_connections: int = _MAX_CONNECTIONS,
     needs_key: bool = False,
 ) -> uvicorn.Server:
     """Make a server that does not run yet.
@@ -80,12 +85,13 @@ def make_server(
         host: the address for the banner.
         client_timeout_sec: disconnect clients that are slow for these seconds; see ``Connection``.
         frame_bytes: maximum size of a message from a WebSocket client, in bytes.
+        max_connections: most connections that are open at once, WebSockets included.
         needs_key: whether the command in the banner needs a key.
     """
     config = _Config(
         Ingress(_PlainStartErrors(app), app),
         loop="uvloop",
-        http=patient_for(client_timeout_sec),
+        http=connection_class(client_timeout_sec, max_connections),
         ws=patient_socket_for(client_timeout_sec),
         ws_max_size=frame_bytes,
         # The server notices a client that lost its network within twice this time.

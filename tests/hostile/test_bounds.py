@@ -1,0 +1,40 @@
+"""What callers and user code can make the service keep has bounds, which docs/security.md lists."""
+
+import re
+from typing import Final
+
+import pytest
+
+from tests.hostile.bounds import Attack, mcp, requests
+from tests.hostile.bounds.watch import unharmed
+from tests.mcp.support import ACCEPT
+from tests.support.process import ROOT, Service
+
+ATTACKS: Final[dict[str, Attack]] = requests.ATTACKS | mcp.ATTACKS
+"""An attack for each row of the table of bounds."""
+
+pytestmark = pytest.mark.usefixtures("canary")
+
+
+@pytest.fixture(scope="module")
+def warm(target: Service) -> Service:
+    """Return the service that is attacked, after it has imported what it imports with the first request."""
+    target.api.http.post("/mcp", json={}, headers=ACCEPT)
+    target.api.http.get("/openapi.json")
+    return target
+
+
+@pytest.mark.parametrize("row", ATTACKS)
+def test_what_is_kept_is_bounded(warm: Service, row: str) -> None:
+    """The attack takes little memory. Meanwhile the service answers other clients at once."""
+    with unharmed(warm):
+        ATTACKS[row](warm)
+
+
+def test_every_bound_has_an_attack() -> None:
+    """The rows of the table of bounds and the attacks have the same names."""
+    page = (ROOT / "docs" / "security.md").read_text()
+    section = page.partition("\n## Bounds\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| [^|]+ \|$", section, re.MULTILINE)
+    assert rows[0] == "what is kept"
+    assert rows[2:] == sorted(ATTACKS, key=rows.index)
