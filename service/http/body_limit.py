@@ -22,6 +22,8 @@ _SMALL_BYTES: Final = 1 << 16
 """A body of this size is neither counted nor examined."""
 _HELD_BODIES: Final = 4
 """Bodies of full size that may be held at the same time, for all owners together. One owner may hold half."""
+_WIDE: Final = 4
+"""Python's text has up to four bytes for each character, if one of them is not ASCII."""
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[,\[{]', re.DOTALL)
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -60,12 +62,25 @@ class BodyLimit:
             if body.held_bytes:
                 self._held[body.owner] -= body.held_bytes
 
-    def hold(self, owner: str, size_bytes: int) -> None:
-        """Count bytes of a body until its request is answered. Raises ``TooManyLargeRequests``."""
+    def hold(self, owner: str, held_bytes: int, size_bytes: int) -> None:
+        """Count a body until its request is answered. It is not refused if no other body is held.
+
+        Args:
+            owner: the owner of the request.
+            held_bytes: what is counted already of this body.
+            size_bytes: what the body takes by now.
+
+        Raises:
+            TooManyLargeRequests: the owner's bodies, or all bodies, take too much.
+        """
         limit = _HELD_BODIES * self.max_bytes
-        if self._held[owner] + size_bytes > limit // 2 or self._held.total() + size_bytes > limit:
-            raise TooManyLargeRequests(limit // 2)
-        self._held[owner] += size_bytes
+        for others, most in (
+            (self._held[owner] - held_bytes, limit // 2),
+            (self._held.total() - held_bytes, limit),
+        ):
+            if others and others + size_bytes > most:
+                raise TooManyLargeRequests(limit // 2)
+        self._held[owner] += size_bytes - held_bytes
 
 
 class _Body:
@@ -77,6 +92,7 @@ class _Body:
         self._receive = receive
         self._chunks: list[bytes] = []
         self._size = 0
+        self._bytes_per_character = 1
         self.held_bytes = 0
         self.owner = key_name(scope)
 
@@ -98,9 +114,12 @@ class _Body:
         if self._size > self._limit.max_bytes:
             raise RequestTooLarge(self._limit.max_bytes)
         self._chunks.append(chunk)
+        if not chunk.isascii() or b"\\u" in chunk:
+            self._bytes_per_character = _WIDE
         if self._size > _SMALL_BYTES:
-            self._limit.hold(self.owner, self._size - self.held_bytes)
-            self.held_bytes = self._size
+            memory = self._size * self._bytes_per_character
+            self._limit.hold(self.owner, self.held_bytes, memory)
+            self.held_bytes = memory
 
     def _check_values(self) -> None:
         if self._size > _SMALL_BYTES:

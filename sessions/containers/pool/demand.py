@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 _WINDOW_SEC: Final = 10.0
+_MAX_ARRIVALS: Final = 10_000
 _WEIGHT_OF_LAST: Final = 0.3
 
 
@@ -17,7 +18,7 @@ class Demand:
         self._least = least
         self._most = most
         self._clock = clock
-        self._arrivals: deque[float] = deque()
+        self._arrivals: deque[float] = deque(maxlen=_MAX_ARRIVALS)
         self._launch_sec = 1.0
 
     def arrived(self) -> None:

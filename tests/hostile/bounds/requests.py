@@ -153,7 +153,7 @@ def many_values(service: Service) -> None:
         "objects": b'{"code": "1", "files": [' + b'{"":1},' * 550_000 + b"{}]}",
         "texts": b'{"code": "1", "files": [' + b'"",' * 1_300_000 + b'""]}',
         "quotes": b'{"code": ' + b'"' * 4_000_000 + b"}",
-        "backslashes": b'{"code": "' + b"\\" * 4_000_000 + b'"}',
+        "backslashes": b'{"code": "' + b"\\" * 4_000_001 + b'"}',
         "numbers": b"[" + b"1," * 2_000_000 + b"1]",
     }
     for path in ("/v1/execute", "/v1/sessions", "/mcp"):
