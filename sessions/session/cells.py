@@ -43,7 +43,7 @@ class SessionCells:
 
     @property
     def current(self) -> RunningCell | None:
-        """The running cell, or the last one since the service started; None if there was none."""
+        """The cell that runs, or whose result is being written; None if there is none."""
         return None if self._current is None else self._current.cell
 
     @property
@@ -166,7 +166,13 @@ class SessionCells:
         recorder.is_followed()
         task = asyncio.create_task(self._run(running, execution, writer))
         self._current = CurrentCell(running, writer, recorder, task)
+        # A session that waits for its next call must not keep the output of the last one.
+        task.add_done_callback(self._forget)
         return self._current
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        if self._current is not None and self._current.task is task:
+            self._current = None
 
     async def _run(self, running: RunningCell, execution: Execution, writer: CellWriter) -> None:
         """Follow a cell to its end, and write the result while the caller reads it.

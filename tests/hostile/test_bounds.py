@@ -5,12 +5,12 @@ from typing import Final
 
 import pytest
 
-from tests.hostile.bounds import Attack, mcp, requests
+from tests.hostile.bounds import Attack, executions, mcp, requests
 from tests.hostile.bounds.watch import unharmed
 from tests.mcp.support import ACCEPT
 from tests.support.process import ROOT, Service
 
-ATTACKS: Final[dict[str, Attack]] = requests.ATTACKS | mcp.ATTACKS
+ATTACKS: Final[dict[str, Attack]] = requests.ATTACKS | mcp.ATTACKS | executions.ATTACKS
 """An attack for each row of the table of bounds."""
 
 pytestmark = pytest.mark.usefixtures("canary")

@@ -286,7 +286,7 @@ def test_invalid_message_is_refused(ann: Caller, body: bytes) -> None:
         ("resources/read", {"uri": 5}, -32602),
         ("resources/read", {"uri": "x" * 10_000}, -32002),
         ("resources/list", {"cursor": "-1"}, -32602),
-        ("initialize", {}, -32602),
+        ("initialize", {}, -32600),
     ],
 )
 def test_unknown_method_or_invalid_parameters_are_errors(

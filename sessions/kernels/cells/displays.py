@@ -11,7 +11,7 @@ from sessions.kernels.messages import Message
 from sessions.kernels.plain_json import whole_number
 from sessions.models import Display, JsonObject
 
-_MOST_TRAFFIC: Final = 5
+_MOST_TRAFFIC: Final = 2
 """All displays of a cell, also cleared and replaced ones, may take this many times the limit."""
 _DISPLAY_KINDS: Final = frozenset({"display_data", "execute_result", "update_display_data"})
 _LEFT_OUT: Final = "[output left out: over the limit of {limit} bytes]"
