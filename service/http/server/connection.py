@@ -96,9 +96,8 @@ class Connection(HttpToolsProtocol):
 
     def _make_room(self) -> None:
         """Disconnect the client that has been idle for the longest time; refuse this one if none is idle."""
-        idle = [
-            one for one in self.connections if isinstance(one, Connection) and one is not self and one.is_idle
-        ]
+        others = (one for one in self.connections if isinstance(one, Connection) and one is not self)
+        idle = [one for one in others if one.is_idle and not one.transport.is_closing()]
         if idle:
             min(idle, key=lambda one: one.received_at).transport.abort()
         else:
