@@ -41,7 +41,7 @@ def endless_displays(service: Service) -> None:
         "updated": "shown = display('', display_id=True)\nfor _ in range(50): shown.update('x' * 4_000_000)",
         "cleared": "from IPython.display import clear_output\n"
         "for _ in range(50): clear_output(wait=True); display('x' * 4_000_000)",
-        "one": "display('x' * 60_000_000)",
+        "one": "display('x' * 18_000_000)",
         "values": "from IPython.display import JSON\n"
         "for _ in range(20): display(JSON({'a': [[]] * 400_000}))",
     }
