@@ -13,7 +13,7 @@ from sessions.session.shell_command import GRACE_SEC
 
 @dataclass(frozen=True)
 class CurrentCell:
-    """The running cell, or the last one since the service started."""
+    """A cell that runs, or whose result is being written."""
 
     cell: RunningCell
     writer: CellWriter
