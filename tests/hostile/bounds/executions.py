@@ -41,7 +41,9 @@ def endless_displays(service: Service) -> None:
         "updated": "shown = display('', display_id=True)\nfor _ in range(50): shown.update('x' * 4_000_000)",
         "cleared": "from IPython.display import clear_output\n"
         "for _ in range(50): clear_output(wait=True); display('x' * 4_000_000)",
-        "one": "display('x' * 18_000_000)",
+        "one": "kernel = get_ipython().kernel\n"
+        "content = {'data': {'text/plain': 'x' * 18_000_000}, 'metadata': {}}\n"
+        "kernel.session.send(kernel.iopub_socket, 'display_data', content, parent=kernel.get_parent())",
         "values": "from IPython.display import JSON\n"
         "for _ in range(20): display(JSON({'a': [[]] * 400_000}))",
     }
