@@ -44,7 +44,8 @@ def hand_over() -> None:
 
 def _give(folder: Path) -> None:
     """Make the user the owner of a folder and of everything in it."""
-    if folder.stat().st_uid == USER_ID:
+    # Looking at every stored file would take long. An earlier start as another user owns what is on top.
+    if all(path.lstat().st_uid == USER_ID for path in (folder, *folder.iterdir())):
         return
     os.chown(folder, USER_ID, -1)
     for place, folders, files in os.walk(folder):

@@ -168,7 +168,7 @@ def volumes() -> Iterator[tuple[str, ...]]:
 
 
 def test_session_survives_a_new_container_with_the_same_volumes(
-    started: Callable[..., ServiceContainer], volumes: tuple[str, ...]
+    volumes: tuple[str, ...], started: Callable[..., ServiceContainer]
 ) -> None:
     """The key is in a volume of its own. Without that volume the session is lost, and files stay."""
     same = ("--env", f"INSTANCE_ID=deployed-{uuid.uuid4().hex[:12]}", *MOUNTED)
