@@ -61,7 +61,7 @@ async def page(session: Session | None, links: Links, cursor: str | None) -> typ
     if cursor is not None and not re.fullmatch(r"[0-9]{1,9}", cursor):
         raise MCPError(types.INVALID_PARAMS, "The cursor is not valid: use the next_cursor of the last page.")
     start = int(cursor or "0")
-    entries = [] if session is None else await session.sandbox.list_files()
+    entries = [] if session is None else await session.files.list_files()
     shown = entries[start : start + _PAGE_SIZE]
     return types.ListResourcesResult(
         resources=[
@@ -113,7 +113,7 @@ async def _content(
         if found := _IN_SESSION.fullmatch(path):
             session = await sessions.get(found[1], owner)
             name = check_path(found[2])
-            chunks = await stack.enter_async_context(session.sandbox.open_file(name))
+            chunks = await stack.enter_async_context(session.files.open_file(name))
             return await _bounded(chunks), guess_media_type(name)
     raise FileNotFound(path[:200])
 

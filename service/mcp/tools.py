@@ -81,7 +81,7 @@ async def run_shell(call: Call, given: RunShell) -> Result:
 async def list_files(call: Call, _: ListFiles) -> Result:
     """List the files in the workspace."""
     session, note = await call.conversation.session(call.caller)
-    entries = await session.sandbox.list_files()
+    entries = await session.files.list_files()
     files = [
         {
             "path": entry.path,
@@ -106,7 +106,7 @@ async def read_file(call: Call, given: ReadFile) -> Result:
     """Read a file in the workspace: return text, an image, or a link to any other file."""
     session, note = await call.conversation.session(call.caller)
     path = check_path(given.path)
-    entries = await session.sandbox.list_files()
+    entries = await session.files.list_files()
     size = next((entry.size_bytes for entry in entries if entry.path == path), None)
     if size is None:
         raise WorkspaceFileNotFound(given.path)
@@ -139,7 +139,7 @@ async def read_file(call: Call, given: ReadFile) -> Result:
 async def _head(session: Session, path: str, max_bytes: int) -> tuple[bytes, bool]:
     """Return the first bytes of a file, and whether they are the whole file."""
     head = bytearray()
-    async with session.sandbox.open_file(path) as chunks:
+    async with session.files.open_file(path) as chunks:
         async for chunk in chunks:
             head += chunk
             if len(head) > max_bytes:
@@ -184,10 +184,10 @@ async def write_file(call: Call, given: WriteFile) -> Result:
     if given.file_id is not None:
         owner = call.caller.owner
         size = (await call.services.files.get(given.file_id, owner)).size_bytes
-        await call.services.staging.put(session.sandbox, [Input(path, given.file_id, size)], owner)
+        await call.services.staging.put(session.files, [Input(path, given.file_id, size)], owner)
     else:
         size = len(data)
-        await session.sandbox.put_file(path, _once(data))
+        await session.files.put_file(path, _once(data))
     call.services.metrics.uploaded("session", size)
     uri = call.links.workspace_file(session.session_id, path)
     message = f"Wrote {path}, {size} bytes."

@@ -41,7 +41,7 @@ router = APIRouter(prefix="/v1/sessions/{session_id}/files", tags=["sessions"], 
 @router.get("", responses=_FOLDER)
 async def list_files(session: SessionDep) -> WorkspaceFileList:
     """List all files, including those in subfolders and hidden files."""
-    entries = await session.sandbox.list_files()
+    entries = await session.files.list_files()
     return WorkspaceFileList(
         files=[
             WorkspaceFileInfo(path=entry.path, size_bytes=entry.size_bytes, modified_at=entry.modified_at)
@@ -59,7 +59,7 @@ async def download_file(path: FilePath, session: SessionDep) -> Response:
     """Download the current content of a file."""
     plain = check_path(path)
     async with AsyncExitStack() as stack:
-        content = await stack.enter_async_context(session.sandbox.open_file(plain))
+        content = await stack.enter_async_context(session.files.open_file(plain))
         first = await anext(content, b"")
         headers = _headers(plain)
         close = stack.pop_all().aclose
@@ -72,7 +72,7 @@ async def download_file(path: FilePath, session: SessionDep) -> Response:
 async def describe_file(path: FilePath, session: SessionDep) -> Response:
     """Return the size of a file, as the header `Content-Length`, without its bytes."""
     plain = check_path(path)
-    entries = await session.sandbox.list_files()
+    entries = await session.files.list_files()
     size = next((entry.size_bytes for entry in entries if entry.path == plain), None)
     if size is None:
         raise WorkspaceFileNotFound(path)
@@ -118,7 +118,7 @@ async def upload_file(
     if declared_length(request.scope) > limit:
         raise FileTooLarge(limit)
     try:
-        await session.sandbox.put_file(plain, content())
+        await session.files.put_file(plain, content())
     except (SupervisorFailed, InvalidPath, WorkspaceFull, WorkspaceFileNotFound) as error:
         if size > limit:
             raise FileTooLarge(limit) from error
@@ -130,15 +130,15 @@ async def upload_file(
 @router.delete("/{path:any}", status_code=204)
 async def delete_file(path: FilePath, session: SessionDep) -> None:
     """Delete a file."""
-    await session.sandbox.delete_file(check_path(path))
+    await session.files.delete_file(check_path(path))
 
 
 @router.patch("/{path:any}", responses=refusals(*_FILE, *BODY, WorkspaceFull))
 async def rename_file(path: FilePath, request: RenameRequest, session: SessionDep) -> WorkspaceFileInfo:
     """Move a file to a path that does not exist yet."""
     to = check_path(request.path)
-    await session.sandbox.rename_file(check_path(path), to)
-    entries = await session.sandbox.list_files()
+    await session.files.rename_file(check_path(path), to)
+    entries = await session.files.list_files()
     moved = next((entry for entry in entries if entry.path == to), None)
     if moved is None:
         raise WorkspaceFileNotFound(to)

@@ -1,10 +1,9 @@
 """Inputs: the stored files that a call names, copied into the workspace before the code runs."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-from sessions.containers.sandbox import Sandbox
 from sessions.errors import FileNotFound, InputNotFound, InvalidPath, WorkspaceFileNotFound
 from sessions.executions.request import InputFile
 from sessions.paths import check_paths
@@ -20,6 +19,13 @@ class Input:
     path: str
     file_id: str
     size_bytes: int
+
+
+class Workspace(Protocol):
+    """Takes the inputs: a sandbox, or the files of a session."""
+
+    async def put_file(self, path: str, content: AsyncIterator[bytes]) -> None:
+        """Write a file. Raises `WorkspaceFull`, `InvalidPath` or `WorkspaceFileNotFound`."""
 
 
 class Staging:
@@ -50,13 +56,13 @@ class Staging:
         recorder.has_inputs(len(inputs), sum(found.size_bytes for found in inputs))
         return inputs
 
-    async def put_for(self, recorder: Recorder, sandbox: Sandbox, inputs: Sequence[Input]) -> None:
+    async def put_for(self, recorder: Recorder, workspace: Workspace, inputs: Sequence[Input]) -> None:
         """Copy the inputs of an execution, and record how long that took. Errors as `put`."""
         if inputs:
             with recorder.timeline.during("stage"):
-                await self.put(sandbox, inputs, recorder.owner)
+                await self.put(workspace, inputs, recorder.owner)
 
-    async def put(self, sandbox: Sandbox, inputs: Sequence[Input], owner: str) -> None:
+    async def put(self, workspace: Workspace, inputs: Sequence[Input], owner: str) -> None:
         """Copy the inputs into the workspace.
 
         Raises:
@@ -71,6 +77,6 @@ class Staging:
                 raise InputNotFound(given.file_id, given.path) from error
             try:
                 with file:
-                    await sandbox.put_file(given.path, file.chunks())
+                    await workspace.put_file(given.path, file.chunks())
             except (InvalidPath, WorkspaceFileNotFound) as error:
                 raise InvalidPath(given.path, _TAKEN) from error

@@ -7,7 +7,15 @@ from typing import Self
 
 from sessions import clock
 from sessions.containers.pool.pool import Pool
-from sessions.errors import CellNotFound, SessionEnded, SessionNotFound, TooManySessions
+from sessions.errors import (
+    CallFailed,
+    CellNotFound,
+    InvalidPath,
+    SessionEnded,
+    SessionNotFound,
+    TooManySessions,
+    WorkspaceFull,
+)
 from sessions.executions.request import InputFile
 from sessions.kernels.errors import SupervisorFailed
 from sessions.manager.open_sessions import OpenSessions
@@ -175,8 +183,9 @@ class SessionManager:
                 limit = self._settings.max_per_owner
                 if not await self._replicas.add_session(record, limit):
                     raise TooManySessions(limit, "KEY_MAX_SESSIONS")
-            except BaseException:
-                self._pool.drop(sandbox)
+            except BaseException as error:
+                sandbox.ended_well = isinstance(error, CallFailed | InvalidPath | WorkspaceFull)
+                self._pool.take_back(sandbox)
                 raise
         finally:
             self._creating[caller.owner] -= 1

@@ -58,10 +58,15 @@ class OpenSessions:
         return session if session is not None and session.record.owner == owner else None
 
     async def end(self, session: Session, reason: SessionEnd) -> None:
-        """End a session: its callers get an error, its row says why, its container is removed."""
+        """End a session: its callers get an error, and its row says why.
+
+        If the session was idle, and its row is written, its container may serve the same tenant again.
+        """
         if self.remove(session.session_id) is None:
             return
+        await session.cells.written()
         now = clock.now()
+        is_idle = not session.is_in_use and reason != "lost"
         await session.close(SessionEnded(session.session_id, reason, now))
         try:
             await self._services.rows.end_session(session.session_id, reason, now)
@@ -72,7 +77,9 @@ class OpenSessions:
                 error,
             )
             self._tasks.start(self._end_late(session.session_id, reason, now))
-        self._pool.drop(session.sandbox)
+        else:
+            session.sandbox.ended_well = is_idle
+        self._pool.take_back(session.sandbox)
         self._services.recording.session_ended(reason)
         log.info("session %s ended: %s", session.session_id, reason)
 

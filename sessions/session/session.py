@@ -15,6 +15,7 @@ from sessions.models import JsonObject, KernelMessage, Mark, OutputChunk
 from sessions.records import ExecutionRecord, SessionRecord
 from sessions.session import resumption
 from sessions.session.cells import SessionCells
+from sessions.session.files import SessionFiles
 from sessions.session.kernel import SessionKernel
 from sessions.session.messages import KernelMessages
 from sessions.session.services import SessionServices
@@ -42,6 +43,7 @@ class Session:
         """
         self._state = SessionState(record, sandbox, services, lambda: on_lost(self))
         self.cells = SessionCells(self._state)
+        self.files = SessionFiles(self._state)
         self._messages = KernelMessages(self._state)
         self._questions = asyncio.Lock()
         self.renewed_at = time.monotonic()
@@ -69,6 +71,11 @@ class Session:
     def busy(self) -> bool:
         """Whether a call holds the session lock."""
         return self._state.lock.is_taken
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a call holds the session lock, or reads or writes files."""
+        return self.busy or self.files.is_in_use
 
     @property
     def runs_in_kernel(self) -> bool:

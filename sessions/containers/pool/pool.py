@@ -145,12 +145,12 @@ class Pool:
         try:
             yield sandbox
         finally:
-            self._recycler.take_back(sandbox)
+            self._recycler.take_back(sandbox, Removal.USED)
 
     # --- sessions ---------------------------------------------------------------------------------
 
     async def keep(self, tenant: str) -> Sandbox:
-        """Hand out a ready sandbox to a session, which renews its lease, and gives it back with `drop`.
+        """Hand out a ready sandbox to a session, which renews its lease, and gives it back with `take_back`.
 
         Raises:
             NoCapacity: as `lease`.
@@ -180,9 +180,14 @@ class Pool:
         """Whether the engine still runs the container, which the instance of that id launched."""
         return await self._launcher.is_running(sandbox, instance_id)
 
-    def drop(self, sandbox: Sandbox) -> None:
-        """Destroy the container of a session that has ended, in the background."""
-        self._stock.drop(sandbox)
+    def take_back(self, sandbox: Sandbox) -> None:
+        """Take back the sandbox of a session that has ended.
+
+        In the background, its container is made as new for the same tenant if the session set
+        `sandbox.ended_well`, and destroyed otherwise.
+        """
+        self._stock.end_keeping(sandbox)
+        self._recycler.take_back(sandbox, Removal.SESSION_ENDED)
 
     # --- waiting ----------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ class ReuseLimits:
 
 
 class Recycler:
-    """Takes back the sandboxes of one-shot executions."""
+    """Takes back the sandboxes of one-shot executions and of sessions."""
 
     def __init__(
         self, stock: Stock, launcher: Launcher, observer: PoolObserver, limits: ReuseLimits | None
@@ -38,12 +38,12 @@ class Recycler:
         self._scrubs = BackgroundTasks()
         self._is_closed = False
 
-    def take_back(self, sandbox: Sandbox) -> None:
-        """Scrub the sandbox for its tenant, or discard it, in the background."""
+    def take_back(self, sandbox: Sandbox, otherwise: Removal) -> None:
+        """Scrub the sandbox for its tenant in the background, or discard it for the reason `otherwise`."""
         if self._may_serve_again(sandbox):
             self._scrubs.start(self._scrub(sandbox))
         else:
-            self._stock.discard(sandbox, Removal.USED)
+            self._stock.discard(sandbox, otherwise)
 
     def _may_serve_again(self, sandbox: Sandbox) -> bool:
         limits = self._limits
@@ -51,6 +51,7 @@ class Recycler:
             limits is not None
             and not self._is_closed
             and sandbox.ended_well
+            and sandbox.tenant is not None  # it is unknown if an earlier run of the service launched it
             and self._launcher.is_current(sandbox)
             and sandbox.uses < limits.max_uses
             and sandbox.age_sec < limits.max_age_sec

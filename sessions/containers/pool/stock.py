@@ -91,11 +91,11 @@ class Stock:
         # The id stays known: the container has this service's label and would be taken for a leftover.
         self.kept.discard(sandbox)
 
-    def drop(self, sandbox: Sandbox) -> None:
-        """Discard the sandbox of a session that has ended."""
+    def end_keeping(self, sandbox: Sandbox) -> None:
+        """Count the sandbox of a session that has ended as busy, until it is offered or discarded."""
         self.kept.discard(sandbox)
         self.kept_ids.discard(sandbox.container_id)
-        self.discard(sandbox, Removal.SESSION_ENDED)
+        self.busy.add(sandbox)
 
     # --- changes ----------------------------------------------------------------------------------
 
