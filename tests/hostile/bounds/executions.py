@@ -56,9 +56,9 @@ def endless_displays(service: Service) -> None:
 def sessions_at_rest(service: Service) -> None:
     """Sessions that wait for their next call keep nothing of what their last cell printed and showed."""
     with ExitStack() as stack:
-        for _ in range(4):
+        for _ in range(5):
             session = stack.enter_context(new_session(service))
-            session.run("print('x' * 1_000_000)\nfor _ in range(2): display('x' * 4_500_000)")
+            session.run("print('x' * 1_000_000)\nfor _ in range(2): display('x' * 3_000_000)")
 
 
 def large_prompts(service: Service) -> None:
