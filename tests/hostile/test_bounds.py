@@ -18,7 +18,11 @@ pytestmark = pytest.mark.usefixtures("canary")
 
 @pytest.fixture(scope="module")
 def warm(target: Service) -> Service:
-    """Return the service that is attacked, after it has imported what it imports with the first request."""
+    """Return the service that is attacked, after its first requests.
+
+    It has imported everything, and has the memory for one large answer, which Python does not give back.
+    """
+    target.api.run("for _ in range(2): display('x' * 2_000_000)")
     target.api.http.post("/mcp", json={}, headers=ACCEPT)
     target.api.http.get("/openapi.json")
     return target
