@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final
 
-CONTRACT: Final = 3
+CONTRACT: Final = 4
 """Version of the contract. Raise it when an older service cannot work with a newer image, or the reverse."""
 CONTRACT_LABEL: Final = "code-interpreter.contract"
 """Image label: the `CONTRACT` that the image was built with."""
@@ -16,10 +16,18 @@ DIGEST_LABEL: Final = "code-interpreter.digest"
 VERSION_LABEL: Final = "org.opencontainers.image.version"
 """Image label: the project's version that the image was built from."""
 
-USER_ID: Final = 1000
-"""uid and gid that user code runs as."""
+USER_IDS: Final = range(50_000, 58_192)
+"""uids, and gids of the same numbers, of user code. No two containers of an engine have the same one.
+
+Linux counts by uid: inotify instances, message queues, timers, pipe buffers. A user namespace usually has
+65,536 ids. People and services of a machine usually get other ids than these.
+"""
 KILLER_USER_ID: Final = 65533
 """Real uid of the supervisor's thread that kills the user's processes. No process may have it."""
+TERMINALS: Final = 64
+"""Most pseudo-terminals of one container. All containers of a machine share 3,072 of them (`kernel.pty`)."""
+SOCKET_MIB: Final = 64
+"""Most memory in the buffers of one container's TCP and UDP sockets, in MiB."""
 OPEN_FILES: Final = 4096
 """Most open files of one process (RLIMIT_NOFILE)."""
 
@@ -51,6 +59,8 @@ LEASE_VARIABLE: Final = "CODE_INTERPRETER_LEASE_SEC"
 IDLE_CPU_VARIABLE: Final = "CODE_INTERPRETER_IDLE_CPU_SEC"
 """Environment of PID 1: CPU seconds that processes of the user may take between two calls."""
 
+USER_VARIABLE: Final = "CODE_INTERPRETER_USER"
+"""Environment of PID 1: the uid of user code, one of `USER_IDS`."""
 TLS_VARIABLE: Final = "CODE_INTERPRETER_TLS"
 """Environment of PID 1: `1` if all ports use TLS, because the service reaches them over a network."""
 PROCESSES_VARIABLE: Final = "CODE_INTERPRETER_PROCESSES"
@@ -60,6 +70,8 @@ INSTANCE_LABEL: Final = "code-interpreter.instance"
 """Container label: id of the service instance that owns the container."""
 REGISTRY_LABEL: Final = "code-interpreter.registry"
 """Container label: id of the registry that lists it. Two instances of one id may use different ones."""
+USER_LABEL: Final = "code-interpreter.user"
+"""Container label: the uid of its user code."""
 ROLE_LABEL: Final = "code-interpreter.role"
 """Container label; its value is `ROLE`."""
 ROLE: Final = "kernel"
@@ -102,6 +114,11 @@ def disk_bytes(workspace_bytes: int, tmp_bytes: int) -> int:
     """
     others = len(WRITABLE_FOLDERS) - 1
     return workspace_bytes + others * tmp_bytes + len(WRITABLE_FOLDERS) * TMPFS_INODES * INODE_BYTES
+
+
+def user_name(user_id: int) -> str:
+    """Return the name that the image's passwd and group give to one of `USER_IDS`."""
+    return f"user{user_id - USER_IDS.start}"
 
 
 def mark_token(kernel_key: str) -> bytes:

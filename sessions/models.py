@@ -63,6 +63,8 @@ class Container:
     host: str
     ports: Mapping[int, int]
     """Maps each port of `contract.PORTS` to the port at `host`."""
+    user_id: int | None = None
+    """uid of its user code; None if an earlier run of the service launched the container."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ MISSING = ("the limit of processes", "the CPU quota", "the limits of tmpfs")
 def _without_limits() -> None:
     whole = container_options.host_config
 
-    def config(spec: ContainerSpec) -> dict[str, Any]:
-        found = whole(spec)
+    def config(spec: ContainerSpec, user_id: int) -> dict[str, Any]:
+        found = whole(spec, user_id)
         for name in MISSING:
             found |= weakened.SETTINGS[name](found)
         return found

@@ -16,7 +16,9 @@ _SUBSYSTEM = 10
 _NEW_TABLE, _NEW_CHAIN, _NEW_RULE = 0, 3, 6
 _REQUEST, _ACK, _CREATE, _APPEND = 0x1, 0x4, 0x400, 0x800
 _NESTED = 0x8000
-_HOOK_IN, _HOOK_OUT = 1, 3
+_HOOK_EARLY_IN, _HOOK_IN, _HOOK_OUT = 0, 1, 3
+_BEFORE_TRACKING, _USUAL = -300, 0
+"""Priorities of chains: connections are tracked at -200."""
 _DROP, _ACCEPT = 0, 1
 _REGISTER = 1
 _META_IIFNAME, _META_OIFNAME, _META_NFPROTO, _META_L4PROTO = 6, 7, 15, 16
@@ -76,6 +78,10 @@ def _tcp_port_is(port: int) -> list[bytes]:
     return _is_tcp() + _payload(2, destination_offset, struct.pack("!H", port))
 
 
+def _do_not_track() -> list[bytes]:
+    return [_expression("notrack")]
+
+
 def _connection_is_known() -> list[bytes]:
     mask, zero = struct.pack("=I", _ESTABLISHED_OR_RELATED), bytes(4)
     return [
@@ -115,13 +121,13 @@ def _message(kind: int, flags: int, sequence: int, family: int, resource: int, b
     return struct.pack("=IHHII", 16 + len(payload), kind, flags, sequence, 0) + payload
 
 
-def _chain(name: str, hook: int) -> bytes:
+def _chain(name: str, hook: int, priority: int, policy: int) -> bytes:
     return b"".join(
         (
             _text(1, _TABLE),
             _text(3, name),
-            _nested(4, _number(1, hook), _number(2, 0)),
-            _number(5, _DROP),
+            _nested(4, _number(1, hook), _number(2, priority & 0xFFFFFFFF)),
+            _number(5, policy),
             _text(7, "filter"),
         )
     )
@@ -132,7 +138,7 @@ def _rule(chain: str, expressions: Iterable[bytes]) -> bytes:
 
 
 def _requests(open_ports: Sequence[int], outside_only_ports: Sequence[int]) -> list[tuple[int, int, bytes]]:
-    to_loopback = _interface_is(_META_OIFNAME, "lo")
+    to_loopback, from_loopback = _interface_is(_META_OIFNAME, "lo"), _interface_is(_META_IIFNAME, "lo")
     to_resolver = [*to_loopback, *_destination_is("127.0.0.11")]
     outgoing = [
         [*to_resolver, *_reject_tcp()],
@@ -144,15 +150,20 @@ def _requests(open_ports: Sequence[int], outside_only_ports: Sequence[int]) -> l
         _reject(),
     ]
     incoming = [
-        [*_interface_is(_META_IIFNAME, "lo"), *_accept()],
+        [*from_loopback, *_accept()],
         [*_connection_is_known(), *_accept()],
         *([*_tcp_port_is(port), *_accept()] for port in open_ports),
     ]
     rules = [_rule("output", rule) for rule in outgoing] + [_rule("input", rule) for rule in incoming]
+    # Each tracked connection takes memory of the machine that is not counted as the container's.
+    rules.append(_rule("untracked_output", [*to_loopback, *_do_not_track()]))
+    rules.append(_rule("untracked_input", [*from_loopback, *_do_not_track()]))
     return [
         (_NEW_TABLE, _CREATE, _text(1, _TABLE)),
-        (_NEW_CHAIN, _CREATE, _chain("output", _HOOK_OUT)),
-        (_NEW_CHAIN, _CREATE, _chain("input", _HOOK_IN)),
+        (_NEW_CHAIN, _CREATE, _chain("output", _HOOK_OUT, _USUAL, _DROP)),
+        (_NEW_CHAIN, _CREATE, _chain("input", _HOOK_IN, _USUAL, _DROP)),
+        (_NEW_CHAIN, _CREATE, _chain("untracked_output", _HOOK_OUT, _BEFORE_TRACKING, _ACCEPT)),
+        (_NEW_CHAIN, _CREATE, _chain("untracked_input", _HOOK_EARLY_IN, _BEFORE_TRACKING, _ACCEPT)),
         *((_NEW_RULE, _CREATE | _APPEND, rule) for rule in rules),
     ]
 
@@ -160,7 +171,8 @@ def _requests(open_ports: Sequence[int], outside_only_ports: Sequence[int]) -> l
 def close_network(open_ports: Sequence[int], outside_only_ports: Sequence[int]) -> None:
     """Reject new outgoing connections, and accept incoming ones only at `open_ports`. Needs CAP_NET_ADMIN.
 
-    Loopback stays open for the user's own servers, except for Docker's embedded DNS (127.0.0.11).
+    Loopback stays open for the user's own servers, except for Docker's embedded DNS (127.0.0.11). Connections
+    over loopback are not tracked.
 
     Args:
         open_ports: TCP ports that accept connections from outside.

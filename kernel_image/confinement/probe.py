@@ -157,15 +157,25 @@ def _call(number: int, *arguments: int) -> int:
 
 def _system_calls() -> dict[str, str]:
     """Try each call that the seccomp filter refuses, with arguments that do no harm if it is allowed."""
-    refused = {name: seccomp.number(numbers) for name, numbers in seccomp.REFUSED.items()}
+    tables = seccomp.REFUSED | seccomp.ABSENT
+    refused = {name: seccomp.number(numbers) for name, numbers in tables.items()}
     found = {name: _outcome(_call, number, *[-1] * 6) for name, number in refused.items() if number}
     no_randomised_addresses = 0x0040000
     return found | {
         "clone3": _outcome(_call, seccomp.number(seccomp.CLONE3), -1, -1),
         "clone of a user namespace": _outcome(_clone_into_user_namespace),
         "personality": _outcome(_call, seccomp.number(seccomp.PERSONALITY), no_randomised_addresses),
+        "socket filter": _outcome(_attach_filter),
         "socketpair of AF_TIPC": _outcome(socket.socketpair, 30, socket.SOCK_STREAM),
     }
+
+
+def _attach_filter() -> None:
+    """Attach a filter that drops everything to a socket. It ends with the socket."""
+    drop = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        program = struct.pack("HxxxxxxQ", 1, ctypes.addressof(drop))
+        channel.setsockopt(socket.SOL_SOCKET, seccomp.SOCKET_FILTERS[0], program)
 
 
 def _clone_into_user_namespace() -> None:

@@ -75,11 +75,25 @@ REFUSED: Final[dict[str, _Numbers]] = {
 }
 """System calls that fail with EPERM."""
 
+ABSENT: Final[dict[str, _Numbers]] = {
+    "io_cancel": (210, 3),
+    "io_destroy": (207, 1),
+    "io_getevents": (208, 4),
+    "io_pgetevents": (333, 292),
+    "io_setup": (206, 0),
+    "io_submit": (209, 2),
+}
+"""System calls that fail with ENOSYS, as on a Linux kernel without them: programs then do without.
+
+All processes of a machine share a small number of contexts for asynchronous I/O (`fs.aio-max-nr`).
+"""
+
 CLONE: Final = (56, 220)
 CLONE3: Final = (435, 435)
 PERSONALITY: Final = (135, 92)
 _SOCKET: Final = (41, 198)
 _SOCKETPAIR: Final = (53, 199)
+_SETSOCKOPT: Final = (54, 208)
 _AUDIT_ARCHITECTURES: Final = (0xC000003E, 0xC00000B7)
 _X32_BIT: Final = 0x40000000
 
@@ -90,6 +104,12 @@ _SAME_PERSONALITY: Final = (0, 0xFFFFFFFF)
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _PROTOCOLS: Final = (0, 1, 6, 17, 58)
 """Protocols allowed for IPv4 and IPv6 sockets: the default, ICMP, TCP, UDP, ICMPv6."""
+_SOL_SOCKET: Final = 1
+SOCKET_FILTERS: Final = (26, 50, 51, 52)
+"""SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_CBPF and _EBPF.
+
+The programs are compiled into memory of which the machine has little (`net.core.bpf_jit_limit`).
+"""
 _NETLINK_ROUTE: Final = 0
 """Netlink protocol that lists addresses and interfaces. The C library needs it, for `getaddrinfo` too."""
 
@@ -124,12 +144,17 @@ def _program(machine: str) -> _Program:
     column = _MACHINES.index(machine)
     refuse = _fail(errno.EPERM)
     refused = tuple(numbers[column] for numbers in REFUSED.values())
+    absent = tuple(numbers[column] for numbers in (*ABSENT.values(), CLONE3))
     socket = [
         *_argument(0),
         *_when(_AF_UNIX, _ALLOW),
         *_when(_AF_NETLINK, [*_argument(2), *_when(_NETLINK_ROUTE, _ALLOW), *refuse]),
         *_when_any((_AF_INET, _AF_INET6), [*_argument(2), *_when_any(_PROTOCOLS, _ALLOW), *refuse]),
         *refuse,
+    ]
+    option = [
+        *_argument(1),
+        *_when(_SOL_SOCKET, [*_argument(2), *_when_any(SOCKET_FILTERS, refuse), *_ALLOW]),
     ]
     clone = [*_argument(0), *_when(NEW_NAMESPACES, refuse, jump=_JUMP_IF_ANY_BIT), *_ALLOW]
     return [
@@ -139,10 +164,11 @@ def _program(machine: str) -> _Program:
         (_LOAD, 0, 0, _NUMBER_OFFSET),
         *_when(_X32_BIT, refuse, jump=_JUMP_IF_AT_LEAST),
         # A filter cannot read clone3's flags, which are in memory. On ENOSYS the C library uses clone.
-        *_when(CLONE3[column], _fail(errno.ENOSYS)),
+        *_when_any(tuple(number for number in absent if number is not None), _fail(errno.ENOSYS)),
         *_when_any(tuple(number for number in refused if number is not None), refuse),
         *_when(CLONE[column], clone),
         *_when(_SOCKET[column], socket),
+        *_when(_SETSOCKOPT[column], [*option, *_ALLOW]),
         *_when(_SOCKETPAIR[column], [*_argument(0), *_when(_AF_UNIX, _ALLOW), *refuse]),
         *_when(PERSONALITY[column], [*_argument(0), *_when_any(_SAME_PERSONALITY, _ALLOW), *refuse]),
         *_ALLOW,

@@ -1,8 +1,8 @@
 """The zygote: a clean process with the libraries imported and a kernel built, that forks kernels on request.
 
 A fork costs milliseconds, but importing IPython and pandas costs half a second of CPU. The zygote is
-single-threaded and holds no secret. It takes requests over a socket to the supervisor, whose
-descriptor is the first argument:
+single-threaded and holds no secret. Its arguments are the descriptor of a socket to the supervisor, and the
+uid of the kernels. Over the socket it takes requests:
 
     supervisor -> zygote   {"preload": [module, ...]}, once and first; then any number of messages with the
                            descriptor of a file that has the request, and with further descriptors:
@@ -100,8 +100,8 @@ def _copy_font_cache() -> None:
         shutil.copytree(contract.MATPLOTLIB_CACHE, target, dirs_exist_ok=True)
 
 
-def _prepare_child(stdout: int, stderr: int, *kept: int) -> None:
-    """Turn a new fork into a process of the user, with its own session and output and no privilege.
+def _prepare_child(user_id: int, stdout: int, stderr: int, *kept: int) -> None:
+    """Turn a new fork into a process of the user `user_id`, with its own session and output and no privilege.
 
     Closes all other descriptors but `kept`. Opens its own standard input: with the zygote's, it could leave
     flags, an owner for signals and a lock to later kernels.
@@ -115,7 +115,7 @@ def _prepare_child(stdout: int, stderr: int, *kept: int) -> None:
             with contextlib.suppress(OSError):
                 os.close(int(name))
     os.nice(_NICE)
-    privileges.become_user(contract.USER_ID)
+    privileges.become_user(user_id)
     Path("/proc/self/oom_score_adj").write_text("1000")
     os.chdir(contract.WORKSPACE)
     os.umask(0o022)
@@ -135,11 +135,11 @@ def _exec_shell(command: str) -> NoReturn:
     os.execv("/bin/bash", [b"bash", b"-c", script])
 
 
-def _run_child(app: "KernelApp", request_file: int, *descriptors: int) -> NoReturn:
+def _run_child(app: "KernelApp", user_id: int, request_file: int, *descriptors: int) -> NoReturn:
     status = 70
     try:
         request: dict[str, Any] = json.loads(os.pread(request_file, os.fstat(request_file).st_size, 0))
-        _prepare_child(*descriptors)
+        _prepare_child(user_id, *descriptors)
         if "command" in request:
             _exec_shell(request["command"])
         sys.modules[_KERNEL_APP].run(app, request["kernel"], request["port_offset"], *descriptors[2:])
@@ -153,9 +153,10 @@ def _run_child(app: "KernelApp", request_file: int, *descriptors: int) -> NoRetu
 class Zygote:
     """Serves fork requests until the supervisor exits."""
 
-    def __init__(self, control: socket.socket, app: "KernelApp") -> None:
+    def __init__(self, control: socket.socket, app: "KernelApp", user_id: int) -> None:
         self._control = control
         self._app = app
+        self._user_id = user_id
         self._wakeup, wakeup_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wakeup_writer, warn_on_full_buffer=False)
@@ -172,7 +173,7 @@ class Zygote:
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _run_child(self._app, *descriptors)
+                _run_child(self._app, self._user_id, *descriptors)
             self._send(event="started", pid=pid)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -211,9 +212,10 @@ class Zygote:
 def main() -> None:
     """Import what every kernel needs and what the supervisor names, build a kernel, and serve."""
     control = socket.socket(fileno=int(sys.argv[1]))
+    user_id = int(sys.argv[2])
     privileges.empty_bounding_set()
     seccomp.install()
-    privileges.use_file_access_of(contract.USER_ID)
+    privileges.use_file_access_of(user_id)
     _copy_font_cache()
     gc.disable()
     with _access_with_effective_ids():
@@ -227,7 +229,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
-    Zygote(control, app).serve()
+    Zygote(control, app, user_id).serve()
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ def _set_up_tls(token_digest: str) -> "ContainerCertificate":
 async def main() -> None:
     """Serve until the lease runs out, the engine sends SIGTERM, or the zygote dies."""
     token_digest = os.environ.pop(contract.TOKEN_DIGEST_VARIABLE)
+    user_id = int(os.environ.pop(contract.USER_VARIABLE))
     lease_sec = float(os.environ.pop(contract.LEASE_VARIABLE))
     idle_cpu_sec = float(os.environ.pop(contract.IDLE_CPU_VARIABLE))
     process_limit = int(os.environ.pop(contract.PROCESSES_VARIABLE, 0))
@@ -56,16 +57,15 @@ async def main() -> None:
     outside_only = contract.PORTS if uses_tls else (contract.SUPERVISOR_PORT,)
     firewall.close_network(contract.PORTS, outside_only_ports=outside_only)
     if process_limit:
-        container_setup.give_folders_to_user()
+        container_setup.give_folders_to(user_id)
         container_setup.set_resource_limits()
     privileges.keep_capabilities(
         (privileges.CAP_KILL, privileges.CAP_SETGID, privileges.CAP_SETUID, privileges.CAP_SETPCAP)
     )
-    zygote = ZygoteClient()
-    privileges.use_file_access_of(contract.USER_ID)
+    zygote = ZygoteClient(user_id)
+    privileges.use_file_access_of(user_id)
     supervisor = Supervisor(zygote, Workspace(), lease_sec, idle_cpu_sec, behind_relay=uses_tls)
-    if process_limit:
-        supervisor.enforce_count_limits(process_limit)
+    supervisor.enforce_count_limits(process_limit)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, _reap, zygote.pid, supervisor.stop)
     loop.add_signal_handler(signal.SIGTERM, supervisor.stop.set)

@@ -10,16 +10,16 @@ _ENGINE_FILES: Final = ("/dev/termination-log",)
 """Files on the machine's disk that the engine mounts with write access for every user."""
 
 
-def give_folders_to_user() -> None:
-    """Make the user own the writable folders, and close files of the engine to the user.
+def give_folders_to(user_id: int) -> None:
+    """Make the user `user_id` own the writable folders, and close files of the engine to the user.
 
     Needs CAP_CHOWN if the user does not own a folder yet.
     """
     for folder, mode in contract.WRITABLE_FOLDERS.items():
-        if os.stat(folder).st_uid != contract.USER_ID:
+        if os.stat(folder).st_uid != user_id:
             # The mode comes first, because only the owner may change it.
             os.chmod(folder, mode)
-            os.chown(folder, contract.USER_ID, contract.USER_ID)
+            os.chown(folder, user_id, user_id)
     for path in _ENGINE_FILES:
         if os.path.exists(path):
             os.chmod(path, 0o600)

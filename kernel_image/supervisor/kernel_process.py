@@ -113,6 +113,7 @@ class KernelProcess:
 
     Attributes:
         idle_bytes: memory that the kernel held before it ran any user code.
+        killer: kills the processes of the user.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class KernelProcess:
         self._port_offset = contract.INTERNAL_PORT_OFFSET if behind_relay else 0
         self.idle_bytes = self._least_idle_bytes = 0
         self._zygote = zygote
-        self._killer = ProcessKiller(contract.USER_ID, spared=(os.getpid(), zygote.pid))
+        self.killer = ProcessKiller(zygote.user_id, spared=(os.getpid(), zygote.pid))
         self._scrub: Scrub | None = None
         self._on_output = on_output
         self._on_event = on_event
@@ -166,7 +167,7 @@ class KernelProcess:
         """
         async with self._start_lock:
             await self._zygote.prepare(preload)
-            self._scrub = self._scrub or Scrub(self._killer, self._zygote.pid, contract.USER_ID)
+            self._scrub = self._scrub or Scrub(self.killer, self._zygote.pid, self._zygote.user_id)
             try:
                 await self.kill()
             except TimeoutError as error:
@@ -247,7 +248,7 @@ class KernelProcess:
     def _exited(self, status: int) -> None:
         self._close_commands()
         # The user's other processes must not outlive the kernel.
-        self._killer.signal_all()
+        self.killer.signal_all()
         self._on_exit(status)
 
     def signal(self, number: int) -> None:
@@ -258,15 +259,15 @@ class KernelProcess:
     def kill_all(self) -> None:
         """Send SIGKILL to the kernel and every other process of the user, without waiting."""
         self._kill_sent = True
-        self._killer.signal_all()
+        self.killer.signal_all()
 
     def interrupt_all(self) -> None:
         """Send SIGINT to the kernel, which ignores it while it is idle, and to every other process."""
-        self._killer.signal_all(signal.SIGINT)
+        self.killer.signal_all(signal.SIGINT)
 
     def kill_all_others(self) -> bool:
         """Send SIGKILL to every process of the user except the kernel; return whether there were any."""
-        return self._killer.kill_all_but(self.pid)
+        return self.killer.kill_all_but(self.pid)
 
     async def kill(self) -> None:
         """Kill the kernel and every other process of the user, and wait for their end.
@@ -277,7 +278,7 @@ class KernelProcess:
         self.kill_all()
         if self._process is not None and self._process.pid is not None:
             await self._process.gone.wait()
-        await self._killer.wait_until_gone()
+        await self.killer.wait_until_gone()
 
 
 async def _read_byte(descriptor: int) -> bytes:

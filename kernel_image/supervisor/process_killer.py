@@ -13,9 +13,12 @@ import os
 import signal
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from kernel_image import contract
 from kernel_image.confinement import privileges
+
+T = TypeVar("T")
 
 _POLL_SEC = 0.005
 _GONE_TIMEOUT_SEC = 20.0
@@ -55,9 +58,9 @@ class ProcessKiller:
                 self._user_thread.submit(_signal, int(other), signal.SIGKILL).result()
         return found
 
-    def call_as_user(self, call: Callable[[], object]) -> None:
+    def call_as_user(self, call: Callable[[], T]) -> T:
         """Make a call with the user's rights: as the effective user, without an effective capability."""
-        self._user_thread.submit(call).result()
+        return self._user_thread.submit(call).result()
 
     async def wait_until_gone(self) -> None:
         """Wait until none of the user's processes is left.

@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import signal
+from collections.abc import Iterator
 from typing import Any, Final
 
 from kernel_image import contract
-from kernel_image.confinement import cgroup
+from kernel_image.confinement import cgroup, socket_memory
 from kernel_image.supervisor.cell_monitor import CellMonitor
 from kernel_image.supervisor.idle_cpu import IdleCpu
 from kernel_image.supervisor.kernel_process import KernelProcess, UserProcess
+from kernel_image.supervisor.terminals import count_terminals, watch_terminals
 from kernel_image.supervisor.workspace import Workspace
 from kernel_image.supervisor.workspace_scan import FileReport
 from kernel_image.supervisor.zygote_client import ForkFailed, ZygoteClient
@@ -18,6 +20,7 @@ _CHECK_SEC: Final = 0.1
 _COUNT_SEC: Final = 0.02
 """Short, because a fork bomb doubles within moments and each process takes memory of the container."""
 _IDLE_COUNT_SEC: Final = 1.0
+_SOCKET_BYTES: Final = contract.SOCKET_MIB << 20
 _CANNOT_EXECUTE: Final = 126
 """A shell's exit status for a command that was found but could not be started."""
 
@@ -51,6 +54,7 @@ class Supervisor:
         self._command: UserProcess | None = None
         self._file_limits: dict[str, int] = {}
         self._kill_pending = False
+        watch_terminals(self.kernel.killer, self._limit_terminals)
         self._lease: asyncio.TimerHandle | None = None
         self.renew_lease(lease_sec)
 
@@ -154,22 +158,46 @@ class Supervisor:
             self.end_cell()
 
     def enforce_count_limits(self, process_limit: int) -> None:
-        """Count processes and files now and periodically, and kill all of the user's processes above a limit.
+        """Count what the engine does not limit, now and periodically. Kill all processes above a limit.
 
-        A folder above its limit keeps its files, so that the user can delete some. Only more files than
-        at the last count cause another kill.
+        Cgroups of version 1 do not limit the buffers of sockets. An engine that does not limit processes and
+        files gives `process_limit`; otherwise it is 0.
         """
         # Dying processes are still counted. They must not cause a second kill, which would hit a new kernel.
         kill_pending, self._kill_pending = self._kill_pending, False
-        if (found := cgroup.count_processes()) > process_limit and not kill_pending:
-            self._kill_for_limit(f"{process_limit} processes and threads ({found})")
-        for folder in contract.WRITABLE_FOLDERS:
-            found = cgroup.count_files(folder)
-            if found > self._file_limits.get(folder, contract.TMPFS_INODES) and not kill_pending:
-                self._kill_for_limit(f"{contract.TMPFS_INODES} files in {folder}")
-            self._file_limits[folder] = max(found, contract.TMPFS_INODES)
+        for limit in self._exceeded_limits(process_limit):
+            if not kill_pending:
+                self._kill_for_limit(limit)
         pause = _COUNT_SEC if self._running else _IDLE_COUNT_SEC
         asyncio.get_running_loop().call_later(pause, self.enforce_count_limits, process_limit)
+
+    def _exceeded_limits(self, process_limit: int) -> Iterator[str]:
+        """Yield each limit that is exceeded.
+
+        A folder above its limit keeps its files, so that the user can delete some. Only more files than
+        at the last count exceed it again.
+        """
+        if (found := count_terminals()) > contract.TERMINALS:
+            yield f"{contract.TERMINALS} pseudo-terminals ({found})"
+        # The machine's memory is read first, because that is fast and usually enough.
+        if socket_memory.machine_bytes() > _SOCKET_BYTES:
+            found = socket_memory.container_bytes()
+            if found > _SOCKET_BYTES:
+                yield f"{contract.SOCKET_MIB} MiB in the buffers of sockets ({found >> 20})"
+        if not process_limit:
+            return
+        if (found := cgroup.count_processes()) > process_limit:
+            yield f"{process_limit} processes and threads ({found})"
+        for folder in contract.WRITABLE_FOLDERS:
+            found = cgroup.count_files(folder)
+            if found > self._file_limits.get(folder, contract.TMPFS_INODES):
+                yield f"{contract.TMPFS_INODES} files in {folder}"
+            self._file_limits[folder] = max(found, contract.TMPFS_INODES)
+
+    def _limit_terminals(self) -> None:
+        """Kill the user's processes if one of them has just opened too many terminals."""
+        if (found := count_terminals()) > contract.TERMINALS and not self._kill_pending:
+            self._kill_for_limit(f"{contract.TERMINALS} pseudo-terminals ({found})")
 
     def _kill_for_limit(self, limit: str) -> None:
         self._add_output(contract.FRAME_STDERR, f"killed: more than {limit}\n".encode())

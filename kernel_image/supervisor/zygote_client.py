@@ -16,12 +16,12 @@ FORK: Final = b"fork"
 """Message to the zygote that comes with descriptors; the first is that of a file with the request."""
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment of user code. Nothing else of PID 1's own environment gets into it."""
+def _environment(user_id: int) -> dict[str, str]:
+    """Return the environment of the user's code. Nothing else of PID 1's own environment gets into it."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ", "MATPLOTLIBRC") if name in os.environ}
     return kept | {
         "HOME": contract.HOME,
-        "USER": "user",
+        "USER": contract.user_name(user_id),
         "SHELL": "/bin/bash",
         "IPYTHONDIR": f"{contract.HOME}/.ipython",
         "MPLCONFIGDIR": f"{contract.HOME}/.config/matplotlib",
@@ -46,9 +46,11 @@ class ZygoteClient:
 
     Attributes:
         pid: the zygote's process id.
+        user_id: uid and gid of the processes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, user_id: int) -> None:
+        self.user_id = user_id
         self._preload_requested = False
         self._preloaded = asyncio.Event()
         self._on_exit: dict[int, Callable[[int], None]] = {}
@@ -58,8 +60,15 @@ class ZygoteClient:
         self._control, zygote_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         self._zygote = subprocess.Popen(
-            [sys.executable, "-I", "-m", "kernel_image.kernel.zygote", str(zygote_end.fileno())],
-            env=_environment(),
+            [
+                sys.executable,
+                "-I",
+                "-m",
+                "kernel_image.kernel.zygote",
+                str(zygote_end.fileno()),
+                str(user_id),
+            ],
+            env=_environment(user_id),
             pass_fds=[zygote_end.fileno()],
             stdin=subprocess.DEVNULL,
         )

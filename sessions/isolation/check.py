@@ -32,9 +32,11 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Expected:
-    """Limits that the container was launched with."""
+    """Limits and uid that the container was launched with."""
 
     limits: Limits
+    user_id: int | None
+    """uid that the container was launched with."""
     unsupported: Collection[Feature] = ()
     """Features that its engine cannot set."""
 

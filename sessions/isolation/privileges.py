@@ -21,12 +21,14 @@ _NO_SUCH_SOCKET: Final = frozenset({"EPERM", "EACCES", "EAFNOSUPPORT", "EPROTONO
 _ENGINE_FILTER_AND_OURS: Final = 2
 
 
-def _user(facts: Facts, _: Expected) -> str:
-    status = facts["status"]
+def _user(facts: Facts, expected: Expected) -> str:
+    status, user_id, allowed = facts["status"], expected.user_id, contract.USER_IDS
     for name in ("Uid", "Gid"):
-        agree(set(status[name].split()), {str(contract.USER_ID)}, name)
+        agree(set(status[name].split()), {str(user_id)}, name)
+    if user_id not in allowed:
+        raise CheckFailed(f"the uid is {user_id}, not from {allowed.start} to {allowed.stop - 1}")
     agree(status["Groups"], "", "the list of groups")
-    return f"uid and gid {contract.USER_ID}, no other group"
+    return f"uid and gid {user_id}, no other group"
 
 
 def _capabilities(facts: Facts, _: Expected) -> str:

@@ -88,7 +88,8 @@ async def examine(
         last_line = text["stderr"].strip().splitlines()[-1:] or ["it printed nothing"]
         return (probe_failed(f"it ended early: {last_line[0]}"),)
     facts["received"] = [name for name, listener in (("tcp", tcp), ("udp", udp)) if listener in readable]
-    return check_isolation(facts, spec.limits, engine.unsupported_features)
+    user_id = sandbox.connection.container.user_id
+    return check_isolation(facts, spec.limits, user_id, engine.unsupported_features)
 
 
 def _address_towards(target: str) -> str:

@@ -9,6 +9,7 @@ import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Final
 
 import pytest
@@ -16,7 +17,8 @@ import pytest
 from kernel_image import contract
 from tests.conftest import StartService
 from tests.support.engine import IMAGE, Engine
-from tests.support.process import ROOT
+from tests.support.process import ROOT, Service
+from tests.support.session import new_session
 
 LIBRARIES: Final = """
     bs4 cv2 docx IPython ipykernel lxml.etree matplotlib.pyplot matplotlib_venn networkx numpy
@@ -46,6 +48,7 @@ SCRIPTS: Final = {
     "mathematics": "∑≤⇌ℝ",
 }
 
+USER_ID: Final = contract.USER_IDS.start
 LOCKS: Final = ("requirements.lock", "requirements-dev.lock", "kernel_image/requirements.lock")
 
 
@@ -69,7 +72,7 @@ def run_python(code: str, *, image: str = IMAGE) -> str:
     """
     done = docker(
         *("run", "--rm", "--interactive", "--network", "none", "--read-only", "--tmpfs", "/tmp"),
-        *("--user", f"{contract.USER_ID}:{contract.USER_ID}", "--env", "HOME=/tmp"),
+        *("--user", f"{USER_ID}:{USER_ID}", "--env", "HOME=/tmp"),
         *(image, "python", "-W", "error", "-"),
         stdin=code,
     )
@@ -188,20 +191,45 @@ for name in (
 
 
 @pytest.mark.usefixtures("engine")
-def test_the_user_has_a_name_a_home_and_a_workspace() -> None:
-    """The uid of user code is in the user database and owns its folders."""
+def test_every_uid_of_user_code_has_a_name_a_group_and_a_home() -> None:
+    """Each has an account of its own in passwd and group, and names are unique."""
     code = f"""
-import grp, os, pwd
-user = pwd.getpwuid({contract.USER_ID})
-print(user.pw_name, user.pw_dir, grp.getgrgid(user.pw_gid).gr_name)
-print(*(os.stat(path).st_uid for path in ({contract.WORKSPACE!r}, {contract.HOME!r})))
-print(os.getcwd())
+import collections, grp, pwd
+users = pwd.getpwall()
+groups = {{(group.gr_name, group.gr_gid) for group in grp.getgrall()}}
+ours = [user for user in users if user.pw_uid in {contract.USER_IDS!r}]
+print({{user.pw_uid for user in ours}} == set({contract.USER_IDS!r}), max(user.pw_uid for user in users))
+print({{user.pw_dir for user in ours}}, all(user.pw_uid == user.pw_gid for user in ours))
+print({{(user.pw_name, user.pw_gid) for user in ours}} <= groups)
+names = collections.Counter([user.pw_name for user in users])
+print(max((names + collections.Counter(user.pw_uid for user in users)).values()))
 """
-    assert run_python(code).splitlines() == [
-        f"user {contract.HOME} user",
-        f"{contract.USER_ID} {contract.USER_ID}",
-        contract.WORKSPACE,
-    ]
+    found = run_python(code).splitlines()
+    assert found == ["True 65534", f"{{{contract.HOME!r}}} True", "True", "1"]
+
+
+def test_code_finds_its_own_account_and_home(service: Service) -> None:
+    """`getpwuid`, `id`, `whoami`, `$USER` and `~` agree, for cells and for shell commands."""
+    code = dedent("""
+        import getpass, grp, os, pathlib, pwd
+        user = pwd.getpwuid(os.getuid())
+        name, home = user.pw_name, user.pw_dir
+        print(name, getpass.getuser(), grp.getgrgid(os.getgid()).gr_name, pathlib.Path("/workspace").owner())
+        print(home, pathlib.Path.home(), os.path.expanduser("~"), os.path.expanduser(f"~{name}"))
+        for path in ("/workspace", home, "/tmp", "/dev/shm"):
+            pathlib.Path(path, "mine").write_text("x")
+            assert pathlib.Path(path, "mine").owner() == pathlib.Path(path).owner() == name, path
+    """)
+    names, homes = service.api.run(code)["stdout"].splitlines()
+    assert re.fullmatch(r"(user\d+)( \1){3}", names), names
+    assert homes == " ".join([contract.HOME] * 4)
+    with new_session(service) as session:
+        said = session.bash("whoami; id -un; id -gn; id -Gn; echo $USER; id -u; id -u $USER; echo ~")[
+            "stdout"
+        ]
+    *names, own_id, same_id, home = said.splitlines()
+    assert len(names) == 5 and len(set(names)) == 1, said
+    assert (own_id == same_id, home) == (True, contract.HOME), said
 
 
 @pytest.mark.usefixtures("engine")

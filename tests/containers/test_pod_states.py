@@ -11,6 +11,7 @@ from sessions.models import ContainerSpec, Limits
 
 MIB = 1 << 20
 IMAGE = "registry.example/kernel:1"
+USER_ID = contract.USER_IDS.start
 LIMITS = Limits(
     700 * MIB, cpus=0.5, pids=256, workspace_bytes=128 * MIB, tmp_bytes=64 * MIB, lease_sec=60, idle_cpu_sec=5
 )
@@ -142,18 +143,20 @@ def spec(image: str = IMAGE, instance_id: str = "Blue_Service.1") -> ContainerSp
 
 def test_name_of_a_pod_is_valid() -> None:
     """Each pod has a new name, which is valid for any instance id."""
-    names = {manifest.pod(spec(), "registry")["metadata"]["name"] for _ in range(5)}
+    names = {manifest.pod(spec(), "registry", USER_ID)["metadata"]["name"] for _ in range(5)}
     assert len(names) == 5
     assert all(name.startswith("code-interpreter-blueser-") and name.islower() for name in names)
 
 
 def test_folders_count_in_the_limit_but_not_in_the_request() -> None:
     """A node reserves memory for kernels and code, and gives more when the folders are filled."""
-    made = manifest.pod(spec(), "registry", owner={"kind": "ReplicaSet"}, node_selector={"pool": "kernels"})
+    owner = {"kind": "ReplicaSet"}
+    made = manifest.pod(spec(), "registry", USER_ID, owner=owner, node_selector={"pool": "kernels"})
     resources = made["spec"]["containers"][0]["resources"]
     disks = contract.disk_bytes(LIMITS.workspace_bytes, LIMITS.tmp_bytes)
     assert resources["limits"] == {"cpu": "500m", "memory": str(700 * MIB)}
     assert resources["requests"] == {"cpu": "50m", "memory": str(700 * MIB - disks)}
+    assert made["metadata"]["labels"][contract.USER_LABEL] == str(USER_ID)
     assert made["spec"]["runtimeClassName"] == "gvisor"
     assert made["spec"]["nodeSelector"] == {"pool": "kernels"}
     assert made["metadata"]["ownerReferences"] == [{"kind": "ReplicaSet"}]
@@ -166,4 +169,6 @@ def test_folders_count_in_the_limit_but_not_in_the_request() -> None:
 )
 def test_image_with_a_plain_name_is_not_pulled(image: str, policy: str) -> None:
     """Such an image was built locally."""
-    assert manifest.pod(spec(image), "registry")["spec"]["containers"][0]["imagePullPolicy"] == policy
+    assert (
+        manifest.pod(spec(image), "registry", USER_ID)["spec"]["containers"][0]["imagePullPolicy"] == policy
+    )

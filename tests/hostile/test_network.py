@@ -80,7 +80,7 @@ def test_most_attempts_succeed_from_a_plain_container(service: Service, engine: 
     with listeners() as host:
         targets = {"host": gateway, "port": host.port, "abstract": "nobody", "own": contract.PORTS}
         code = ESCAPE.replace("json.load(sys.stdin)", repr(targets))
-        found = json.loads(engine.plain_python(code, network, user="1000:1000", cap_drop=["ALL"]))
+        found = json.loads(engine.plain_python(code, network, user="50000:50000", cap_drop=["ALL"]))
     reached = {attempt["name"] for attempt in found if attempt["ended"].startswith("reached")}
     assert len(reached) >= 10, found
 

@@ -35,6 +35,7 @@ WITHOUT_SETTING = {
     "a root without the engine's socket": {"mounts"},
     "a /dev without the host's devices": {"devices"},
     weakened.NO_MEMORY_LIMIT: {"memory"},
+    weakened.NO_UID_OF_OURS: {"user"},
 }
 
 # A piece of the kernel image's code, its replacement, and the isolation checks that fail then.

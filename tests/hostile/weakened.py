@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from service import server
-from sessions.containers.docker import container_options
+from sessions.containers.docker import container_options, user_ids
 from sessions.containers.docker.engine import DockerEngine
 from sessions.models import ContainerSpec
 
@@ -40,6 +40,8 @@ SETTINGS: dict[str, Callable[[HostConfig], HostConfig]] = {
 
 
 NO_MEMORY_LIMIT = "the memory limit"
+NO_UID_OF_OURS = "a uid of the range"
+_UID_OF_A_PERSON = 1000
 
 
 async def _keep_memory_limit(engine: DockerEngine, container_id: str, memory_bytes: int) -> bool:
@@ -51,12 +53,14 @@ def main(missing: str) -> None:
     """Start the service."""
     whole = container_options.host_config
 
-    def weakened(spec: ContainerSpec) -> HostConfig:
-        config = whole(spec)
+    def weakened(spec: ContainerSpec, user_id: int) -> HostConfig:
+        config = whole(spec, user_id)
         return config | SETTINGS[missing](config)
 
     if missing == NO_MEMORY_LIMIT:
         setattr(DockerEngine, "limit_memory", _keep_memory_limit)  # noqa: B010
+    elif missing == NO_UID_OF_OURS:
+        setattr(user_ids, "choose", lambda taken: _UID_OF_A_PERSON)  # noqa: B010
     else:
         setattr(container_options, "host_config", weakened)  # noqa: B010
     sys.exit(server.main(Namespace()))

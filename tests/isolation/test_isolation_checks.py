@@ -52,9 +52,11 @@ def limits_of(facts: Facts) -> Limits:
     )
 
 
-def missing(facts: Facts, limits: Limits | None = None) -> dict[str, str]:
-    """Return the checks that fail, and why."""
-    checks: tuple[CheckResult, ...] = check_isolation(facts, limits or limits_of(facts))
+def missing(facts: Facts, limits: Limits | None = None, user_id: int | None = None) -> dict[str, str]:
+    """Return the checks that fail, and why. By default, the limits and the uid are the container's own."""
+    own_id = int(facts["status"]["Uid"].split()[0])
+    limits, user_id = limits or limits_of(facts), user_id or own_id
+    checks: tuple[CheckResult, ...] = check_isolation(facts, limits, user_id)
     return {check.name: check.detail for check in checks if not check.ok}
 
 
@@ -75,6 +77,15 @@ def test_check_without_its_fact_fails(facts: Facts) -> None:
     named = missing(facts, limits)
     assert set(named) == expected
     assert named["memory"] == "could not be looked at: OSError: no such file"
+
+
+def test_uid_is_that_of_the_launch_and_of_our_range(facts: Facts) -> None:
+    """The code must run as the uid that the container was launched with, and as no uid of a person."""
+    own_id = int(facts["status"]["Uid"].split()[0])
+    assert set(missing(facts, user_id=own_id + 1)) == {"user"}
+    for name in ("Uid", "Gid"):
+        facts["status"][name] = "1000 1000 1000 1000"
+    assert missing(facts, user_id=1000)["user"].startswith("the uid is 1000, not from ")
 
 
 def test_limits_of_cgroup_version_2_are_understood(facts: Facts) -> None:

@@ -131,7 +131,7 @@ def test_each_broken_limit_has_its_finding(exceeded: LimitChecks, expected: dict
 
 def test_each_failed_isolation_check_has_a_finding() -> None:
     """All checks that hold share one finding."""
-    passed = CheckResult("user", True, "uid 1000", "")
+    passed = CheckResult("user", True, "uid 50000", "")
     missing = CheckResult("CPU", False, "no quota", "give it one")
     assert levels(judge_isolation([passed, passed])) == {}
     (finding,) = judge_isolation([passed, missing])

@@ -41,9 +41,10 @@ def test_command_runs_in_bash_in_the_workspace(session: Session) -> None:
         "pwd; id -u; a=(1 2 3); echo ${#a[@]}; seq 3 | sort -r | tr '\\n' ' '; cat <<< there\n"
         "grep CapEff /proc/self/status; echo $HOME"
     )
+    user_id = session.printed("import os; print(os.getuid())")
     assert check(session.bash(cmd))["stdout"].splitlines() == [
         "/workspace",
-        "1000",
+        user_id,
         "3",
         "3 2 1 there",
         "CapEff:\t0000000000000000",

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import functools
 import os
-import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from docker.errors import ImageNotFound as DockerImageNotFound
 from docker.utils import parse_repository_tag
 
 from kernel_image import contract
-from sessions.containers.docker import container_options
+from sessions.containers.docker import container_options, user_ids
 from sessions.containers.docker.address import EngineAddress
 from sessions.containers.docker.deployment import Deployment, KernelAddress, find_deployment
 from sessions.containers.docker.facts import Inspector, facts_of, one_line
@@ -38,6 +37,7 @@ from sessions.models import Container, ContainerSpec
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_CONFLICT: Final = 409
 _NO_QUOTA: Final = -1
 _CONCURRENT_CALLS: Final = 8
 _CALL_TIMEOUT_SEC: Final = 60
@@ -171,8 +171,7 @@ class DockerEngine:
 
     def _launch_once(self, spec: ContainerSpec) -> Container:
         api = self._client.api
-        name = f"code-interpreter-{spec.instance_id[:8]}-{secrets.token_hex(6)}"
-        container_id = self._create(spec, name)
+        container_id, user_id = self._create_for_new_user(spec)
         try:
             api.start(container_id)
             published = api.inspect_container(container_id)["NetworkSettings"]["Ports"]
@@ -183,20 +182,43 @@ class DockerEngine:
         except BaseException:
             self._remove(container_id)
             raise
-        return Container(container_id, name, self.deployment.dial, ports)
+        name = container_options.name(user_id)
+        return Container(container_id, name, self.deployment.dial, ports, user_id)
 
-    def _create(self, spec: ContainerSpec, name: str) -> str:
+    def _create_for_new_user(self, spec: ContainerSpec) -> tuple[str, int]:
+        """Create a container, and return its id and a uid that no other container of the engine has.
+
+        The engine itself refuses a second container of the same name, also to another service. So it is asked
+        which uids are in use only after a refusal.
+        """
+        taken: set[int] = set()
+        while True:
+            user_id = user_ids.choose(taken)
+            try:
+                return self._create(spec, user_id), user_id
+            except APIError as error:
+                if not _is_name_conflict(error):
+                    raise
+            taken |= {user_id, *self._user_ids()}
+
+    def _user_ids(self) -> set[int]:
+        """Return the uids of all kernel containers on the engine, of this service and of others."""
+        found = self._client.api.containers(all=True, filters={"label": [contract.USER_LABEL]})
+        return {int(container["Labels"][contract.USER_LABEL]) for container in found}
+
+    def _create(self, spec: ContainerSpec, user_id: int) -> str:
         api = self._client.api
         bindings: dict[int | str, Any] = dict.fromkeys(contract.PORTS, (self.deployment.publish,))
-        host_config = api.create_host_config(port_bindings=bindings, **container_options.host_config(spec))
+        options = container_options.host_config(spec, user_id)
+        host_config = api.create_host_config(port_bindings=bindings, **options)
         try:
             created = api.create_container(
                 spec.image,
-                name=name,
+                name=container_options.name(user_id),
                 hostname="kernel",
                 ports=list(contract.PORTS),
-                environment=container_options.environment(spec, uses_tls=self.uses_tls),
-                labels=container_options.labels(spec.instance_id, self._registry_id),
+                environment=container_options.environment(spec, user_id, uses_tls=self.uses_tls),
+                labels=container_options.labels(spec.instance_id, self._registry_id, user_id),
                 host_config=host_config,
             )
         except APIError as error:
@@ -251,6 +273,11 @@ class DockerEngine:
         ]
         found = await self._call(self._client.api.containers, all=True, quiet=True, filters={"label": wanted})
         return {container["Id"] for container in found}
+
+
+def _is_name_conflict(error: APIError) -> bool:
+    """Whether a container was refused because another one has its name."""
+    return error.status_code == _CONFLICT and "name" in str(error.explanation)
 
 
 def _connect(address: EngineAddress) -> docker.DockerClient:

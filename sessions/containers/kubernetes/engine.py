@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -136,9 +137,11 @@ class PodEngine:
     async def launch(self, spec: ContainerSpec) -> Container:
         await self._begin()
         settings = self._settings
+        user_id = secrets.choice(contract.USER_IDS)
         pod = manifest.pod(
             spec,
             self._registry_id,
+            user_id,
             settings.pull,
             settings.node_selector,
             self._owner,
@@ -153,7 +156,7 @@ class PodEngine:
         except BaseException:
             await asyncio.shield(self._remove_quietly(name))
             raise
-        return Container(name, name, address, {port: port for port in contract.PORTS})
+        return Container(name, name, address, {port: port for port in contract.PORTS}, user_id)
 
     async def _create(self, pod: JsonObject) -> JsonObject:
         """Create a pod. Try again while a quota may still count a pod that was removed just now."""

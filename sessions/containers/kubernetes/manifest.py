@@ -32,6 +32,7 @@ def selector(registry_id: str) -> str:
 def pod(
     spec: ContainerSpec,
     registry_id: str,
+    user_id: int,
     pull: Pull = "missing",
     node_selector: Mapping[str, str] | None = None,
     owner: JsonObject | None = None,
@@ -43,6 +44,7 @@ def pod(
     Args:
         spec: what to launch.
         registry_id: value of the label that marks the registry's pods.
+        user_id: uid of the user code.
         pull: when nodes pull the image.
         node_selector: labels of the nodes that may run the pod.
         owner: owner reference; the cluster deletes the pod with its owner.
@@ -55,6 +57,7 @@ def pod(
             contract.ROLE_LABEL: contract.ROLE,
             contract.INSTANCE_LABEL: spec.instance_id,
             contract.REGISTRY_LABEL: registry_id,
+            contract.USER_LABEL: str(user_id),
         },
     }
     if owner is not None:
@@ -70,7 +73,7 @@ def pod(
         "terminationGracePeriodSeconds": 1,
         "activeDeadlineSeconds": _LAST_RESORT_SEC,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [_container(spec, pull, uses_tls=uses_tls)],
+        "containers": [_container(spec, user_id, pull, uses_tls=uses_tls)],
         "volumes": [
             {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": str(size)}}
             for name, _, size in _folders(spec.limits)
@@ -95,12 +98,13 @@ def needs(limits: Limits) -> dict[str, str]:
     }
 
 
-def _container(spec: ContainerSpec, pull: Pull, *, uses_tls: bool) -> JsonObject:
+def _container(spec: ContainerSpec, user_id: int, pull: Pull, *, uses_tls: bool) -> JsonObject:
     limits = spec.limits
     environment = {
         contract.TOKEN_DIGEST_VARIABLE: hashlib.sha256(spec.token.encode()).hexdigest(),
         contract.LEASE_VARIABLE: str(limits.lease_sec),
         contract.IDLE_CPU_VARIABLE: str(limits.idle_cpu_sec),
+        contract.USER_VARIABLE: str(user_id),
         contract.PROCESSES_VARIABLE: str(limits.pids),
         contract.TLS_VARIABLE: str(int(uses_tls)),
     }
