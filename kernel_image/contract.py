@@ -16,11 +16,12 @@ DIGEST_LABEL: Final = "code-interpreter.digest"
 VERSION_LABEL: Final = "org.opencontainers.image.version"
 """Image label: the project's version that the image was built from."""
 
-USER_IDS: Final = range(50_000, 58_192)
+USER_IDS: Final = range(50_000, 52_048)
 """uids, and gids of the same numbers, of user code. No two containers of an engine have the same one.
 
 Linux counts by uid: inotify instances, message queues, timers, pipe buffers. A user namespace usually has
-65,536 ids. People and services of a machine usually get other ids than these.
+65,536 ids. People and services of a machine usually get other ids than these. There are twice as many as a
+bridge network takes containers. More would take time: an engine reads passwd and group to start one.
 """
 KILLER_USER_ID: Final = 65533
 """Real uid of the supervisor's thread that kills the user's processes. No process may have it."""
