@@ -27,6 +27,11 @@ class IdleCpu:
         self._budget_sec = budget_sec
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether a call has run, and none runs now."""
+        return self._timer is not None
+
     def begin(self) -> None:
         """Begin with the whole budget. Called when a call has ended."""
         self.stop()
@@ -44,7 +49,7 @@ class IdleCpu:
 
     def renew(self) -> None:
         """Begin with the whole budget again, if no call runs."""
-        if self._timer is not None:
+        if self.is_watching:
             self.begin()
 
     def _check(self) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from kernel_image import contract
@@ -112,6 +112,19 @@ class Supervisor:
                 changes.skip(".", f"the workspace cannot be read: {error}")
             self.cell.end(changes.as_json())
             self.idle_cpu.begin()
+
+    async def start_kernel(self, key: str, preload: Sequence[str] = (), idle_bytes: int = 0) -> None:
+        """Start a kernel in place of any other, see `KernelProcess.start`.
+
+        The CPU time of the start, and of the old kernel, does not count as that of an idle kernel.
+        """
+        is_watched = self.idle_cpu.is_watching
+        self.idle_cpu.stop()
+        try:
+            await self.kernel.start(key, preload, idle_bytes)
+        finally:
+            if is_watched and not self._running:
+                self.idle_cpu.begin()
 
     async def scrub(self) -> None:
         """End the kernel, discard the last cell, and bring the container back to its first state.

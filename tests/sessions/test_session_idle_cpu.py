@@ -147,3 +147,14 @@ def test_completions_do_not_use_up_the_budget(session: Session) -> None:
     result = session.run("used")
     assert (result["notice"], result["state"]) == ("", "kept")
     assert int(result["stdout"]) * 0.3 > 2, "the completions have used too little for this test"
+
+
+def test_kernel_that_is_started_in_place_of_a_busy_one_has_the_whole_budget(session: Session) -> None:
+    """What the old kernel used between calls does not count for the new one, nor does its start."""
+    for _ in range(5):
+        session.run(SPIN + "import threading\nthreading.Thread(target=spin, daemon=True).start()")
+        soon(lambda: "beat" in session.files())
+        time.sleep(1)
+        assert session.restart()["state"] == "ready"
+        session.file("DELETE", "beat")
+    assert session.run("1")["notice"] == ""

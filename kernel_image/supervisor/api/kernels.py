@@ -13,7 +13,7 @@ class KernelHandler(Handler):
 
     async def post(self) -> None:
         try:
-            await self.supervisor.kernel.start(**self.json())
+            await self.supervisor.start_kernel(**self.json())
         except KernelFailed as error:
             return self.refuse(503, error)
         self.finish({})
@@ -31,7 +31,7 @@ class ScrubHandler(Handler):
             return self.refuse(409, "a cell is running")
         try:
             await self.supervisor.scrub()
-            await self.supervisor.kernel.start(self.json()["key"])
+            await self.supervisor.start_kernel(self.json()["key"])
         except (NotClean, KernelFailed) as error:
             return self.refuse(409, error)
         self.finish({})
