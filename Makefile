@@ -49,6 +49,11 @@ test-kubernetes: venv-dev docker image-ready ## start a Kubernetes cluster (comp
 	$(BIN)/python -m pytest $(FAULTS) $(PYTEST_ARGS) || [ $$? -eq $(NONE_LEFT) ] || status=1; \
 	exit $$status
 
+.PHONY: test-hostile
+test-hostile: venv-dev docker image-ready ## run the hostile tests with reused containers, and again with a new one for each call
+	@$(SPREAD) --reuse tenant tests/hostile $(PYTEST_ARGS)
+	@$(SPREAD) --reuse never tests/hostile $(PYTEST_ARGS)
+
 # The number of examples of each kind. They are generated anew in each run.
 FUZZ_EXAMPLES ?= 300
 .PHONY: fuzz

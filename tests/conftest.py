@@ -51,8 +51,13 @@ class Run(Protocol):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--backend kubernetes`: the services of all tests run their kernels as pods of the tests' cluster."""
+    """Add options.
+
+    `--backend kubernetes`: the services of all tests run their kernels as pods of the tests' cluster.
+    `--reuse MODE`: they all have this `CONTAINER_REUSE`, whatever a test sets.
+    """
     parser.addoption("--backend", choices=("docker", "kubernetes"), default="docker")
+    parser.addoption("--reuse", choices=("never", "tenant"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -121,6 +126,8 @@ def open_on(
     def start(engine: Engine, program: Sequence[str] = ("service",), **settings: Any) -> Service:
         folder = tmp_path_factory.mktemp("service")
         environment = {name: str(value) for name, value in settings.items()}
+        if reuse := request.config.getoption("--reuse"):
+            environment["CONTAINER_REUSE"] = reuse
         service = Service(engine, folder, program, **environment)
         request.config.stash[OPEN_SERVICES].append(service)
         return service
