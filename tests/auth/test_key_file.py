@@ -43,6 +43,7 @@ def test_new_key_of_a_name_gets_the_data_of_the_old_key(keyed: KeyedService) -> 
 def test_keys_stay_valid_while_the_key_file_is_invalid(keyed: KeyedService) -> None:
     """The log has one error, which does not repeat the invalid line."""
     api, good = keyed.api("alice"), keyed.file.read_text()
+    assert api.http.get("/v1/files").status_code == 200
     keyed.file.write_text(good + "mallory:hunter2\n")
     try:
         for _ in range(3):
