@@ -74,7 +74,7 @@ def descendants(pid: int) -> list[int]:
 def mounted(folder: Path, size: str) -> Iterator[Path]:
     """Mount a disk of that size at the folder for the block."""
     folder.mkdir(parents=True, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(folder)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("this user may not mount a small disk")
     try:
