@@ -118,13 +118,14 @@ def step(title: str) -> Iterator[None]:
     print(f"{(time.perf_counter() - started) * 1000:.0f} ms")
 
 
-def analyse(client: Client, out: Path) -> None:
+def analyse(client: Client, out: Path, timeout_ms: int) -> None:
     """Upload the data, run the code, and save its files in `out`."""
     print(f"Service {client.version()} at {client.url}")
     with step(f"Uploading {DATA.name}, {DATA.stat().st_size / 1000:.0f} kB"):
         data_id = client.upload(DATA)
     with step("Running the analysis"):
-        result = client.execute(CODE, timeout_ms=10_000, files=[{"path": "wine.csv", "file_id": data_id}])
+        inputs = [{"path": "wine.csv", "file_id": data_id}]
+        result = client.execute(CODE, timeout_ms=timeout_ms, files=inputs)
     if result["error"]:
         raise ClientError(f"The code failed: {result['error']['name']}\n{result['stderr']}")
     print("\n" + "".join(f"    {line}\n" for line in result["stdout"].splitlines()))
@@ -141,9 +142,12 @@ def main() -> None:
     arguments.add_argument("--url", default=DEFAULT_URL, help="address of the service (%(default)s)")
     arguments.add_argument("--key", default="", help="API key, if the service needs one")
     arguments.add_argument("--out", default="out", type=Path, help="folder for the files (%(default)s)")
+    arguments.add_argument(
+        "--timeout", default=10, type=int, metavar="SECONDS", help="time limit of the code (%(default)s)"
+    )
     given = arguments.parse_args()
     try:
-        analyse(Client(given.url, given.key), given.out)
+        analyse(Client(given.url, given.key), given.out, given.timeout * 1000)
     except ClientError as problem:
         sys.exit(str(problem))
 

@@ -42,12 +42,12 @@ print(f"off by {abs(estimates[-1] - np.pi):.5f}")
 """
 
 
-def follow(client: Client, out: Path) -> None:
+def follow(client: Client, out: Path, timeout_ms: int) -> None:
     """Print text as it arrives, save figures in `out`, and print how the code ended."""
     print(f"Service {client.version()} at {client.url}")
     started = time.perf_counter()
     shown = 0
-    for event, data in client.stream(CODE, timeout_ms=10_000):
+    for event, data in client.stream(CODE, timeout_ms=timeout_ms):
         if event == "output":
             stream = sys.stdout if data["stream"] == "stdout" else sys.stderr
             stream.write(data["data"])
@@ -70,9 +70,12 @@ def main() -> None:
     arguments.add_argument("--url", default=DEFAULT_URL, help="address of the service (%(default)s)")
     arguments.add_argument("--key", default="", help="API key, if the service needs one")
     arguments.add_argument("--out", default="out", type=Path, help="folder for the figures (%(default)s)")
+    arguments.add_argument(
+        "--timeout", default=10, type=int, metavar="SECONDS", help="time limit of the code (%(default)s)"
+    )
     given = arguments.parse_args()
     try:
-        follow(Client(given.url, given.key), given.out)
+        follow(Client(given.url, given.key), given.out, given.timeout * 1000)
     except ClientError as problem:
         sys.exit(str(problem))
 

@@ -107,6 +107,7 @@ class ServiceContainer:
         docker(
             *("run", "--detach", "--name", self.name, "--label", f"{TEST_LABEL}=service"),
             *("--env", f"INSTANCE_ID={self.instance_id}", "--env", f"PYTHON_EXECUTOR_DOCKER_IMAGE={IMAGE}"),
+            *("--env", "MAX_EXEC_TIMEOUT_MS=30000"),
             *arguments,
         )
         if wait:
