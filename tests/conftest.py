@@ -29,6 +29,7 @@ GENEROUS: dict[str, Any] = LIGHT | {
     "POOL_SIZE": 2,
     "MAX_EXEC_TIMEOUT_MS": 30_000,
     "CPU_TIME_LIMIT_SEC": 20,
+    "IDLE_CPU_SEC": 60,
     "MEMORY_LIMIT_MB": 512,
     "QUEUE_TIMEOUT_SEC": 30,
 }

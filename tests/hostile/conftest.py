@@ -39,6 +39,7 @@ def target(open_service: Callable[..., Service]) -> Iterator[Service]:
         QUEUE_SIZE=8,
         MAX_EXEC_TIMEOUT_MS=30_000,
         CPU_TIME_LIMIT_SEC=15,
+        IDLE_CPU_SEC=60,
         MEMORY_LIMIT_MB=128,
         WORKSPACE_SIZE_MB=32,
         TMP_SIZE_MB=16,

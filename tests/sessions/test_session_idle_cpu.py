@@ -25,7 +25,7 @@ QUIET_SEC = 5
 @pytest.fixture(scope="module")
 def frugal(open_service: Callable[..., Service]) -> Iterator[Service]:
     """A service whose sessions may use one second of CPU time between calls, and 20 in a cell."""
-    yield from serving(open_service, **GENEROUS, IDLE_CPU_SEC=1)
+    yield from serving(open_service, **GENEROUS | {"IDLE_CPU_SEC": 1})
 
 
 @pytest.fixture
