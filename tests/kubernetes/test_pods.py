@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sqlite3
 from typing import Any
 
 import pytest
@@ -50,9 +49,7 @@ def test_a_pod_has_every_limit(pod: Object) -> None:
 def test_no_secret_is_in_the_cluster(on_pods: Service, pods: PodEngine) -> None:
     """No pod, secret or map of the namespace has a supervisor's token or a kernel's key."""
     on_pods.settle()
-    with sqlite3.connect(on_pods.storage / "registry.sqlite3") as registry:
-        rows = registry.execute("SELECT token, kernel_key FROM containers").fetchall()
-    secrets = {secret for row in rows for secret in row}
+    secrets = {secret for both in on_pods.container_secrets().values() for secret in both}
     assert len(secrets) >= 2 and all(len(secret) >= 32 for secret in secrets)
     base = f"/api/v1/namespaces/{pods.namespace}"
     everything = json.dumps(

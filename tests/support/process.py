@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,6 +15,9 @@ from typing import Any
 
 import httpx
 
+from service.database.container_registry import place_of_kernel_key, place_of_token
+from service.database.secret_box import SecretBox
+from sessions.records import ContainerRecord
 from tests.support.api import Api
 from tests.support.engine import IMAGE, Engine
 
@@ -180,6 +184,21 @@ class Service:
                 return ids
             assert time.monotonic() < deadline, f"the pool did not settle: {pool}, {len(ids)} up"
             time.sleep(0.1)
+
+    def container_secrets(self) -> dict[str, tuple[str, str]]:
+        """Return the token and the kernel's key of each running container, as the service decrypts them."""
+        box = SecretBox(self.log_path.with_name("registry.key").read_text().strip())
+        with sqlite3.connect(self.storage / "registry.sqlite3") as registry:
+            registry.row_factory = sqlite3.Row
+            rows = registry.execute("SELECT * FROM containers WHERE removed_at IS NULL").fetchall()
+        records = [ContainerRecord(**row) for row in rows]
+        return {
+            record.container_id: (
+                box.open(record.token, *place_of_token(record)),
+                box.open(record.kernel_key, *place_of_kernel_key(record.container_id)),
+            )
+            for record in records
+        }
 
     def stored(self) -> set[str]:
         """Return the names in the storage folder, except the registry's own."""
