@@ -13,9 +13,10 @@ from tests.support.chart import Chart
 from tests.support.cluster import Cluster, PodEngine
 from tests.support.deployment import Deployment, Replica
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
-SESSION_LEASE_SEC = 60
+SESSION_LEASE_SEC = 120
+"""Longer than a busy machine takes to replace the service."""
 
 
 @contextmanager
@@ -83,4 +84,5 @@ def test_a_single_replica_comes_back_to_its_sessions(pods: PodEngine, chart: Cha
         deployment.delete()
         cluster.wait_until(lambda: not deployment.pods())
         cluster.wait_until(lambda: deployment.running_containers() == [], SESSION_LEASE_SEC + 60)
-        assert {pod["status"]["phase"] for pod in deployment.kernels()} <= {"Succeeded", "Failed"}
+        ended = {"Succeeded", "Failed"}
+        cluster.wait_until(lambda: {pod["status"]["phase"] for pod in deployment.kernels()} <= ended)

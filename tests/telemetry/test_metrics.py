@@ -104,13 +104,16 @@ def test_executions_are_counted_by_kind_and_outcome(
 def test_sessions_are_counted_by_the_reason_of_their_end(
     http: httpx.Client, watched: KeyedService, api: Api
 ) -> None:
-    """Opened, ended and open sessions are counted."""
+    """Opened, ended and open sessions are counted. The container of one that ended well is scrubbed."""
     with change(http) as changed, new_session(watched.service, api):
         changed.read()
         assert changed.of("sessions") == changed.of("sessions", state="ready") == 1
     assert changed.of("sessions_opened_total") == 1
     assert changed.of("sessions_ended_total", reason="deleted") == 1
     assert changed.of("sessions") == 0
+    settled(changed, "scrubs_total", 1, result="clean")
+    with change(http) as changed, new_session(watched.service, api) as session:
+        session.detach("while True: pass")
     settled(changed, "containers_removed_total", 1, reason="session_ended")
 
 
