@@ -122,15 +122,17 @@ def delete(cluster: Cluster, objects: list[Object], namespace: str) -> None:
 
 
 def apply(cluster: Cluster, objects: list[Object], namespace: str) -> None:
-    """Create the objects, or replace the existing objects with the same names."""
+    """Create the objects, or change the existing objects with the same names, as Helm does: by patches.
+
+    A patch names no version, so a controller that changes the object meanwhile is no conflict.
+    """
     for found in in_order(objects):
         path, name = _path_and_name(found, namespace)
         existing = next(_named(cluster, path, name), None)
         if existing is None:
             cluster.call("POST", path, found)
         elif found["kind"] not in ("Namespace", "Service", "PersistentVolumeClaim"):
-            found["metadata"]["resourceVersion"] = existing["metadata"]["resourceVersion"]
-            cluster.call("PUT", f"{path}/{name}", found)
+            cluster.patch(f"{path}/{name}", found)
 
 
 def _named(cluster: Cluster, path: str, name: str) -> Iterator[Object]:
