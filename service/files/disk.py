@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final, TypeVar
 from service.files.digest import Digest
 from service.files.errors import StorageUnavailable
 from service.files.storage import FILE_ID
-from service.private_paths.files import make_private_files
+from service.private_paths.files import make_private_files, open_private, sync
 from service.private_paths.folders import make_private_folder
 from service.private_paths.trust import NotPrivate
 from sessions.errors import FileDamaged, StorageFailed, StorageFull
@@ -166,7 +166,7 @@ class DiskDraft:
         with _disk_errors():
             if self._file is None:
                 _make_again(self._path.parent)
-                self._file = open(self._path, "xb", opener=_private)  # noqa: SIM115
+                self._file = open(self._path, "xb", opener=open_private)  # noqa: SIM115
             for piece in block:
                 self._file.write(piece)
                 self._digest.update(piece)
@@ -180,7 +180,7 @@ class DiskDraft:
             self._file.close()
             _make_again(self._target.parent)
             self._path.rename(self._target)
-            _sync_folder(self._target.parent)
+            sync(self._target.parent)
 
     def discard(self) -> None:
         # Not on a thread: a cancelled task cannot wait for one.
@@ -243,19 +243,6 @@ def _regular(path: str, flags: int) -> int:
         os.close(descriptor)
         raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
     return descriptor
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, mode=0o600)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Sync a folder, because a rename survives a power cut only then."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _ids_and_dates(folder: Path) -> dict[str, float]:

@@ -17,7 +17,7 @@ class Abandoned(Exception):
 
 
 class Objects(Protocol):
-    """What a draft needs of the storage."""
+    """The part of the storage that a draft uses."""
 
     async def put(self, key: str, content: bytes | AsyncIterator[bytes], filename: str) -> None:
         """Store an object, in parts if the content is an iterator."""

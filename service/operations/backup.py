@@ -17,8 +17,9 @@ from typing import Final
 
 from service.database.connection import file_of, make_engine
 from service.errors import StartError
-from service.operations.copying import FILES, REGISTRY, Progress, copy_file, reason_of, sync
+from service.operations.copying import FILES, REGISTRY, Progress, copy_file, reason_of
 from service.operations.errors import BackupFailed
+from service.private_paths.files import sync
 from service.settings import Settings, load_settings
 
 _BUSY_SEC: Final = 30.0

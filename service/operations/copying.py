@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from service.private_paths.files import open_private
+
 REGISTRY: Final = "registry.sqlite3"
 """File name of the registry in a backup."""
 FILES: Final = "files"
@@ -34,23 +36,10 @@ def copy_file(source: Path, target: Path) -> int:
 
     A stored file never changes, so it can be copied while the service runs.
     """
-    with source.open("rb") as original, open(target, "xb", opener=_private) as copy:
+    with source.open("rb") as original, open(target, "xb", opener=open_private) as copy:
         shutil.copyfileobj(original, copy, 1 << 20)
         os.fsync(copy.fileno())
         return copy.tell()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def reason_of(error: Exception) -> str:

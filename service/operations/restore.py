@@ -22,8 +22,9 @@ from service.errors import StartError
 from service.files.disk import make_folder
 from service.files.errors import StorageInUse
 from service.files.storage_lock import lock
-from service.operations.copying import FILES, REGISTRY, Progress, copy_file, reason_of, sync
+from service.operations.copying import FILES, REGISTRY, Progress, copy_file, reason_of
 from service.operations.errors import RestoreFailed
+from service.private_paths.files import sync
 from service.settings import Settings, load_settings
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from service.private_paths.folders import make_private_folder
 from service.private_paths.path import resolve
 from service.private_paths.trust import (
+    GROUP_AND_OTHERS,
     NotPrivate,
     give_to_us,
     is_own,
@@ -20,7 +21,6 @@ from service.private_paths.trust import (
     user_name,
 )
 
-_GROUP_AND_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _SQLITE_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
 
 
@@ -39,7 +39,7 @@ def make_private_file(path: Path) -> None:
         raise NotPrivate(path, "it is not a regular file", "remove it")
     if not is_own(found.st_uid):
         raise NotPrivate(path, f"it belongs to {user_name(found.st_uid)}", give_to_us(path))
-    if found.st_mode & _GROUP_AND_OTHERS:
+    if found.st_mode & GROUP_AND_OTHERS:
         path.chmod(0o600)
 
 
@@ -91,7 +91,17 @@ def create_private_file(path: Path, content: bytes) -> None:
             os.link(draft, folder / path.name)
     finally:
         draft.unlink()
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    sync(folder)
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open a file as `open` does with this as its `opener`. Only its owner can read a new file."""
+    return os.open(path, flags, 0o600)
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or a folder with its names, to the disk. A rename survives a power cut only then."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

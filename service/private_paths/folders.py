@@ -8,6 +8,7 @@ from typing import Final
 
 from service.private_paths.path import resolve
 from service.private_paths.trust import (
+    GROUP_AND_OTHERS,
     NotPrivate,
     give_to_us,
     is_shared,
@@ -21,7 +22,6 @@ _FOLDERS: Final = {"files", "incoming"}
 """Folders of a service in its storage folder."""
 _FOR_EVERYBODY: Final = {Path("/"), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")}
 """Folders that are not made private, whatever they contain."""
-_GROUP_AND_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def make_private_folder(folder: Path) -> Path:
@@ -45,7 +45,7 @@ def make_private_folder(folder: Path) -> Path:
         at.chmod(0o700)
     if not missing and _is_open(at):
         at.chmod(0o700)
-        if at.stat().st_mode & _GROUP_AND_OTHERS:
+        if at.stat().st_mode & GROUP_AND_OTHERS:
             raise NotPrivate(at, "its file system ignores permissions", "use a folder on another disk")
     return at
 
@@ -74,7 +74,7 @@ def _is_open(folder: Path) -> bool:
     if is_open and not is_ours:
         reason = "other users can use it, and it has contents that are not the service's"
         raise NotPrivate(folder, reason, f"use a folder of its own, or make it private (chmod 700 {folder})")
-    return is_ours and bool(found.st_mode & _GROUP_AND_OTHERS)
+    return is_ours and bool(found.st_mode & GROUP_AND_OTHERS)
 
 
 def _is_storage(folder: Path) -> bool:

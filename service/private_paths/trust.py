@@ -13,6 +13,8 @@ _IMAGE_USER: Final = "interpreter"
 """Name of the user that the service's image defines."""
 _POD: Final = Path("/var/run/secrets/kubernetes.io")
 """Kubernetes mounts this folder into pods."""
+GROUP_AND_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+"""Permissions of all users but the owner."""
 
 
 class NotPrivate(StartError):
