@@ -52,8 +52,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         engine = await open_engine(settings, stores.registry_id)
         stack.push_async_callback(engine.close)
-        is_shared = settings.replicas.replica_url is not None
-        quota = HistoryQuota(settings.keys.history_bytes, is_shared=is_shared)
+        quota = HistoryQuota(settings.keys.history_bytes, is_shared=settings.replicas.is_replica)
         rows = SessionRegistry(stores.database, quota)
         replication = await open_replication(app, settings, stores, rows, engine, stack)
         replicas = replication.replicas

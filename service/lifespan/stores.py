@@ -58,7 +58,7 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     stack.push_async_callback(storage.close)
     await storage.prepare()
     _protect(database)
-    is_replica = settings.replicas.replica_url is not None
+    is_replica = settings.replicas.is_replica
     files = FileStore(
         storage,
         FileRegistry(database),
@@ -119,8 +119,8 @@ async def _lock(settings: Settings, database: Database, stack: AsyncExitStack) -
     else:
         # Replicas hold the registry together; any other service holds it alone.
         in_use = RegistryInUse(settings.storage.registry_place)
-        is_replica = settings.replicas.replica_url is not None
-        held = hold_database(database, in_use, shared=is_replica, on_lost=partial(_stop, in_use))
+        is_shared = settings.replicas.is_replica
+        held = hold_database(database, in_use, shared=is_shared, on_lost=partial(_stop, in_use))
         await stack.enter_async_context(held)
 
 

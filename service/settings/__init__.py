@@ -42,7 +42,7 @@ class Settings:
     sessions: SessionSettings
 
     def __post_init__(self) -> None:
-        if self.replicas.replica_url is None:
+        if not self.replicas.is_replica:
             return
         shared = {
             "DATABASE_URL of a PostgreSQL": (self.storage.database_url or "").startswith("postgres"),

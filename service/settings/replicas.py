@@ -24,3 +24,8 @@ class ReplicaSettings(Group):
         allow_inf_nan=False,
         description="Seconds after which other replicas take over the sessions of one that does not answer.",
     )
+
+    @property
+    def is_replica(self) -> bool:
+        """Whether other services share the registry."""
+        return self.replica_url is not None
