@@ -32,6 +32,8 @@ CallFailed                  something that a caller asked for cannot be done
 └── (service.*.errors: KeyMissing, InvalidCursor, ReplicaLost, …)
 """
 
+from typing import Final
+
 
 class SessionsError(Exception):
     """Root of the errors of what runs code: engines, containers, supervisors, kernels."""
@@ -80,6 +82,10 @@ class CallFailed(Exception):
     def log_text(self) -> str:
         """The text for a log: without anything that a caller wrote."""
         return type(self).__name__
+
+
+CONTAINER_UNHARMED: Final = (CallFailed, InvalidPath, WorkspaceFull)
+"""Errors that end a call before its code begins, and that are no fault of its container."""
 
 
 class ServiceFault(CallFailed):

@@ -8,7 +8,7 @@ from typing import Final
 from sessions import clock
 from sessions.containers.pool.pool import Pool
 from sessions.containers.sandbox import Sandbox
-from sessions.errors import CallFailed, InvalidPath, WorkspaceFull
+from sessions.errors import CONTAINER_UNHARMED
 from sessions.executions.artifacts import Artifacts
 from sessions.executions.execution import Execution
 from sessions.executions.limits import ExecutionLimits
@@ -80,8 +80,8 @@ class OneShotExecutor:
                     if attempt == _ATTEMPTS:
                         raise
                     await self._pool.drop_dead()
-                except (CallFailed, InvalidPath, WorkspaceFull):
-                    sandbox.ended_well = True  # no code has run
+                except CONTAINER_UNHARMED:
+                    sandbox.ended_well = True
                     raise
                 else:
                     held.push_async_exit(stack.pop_all())

@@ -8,13 +8,11 @@ from typing import Self
 from sessions import clock
 from sessions.containers.pool.pool import Pool
 from sessions.errors import (
-    CallFailed,
+    CONTAINER_UNHARMED,
     CellNotFound,
-    InvalidPath,
     SessionEnded,
     SessionNotFound,
     TooManySessions,
-    WorkspaceFull,
 )
 from sessions.executions.request import InputFile
 from sessions.kernels.errors import SupervisorFailed
@@ -184,7 +182,7 @@ class SessionManager:
                 if not await self._replicas.add_session(record, limit):
                     raise TooManySessions(limit, "KEY_MAX_SESSIONS")
             except BaseException as error:
-                sandbox.ended_well = isinstance(error, CallFailed | InvalidPath | WorkspaceFull)
+                sandbox.ended_well = isinstance(error, CONTAINER_UNHARMED)
                 self._pool.take_back(sandbox)
                 raise
         finally:
