@@ -26,7 +26,7 @@ _METADATA: Final[JsonObject] = {
         "nbconvert_exporter": "python",
     },
 }
-_REMOVED: Final[Mapping[str | None, str]] = {
+_REMOVED: Final[Mapping[str, str]] = {
     "result": "[the result was removed: the history was larger than KEY_HISTORY_MB]\n",
     "code": "[code and result were removed: the history was larger than KEY_HISTORY_MB]\n",
 }
@@ -62,28 +62,21 @@ def _encode(value: JsonObject) -> bytes:
 
 def _code_cell(cell: CellRecord) -> JsonObject:
     result = cell.result
-    if cell.removed is not None:
-        return _code_cell_without_result(cell)
     return {
         "cell_type": "code",
         "id": cell.cell_id,
         "metadata": {},
         "source": cell.code,
         "execution_count": None if result is None else _execution_count(result),
-        "outputs": [] if result is None else _outputs(result),
+        "outputs": _outputs_of(cell),
     }
 
 
-def _code_cell_without_result(cell: CellRecord) -> JsonObject:
-    """Return a cell that says that its result was removed."""
-    return {
-        "cell_type": "code",
-        "id": cell.cell_id,
-        "metadata": {},
-        "source": cell.code,
-        "execution_count": None,
-        "outputs": [{"output_type": "stream", "name": "stderr", "text": _REMOVED[cell.removed]}],
-    }
+def _outputs_of(cell: CellRecord) -> list[JsonObject]:
+    """Return the outputs of a cell, or text that says that they were removed."""
+    if cell.removed is not None:
+        return [{"output_type": "stream", "name": "stderr", "text": _REMOVED[cell.removed]}]
+    return [] if cell.result is None else _outputs(cell.result)
 
 
 def _execution_count(result: JsonObject) -> int | None:
