@@ -43,7 +43,7 @@ def main() -> None:
     chosen = parser.parse_args()
     module_name, text = COMMANDS[chosen.command]
     module = import_module(module_name)
-    # Nothing that a command creates is for other users of the machine.
+    # Other users of the machine may not read files that a command creates.
     os.umask(0o077)
     own_parser = ArgumentParser(f"{PROGRAM} {chosen.command}", description=f"{text[0].upper()}{text[1:]}.")
     module.add_arguments(own_parser)

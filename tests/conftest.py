@@ -1,6 +1,8 @@
 """Fixtures for the behaviour tests: the engine, services of several settings, and their logs."""
 
+import shutil
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -298,6 +300,15 @@ def start_service(open_service: Callable[..., Service]) -> Iterator[StartService
         except AssertionError as failure:
             failures.append(str(failure))
     assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """Return a new folder that other users can reach and read, but not change."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

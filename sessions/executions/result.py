@@ -55,7 +55,7 @@ class ExecutionResult:
     """Which of `stdout`, `stderr` and `outputs` were cut at a limit."""
     skipped_files: tuple[SkippedFile, ...]
     notice: str = ""
-    """What was done between the calls to processes that earlier ones left behind; empty if nothing was."""
+    """Says which processes of earlier calls were stopped between the calls; empty if none was."""
 
     def as_json(self) -> JsonObject:
         """Return the JSON object that a stream sends, and that is part of an answer."""

@@ -39,7 +39,7 @@ class CommandResult:
     duration_ms: int
     execution_id: str
     notice: str = ""
-    """What was done between the calls to processes that earlier ones left behind; empty if nothing was."""
+    """Says which processes of earlier calls were stopped between the calls; empty if none was."""
 
 
 async def run_command(

@@ -1,4 +1,4 @@
-"""What one key owns on a service, and the calls of every route that name it by an id."""
+"""The things that a key owns on a service, and the calls of every route that name one by its id."""
 
 import uuid
 from dataclasses import dataclass

@@ -243,7 +243,7 @@ def test_key_file_is_created_once_and_private(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["storage/key", "storage/deep/key", "link/key", "storage/../storage/key"])
 def test_key_file_beside_the_registry_is_refused(place: str, tmp_path: Path) -> None:
-    """Whoever copies the registry must not get the key as well."""
+    """A copy of the registry must not contain the key."""
     storage = tmp_path / "storage"
     storage.mkdir(0o700)
     (tmp_path / "link").symlink_to("storage")

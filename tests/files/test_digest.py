@@ -133,7 +133,7 @@ def test_file_that_was_changed_on_the_disk_is_not_served(size: int, name: str, s
 
 
 def test_change_in_the_middle_of_a_large_file_is_not_noticed(service: Service) -> None:
-    """This is what the digest of the two ends means. Other bytes are right."""
+    """The digest covers the first and the last block alone, so a change between them is not found."""
     content = bytearray(os.urandom(LARGE_BYTES))
     file_id = service.api.upload(bytes(content))
     flip(LARGE_BYTES // 2)(service.storage / "files" / file_id)

@@ -22,7 +22,7 @@ BEYOND_SCHEMAS = "value_error"
 
 @schemathesis.check
 def good_data_is_accepted(_: CheckContext, response: Response, case: Case[Any]) -> None:
-    """What the document allows is refused only for reasons that no schema can say.
+    """The service refuses a request that the document allows only for reasons that no schema can express.
 
     It takes the place of the library's check, to which every 422 is wrong: a path that is absolute, or a
     cursor of no list, is in order by the document.

@@ -1,4 +1,4 @@
-"""What callers and user code can make the service keep has bounds, which docs/security.md lists."""
+"""The service bounds all that callers and user code can make it keep, as docs/security.md lists it."""
 
 import re
 from typing import Final

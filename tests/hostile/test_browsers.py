@@ -191,7 +191,7 @@ def test_refusal_names_the_host_and_the_setting(target: Service) -> None:
     [f"http://{EVIL}", "null", "http://localhost:3000", "http://localhost", "https://127.0.0.1:8000"],
 )
 def test_page_of_another_server_cannot_write(target: Service, unchanged: None, origin: str) -> None:
-    """It uses a known name, and sends what needs no permission. Another port is another server."""
+    """The page uses a known name, and requests that need no permission. A page at another port is foreign."""
     wrong: list[tuple[str, str]] = []
     for path, kind, body in WRITE:
         headers = ["Host: localhost:8000", f"Origin: {origin}", *([f"Content-Type: {kind}"] if kind else [])]
@@ -275,7 +275,7 @@ PROGRAMS = (
 
 
 def test_programs_need_no_configuration(target: Service) -> None:
-    """They are served under every name, with every method and media type."""
+    """Programs are served under every name, with every method and media type."""
     for program in PROGRAMS:
         for host in ("code-interpreter:8000", "interpreter.tools", "code.example.org", "10.2.3.4:8000"):
             for path in READ:

@@ -83,7 +83,7 @@ HOARDS: Final = {
     "locked memory": ("lock_memory", 1),
     "processes": ("start_process", 30),
 }
-"""What is hoarded: the function of `TOOLS`, and the least number that a container has of it."""
+"""The kinds of hoards: a function of `TOOLS`, and the least number that a container can have."""
 
 
 @pytest.fixture

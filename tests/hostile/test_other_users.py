@@ -3,9 +3,7 @@
 import hashlib
 import os
 import re
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,15 +70,6 @@ def _can_use(path: Path) -> bool:
             continue
         return True
     return False
-
-
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """Return a new folder that other users can reach and read, but not change."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -157,7 +146,7 @@ def test_another_user_reads_nothing_and_finds_no_token(
     ],
 )
 def test_service_refuses_what_others_can_use_in_one_sentence(loosen: str, shared: Path) -> None:
-    """It exits before it stores anything. The sentence names the path and the command that helps."""
+    """The service exits before it stores anything. The sentence names the path and the command that helps."""
     storage = shared / "above" / "storage"
     storage.mkdir(parents=True, mode=0o700)
     settings: dict[str, Any] = {}

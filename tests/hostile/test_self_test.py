@@ -22,7 +22,7 @@ pytestmark = [
 
 CANNOT_START = 3
 
-# What is left out of the containers' settings, and the isolation checks that fail then.
+# Settings that are left out of the containers, and the isolation checks that fail then.
 WITHOUT_SETTING = {
     "the engine's filter": {"system call filters"},
     "the read-only root": {"read-only root", "mounts"},

@@ -91,7 +91,7 @@ def test_host_is_unknown(host: str) -> None:
 @pytest.mark.parametrize("allowed", ["", "localhost", "evil.example, evil.example", "http://localhost:8000"])
 @pytest.mark.parametrize("path", ["/", "/v1/files", "/api/kernels", "/mcp", "/health"])
 def test_programs_are_served_under_any_name_without_keys(allowed: str, path: str) -> None:
-    """They send none of the headers by which a browser is recognized."""
+    """Programs send none of the headers by which a browser is recognized."""
     hosts = [("Host", host) for host in allowed.split(", ") if host]
     for agent in ("python-requests/2", "curl/8.5.0", "ELB-HealthChecker/2.0"):
         OPEN.check(request(path, ("Host", "evil.example"), *hosts, ("User-Agent", agent)))

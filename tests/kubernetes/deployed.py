@@ -1,4 +1,4 @@
-"""What tests of deployed services share: their settings, and calls that wait for a replica."""
+"""Settings of deployed services, and calls that wait for a replica."""
 
 import re
 import subprocess

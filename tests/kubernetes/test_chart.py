@@ -146,7 +146,7 @@ def test_chart_creates_the_kernels_namespace_unless_one_is_named(chart: Chart) -
 
 
 def test_uninstall_hook_may_only_end_the_release(chart: Chart) -> None:
-    """It reads and deletes one Deployment and the kernels' pods, and gets no calls of the service."""
+    """The job reads and deletes one Deployment and the kernels' pods, and gets no calls of the service."""
     objects = [found for found in chart.render(MANY) if hook_of(found) is not None]
     assert {hook_of(found) for found in objects} == {"pre-delete"}
     rules = {found["metadata"].get("namespace"): found["rules"] for found in of_kind(objects, "Role")}

@@ -146,7 +146,7 @@ def test_incomplete_backup_is_refused_and_changes_nothing(
 def test_backup_of_a_newer_version_is_refused(
     backup: tuple[Path, dict[str, bytes], str], tmp_path: Path
 ) -> None:
-    """This version cannot read its registry."""
+    """The present version cannot read the registry of the backup."""
     folder, _, _ = backup
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)

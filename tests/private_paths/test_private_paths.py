@@ -1,11 +1,8 @@
 """Folders and files of other users, on a real file system. Another user is a process with another uid."""
 
 import os
-import shutil
 import sqlite3
 import stat
-import tempfile
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,15 +14,6 @@ from service.private_paths.trust import NotPrivate
 
 SOMEBODY = 54_321
 """The id of a user and of a group without a name."""
-
-
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """Return a new folder that other users can reach and read, but not change."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -144,7 +132,7 @@ def test_folder_of_root_needs_a_group_of_ours(
 
 @pytest.mark.parametrize("permissions", [0o777, 0o773, 0o2777])
 def test_folder_below_one_that_others_can_write_is_refused(permissions: int, shared: Path) -> None:
-    """Whoever can write to the folder above can replace the folder. A sticky bit prevents that."""
+    """A user who can write to the parent folder can replace the folder. A sticky bit prevents that."""
     above = make(shared / "above", permissions)
     existing = make(above / "existing", 0o700)
     for folder in (existing, above / "missing", existing / "missing" / "deep"):

@@ -224,7 +224,7 @@ async def test_limit_of_sessions_holds_for_all_replicas_together(
 
 
 async def test_a_turn_is_given_to_one_replica(rows: ReplicaRegistry) -> None:
-    """One of many simultaneous requests gets the turn, and one again after the turn's time."""
+    """A turn is given to one of many simultaneous requests, and to one again after the turn's time."""
     for _ in range(2):
         asked = await asyncio.gather(*(rows.turn("work", 0.5) for _ in range(8)))
         assert sum(asked) == 1

@@ -94,7 +94,7 @@ def test_bytes_that_are_not_utf8_become_replacement_characters(run: Run) -> None
 
 
 def test_printing_a_lone_surrogate_is_no_error_of_the_service(run: Run) -> None:
-    """As in plain Python, the text causes an error of the code or a replacement character."""
+    """The text causes an error of the code or a replacement character, as in plain Python."""
     result = run("print('before'); print('\\ud800')")
     assert result["stdout"].startswith("before\n")
     assert result["exit_code"] == 0 or result["error"]["name"] == "UnicodeEncodeError"
@@ -122,7 +122,7 @@ def test_code_that_closes_its_standard_output_loses_only_later_text(run: Run) ->
 
 
 def test_standard_streams_have_descriptors(run: Run) -> None:
-    """What needs real descriptors works: faulthandler, `fileno`, a child given our `stdout`."""
+    """Code that needs real descriptors works: faulthandler, `fileno`, a child process with our `stdout`."""
     result = run(
         dedent("""
             import faulthandler, subprocess, sys

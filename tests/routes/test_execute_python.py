@@ -74,7 +74,7 @@ def test_coroutines_run_at_the_top_and_by_a_loop(run: Run, code: str, stdout: st
 
 
 def test_threads_print_whether_joined_or_not(run: Run) -> None:
-    """As when a script ends, threads that are not daemons are waited for; daemons are not."""
+    """The execution waits for threads that are not daemons, as a script does at its end."""
     result = run(
         dedent("""
             import threading, time
@@ -172,7 +172,7 @@ def test_forked_child_does_not_answer_a_second_time(run: Run) -> None:
     assert result["exit_code"] == 0
 
 
-# What IPython adds -------------------------------------------------------------------------------
+# IPython's additions -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_forked_child_does_not_answer_a_second_time(run: Run) -> None:
     ],
 )
 def test_magics_and_shell_lines_work(run: Run, code: str, stdout: str) -> None:
-    """What a notebook cell may contain besides Python runs as in a notebook."""
+    """Magics and shell commands run as in a notebook."""
     result = run(code)
     assert (result["stdout"], result["stderr"]) == (stdout, "")
     assert result["exit_code"] == 0
@@ -202,7 +202,7 @@ def test_timing_a_cell_prints_its_time(run: Run) -> None:
 
 
 def test_a_failing_shell_line_does_not_fail_the_code(run: Run) -> None:
-    """As in a notebook, `!cmd` that fails says so by its output, and the code goes on."""
+    """A failed `!cmd` prints its error, and the code goes on, as in a notebook."""
     result = run("!echo bad >&2; exit 3\nprint('next')")
     # A notebook shows a shell line's standard error among its output; a terminal beside it.
     assert "bad" in result["stdout"] + result["stderr"]

@@ -308,7 +308,7 @@ def test_a_file_over_the_limit_is_reported(run: Run, make: str, path: str) -> No
 
 
 def test_file_left_open_has_its_content(run: Run, service: Service) -> None:
-    """As at the end of a script, text written to an open file is in the file."""
+    """Text that was written to an open file is in the file, as at the end of a script."""
     result = run("f = open('x', 'w')\nf.write('hi')")
     assert service.api.returned(result) == {"x": b"hi"}
     assert result["stdout"] == "2\n"

@@ -97,7 +97,7 @@ def test_exit_code_is_the_one_a_shell_reports(session: Session, cmd: str, exit_c
 
 
 def test_long_output_is_cut_with_a_mark(session: Session) -> None:
-    """Of 20 MB, `MAX_OUTPUT_BYTES` are returned. The other stream is complete, and the command goes on."""
+    """The answer has `MAX_OUTPUT_BYTES` of 20 MB. The other stream is complete, and the command goes on."""
     result = check(session.bash("yes xxxxxxx | head -c 20000000; echo whole >&2; echo end > end.txt"))
     assert result["stdout"].endswith(MARK)
     assert len(result["stdout"]) == 1_048_576 + len(MARK)

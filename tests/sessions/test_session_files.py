@@ -45,7 +45,7 @@ def session(shared: StandingSession) -> Session:
     return alive
 
 
-# What there is -----------------------------------------------------------------------------------
+# Listing and reading------------------------------------------------------------------------------
 
 
 def test_new_session_has_its_inputs(session: Session) -> None:

@@ -67,7 +67,7 @@ def test_process_left_behind_is_interrupted_and_the_next_answer_says_so(session:
 
 
 def test_processes_that_ignore_the_interrupt_are_killed(session: Session) -> None:
-    """There are many of them, in process groups of their own. The kernel keeps its variables."""
+    """Twenty processes run in process groups of their own. The kernel keeps its variables."""
     session.run(
         "for _ in range(20):\n"
         "    if os.fork() == 0:\n"
@@ -150,7 +150,7 @@ def test_completions_do_not_use_up_the_budget(session: Session) -> None:
 
 
 def test_kernel_that_is_started_in_place_of_a_busy_one_has_the_whole_budget(session: Session) -> None:
-    """What the old kernel used between calls does not count for the new one, nor does its start."""
+    """The CPU time of the old kernel does not count for the new one, nor does that of the start."""
     for _ in range(5):
         session.run(SPIN + "import threading\nthreading.Thread(target=spin, daemon=True).start()")
         soon(lambda: "beat" in session.files())

@@ -262,7 +262,7 @@ def test_idle_session_ends(unused: Future[None]) -> None:
     unused.result(timeout=80)
 
 
-# What lasts --------------------------------------------------------------------------------------
+# Kept state -------------------------------------------------------------------------------------
 
 
 def test_state_of_the_program_is_kept_between_calls(session: Session) -> None:

@@ -307,7 +307,7 @@ class CellInfo(BaseModel):
 
 
 class CellList(BaseModel):
-    """One page of the cells of a session, in order."""
+    """A page of the cells of a session, in order."""
 
     cells: list[CellInfo] = Field(
         description="The cells of this page, sorted by number. Numbers may be missing: if the history of the "

@@ -49,7 +49,7 @@ class Stock:
         fitting = [sandbox for sandbox in self.ready if sandbox.serves(tenant)]
         if not fitting:
             return None
-        # One that has served this tenant goes first: the others can still serve any tenant.
+        # A sandbox that has served this tenant goes first: the others can still serve any tenant.
         sandbox = max(fitting, key=lambda sandbox: sandbox.tenant == tenant)
         self.ready.remove(sandbox)
         self._hand_out(sandbox, tenant)

@@ -64,7 +64,7 @@ def endless_framing(service: Service) -> None:
 
 
 def endless_framing_after_an_answer(service: Service) -> None:
-    """What follows a request that is answered early is dropped, whatever its form."""
+    """The service drops all data after a request that is answered early."""
     post = head("POST", "/nothing", JSON)
     pieces = {
         post + b"0\r\n": b"a:b\r\n" * 13107,
@@ -78,7 +78,7 @@ def endless_framing_after_an_answer(service: Service) -> None:
 
 
 def pipelined_requests(service: Service) -> None:
-    """Of two hundred thousand requests that are sent at once, few are answered; then the service closes."""
+    """The service answers a few of 200,000 requests that are sent at once, then closes the connection."""
     answer = send_endlessly(service, b"", (GET + b"\r\n") * 2000, 100 * 2000 * len(GET))
     assert status(answer) == 200
 
