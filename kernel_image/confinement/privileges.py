@@ -8,12 +8,12 @@ import signal
 import struct
 from collections.abc import Iterable, Iterator
 
+from kernel_image.confinement.libc import libc
+
 CAP_KILL = 5
 CAP_SETGID = 6
 CAP_SETUID = 7
 CAP_SETPCAP = 8
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_KEEPCAPS = 8
@@ -38,7 +38,7 @@ def prctl(purpose: str, option: int, *arguments: object) -> None:
     Raises:
         OSError: the call failed; its text begins with `purpose`.
     """
-    _check(_libc.prctl(option, *arguments), purpose)
+    _check(libc.prctl(option, *arguments), purpose)
 
 
 def keep_capabilities(kept: Iterable[int]) -> None:
@@ -51,14 +51,14 @@ def keep_capabilities(kept: Iterable[int]) -> None:
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     data = struct.pack("=6I", low, low, 0, high, high, 0)
-    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    _check(_libc.capset(header, data), "capset")
+    libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    _check(libc.capset(header, data), "capset")
 
 
 def empty_bounding_set() -> None:
     """Prevent this process and its children from gaining a capability by execve. Needs CAP_SETPCAP."""
     number = 0
-    while _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) >= 0:
+    while libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) >= 0:
         prctl("drop from the bounding set", _PR_CAPBSET_DROP, number, 0, 0, 0)
         number += 1
 
@@ -87,7 +87,7 @@ def act_as_user_in_this_thread(uid: int, real_uid: int) -> None:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     prctl("keep permitted capabilities", _PR_SET_KEEPCAPS, 1, 0, 0, 0)
-    _check(_libc.syscall(_SYS_SETRESUID[platform.machine()], real_uid, uid, real_uid), "setresuid")
+    _check(libc.syscall(_SYS_SETRESUID[platform.machine()], real_uid, uid, real_uid), "setresuid")
 
 
 def use_file_access_of(uid: int) -> int:
@@ -96,8 +96,8 @@ def use_file_access_of(uid: int) -> int:
     Returns:
         The user whose rights it used before.
     """
-    _libc.setfsgid(uid)
-    return int(_libc.setfsuid(uid))
+    libc.setfsgid(uid)
+    return int(libc.setfsuid(uid))
 
 
 @contextlib.contextmanager

@@ -4,18 +4,16 @@ All containers of a machine share 3,072 of them, and a program opens two thousan
 """
 
 import asyncio
-import ctypes
 import os
 from collections.abc import Callable
 from typing import Final
 
+from kernel_image.confinement.libc import checked, libc
 from kernel_image.supervisor.process_killer import ProcessKiller
 
 _FOLDER: Final = "/dev/pts"
 _IN_CREATE: Final = 0x100
 _EVENTS_BYTES: Final = 1 << 16
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def count_terminals() -> int:
@@ -43,8 +41,6 @@ def watch_terminals(killer: ProcessKiller, on_open: Callable[[], None]) -> None:
 
 
 def _open_watch() -> int:
-    descriptor: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-    if descriptor < 0 or _libc.inotify_add_watch(descriptor, _FOLDER.encode(), _IN_CREATE) < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"inotify: {os.strerror(code)}")
+    descriptor = checked(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify_init1")
+    checked(libc.inotify_add_watch(descriptor, _FOLDER.encode(), _IN_CREATE), "inotify_add_watch")
     return descriptor

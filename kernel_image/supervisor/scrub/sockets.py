@@ -11,19 +11,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from kernel_image import contract
+from kernel_image.confinement import sock_diag
 
-_NETLINK_SOCK_DIAG: Final = 4
 _TCP_OF_ALL_FAMILIES: Final = 18
 """TCPDIAG_GETSOCK. The newer request walks all connections of the machine once for each family."""
-_BY_FAMILY: Final = 20
-_REQUEST_AND_DUMP: Final = 0x301
-_ERROR, _DONE = 2, 3
 _ESTABLISHED, _CLOSE_WAIT, _LISTENING = 1, 8, 10
-_ANY_STATE: Final = 0xFFFFFFFF
-_HEADER: Final = struct.Struct("=IHHII")
-_STATE_OFFSET: Final = 16 + 1
-_PORTS_OFFSET: Final = 16 + 4
-"""Offsets in a reply: after the netlink header come family, state, timer, retransmits, local and far port."""
+_STATE_OFFSET: Final = 1
+_PORTS_OFFSET: Final = 4
+"""Offsets in the description of a socket: family, state, timer, retransmits, local and far port."""
 _INNER_PORTS: Final = frozenset(port + contract.INTERNAL_PORT_OFFSET for port in contract.PORTS)
 _OWN_PORTS: Final = _INNER_PORTS | frozenset(contract.PORTS)
 
@@ -39,15 +34,15 @@ def internet_sockets() -> list[tuple[str, int, int]]:
         OSError: the Linux kernel refused the query.
     """
     found = []
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
-        netlink.settimeout(10)
-        tcp = struct.pack("=52xII", _ANY_STATE, 0)
+    with sock_diag.opened() as netlink:
+        tcp = struct.pack("=52xII", sock_diag.ANY_STATE, 0)
         for state, port, other_port in _states_and_ports(netlink, _TCP_OF_ALL_FAMILIES, tcp):
             if not _is_own_connection(state, port, other_port):
                 found.append(("tcp", state, port))
         for family in (socket.AF_INET, socket.AF_INET6):
-            udp = struct.pack("=BBBBI48x", family, socket.IPPROTO_UDP, 0, 0, _ANY_STATE)
-            found += [("udp", state, port) for state, port, _ in _states_and_ports(netlink, _BY_FAMILY, udp)]
+            udp = sock_diag.by_family(family, socket.IPPROTO_UDP)
+            states = _states_and_ports(netlink, sock_diag.BY_FAMILY, udp)
+            found += [("udp", state, port) for state, port, _ in states]
     return sorted(found)
 
 
@@ -61,18 +56,8 @@ def _is_own_connection(state: int, port: int, other_port: int) -> bool:
 
 
 def _states_and_ports(netlink: socket.socket, kind: int, body: bytes) -> Iterator[tuple[int, int, int]]:
-    netlink.send(_HEADER.pack(_HEADER.size + len(body), kind, _REQUEST_AND_DUMP, 1, 0) + body)
-    while True:
-        answer = netlink.recv(1 << 16)
-        while answer:
-            length, kind, *_ = _HEADER.unpack_from(answer)
-            if kind == _DONE:
-                return
-            if kind == _ERROR:
-                (error,) = struct.unpack_from("=i", answer, _HEADER.size)
-                raise OSError(-error, "sock_diag")
-            yield answer[_STATE_OFFSET], *struct.unpack_from("!HH", answer, _PORTS_OFFSET)
-            answer = answer[(length + 3) & ~3 :]
+    for found in sock_diag.query(netlink, kind, body):
+        yield found[_STATE_OFFSET], *struct.unpack_from("!HH", found, _PORTS_OFFSET)
 
 
 def named_unix_sockets() -> list[str]:

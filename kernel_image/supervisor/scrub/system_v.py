@@ -4,9 +4,9 @@ The Linux kernel numbers the objects of a kind one after the other, also those t
 shows the counter but the id of a new object, and nothing sets it back. See ipc_idr_alloc in ipc/util.c.
 """
 
-import ctypes
-import os
 from typing import Final
+
+from kernel_image.confinement.libc import checked, libc
 
 KINDS: Final = ("shm", "sem", "msg")
 _IPC_PRIVATE: Final = 0
@@ -16,8 +16,6 @@ _INDICES: Final = 64
 """The lower part of an id, its index, runs from 0 to 63 while there are few objects."""
 _NEXT_TURN: Final = (1 << 15) - (_INDICES - 1)
 """Difference between an id with index 0 and the one before it."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def object_ids(kind: str) -> list[int]:
@@ -34,9 +32,9 @@ def remove(kind: str, identifier: int) -> None:
         OSError: there is no such object, or it belongs to another user.
     """
     if kind == "sem":
-        _checked(_libc.semctl(identifier, 0, _IPC_RMID))
+        checked(libc.semctl(identifier, 0, _IPC_RMID), "semctl")
     else:
-        _checked(getattr(_libc, f"{kind}ctl")(identifier, _IPC_RMID, None))
+        checked(getattr(libc, f"{kind}ctl")(identifier, _IPC_RMID, None), f"{kind}ctl")
 
 
 def take_id(kind: str) -> int:
@@ -46,9 +44,9 @@ def take_id(kind: str) -> int:
         OSError: no object could be created.
     """
     if kind == "msg":
-        identifier = _checked(_libc.msgget(_IPC_PRIVATE, _MODE))
+        identifier = checked(libc.msgget(_IPC_PRIVATE, _MODE), "msgget")
     else:
-        identifier = _checked(getattr(_libc, f"{kind}get")(_IPC_PRIVATE, 1, _MODE))
+        identifier = checked(getattr(libc, f"{kind}get")(_IPC_PRIVATE, 1, _MODE), f"{kind}get")
     remove(kind, identifier)
     return identifier
 
@@ -57,10 +55,3 @@ def is_next(identifier: int, previous: int) -> bool:
     """Return whether no object was created between those with the ids `previous` and `identifier`."""
     is_last_index = previous % _INDICES == _INDICES - 1
     return identifier - previous == (_NEXT_TURN if is_last_index else 1)
-
-
-def _checked(result: int) -> int:
-    if result == -1:
-        code = ctypes.get_errno()
-        raise OSError(code, f"System V call: {os.strerror(code)}")
-    return result

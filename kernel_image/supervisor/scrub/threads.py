@@ -1,4 +1,4 @@
-"""What can be changed of the threads of PID 1 and of the zygote from outside of them.
+"""State of the threads of PID 1 and of the zygote that other processes could change.
 
 User code has no right to change any of it. So a difference means that a defence has failed.
 """
@@ -9,6 +9,8 @@ import platform
 import re
 import signal
 from typing import Final
+
+from kernel_image.confinement.libc import checked, libc
 
 _SYS_SCHED_GETATTR: Final = {"x86_64": 315, "aarch64": 275}
 _SYS_IOPRIO_GET: Final = {"x86_64": 252, "aarch64": 31}
@@ -21,8 +23,6 @@ _STATUS_LINES: Final = re.compile(
 _PENDING: Final = re.compile(r"(?<=Pnd:\t)\w+")
 _SIGQ: Final = re.compile(r"^SigQ:.*\n", re.MULTILINE)
 """The number of signals queued to all processes of a user of the machine."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def thread_states(pid: int) -> dict[str, object]:
@@ -55,7 +55,7 @@ def _scheduling(tid: int) -> tuple[str, int, list[int]]:
     """Return a thread's policy, priorities and nice value as `sched_attr`; its I/O priority; its CPUs."""
     machine = platform.machine()
     attributes = ctypes.create_string_buffer(_SCHED_ATTR_BYTES)
-    if _libc.syscall(_SYS_SCHED_GETATTR[machine], tid, attributes, _SCHED_ATTR_BYTES, 0) != 0:
-        raise OSError(ctypes.get_errno(), "sched_getattr")
-    io_priority = _libc.syscall(_SYS_IOPRIO_GET[machine], _IOPRIO_WHO_PROCESS, tid)
+    number = _SYS_SCHED_GETATTR[machine]
+    checked(libc.syscall(number, tid, attributes, _SCHED_ATTR_BYTES, 0), "sched_getattr")
+    io_priority = libc.syscall(_SYS_IOPRIO_GET[machine], _IOPRIO_WHO_PROCESS, tid)
     return attributes.raw.hex(), io_priority, sorted(os.sched_getaffinity(tid))
