@@ -90,8 +90,11 @@ async def adopt_key(database: Database, box: SecretBox) -> bool:
             was_other = row.value != box.fingerprint
             row.value = box.fingerprint
             return was_other
-        _encrypt(session, box)
+        # The row comes first. Another process that adds it at the same time waits here and then fails, so it
+        # does not encrypt again what this one has encrypted.
         session.add(InstanceRow(key=_FINGERPRINT, value=box.fingerprint))
+        session.flush()
+        _encrypt(session, box)
         return False
 
     try:
