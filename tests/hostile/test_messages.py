@@ -31,7 +31,7 @@ def test_malformed_messages_are_skipped(session: Session, attack: str) -> None:
 def test_messages_after_one_that_is_too_large_are_read(session: Session) -> None:
     """A message of 18 MB is skipped, a note says so, and the channel stays open.
 
-    The limit is 16 MiB. The text is not encoded, since a few copies of it would exceed the kernel's memory limit.
+    The limit is 16 MiB. The text is made as bytes, since more copies would exceed the kernel's memory limit.
     """
     attack = """publish('display_data', b'{"data":{"text/plain":"%b"},"metadata":{}}' % (b'x' * 18_000_000))
 display('after')"""

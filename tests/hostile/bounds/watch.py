@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -12,6 +13,9 @@ from tests.support.process import Service
 
 _SLOWEST_SEC: Final = 1.0
 """The longest time that `/health` may take. 0.3 s is promised; other processes use the machine too."""
+_REST_SEC: Final = 0.5
+_REST_FACTOR: Final = 5
+"""On a busy machine, `/health` may take so many times as long as during half a second before the attack."""
 _GROWTH_KB: Final = 50 * 1024
 _OTHER_CLIENT: Final = """
 import json, sys, threading, time, urllib.request
@@ -57,9 +61,14 @@ class HealthWatch:
 @contextmanager
 def unharmed(service: Service) -> Iterator[None]:
     """Assert that the block takes little of the service's memory, and that `/health` answers meanwhile."""
+    with HealthWatch(service) as rest:
+        time.sleep(_REST_SEC)
+    slowest = max(_SLOWEST_SEC, _REST_FACTOR * max(rest.times))
     with MemoryWatch(service) as memory, HealthWatch(service) as health:
         yield
     assert service.running, "the service has stopped"
     assert not health.failures
     assert memory.growth_kb < _GROWTH_KB, f"grew by {memory.growth_kb // 1024} MiB"
-    assert max(health.times) < _SLOWEST_SEC, f"/health took {max(health.times):.2f} s"
+    assert max(health.times) < slowest, (
+        f"/health took {max(health.times):.2f} s, and {max(rest.times):.2f} s at rest"
+    )
