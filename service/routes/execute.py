@@ -10,7 +10,7 @@ from service.http.refusals import CODE, KERNEL, TURN, refusals
 from service.routes.event_stream import EVENT_STREAM, EventStream, answer
 from service.routes.images import Images
 from service.routes.schemas.execute import ExecuteResponse
-from service.routes.schemas.sessions import ExecuteAnywhereRequest
+from service.routes.schemas.session_calls import ExecuteAnywhereRequest
 from service.routes.sessions import DETACHED, execute_in_session, stream_in_session
 from sessions.executions.one_shot import OneShotExecutor
 from sessions.executions.result import FinishedExecution, gather

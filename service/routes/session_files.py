@@ -15,7 +15,12 @@ from service.http.body_limit import declared_length, streams_body
 from service.http.dependencies import MetricsDep, SettingsDep
 from service.http.path_parameters import FilePath
 from service.http.refusals import BODY, SESSION, refusals
-from service.routes.schemas.sessions import RenameRequest, WorkspaceFileInfo, WorkspaceFileList, WrittenFile
+from service.routes.schemas.workspace_files import (
+    RenameRequest,
+    WorkspaceFileInfo,
+    WorkspaceFileList,
+    WrittenFile,
+)
 from service.routes.sessions import SessionDep
 from sessions.errors import FileTooLarge, InvalidPath, WorkspaceFileNotFound, WorkspaceFull
 from sessions.kernels.errors import SupervisorFailed

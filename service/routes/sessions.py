@@ -14,21 +14,24 @@ from service.http.refusals import BODY, CODE, KERNEL, SESSION, TURN, refusals
 from service.routes import notebook
 from service.routes.event_stream import EVENT_STREAM, EventStream, answer
 from service.routes.images import Images, refer
-from service.routes.schemas.execute import ExecuteResponse, to_inputs
-from service.routes.schemas.sessions import (
-    BashRequest,
-    BashResponse,
-    CellInfo,
-    CellList,
+from service.routes.schemas.assistance import (
     CompleteRequest,
     CompleteResponse,
-    CreateSessionRequest,
-    Detached,
-    ExtendSessionRequest,
-    InputReply,
     InspectRequest,
     InspectResponse,
+)
+from service.routes.schemas.cells import CellInfo, CellList
+from service.routes.schemas.execute import ExecuteResponse, to_inputs
+from service.routes.schemas.session_calls import (
+    BashRequest,
+    BashResponse,
+    Detached,
+    InputReply,
     SessionExecuteRequest,
+)
+from service.routes.schemas.sessions import (
+    CreateSessionRequest,
+    ExtendSessionRequest,
     SessionInfo,
     SessionList,
 )

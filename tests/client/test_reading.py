@@ -36,11 +36,15 @@ from code_interpreter_client.cli.terminal import TerminalText, one_line
 from code_interpreter_client.http import wire
 from code_interpreter_client.local_paths import path_beneath
 from code_interpreter_client.models.files import FileList
+from service.routes.schemas import assistance as assistance_schemas
+from service.routes.schemas import cells as cell_schemas
 from service.routes.schemas import execute as execute_schemas
 from service.routes.schemas import files as file_schemas
 from service.routes.schemas import health as health_schemas
+from service.routes.schemas import session_calls as call_schemas
 from service.routes.schemas import sessions as session_schemas
 from service.routes.schemas import stream as stream_schemas
+from service.routes.schemas import workspace_files as workspace_schemas
 from tests.client.conftest import MakeClient
 from tests.client.odd_server import OddServer, Respond
 from tests.support.process import ROOT
@@ -159,12 +163,12 @@ def test_field_of_the_wrong_type_raises_bad_answer(change: dict[str, object]) ->
         (Shown, stream_schemas.Shown),
         (InputRequest, stream_schemas.Asked),
         (SessionInfo, session_schemas.SessionInfo),
-        (CommandResult, session_schemas.BashResponse),
-        (Started, session_schemas.Detached),
-        (Cell, session_schemas.CellInfo),
-        (Completion, session_schemas.CompleteResponse),
-        (Inspection, session_schemas.InspectResponse),
-        (WorkspaceFile, session_schemas.WorkspaceFileInfo),
+        (CommandResult, call_schemas.BashResponse),
+        (Started, call_schemas.Detached),
+        (Cell, cell_schemas.CellInfo),
+        (Completion, assistance_schemas.CompleteResponse),
+        (Inspection, assistance_schemas.InspectResponse),
+        (WorkspaceFile, workspace_schemas.WorkspaceFileInfo),
     ],
     ids=lambda kind: kind.__name__,
 )
