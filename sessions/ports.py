@@ -3,7 +3,7 @@
 The domain gets these objects when it is built. It imports nothing of `service`.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self
@@ -21,6 +21,7 @@ from sessions.records import (
     OpenSessionRecord,
     SessionEnd,
     SessionRecord,
+    StoredCell,
     StoredFile,
 )
 from sessions.timeline import Timeline
@@ -65,6 +66,9 @@ class SessionRows(Protocol):
 
     async def get_cell(self, session_id: str, cell_id: str) -> CellRecord | None:
         """Return the session's cell of this id; None if the session has none."""
+
+    async def stored_cells(self, cell_ids: Sequence[str]) -> list[StoredCell]:
+        """Return the cells that still exist, by number. Texts of up to `TEXT_BYTES` are in memory."""
 
     async def cells(self, session_id: str, limit: int, after: str | None = None) -> CellPage:
         """Return at most `limit` cells of a session by number, and fewer if they are large.

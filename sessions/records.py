@@ -3,6 +3,7 @@
 All times are seconds since the epoch.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -28,6 +29,9 @@ running: the execution has not ended; no row has this outcome
 """
 RUNNING: Final = "running"
 SessionEnd = Literal["expired", "idle", "deleted", "lost"]
+
+TEXT_BYTES: Final = 1 << 19
+"""Most bytes of the texts of cells that a reader has in memory at once."""
 
 ONE_TENANT: Final = "default"
 """The owner of everything while no API keys are set. A key of this name later owns the same things."""
@@ -170,10 +174,43 @@ class CellRecord:
 
 
 @dataclass(frozen=True)
+class StoredText:
+    """A text in the registry, which is read in pieces."""
+
+    size: int
+    """In bytes, as UTF-8."""
+    read: Callable[[int, int], Awaitable[bytes]]
+    """Return some bytes from a position on: as many as are asked for, or those that are left.
+
+    It raises `RegistryUnavailable` if the text was removed meanwhile.
+    """
+
+
+@dataclass(frozen=True)
+class StoredCell:
+    """A cell of a session, with texts that are not in memory if they are long."""
+
+    record: CellRecord
+    """The cell without its code and result."""
+    code: StoredText
+    result: StoredText | None
+    """The response as JSON."""
+
+
+@dataclass(frozen=True)
+class CellSize:
+    """A cell, and how much of it is in the registry."""
+
+    cell_id: str
+    size_bytes: int
+    """Of its code and its result."""
+
+
+@dataclass(frozen=True)
 class CellPage:
     """Some cells of a session, by number, and the cursor of the next page; None on the last one."""
 
-    cells: tuple[CellRecord, ...]
+    cells: tuple[CellSize, ...]
     next: str | None
 
 

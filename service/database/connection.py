@@ -40,12 +40,12 @@ def to_json(value: object) -> JsonText:
     """Return a value as JSON: as few bytes as possible, and in ASCII if UTF-8 cannot express it."""
     if isinstance(value, JsonText):
         return value
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     try:
         text.encode()
     except UnicodeEncodeError:
         # Lone surrogates can be stored only as escapes.
-        return JsonText(json.dumps(value))
+        return JsonText(json.dumps(value, separators=(",", ":")))
     return JsonText(text)
 
 

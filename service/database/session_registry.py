@@ -1,16 +1,17 @@
 """The sessions and cells in the registry. A restarted service resumes them from these rows."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select, tuple_, update
+from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from service.database.connection import to_json
-from service.database.cursor import make_cursor, read_cursor, rows_in_page
 from service.database.database import Database, as_record, count
 from service.database.history import ROW_BYTES, HistoryQuota
+from service.database.stored_cells import StoredCells
 from service.database.tables import CellRow, ExecutionRow, SessionRow, table_of
 from sessions.models import JsonObject
 from sessions.records import (
@@ -22,6 +23,7 @@ from sessions.records import (
     OpenSessionRecord,
     SessionEnd,
     SessionRecord,
+    StoredCell,
 )
 
 _COUNTS: Final = 10
@@ -51,6 +53,7 @@ class SessionRegistry:
         self._add_cell = database.insert(table_of(CellRow))
         self._add_done = database.insert(table_of(CellRow), *_END)
         self._add_execution = database.insert(table_of(ExecutionRow))
+        self._stored = StoredCells(database)
         self._connected = database.connected
         self._run = database.run
         self._write = database.write
@@ -186,37 +189,13 @@ class SessionRegistry:
         row = await self._run(lambda db: db.get(CellRow, cell_id))
         return None if row is None or row.session_id != session_id else as_record(CellRecord, row)
 
+    async def stored_cells(self, cell_ids: Sequence[str]) -> list[StoredCell]:
+        """Return the cells that still exist, by number. Texts of up to `TEXT_BYTES` are in memory."""
+        return await self._stored.cells(cell_ids)
+
     async def cells(self, session_id: str, limit: int, after: str | None = None) -> CellPage:
-        """Return a page of the cells of a session in the order of their numbers.
-
-        Args:
-            limit: most cells of the page; fewer if they have more than 4 MiB together, but at least one.
-            after: ``next`` of the page before.
-
-        Raises:
-            InvalidCursor: no page has the ``next`` that ``after`` names.
-        """
-        position = tuple_(CellRow.number, CellRow.cell_id)
-        conditions: list[ColumnElement[bool]] = [CellRow.session_id == session_id]
-        if after is not None:
-            number, identifier = read_cursor(after)
-            conditions.append(position > (number, identifier.hex))
-        size = CellRow.code_bytes + CellRow.result_bytes
-        sizes = select(CellRow.number, CellRow.cell_id, size).where(*conditions).limit(limit + 1)
-        sizes = sizes.order_by(CellRow.number, CellRow.cell_id)
-
-        def read(db: Session) -> CellPage:
-            found = db.execute(sizes).all()
-            number = rows_in_page([int(row[2]) for row in found], limit)
-            if not number:
-                return CellPage((), None)
-            last = found[number - 1]
-            page = select(CellRow).where(*conditions, position <= (last[0], last[1]))
-            rows = db.scalars(page.order_by(CellRow.number, CellRow.cell_id)).all()
-            cells = tuple(as_record(CellRecord, row) for row in rows)
-            return CellPage(cells, make_cursor(last[0], last[1]) if len(found) > number else None)
-
-        return await self._run(read)
+        """Return a page of the cells of a session, as `StoredCells.page` does."""
+        return await self._stored.page(session_id, limit, after)
 
     async def running_cells(self, session_id: str) -> list[CellRecord]:
         """Return the running cells of a session in the order of their numbers."""

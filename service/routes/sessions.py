@@ -5,15 +5,14 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel
 
 from service.database.errors import InvalidCursor
 from service.http.dependencies import CallerDep, OwnerDep, SessionsDep, SettingsDep
 from service.http.path_parameters import CellIdPath, SessionIdPath
 from service.http.refusals import BODY, CODE, KERNEL, SESSION, TURN, refusals
-from service.routes import notebook
 from service.routes.event_stream import EVENT_STREAM, EventStream, answer
-from service.routes.images import Images, refer
+from service.routes.history import cells, notebook
+from service.routes.images import Images
 from service.routes.schemas.assistance import (
     CompleteRequest,
     CompleteResponse,
@@ -46,7 +45,7 @@ from sessions.errors import (
 )
 from sessions.kernels.assistance import Completion, Inspection, Question
 from sessions.kernels.errors import SupervisorFailed
-from sessions.records import CellPage
+from sessions.records import StoredCell
 from sessions.session.session import Session
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], responses=refusals())
@@ -235,15 +234,9 @@ async def list_cells(
 
     A page ends after 4 MiB of code and results.
     """
-    async with sessions.reading:
-        page = await sessions.cells(session_id, owner, limit, after)
-        cells = [_with_images(CellInfo.of(cell), images) for cell in page.cells]
-        return _json(CellList(cells=cells, next=page.next))
-
-
-def _json(model: BaseModel) -> Response:
-    """Return a large model as a response. FastAPI would build a copy of it, and check it again."""
-    return Response(type(model).__pydantic_serializer__.to_json(model), media_type="application/json")
+    page = await sessions.cells(session_id, owner, limit, after)
+    pieces = cells.page(sessions.stored_cells(page), page.next, images)
+    return StreamingResponse(pieces, media_type="application/json")
 
 
 @router.get(
@@ -259,31 +252,23 @@ async def get_cell(
     images: Images = "inline",
 ) -> Response:
     """Return one cell of the session."""
-    async with sessions.reading:
-        cell = CellInfo.of(await sessions.cell(session_id, cell_id, owner))
-        return _json(_with_images(cell, images))
-
-
-def _with_images(cell: CellInfo, images: str) -> CellInfo:
-    if cell.result is None or images == "inline":
-        return cell
-    outputs = [refer(output) for output in cell.result.outputs]
-    return cell.model_copy(update={"result": cell.result.model_copy(update={"outputs": outputs})})
+    cell = await sessions.cell(session_id, cell_id, owner)
+    return StreamingResponse(cells.one(cell, images), media_type="application/json")
 
 
 @router.get("/{session_id}/notebook", response_class=Response, responses=_NOTEBOOK | _KNOWN_SESSION)
 async def get_notebook(session_id: SessionIdPath, sessions: SessionsDep, owner: OwnerDep) -> Response:
-    """Return the session as a Jupyter notebook, including outputs. One page of cells at a time is read."""
+    """Return the session as a Jupyter notebook, including outputs."""
+    first = await sessions.cells(session_id, owner)
 
-    async def read(after: str | None = None) -> CellPage:
-        async with sessions.reading:
-            return await sessions.cells(session_id, owner, after=after)
-
-    async def pages(page: CellPage) -> AsyncIterator[CellPage]:
-        yield page
-        while page.next is not None:
-            yield (page := await read(page.next))
+    async def stored_cells() -> AsyncIterator[StoredCell]:
+        page = first
+        while True:
+            async for cell in sessions.stored_cells(page):
+                yield cell
+            if page.next is None:
+                return
+            page = await sessions.cells(session_id, owner, after=page.next)
 
     headers = {"Content-Disposition": f'attachment; filename="{session_id}.ipynb"'}
-    chunks = notebook.stream(pages(await read()))
-    return StreamingResponse(chunks, media_type=notebook.MEDIA_TYPE, headers=headers)
+    return StreamingResponse(notebook.stream(stored_cells()), media_type=notebook.MEDIA_TYPE, headers=headers)

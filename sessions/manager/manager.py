@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
 from sessions import clock
@@ -21,7 +21,7 @@ from sessions.manager.resumer import Resumer
 from sessions.manager.upkeep import Upkeep
 from sessions.models import Caller
 from sessions.ports import Replicas
-from sessions.records import CellPage, CellRecord, OpenSessionRecord, SessionRecord
+from sessions.records import TEXT_BYTES, CellPage, OpenSessionRecord, SessionRecord, StoredCell
 from sessions.session.services import SessionServices
 from sessions.session.session import Session, new_session_id
 from sessions.tasks import BackgroundTasks
@@ -43,8 +43,6 @@ class SessionManager:
         self._creating: Counter[str] = Counter()
         """Sessions of each owner that are being created."""
         self._tasks = BackgroundTasks()
-        self.reading = asyncio.Lock()
-        """Held while cells are read and converted, because large ones take much memory."""
 
     async def __aenter__(self) -> Self:
         await self._resumer.start()
@@ -102,13 +100,28 @@ class SessionManager:
         await self._require(session_id, owner)
         return await self._services.rows.cells(session_id, limit, after)
 
-    async def cell(self, session_id: str, cell_id: str, owner: str) -> CellRecord:
+    async def cell(self, session_id: str, cell_id: str, owner: str) -> StoredCell:
         """Return one cell of a session. Errors as `cells`, and `CellNotFound`."""
         await self._require(session_id, owner)
-        cell = await self._services.rows.get_cell(session_id, cell_id)
-        if cell is None:
+        found = await self._services.rows.stored_cells([cell_id])
+        if not found or found[0].record.session_id != session_id:
             raise CellNotFound(cell_id)
-        return cell
+        return found[0]
+
+    async def stored_cells(self, page: CellPage) -> AsyncIterator[StoredCell]:
+        """Yield the cells of a page that still exist. Few of their texts are in memory at once."""
+        batch: list[str] = []
+        room = TEXT_BYTES
+        for cell in page.cells:
+            if batch and cell.size_bytes > room:
+                for found in await self._services.rows.stored_cells(batch):
+                    yield found
+                batch, room = [], TEXT_BYTES
+            batch.append(cell.cell_id)
+            room -= cell.size_bytes
+        if batch:
+            for found in await self._services.rows.stored_cells(batch):
+                yield found
 
     async def _require(self, session_id: str, owner: str) -> None:
         """Return when the registry has all ended cells of a session. Errors as `cells`."""

@@ -1,11 +1,11 @@
 """The history of an owner on real SQLite and PostgreSQL: its limit, its pages, its sizes."""
 
 import asyncio
-import json
 from dataclasses import replace
 
 import pytest
 
+from service.database.connection import to_json
 from service.database.cursor import make_cursor
 from service.database.database import Database
 from service.database.errors import InvalidCursor
@@ -14,7 +14,7 @@ from service.database.history import ROW_BYTES, HistoryQuota
 from service.database.session_registry import SessionRegistry
 from sessions.models import JsonObject
 from sessions.records import ONE_TENANT, CellPage, CellRecord, SessionRecord
-from tests.support.records import all_cells, cell, execution, session
+from tests.support.records import all_cells, cell, cells_of, execution, session
 
 LIMIT = 100_000
 
@@ -49,7 +49,7 @@ async def run(
 ) -> CellRecord:
     """Write a cell with a result of `size` bytes, and return it as it was. `first`: its row exists before."""
     result: JsonObject = {"execution_count": number, "stdout": ""}
-    result["stdout"] = "x" * (size - len(json.dumps(result)))
+    result["stdout"] = "x" * (size - len(to_json(result)))
     begun = cell(record, number, code=code, started_at=float(number))
     if first:
         await sessions.add_cell(begun)
@@ -60,7 +60,7 @@ async def run(
 
 def bytes_of(*cells: CellRecord) -> int:
     """Return the bytes that count of cells, as the limit counts them."""
-    sizes = [len(one.code.encode()) + (len(json.dumps(one.result)) if one.result else 0) for one in cells]
+    sizes = [len(one.code.encode()) + (len(to_json(one.result)) if one.result else 0) for one in cells]
     return sum(sizes) + ROW_BYTES * len(cells)
 
 
@@ -198,7 +198,7 @@ async def test_pages_are_bounded_by_number_and_by_bytes(database: Database) -> N
     while not pages or after is not None:
         pages.append(await sessions.cells(record.session_id, 5, after))
         after = pages[-1].next
-    assert [one for page in pages for one in page.cells] == written
+    assert [one for page in pages for one in await cells_of(sessions, page)] == written
     assert [len(page.cells) for page in pages] == [2, 1, 1, 3, 5, 3]
 
 

@@ -23,6 +23,7 @@ from tests.support.api import Api
 from tests.support.databases import execute
 from tests.support.postgres import Postgres
 from tests.support.process import REGISTRY_KEY, ROOT, Service
+from tests.support.records import cells_of
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -182,7 +183,7 @@ async def test_migration_on_postgresql_keeps_all_data(
     if past.lost:
         sessions = SessionRegistry(database)
         assert [live.session_id for live in await sessions.live_sessions(past.instance_id)] == [past.lost]
-        done, running = (await sessions.cells(past.lost, 100)).cells
+        done, running = await cells_of(sessions, await sessions.cells(past.lost, 100))
         assert done.result is not None and done.result["stdout"] == "1\n" and running.result is None
     await database.close()
 

@@ -193,7 +193,7 @@ async def test_missing_result_is_null_in_the_database(sessions: SessionRegistry,
     await sessions.add_cell(cell(record, 1))
     await sessions.add_cell(cell(record, 2, state="done", result={"stdout": "é"}))
     rows = execute(url, "SELECT CAST(result AS TEXT) FROM cells ORDER BY number")
-    assert rows == [(None,), ('{"stdout": "é"}',)]
+    assert rows == [(None,), ('{"stdout":"é"}',)]
 
 
 async def test_cell_without_a_session_is_refused(sessions: SessionRegistry) -> None:

@@ -47,6 +47,8 @@ def target(open_service: Callable[..., Service]) -> Iterator[Service]:
         MAX_OUTPUT_FILES=64,
         MAX_CONNECTIONS=400,
         CLIENT_TIMEOUT_SEC=PATIENCE_SEC,
+        KEY_HISTORY_MB=48,
+        KEEP_CODE="1",
         ALLOWED_HOSTS="allowed.example,*.wild.example",
     )
 

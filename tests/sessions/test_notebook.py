@@ -1,15 +1,18 @@
 """Cells as a notebook: what Jupyter's own library takes for valid, and shows once."""
 
+import asyncio
 import json
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 import nbformat
 import pytest
 
-from service.routes.notebook import to_notebook
+from service.database.connection import to_json
+from service.routes.history.notebook import stream
 from service.routes.schemas.execute import ExecuteResponse
-from sessions.records import CellRecord
+from sessions.records import TEXT_BYTES, CellRecord, StoredCell, StoredText
 
 TRACEBACK = [
     "Traceback (most recent call last):",
@@ -57,9 +60,31 @@ def value(text: str, **data: str) -> dict[str, Any]:
     }
 
 
+def text_of(*cells: CellRecord, piece_bytes: int = TEXT_BYTES) -> str:
+    """The file of the notebook, from a registry that returns at most `piece_bytes` at once."""
+
+    def stored(text: str) -> StoredText:
+        content = text.encode()
+
+        async def read(start: int, count: int) -> bytes:
+            return content[start : start + min(count, piece_bytes)]
+
+        return StoredText(len(content), read)
+
+    async def stored_cells() -> AsyncIterator[StoredCell]:
+        for cell in cells:
+            result = None if cell.result is None else stored(to_json(cell.result))
+            yield StoredCell(cell, stored(cell.code), result)
+
+    async def whole() -> bytes:
+        return b"".join([piece async for piece in stream(stored_cells())])
+
+    return asyncio.run(whole()).decode()
+
+
 def written(*cells: CellRecord) -> list[Any]:
     """The cells of the notebook as Jupyter reads its file, found valid."""
-    text = json.dumps(to_notebook(cells), allow_nan=False)
+    text = text_of(*cells)
     nbformat.validate(json.loads(text))
     notebook = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
     assert json.loads(json.dumps(notebook)) == json.loads(text), "Jupyter would have repaired something"
@@ -77,7 +102,7 @@ def outputs_of(cell: CellRecord) -> list[Any]:
 def test_empty_notebook_is_valid() -> None:
     """A session without cells gives a notebook that names its kernel; Jupyter would ask for it."""
     assert written() == []
-    notebook = to_notebook([])
+    notebook = json.loads(text_of())
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
 

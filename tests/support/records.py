@@ -1,5 +1,6 @@
 """Records of the registry as the service writes them, for tests that use the database alone."""
 
+import json
 import time
 import uuid
 from dataclasses import replace
@@ -7,7 +8,16 @@ from typing import Any
 
 from service.database.secret_box import SecretBox
 from service.database.session_registry import SessionRegistry
-from sessions.records import CellRecord, ContainerRecord, ExecutionRecord, SessionRecord, StoredFile
+from sessions.records import (
+    TEXT_BYTES,
+    CellPage,
+    CellRecord,
+    ContainerRecord,
+    ExecutionRecord,
+    SessionRecord,
+    StoredFile,
+    StoredText,
+)
 
 BOX = SecretBox("the registry's key of the tests")
 """Encrypts the secrets of containers."""
@@ -89,11 +99,28 @@ def cell(in_session: SessionRecord, number: int = 1, **changes: Any) -> CellReco
     return replace(record, **changes)
 
 
+async def cells_of(sessions: SessionRegistry, page: CellPage) -> list[CellRecord]:
+    """Return the cells of a page with their texts, which are read in pieces."""
+    found = []
+    for stored in await sessions.stored_cells([cell.cell_id for cell in page.cells]):
+        result = None if stored.result is None else json.loads(await _whole(stored.result))
+        code = (await _whole(stored.code)).decode()
+        found.append(replace(stored.record, code=code, result=result))
+    return found
+
+
+async def _whole(text: StoredText) -> bytes:
+    whole = b""
+    while piece := await text.read(len(whole), TEXT_BYTES):
+        whole += piece
+    return whole
+
+
 async def all_cells(sessions: SessionRegistry, record: SessionRecord) -> list[CellRecord]:
     """Return the cells of a session, read page by page."""
     page = await sessions.cells(record.session_id, 100)
-    found = list(page.cells)
+    found = await cells_of(sessions, page)
     while page.next is not None:
         page = await sessions.cells(record.session_id, 100, page.next)
-        found += page.cells
+        found += await cells_of(sessions, page)
     return found

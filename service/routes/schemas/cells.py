@@ -1,12 +1,10 @@
 """JSON bodies of the cells of a session. Times are seconds since the epoch."""
 
-from typing import Self
-
 from pydantic import BaseModel, Field
 
 from service.http.values import CellId
 from service.routes.schemas.execute import ExecuteResponse
-from sessions.records import CellRecord, CellState, Removed
+from sessions.records import CellState, Removed
 
 _TIME = 1_767_225_600.25
 
@@ -35,20 +33,6 @@ class CellInfo(BaseModel):
         "still at `/v1/executions/{cell_id}`.",
         examples=[None],
     )
-
-    @classmethod
-    def of(cls, cell: CellRecord) -> Self:
-        """Return the wire form of a cell."""
-        return cls(
-            cell_id=cell.cell_id,
-            number=cell.number,
-            code=cell.code,
-            state=cell.state,
-            started_at=cell.started_at,
-            finished_at=cell.finished_at,
-            result=None if cell.result is None else ExecuteResponse.model_validate(cell.result),
-            removed=cell.removed,
-        )
 
 
 class CellList(BaseModel):

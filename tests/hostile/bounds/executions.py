@@ -1,12 +1,14 @@
 """Attacks on what is kept of code that runs or has run, and of the callers that wait."""
 
+import asyncio
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 import httpx
 
+from kernel_image.supervisor.command_pipe import CommandPipe
 from sessions.containers.pool.demand import Demand
 from sessions.containers.pool.queue import Queue
 from tests.hostile.bounds import Attack
@@ -115,6 +117,25 @@ def _first_process_kb(session: Session) -> int:
     return int(session.bash("grep VmRSS /proc/1/status")["stdout"].split()[1])
 
 
+def unread_commands(_: Service) -> None:
+    """PID 1 keeps 64 MiB of commands for a kernel that does not read them, and refuses the next one."""
+
+    async def send() -> int:
+        pipe = CommandPipe()
+        sent = 0
+        try:
+            with suppress(OSError):
+                for _number in range(100):
+                    pipe.send(b"x" * MEGABYTE)
+                    sent += 1
+        finally:
+            pipe.close()
+            pipe.close_reader()
+        return sent
+
+    assert asyncio.run(send()) == 64
+
+
 def arrivals(_: Service) -> None:
     """A million callers within a second are remembered in part."""
     demand = Demand(1, 8, clock=lambda: 0.0)
@@ -141,6 +162,7 @@ ATTACKS: Final[dict[str, Attack]] = {
     "callers that wait for a container": many_callers,
     "calls that wait for a session": many_calls_of_a_session,
     "text and record of the last cell, in the container's PID 1": first_process,
+    "commands that a kernel does not read": unread_commands,
     "recent callers, for the number of ready containers": arrivals,
     "tenants whose turn is remembered": tenants,
 }
