@@ -34,9 +34,10 @@ class PoolSizeSettings(Group):
         30, gt=0, allow_inf_nan=False, description="Longest wait for a kernel, in seconds."
     )
     container_reuse: Literal["never", "tenant"] = Field(
-        "never",
-        description="`tenant`: after a successful call a container is scrubbed and serves the same API key "
-        "again, see reuse.md.",
+        "tenant",
+        description="`tenant`: a container whose call or session ended well is made as new, compared with its "
+        "first state, and serves the same API key again. `never`: each call and session gets a new container. "
+        "See reuse.md.",
     )
     container_max_uses: int = Field(1000, ge=1, description="Calls after which a container is removed.")
     container_max_age_sec: int = Field(
