@@ -4,6 +4,7 @@ import logging
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
+from functools import partial
 from typing import Final
 
 from service.app import create_app
@@ -13,6 +14,8 @@ from service.gateway import channels, kernels
 from service.http.server.serving import bind, serve
 from service.lifespan import lifespan
 from service.mcp import endpoint as mcp
+from service.operations.banner import banner
+from service.operations.pool_settings import REUSE
 from service.routes import execute, executions, files, health, metrics, session_files, sessions
 from service.settings import Settings, load_settings
 from service.settings.server import load_log_format
@@ -65,7 +68,9 @@ def main(_: Namespace) -> int:
                 settings.server.client_timeout_sec,
                 settings.server.max_request_bytes,
                 max_connections=settings.server.max_connections,
-                needs_key=settings.keys.needs_key,
+                banner_of=partial(
+                    banner, reuse=REUSE[settings.pool.container_reuse], needs_key=settings.keys.needs_key
+                ),
             )
     except StartError as error:
         return _print_error(error, 1)

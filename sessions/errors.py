@@ -4,7 +4,7 @@ SessionsError               something that runs code failed
 ├── InvalidPath             a workspace path is not allowed
 ├── WorkspaceFull           the inputs do not fit into the workspace
 ├── SecretUnreadable        the secrets of a container cannot be decrypted
-├── (sessions.containers.errors: EngineUnavailable, ImageNotFound, LaunchFailed, NoCapacity, …)
+├── (sessions.containers.errors: EngineUnavailable, ImageNotFound, LaunchFailed, AllKernelsBusy, …)
 └── (sessions.kernels.errors: SupervisorFailed, KernelEnded)
 
 CallFailed                  something that a caller asked for cannot be done

@@ -17,7 +17,7 @@
      │   ├─ NoInputRequest            no_input_request
      │   ├─ TooLarge                  file_too_large, request_too_large, workspace_full
      │   ├─ InvalidRequest            invalid_request, invalid_path, invalid_filename, and other 4xx
-     │   ├─ TooMany                   too_many_requests, too_many_executions, too_many_sessions
+     │   ├─ TooMany                   too_many_requests, too_many_sessions, all_kernels_busy, …
      │   ├─ StorageFull               storage_full, storage_quota_exceeded
      │   └─ Unavailable               no_capacity, engine_unavailable, kernel_failed, and other 5xx
      ├─ ExecutionLost                 the service lost an execution after its stream had begun
@@ -194,8 +194,9 @@ BY_CODE: Final[dict[str, type[Refused]]] = {
     "too_many_connections": TooMany,
     "storage_full": StorageFull,
     "storage_quota_exceeded": StorageFull,
+    "too_many_large_requests": TooMany,
+    "all_kernels_busy": TooMany,
     "no_capacity": Unavailable,
-    "too_many_large_requests": Unavailable,
     "session_moving": Unavailable,
     "replica_lost": Unavailable,
     "engine_unavailable": Unavailable,

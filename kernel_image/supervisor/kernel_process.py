@@ -197,7 +197,7 @@ class KernelProcess:
         try:
             await self.kill()
         except TimeoutError as error:
-            raise NotClean(str(error)) from error
+            raise NotClean("processes could not be ended", error) from error
         self._scrub.run()
 
     async def _fork_kernel(self, key: str) -> bytes:

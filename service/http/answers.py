@@ -31,6 +31,7 @@ from service.http.errors import (
 )
 from service.replicas.errors import ReplicaLost
 from sessions.containers.errors import (
+    AllKernelsBusy,
     EngineUnavailable,
     ImageNotFound,
     ImageUnfit,
@@ -71,7 +72,7 @@ def _no_headers(_: Any) -> dict[str, str]:
 
 
 def _retry_after(error: Exception) -> dict[str, str]:
-    assert isinstance(error, NoCapacity | TooManyRequests | TooManyWrongKeys | SessionMoving)
+    assert isinstance(error, AllKernelsBusy | NoCapacity | TooManyRequests | TooManyWrongKeys | SessionMoving)
     return {"Retry-After": str(math.ceil(error.retry_after_sec))}
 
 
@@ -118,7 +119,7 @@ ANSWERS: Final[Answers] = {
     FileTooLarge: Answer(413, "file_too_large"),
     RequestTooLarge: Answer(413, "request_too_large", lambda error: error.detail),
     TooManyLargeRequests: Answer(
-        503, "too_many_large_requests", lambda error: error.detail, lambda _: {"Retry-After": "1"}
+        429, "too_many_large_requests", lambda error: error.detail, lambda _: {"Retry-After": "1"}
     ),
     RangeNotSatisfiable: Answer(416, "range_not_satisfiable", headers=_content_range),
     InvalidFilename: Answer(422, "invalid_filename"),
@@ -144,6 +145,7 @@ ANSWERS: Final[Answers] = {
     StorageFailed: Answer(503, "storage_unavailable"),
     WorkspaceFull: Answer(413, "workspace_full"),
     InvalidPath: Answer(422, "invalid_path"),
+    AllKernelsBusy: Answer(429, "all_kernels_busy", headers=_retry_after),
     NoCapacity: Answer(503, "no_capacity", headers=_retry_after),
     EngineUnavailable: Answer(503, "engine_unavailable"),
     ImageNotFound: Answer(503, "image_not_found"),

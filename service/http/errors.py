@@ -67,6 +67,6 @@ class TooManyLargeRequests(HTTPException):
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
-            503,
+            429,
             f"Other large requests are being served: together they may have {limit_bytes} bytes. Try again",
         )

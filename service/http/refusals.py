@@ -10,6 +10,7 @@ from service.http.answers import ANSWERS, INVALID_REQUEST, Answers
 from service.http.errors import RequestTooLarge, TooManyLargeRequests
 from service.replicas.errors import ReplicaLost
 from sessions.containers.errors import (
+    AllKernelsBusy,
     EngineUnavailable,
     ImageNotFound,
     ImageUnfit,
@@ -38,6 +39,7 @@ _ALWAYS: Final = (RequestValidationError, RegistryUnavailable, StorageFailed, St
 """Errors of every route: the request is invalid, the registry or the disk fails, or the disk is full."""
 
 KERNEL: Final = (
+    AllKernelsBusy,
     NoCapacity,
     EngineUnavailable,
     ImageNotFound,

@@ -42,7 +42,8 @@ class Conversation:
             busy_sec: the longest time that the work may take, in seconds; the session lives longer.
 
         Raises:
-            TooManySessions, NoCapacity, SupervisorFailed: there is no session and none can be opened now.
+            TooManySessions, AllKernelsBusy, NoCapacity, SupervisorFailed:
+                there is no session and none can be opened now.
         """
         async with self._opening:
             note = _NEW

@@ -1,4 +1,6 @@
-"""Converts the settings of the service to those of the pool."""
+"""Converts the settings of the service to those of the pool, and describes its reuse of containers."""
+
+from typing import Final, Literal
 
 import service
 from service.settings import Settings
@@ -6,6 +8,14 @@ from sessions.containers.launcher import LaunchSettings
 from sessions.containers.pool.pool import PoolSettings
 from sessions.containers.pool.recycler import ReuseLimits
 from sessions.models import Limits
+
+REUSE: Final[dict[Literal["never", "tenant"], str]] = {
+    "tenant": "A container that was made as new serves the same API key again. Choose CONTAINER_REUSE=never "
+    "if callers that share a key must not use the same container one after the other.",
+    "never": "Each call and each session gets a new container. CONTAINER_REUSE=tenant answers many more "
+    "calls a second.",
+}
+"""What each value of `CONTAINER_REUSE` does, for the banner and `/ready`."""
 
 
 def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:

@@ -51,5 +51,6 @@ async def ready(request: Request, kernels: KernelsDep) -> Readiness | ReadyStatu
         instance_id=kernels.instance_id,
         pool=pool,
         image=KernelImage.of(kernels.image()),
+        reuse=kernels.reuse,
         self_test=self_test,
     )

@@ -28,16 +28,16 @@ class PoolSizeSettings(Group):
         16, ge=1, description="Most containers at the same time, those of the pool included."
     )
     queue_size: int = Field(
-        64, ge=0, description="Callers that may wait for a kernel; further callers get 503 at once."
+        64, ge=0, description="Callers that may wait for a kernel; further callers get 429 at once."
     )
     queue_timeout_sec: float = Field(
         30, gt=0, allow_inf_nan=False, description="Longest wait for a kernel, in seconds."
     )
     container_reuse: Literal["never", "tenant"] = Field(
         "tenant",
-        description="`tenant`: a container whose call or session ended well is made as new, compared with its "
-        "first state, and serves the same API key again. `never`: each call and session gets a new container. "
-        "See reuse.md.",
+        description="`tenant`: a container whose call or session ended well is made as new, compared with "
+        "its first state, and serves the same API key again. `never`: each call and each session gets a new "
+        "container. See reuse.md.",
     )
     container_max_uses: int = Field(1000, ge=1, description="Calls after which a container is removed.")
     container_max_age_sec: int = Field(

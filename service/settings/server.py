@@ -40,7 +40,7 @@ class ServerSettings(Group):
         1000,
         ge=1,
         description="Most connections that are open at once. For a further one, the server closes the one "
-        "that has been idle for the longest time; if none is idle, it answers 503.",
+        "that has been idle for the longest time; if none is idle, it answers 429.",
     )
     client_timeout_sec: float = Field(
         30,

@@ -47,7 +47,8 @@ class OneShotExecutor:
 
         Raises:
             TimeoutTooLong, InvalidPath, InputNotFound, WorkspaceFull: the request is at fault.
-            TooManyExecutions, NoCapacity, SupervisorFailed, EngineUnavailable: a later try may succeed.
+            TooManyExecutions, AllKernelsBusy, NoCapacity, SupervisorFailed, EngineUnavailable: a later try
+                may succeed.
         """
         held = AsyncExitStack()
         with self._recording.begin("execute", caller.owner, request.code) as recorder:

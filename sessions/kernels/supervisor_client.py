@@ -1,6 +1,8 @@
 """The calls to a container's supervisor. `kernel_image.supervisor.api.application` is the other side."""
 
 import asyncio
+import contextlib
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Final
@@ -32,6 +34,8 @@ _LISTING_BYTES: Final = 1 << 26
 _POLL_SEC: Final = 0.02
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
+_FACT: Final = re.compile(r"[\w /.-]{1,100}", re.ASCII)
+"""What a supervisor may name as the difference of a used container from a new one."""
 _STORAGE_FULL: Final = 507
 
 
@@ -106,7 +110,7 @@ class SupervisorClient:
             await self._http.call("POST", "/scrub", {"key": key}, timeout_sec)
         except SupervisorRefused as error:
             if error.status == _CONFLICT:
-                raise NotClean(error.summary, error.quoted) from error
+                raise NotClean(_differing_fact(error), error.quoted) from error
             raise
 
     async def interrupt(self, *, kill: bool = False) -> None:
@@ -256,3 +260,12 @@ async def _chunks(reader: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     with aiohttp_errors():
         async for chunk in reader.iter_chunked(CHUNK_BYTES):
             yield chunk
+
+
+def _differing_fact(error: SupervisorRefused) -> str:
+    """Return what is not as new in the container, or the summary of the error if the answer does not say."""
+    with contextlib.suppress(SupervisorFailed):
+        fact = parse_object(error.body.encode()).get("fact")
+        if isinstance(fact, str) and _FACT.fullmatch(fact):
+            return f"{error.summary}: {fact}"
+    return error.summary

@@ -33,9 +33,10 @@ _ERROR_BYTES: Final = 2000
 class SupervisorRefused(SupervisorFailed):
     """The supervisor answered a request with an error. Only `supervisor_client` reads the HTTP status."""
 
-    def __init__(self, call: str, status: int, quoted: str) -> None:
+    def __init__(self, call: str, status: int, quoted: str, body: str = "") -> None:
         super().__init__(f"{call}: {status}", quoted)
         self.status = status
+        self.body = body
 
 
 class SupervisorHttp:
@@ -99,7 +100,7 @@ class SupervisorHttp:
                 if response.status >= 300:
                     detail = (await response.content.read(_ERROR_BYTES)).decode("utf-8", "replace")
                     call = f"{method} /{path.split('/')[1]}"
-                    raise SupervisorRefused(call, response.status, f"{path}: {detail}")
+                    raise SupervisorRefused(call, response.status, f"{path}: {detail}", detail)
                 yield response
 
     async def call(

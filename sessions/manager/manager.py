@@ -167,7 +167,8 @@ class SessionManager:
 
         Raises:
             InvalidPath, InputNotFound, WorkspaceFull: the request is at fault.
-            TooManySessions, SessionMoving, NoCapacity, SupervisorFailed: a later try may succeed.
+            TooManySessions, SessionMoving, AllKernelsBusy, NoCapacity, SupervisorFailed:
+                a later try may succeed.
         """
         staging = self._services.staging
         inputs = await staging.find(files, caller.owner)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from service.operations.pool_settings import REUSE
 from tests.conftest import StartService
 from tests.support.api import problem
 from tests.support.process import Service
@@ -25,6 +26,7 @@ def test_pool_fills_up_and_ready_counts_its_containers(service: Service) -> None
     assert body["status"] == "ready"
     assert body["pool"] == {**body["pool"], "ready": 2, "starting": 0, "busy": 0, "target": 2}
     assert body["instance_id"] == service.instance_id
+    assert body["reuse"] == REUSE["tenant"], "the default is to reuse containers"
 
 
 def test_a_container_serves_one_execution(start_service: StartService) -> None:
@@ -45,7 +47,7 @@ def test_more_callers_than_kernels_are_all_served(service: Service) -> None:
 
 
 def test_callers_wait_for_a_kernel_and_are_then_refused(start_service: StartService) -> None:
-    """A caller waits for a kernel. One caller too many, or a wait too long, is 503 with `Retry-After`."""
+    """A caller waits for a kernel. One caller too many, or a wait too long, is 429 with `Retry-After`."""
     service = start_service(
         POOL_SIZE=1, MAX_CONTAINERS=1, QUEUE_SIZE=1, QUEUE_TIMEOUT_SEC=15, MAX_EXEC_TIMEOUT_MS=60_000
     )
@@ -69,8 +71,8 @@ def test_callers_wait_for_a_kernel_and_are_then_refused(start_service: StartServ
             refused = second.result()
             assert time.monotonic() - began > 14.5
         for response in (turned_away, streamed, refused):
-            assert response.status_code == 503
-            assert problem(response)["code"] == "no_capacity"
+            assert response.status_code == 429
+            assert problem(response)["code"] == "all_kernels_busy"
             assert int(response.headers["retry-after"]) >= 1
     service.settle()
     assert service.api.run("print('again')")["stdout"] == "again\n"

@@ -2,13 +2,14 @@
 
 import json
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import StartService
+from tests.conftest import LIGHT, StartService, serving
 from tests.support.keys import KeyedService
 from tests.support.process import Service
 
@@ -19,10 +20,12 @@ LEAVE, CLOSED, LOOK = ((INSIDE / name).read_text() for name in ("leave.py", "clo
 ROUNDS = 100
 
 
-@pytest.fixture
-def reusing(start_service: StartService) -> Service:
+@pytest.fixture(scope="module")
+def reusing(open_service: Callable[..., Service]) -> Iterator[Service]:
     """Start a service that has one container and uses it again."""
-    return start_service(
+    yield from serving(
+        open_service,
+        **LIGHT,
         CONTAINER_REUSE="tenant",
         POOL_SIZE=1,
         MAX_CONTAINERS=1,
@@ -82,6 +85,19 @@ def test_an_exception_does_not_cost_the_container(reusing: Service) -> None:
     assert reusing.api.run("1 / 0")["exit_code"] == 1
     assert reusing.api.run("print('next')")["stdout"] == "next\n"
     assert reusing.settle() == before
+
+
+def test_containers_in_doubt_are_reported_once_a_minute(start_service: StartService) -> None:
+    """The warning says what differs. Further containers are counted and not logged one by one."""
+    service = start_service(CONTAINER_REUSE="tenant", POOL_SIZE=1, MAX_CONTAINERS=1)
+    seen = set()
+    for _ in range(3):
+        seen |= service.settle()
+        service.api.run("import ctypes; ctypes.CDLL(None).shmget(1, 100_000, 0o1666)")
+    assert len(seen | service.settle()) == 4
+    warnings = [line for line in service.log_tail().splitlines() if "is not used again" in line]
+    assert len(warnings) == 1, warnings
+    assert "POST /scrub: 409: System V objects were created" in warnings[0]
 
 
 @pytest.mark.parametrize("keys", [{}, {"API_KEYS": "a:one,b:two"}], ids=["unchecked", "checked"])

@@ -166,8 +166,8 @@ def test_a_full_disk_under_the_registry_is_reported(start_service: StartService,
         response = service.api.http.post("/v1/files", files={"file": ("late.txt", b"late" * 1000)})
         assert response.status_code == 507 and response.json()["code"] == "storage_full"
         response = service.api.http.post("/v1/sessions", json={})
-        assert response.json()["code"] in ("storage_full", "no_capacity")
-        assert service.api.execute("print('runs')").status_code in (200, 503)
+        assert response.json()["code"] in ("storage_full", "no_capacity", "all_kernels_busy")
+        assert service.api.execute("print('runs')").status_code in (200, 429, 503)
         assert service.api.download(file_id) == b"kept"
         filler.unlink()
         canary(service, {file_id: b"kept"})

@@ -16,6 +16,7 @@ import pytest
 from service.http.server.serving import bind
 from service.operations.banner import banner, base_url
 from service.operations.errors import AddressUnavailable
+from service.operations.pool_settings import REUSE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -129,6 +130,13 @@ def test_command_in_the_banner_is_valid_in_a_shell(needs_key: bool) -> None:
     request = httpx.Response(200, content=words[-1]).json()
     compile(request["code"], "example", "exec")
     assert ("X-API-Key: $KEY" in words) == needs_key
+
+
+def test_banner_says_when_to_choose_the_other_mode_of_reuse() -> None:
+    """The banner has the sentence that `/ready` has, too."""
+    for mode, other in (("tenant", "never"), ("never", "tenant")):
+        assert f"CONTAINER_REUSE={other}" in REUSE[mode]
+        assert f"\n  {REUSE[mode]}\n" in banner("0.0.0.0", 8000, reuse=REUSE[mode])
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,13 @@ async def _scrub(client: SupervisorClient) -> None:
     await client.scrub("key", 5)
 
 
-async def error_of(call: Callable[[SupervisorClient], Awaitable[Any]], status: int) -> Exception:
+async def error_of(
+    call: Callable[[SupervisorClient], Awaitable[Any]], status: int, **facts: Any
+) -> SessionsError | CallFailed:
     """Return the error that the call raises if the supervisor answers with an error of this status."""
 
     async def refuse(request: web.Request) -> web.Response:
-        return web.json_response({"error": f"no: {request.path}"}, status=status)
+        return web.json_response({"error": f"no: {request.path}", **facts}, status=status)
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", refuse)
@@ -94,7 +96,15 @@ async def test_other_refusals_are_failures_of_the_supervisor(
 
 async def test_scrub_that_leaves_something_is_not_clean() -> None:
     """The supervisor reports with status 409 that it could not make the container as new."""
-    assert type(await error_of(_scrub, 409)) is NotClean
+    error = await error_of(_scrub, 409, fact="files in /tmp")
+    assert type(error) is NotClean and error.log_text.endswith("409: files in /tmp")
+
+
+@pytest.mark.parametrize("fact", [None, 1, ["x"], "", "two\nlines", "\x1b[31m", "x" * 101, "naïve"])
+async def test_log_has_no_difference_that_a_supervisor_would_not_name(fact: object) -> None:
+    """Only a short line of plain characters is logged."""
+    error = await error_of(_scrub, 409, fact=fact)
+    assert type(error) is NotClean and error.log_text.endswith("POST /scrub: 409")
 
 
 def test_log_text_keeps_the_outcome_and_drops_the_quotation() -> None:

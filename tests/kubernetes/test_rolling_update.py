@@ -19,7 +19,7 @@ from tests.support.session import Session
 
 pytestmark = pytest.mark.timeout(300)
 
-RETRYABLE = frozenset({"session_moving", "replica_lost", "stopping", "no_capacity"})
+RETRYABLE = frozenset({"session_moving", "replica_lost", "stopping", "no_capacity", "all_kernels_busy"})
 
 
 @dataclass

@@ -34,9 +34,9 @@ class Handler(tornado.web.RequestHandler):
         body: dict[str, Any] = json.loads(self.request.body or b"{}")
         return body
 
-    def refuse(self, status: int, error: object) -> None:
+    def refuse(self, status: int, error: object, **facts: str) -> None:
         self.set_status(status)
-        self.finish({"error": str(error)})
+        self.finish({"error": str(error), **facts})
 
     def refuse_os_error(self, error: OSError) -> None:
         self.refuse(_status_of(error), error)

@@ -32,7 +32,9 @@ class ScrubHandler(Handler):
         try:
             await self.supervisor.scrub()
             await self.supervisor.start_kernel(self.json()["key"])
-        except (NotClean, KernelFailed) as error:
+        except NotClean as error:
+            return self.refuse(409, error, fact=error.fact)
+        except KernelFailed as error:
             return self.refuse(409, error)
         self.finish({})
 

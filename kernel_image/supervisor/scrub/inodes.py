@@ -82,7 +82,7 @@ class Inodes:
             if own or _read(path, own=False) != first:
                 self._put_back(path, first)
                 if (now := _read(path, own=own)) != first:
-                    raise NotClean(f"{path}: {now} instead of {first}")
+                    raise NotClean(f"attributes of {path}", f"{now} instead of {first}")
 
     def _put_back(self, path: str, first: Inode) -> None:
         # Only the owner may set times other than the present one.

@@ -6,6 +6,7 @@ ran. Any difference is a reason to destroy the container.
 """
 
 import os
+import time
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from kernel_image.supervisor.scrub.threads import thread_states
 _QUEUES: Final = "/dev/mqueue"
 _ENTRY_LIMIT: Final = 5000
 """Most files to remove. With more, starting a new container is faster."""
+_CLOSING_SEC: Final = 0.4
 _MEMORY_SLACK_BYTES: Final = 16 << 20
 
 
@@ -51,7 +53,7 @@ class Scrub:
             # Last, because removing and listing change times.
             self._inodes.restore()
         except (OSError, RecursionError) as error:
-            raise NotClean(str(error)) from error
+            raise NotClean(f"scrubbing failed with {type(error).__name__}", error) from error
 
     # --- removing -------------------------------------------------------------------------------
 
@@ -78,17 +80,24 @@ class Scrub:
         Raises:
             NotClean: a fact differs, or memory has grown.
         """
+        self._wait_for_closing_sockets()
         now = self._state()
         for fact in self._before | now:
             if now.get(fact) != self._before.get(fact):
-                raise NotClean(f"{fact}: {now.get(fact)!r} instead of {self._before.get(fact)!r}")
+                raise NotClean(fact, f"{now.get(fact)!r} instead of {self._before.get(fact)!r}")
         for kind, previous in self._system_v_ids.items():
             self._system_v_ids[kind] = identifier = system_v.take_id(kind)
             if not system_v.is_next(identifier, previous):
-                raise NotClean(f"System V objects were created: {kind} {identifier} follows {previous}")
+                raise NotClean("System V objects were created", f"{kind} {identifier} follows {previous}")
         grown = cgroup.process_bytes() - self._memory_before
         if grown > _MEMORY_SLACK_BYTES:
-            raise NotClean(f"{grown} bytes of memory are still held after all processes have ended")
+            raise NotClean("memory is still held after all processes have ended", f"{grown} bytes")
+
+    def _wait_for_closing_sockets(self) -> None:
+        """Wait a moment until the Linux kernel has ended the connections of processes that have ended."""
+        deadline = time.monotonic() + _CLOSING_SEC
+        while sockets.internet_sockets() != self._before["sockets"] and time.monotonic() < deadline:
+            time.sleep(_CLOSING_SEC / 20)
 
     def _state(self) -> dict[str, object]:
         """Return everything that a program could have changed, as facts to compare."""

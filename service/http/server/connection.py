@@ -102,7 +102,7 @@ class Connection(HttpToolsProtocol):
             min(idle, key=lambda one: one.received_at).transport.abort()
         else:
             detail = f"All MAX_CONNECTIONS={self.max_connections} connections are in use: try again later"
-            self._refuse("503 Service Unavailable", detail, "too_many_connections")
+            self._refuse("429 Too Many Requests", detail, "too_many_connections")
 
     # --- data from the client --------------------------------------------------------------------
 

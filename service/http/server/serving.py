@@ -4,6 +4,7 @@ import gc
 import resource
 import socket
 import sys
+from collections.abc import Callable
 
 import uvicorn
 from fastapi import FastAPI
@@ -54,7 +55,7 @@ def serve(
     frame_bytes: int = _FRAME_BYTES,
     *,
     max_connections: int = _MAX_CONNECTIONS,
-    needs_key: bool = False,
+    banner_of: Callable[[str, int], str] = banner,
 ) -> None:
     """Run a server on a bound socket until SIGTERM or SIGINT. uvicorn raises that signal again at the end.
 
@@ -64,7 +65,7 @@ def serve(
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     server = make_server(
-        app, host, client_timeout_sec, frame_bytes, max_connections=max_connections, needs_key=needs_key
+        app, host, client_timeout_sec, frame_bytes, max_connections=max_connections, banner_of=banner_of
     )
     server.run(sockets=[sock])
 
@@ -76,7 +77,7 @@ def make_server(
     frame_bytes: int = _FRAME_BYTES,
     *,
     max_connections: int = _MAX_CONNECTIONS,
-    needs_key: bool = False,
+    banner_of: Callable[[str, int], str] = banner,
 ) -> uvicorn.Server:
     """Make a server that does not run yet.
 
@@ -86,7 +87,7 @@ def make_server(
         client_timeout_sec: disconnect clients that are slow for these seconds; see ``Connection``.
         frame_bytes: maximum size of a message from a WebSocket client, in bytes.
         max_connections: most connections that are open at once, WebSockets included.
-        needs_key: whether the command in the banner needs a key.
+        banner_of: returns the banner for a host and a port.
     """
     config = _Config(
         Ingress(_PlainStartErrors(app), app),
@@ -106,7 +107,7 @@ def make_server(
         timeout_keep_alive=_KEEP_ALIVE_SEC,
         timeout_graceful_shutdown=_GRACE_SEC,
     )
-    return _Server(config, host, needs_key=needs_key)
+    return _Server(config, host, banner_of)
 
 
 class _Config(uvicorn.Config):
@@ -120,10 +121,10 @@ class _Config(uvicorn.Config):
 class _Server(uvicorn.Server):
     """Prints the banner once it accepts connections."""
 
-    def __init__(self, config: uvicorn.Config, host: str, *, needs_key: bool) -> None:
+    def __init__(self, config: uvicorn.Config, host: str, banner_of: Callable[[str, int], str]) -> None:
         super().__init__(config)
         self._host = host
-        self._needs_key = needs_key
+        self._banner_of = banner_of
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         assert sockets
@@ -139,7 +140,7 @@ class _Server(uvicorn.Server):
             logs.say(str(AddressUnavailable(self._host, port, reason)), fatal=True)
             sys.exit(1)
         if not self.should_exit:
-            logs.say(banner(self._host, port, needs_key=self._needs_key))
+            logs.say(self._banner_of(self._host, port))
             # The objects that exist now are kept forever, so the garbage collector need not examine them.
             gc.collect()
             gc.freeze()

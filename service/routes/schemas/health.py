@@ -112,6 +112,10 @@ class Readiness(BaseModel):
             }
         ],
     )
+    reuse: str = Field(
+        description="What `CONTAINER_REUSE` does, and when to choose its other value.",
+        examples=["A container that was made as new serves the same API key again."],
+    )
     self_test: list[SelfTestCheck] = Field(
         description="Results of the self-test, which runs in a kernel when the service starts.",
         examples=[[{"name": "capabilities", "ok": True, "detail": "every set is empty"}]],

@@ -11,7 +11,7 @@ import aiohttp
 
 from sessions.containers.container_log import ContainerLog
 from sessions.containers.engine import Engine
-from sessions.containers.errors import NoCapacity
+from sessions.containers.errors import AllKernelsBusy, NoCapacity
 from sessions.containers.image_care import ImageStatus
 from sessions.containers.launcher import Examine, Launcher, LaunchSettings
 from sessions.containers.observer import NoObserver, PoolObserver, Removal
@@ -139,7 +139,8 @@ class Pool:
         if the call set `sandbox.ended_well`.
 
         Raises:
-            NoCapacity: no sandbox became free in time, or too many callers are waiting already.
+            AllKernelsBusy: no sandbox became free in time, or too many callers are waiting already.
+            NoCapacity: no sandbox can be launched now, or the service is stopping.
         """
         sandbox = await self._take(tenant)
         try:
@@ -153,7 +154,7 @@ class Pool:
         """Hand out a ready sandbox to a session, which renews its lease, and gives it back with `take_back`.
 
         Raises:
-            NoCapacity: as `lease`.
+            AllKernelsBusy, NoCapacity: as `lease`.
         """
         sandbox = await self._take(tenant)
         self._stock.keep(sandbox)
@@ -199,7 +200,7 @@ class Pool:
             stock.changed_soon()
             return sandbox
         if len(stock.queue) >= self._settings.queue_size:
-            raise NoCapacity(f"{len(stock.queue)} callers are waiting", self._retry_after())
+            raise self._refusal(f"{len(stock.queue)} callers are waiting")
         return await self._wait(tenant)
 
     async def _wait(self, tenant: str) -> Sandbox:
@@ -217,11 +218,17 @@ class Pool:
         if waiter.sandbox.done():
             return waiter.sandbox.result()
         stock.queue.leave(waiter)
-        reason = self.status().problem or f"none within {self._settings.queue_timeout_sec:g} s"
-        raise NoCapacity(reason, self._retry_after())
+        raise self._refusal(f"none within {self._settings.queue_timeout_sec:g} s")
 
-    def _retry_after(self) -> int:
-        return _RETRY_AFTER_SEC + len(self._stock.queue) // max(1, self._settings.max_containers)
+    def _refusal(self, reason: str) -> AllKernelsBusy | NoCapacity:
+        """Return the error for a caller that gets no sandbox.
+
+        Args:
+            reason: why the caller gets none although sandboxes can be launched.
+        """
+        later = _RETRY_AFTER_SEC + len(self._stock.queue) // max(1, self._settings.max_containers)
+        problem = self.status().problem
+        return AllKernelsBusy(reason, later) if problem is None else NoCapacity(problem, later)
 
     # --- state ------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from sessions.containers.launcher import Launcher
 from sessions.containers.observer import PoolObserver, Removal, Scrub
@@ -11,6 +12,9 @@ from sessions.containers.sandbox import Sandbox
 from sessions.errors import SessionsError, log_text
 from sessions.kernels.errors import NotClean
 from sessions.tasks import BackgroundTasks
+
+_WARNING_SEC: Final = 60.0
+"""Shortest time between two warnings about containers that are not used again."""
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,8 @@ class Recycler:
         self._limits = limits
         self._scrubs = BackgroundTasks()
         self._is_closed = False
+        self._warned_at = -_WARNING_SEC
+        self._unreported = 0
 
     def take_back(self, sandbox: Sandbox, otherwise: Removal) -> None:
         """Scrub the sandbox for its tenant in the background, or discard it for the reason `otherwise`."""
@@ -65,13 +71,22 @@ class Recycler:
         except SessionsError as error:
             result = Scrub.DOUBTFUL if isinstance(error, NotClean) else Scrub.FAILED
             self._observer.scrubbed(result, time.monotonic() - began)
-            name = sandbox.connection.container.name
-            log.warning("container %s is not used again (%s): %s", name, result, log_text(error))
+            self._warn(sandbox.connection.container.name, result, error)
             self._stock.discard(sandbox, Removal.NOT_CLEAN)
         else:
             self._observer.scrubbed(Scrub.CLEAN, time.monotonic() - began)
             self._stock.offer(sandbox)
             self._stock.changed()
+
+    def _warn(self, name: str, result: Scrub, error: SessionsError) -> None:
+        """Log why a container is not used again, once a minute. Between the warnings they are counted."""
+        now = time.monotonic()
+        self._unreported += 1
+        if now - self._warned_at < _WARNING_SEC:
+            return
+        others = f"; {self._unreported - 1} others since the last warning" if self._unreported > 1 else ""
+        log.warning("container %s is not used again (%s): %s%s", name, result, log_text(error), others)
+        self._warned_at, self._unreported = now, 0
 
     async def close(self) -> None:
         """Cancel the scrubs under way. From now on every sandbox is discarded."""
