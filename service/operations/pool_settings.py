@@ -1,6 +1,7 @@
 """Converts the settings of the service to those of the pool, and describes its reuse of containers."""
 
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Final
 
 import service
 from service.settings import Settings
@@ -9,7 +10,7 @@ from sessions.containers.pool.pool import PoolSettings
 from sessions.containers.pool.recycler import ReuseLimits
 from sessions.models import Limits
 
-REUSE: Final[dict[Literal["never", "tenant"], str]] = {
+REUSE: Final[Mapping[str, str]] = {
     "tenant": "A container that was made as new serves the same API key again. Choose CONTAINER_REUSE=never "
     "if callers that share a key must not use the same container one after the other.",
     "never": "Each call and each session gets a new container. CONTAINER_REUSE=tenant answers many more "

@@ -52,9 +52,7 @@ class _EnginePing:
 class KernelReadiness:
     """Implements `service.http.dependencies.Kernels` for a pool and its engine."""
 
-    def __init__(
-        self, engine: Engine, pool: Pool, instance_id: str, self_test: SelfTest, reuse: str
-    ) -> None:
+    def __init__(self, engine: Engine, pool: Pool, instance_id: str, self_test: SelfTest, reuse: str) -> None:
         """``reuse`` is the sentence about the reuse of containers."""
         self._ping = _EnginePing(engine)
         self._pool = pool

@@ -75,11 +75,11 @@ def test_client_waits_until_the_key_may_run_code(make_client: MakeClient, crowde
 
 
 def test_client_waits_until_a_busy_service_is_free(make_client: MakeClient, crowded: Service) -> None:
-    """The queue is full, so the service answers 503 with `Retry-After`. A call and a stream succeed later."""
+    """The queue is full, so the service answers 429 with `Retry-After`. A call and a stream succeed later."""
     with Occupied(crowded.base_url, ALICE, 4):
-        with pytest.raises(Unavailable) as refused:
+        with pytest.raises(TooMany) as refused:
             make_client(crowded.base_url, api_key=BOB, retry=ONCE).run("1")
-        assert (refused.value.status, refused.value.code) == (503, "no_capacity")
+        assert (refused.value.status, refused.value.code) == (429, "all_kernels_busy")
         assert refused.value.retry_after is not None
         assert refused.value.retry_after >= 1
         patient = make_client(crowded.base_url, api_key=BOB, retry=Retry(attempts=20))

@@ -87,15 +87,18 @@ def test_pool_of_size_zero_launches_kernels_on_demand(start_service: StartServic
 
 
 def test_waiting_caller_gets_a_kernel_without_preloading(start_service: StartService) -> None:
-    """The kernel starts sooner. Modules that it imports later do not count as the user's memory."""
-    service = start_service(POOL_SIZE=0, KERNEL_PRELOAD="pandas", MEMORY_LIMIT_MB=64)
+    """The kernel starts sooner. Modules that it imports later do not count as the user's memory.
+
+    With reuse every kernel has the modules, because its container serves again.
+    """
+    service = start_service(CONTAINER_REUSE="never", POOL_SIZE=0, KERNEL_PRELOAD="pandas", MEMORY_LIMIT_MB=64)
     code = "import sys; early = 'pandas' in sys.modules; import pandas; b = b'x' * (60 << 20); early"
     assert service.api.run(code)["stdout"] == "False\n"
 
 
 def test_kernels_without_preloading_are_replaced(start_service: StartService) -> None:
     """When no caller waits any more, a kernel with everything preloaded replaces such a kernel."""
-    service = start_service(POOL_SIZE=1, KERNEL_PRELOAD="numpy", LEASE_SEC=8)
+    service = start_service(CONTAINER_REUSE="never", POOL_SIZE=1, KERNEL_PRELOAD="numpy", LEASE_SEC=8)
     code = "import sys; 'numpy' in sys.modules"
     service.settle()
     with ThreadPoolExecutor(4) as threads:

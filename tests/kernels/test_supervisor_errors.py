@@ -63,6 +63,7 @@ async def error_of(
         with pytest.raises((CallFailed, SessionsError)) as caught:
             await call(client)
         await client.close()
+    assert isinstance(caught.value, CallFailed | SessionsError)
     return caught.value
 
 

@@ -82,10 +82,11 @@ def event(answer: httpx.Response) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def strict(open_service: Callable[..., Service]) -> Iterator[Service]:
-    """A service with keys, and with capacity for one session."""
+    """A service with keys, and with capacity for one session of any key."""
     yield from serving(
         open_service,
         **LIGHT,
+        CONTAINER_REUSE="never",
         API_KEYS=",".join(f"{name}:{key}" for name, key in KEYS.items()),
         POOL_SIZE=1,
         MAX_CONTAINERS=1,
