@@ -4,8 +4,8 @@ The cache states two things that matplotlib would not find out by itself:
 
 - The Noto fonts have every weight. Otherwise each fallback font without a bold face would log a
   warning, and one bold title would print twenty lines.
-- The Chinese, Japanese and Korean fonts of other systems exist. Programs name them out of habit
-  (`font.family: SimHei`) and would get boxes. They get the Noto font for that language instead.
+- The usual fonts of other systems exist. Programs name them out of habit (`font.family: SimHei`), and
+  would get boxes and warnings. They get a font of the image instead.
 """
 
 from dataclasses import replace
@@ -17,6 +17,18 @@ from matplotlib import font_manager
 WEIGHTS = ("normal", "bold", "light", "medium", "semibold", "heavy", "black", "ultralight")
 
 STAND_INS = {
+    "DejaVu Sans": (
+        *("Arial", "Calibri", "Helvetica", "Helvetica Neue", "Liberation Sans", "Lucida Grande", "Noto Sans"),
+        *("Open Sans", "Roboto", "Segoe UI", "Tahoma", "Trebuchet MS", "Verdana"),
+    ),
+    "DejaVu Serif": (
+        *("Cambria", "Garamond", "Georgia", "Liberation Serif", "Noto Serif", "Palatino", "Times"),
+        "Times New Roman",
+    ),
+    "DejaVu Sans Mono": (
+        *("Andale Mono", "Consolas", "Courier", "Courier New", "Liberation Mono", "Lucida Console", "Menlo"),
+        *("Monaco", "Noto Sans Mono"),
+    ),
     "Noto Sans CJK SC": (
         *("Arial Unicode MS", "FangSong", "Heiti SC", "KaiTi", "Microsoft YaHei", "Noto Sans SC"),
         *("PingFang SC", "SimHei", "SimSun", "Songti SC", "Source Han Sans CN", "STHeiti"),
@@ -44,11 +56,13 @@ def main() -> None:
     others = [font for font in manager.ttflist if not font.name.startswith("Noto")]
     # Weights are names and these fonts come first, so that the search finds an exact match and stops.
     every_weight = [replace(font, weight=weight) for weight in WEIGHTS for font in fallbacks]
+    present = {font.name for font in manager.ttflist}
     stand_ins = [
         replace(font, name=name)
-        for font in every_weight
-        if font.weight in ("normal", "bold")
+        for font in (*every_weight, *others)
+        if font.weight in ("normal", "bold", 400, 700)
         for name in STAND_INS.get(font.name, ())
+        if name not in present
     ]
     manager.ttflist = [*every_weight, *others, *stand_ins]
     (written,) = Path(matplotlib.get_cachedir()).glob("fontlist-*.json")

@@ -15,11 +15,12 @@ from traitlets.config import Config
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernel_image import contract
-from kernel_image.kernel import nested_asyncio
+from kernel_image.kernel import figures, nested_asyncio, programs
 from kernel_image.kernel.interpreter_exit import InterpreterExit
 from kernel_image.kernel.iopub import IOPubPublisher
 from kernel_image.kernel.kernel import Kernel
 from kernel_image.kernel.marks import MarkWriter
+from kernel_image.kernel.shell import Shell
 from kernel_image.kernel.streams import StandardStreams
 from kernel_image.kernel.supervisor_pipes import SupervisorPipes
 
@@ -56,6 +57,9 @@ class KernelApp(IPKernelApp):
         self.displayhook.get_execution_count = lambda: self.kernel.execution_count
         self.init_path()
         self.init_shell()
+        shell = self.kernel.shell
+        assert isinstance(shell, Shell)
+        figures.prepare(shell)
 
     def connect(self, key: str, port_offset: int) -> None:
         """Listen for messages that are signed with `key`, on the contract's ports plus `port_offset`."""
@@ -145,6 +149,9 @@ def run(app: KernelApp, key: str, port_offset: int, ready: int, events: int, com
         # The zygote's generator has one state, which all kernels would share.
         sys.modules["numpy"].random.seed()
     kernel.interpreter_exit = InterpreterExit()
+    # Here and not in the zygote, which would write a file for its own cell.
+    kernel.shell.compile = programs.Compiler(kernel.shell.user_ns)
+    programs.find_classes_with(kernel.shell.compile)
     os.write(ready, b"1")
     os.close(ready)
     app.start()

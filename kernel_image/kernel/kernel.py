@@ -24,6 +24,7 @@ from ipykernel.ipkernel import IPythonKernel
 from traitlets import Type
 
 from kernel_image import contract
+from kernel_image.kernel.figures import show_open_figures
 from kernel_image.kernel.interpreter_exit import InterpreterExit
 from kernel_image.kernel.marks import MarkWriter
 from kernel_image.kernel.shell import Shell, complete_reply, exit_status
@@ -88,6 +89,7 @@ class Kernel(IPythonKernel):
                     cell_meta=cell_meta,
                     cell_id=cell_id,
                 )
+                self._show_figures()
                 if options.get("final") and os.getpid() == self.process_id:
                     exit_failed = not self._exit_interpreter()
             if os.getpid() != self.process_id:
@@ -101,8 +103,8 @@ class Kernel(IPythonKernel):
             reply = self._interrupted_reply()
         finally:
             self.streams.restore()
-        failed = reply["status"] == "error" or exit_failed
         reply = complete_reply(reply, shell.error)
+        failed = reply["status"] == "error" or exit_failed
         reply |= {
             contract.CELL_METADATA: {
                 "exit_code": shell.exit_code if failed else 0,
@@ -145,6 +147,14 @@ class Kernel(IPythonKernel):
             "user_expressions": {},
             "payload": [],
         }
+
+    def _show_figures(self) -> None:
+        """Show the figures that the cell has left open. An error of one is an error of the cell."""
+        shell = self._shell()
+        try:
+            show_open_figures(shell)
+        except Exception:
+            shell.showtraceback()
 
     def _shell(self) -> Shell:
         assert isinstance(self.shell, Shell)

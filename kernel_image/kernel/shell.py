@@ -5,13 +5,15 @@ import os
 import signal
 import sys
 import warnings
-from types import TracebackType
+from bdb import BdbQuit
+from types import CodeType, TracebackType
 from typing import Any
 
 import IPython.core.interactiveshell
 from ipykernel.displayhook import ZMQShellDisplayHook
 from ipykernel.zmqshell import ZMQDisplayPublisher, ZMQInteractiveShell
 from IPython.core.autocall import ExitAutocall
+from IPython.core.interactiveshell import ExecutionResult
 from traitlets import Any as AnyTrait
 from traitlets import Type
 
@@ -73,7 +75,20 @@ class Shell(ZMQInteractiveShell):
 
     def init_user_ns(self) -> None:
         super().init_user_ns()
+        # IPython's own does not open the descriptors 0, 1 and 2.
+        del self.user_ns["open"]
         self.user_ns["exit"] = self.user_ns["quit"] = Exit()
+
+    async def run_code(
+        self, code_obj: CodeType, result: ExecutionResult | None = None, *, async_: bool = False
+    ) -> bool:
+        """Run code as IPython does, and show that a debugger was quit: the rest of the code did not run."""
+        failed: bool = await super().run_code(code_obj, result, async_=async_)
+        if result is not None and isinstance(result.error_in_exec, BdbQuit):
+            error = result.error_in_exec
+            assert error.__traceback__ is not None
+            self.showtraceback((type(error), error, error.__traceback__))
+        return failed
 
     def showtraceback(
         self,
@@ -150,11 +165,12 @@ def complete_reply(reply: dict[str, Any], error: BaseException | None) -> dict[s
     """Return an execute_reply's content with the exception's name, and its text cut to a message's size.
 
     Args:
-        reply: the content. Its exception is missing if showing the last value failed.
-        error: the exception to use then.
+        reply: the content. Its exception is missing if showing a value failed.
+        error: the last exception that was shown, if any.
     """
-    if reply.get("ename") == "NoneType" and error is not None:
-        reply |= {"ename": type(error).__name__, "evalue": str(error)}
+    if error is not None and (reply["status"] == "ok" or reply.get("ename") == "NoneType"):
+        reply |= {"status": "error", "ename": type(error).__name__, "evalue": str(error)}
+        reply.setdefault("traceback", [])
     if "evalue" in reply:
         reply["evalue"] = reply["evalue"][:_MAX_ERROR_CHARACTERS]
     return reply

@@ -5,13 +5,47 @@ subprocesses arrives in the order in which it was written.
 """
 
 import contextlib
+import errno
 import io
 import os
 import sys
+import weakref
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 _NAMES: Final = {1: "stdout", 2: "stderr"}
+
+
+class _Descriptor(io.FileIO):
+    """A standard descriptor. Closing the streams that user code made of it does nothing.
+
+    ``copy`` is another descriptor of the same pipe: it serves again if user code has closed this one.
+    """
+
+    def __init__(self, number: int, mode: str, copy: int) -> None:
+        super().__init__(number, mode, closefd=False)
+        self._number = number
+        self._copy = copy
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+        os.dup2(self._copy, self._number)
+        return super().write(data)
+
+    def close(self) -> None:
+        pass
+
+
+class _Buffer(io.BufferedWriter):
+    """The buffer of an output stream, which cannot be closed either."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.flush()
 
 
 class OutputStream(io.TextIOWrapper):
@@ -20,8 +54,8 @@ class OutputStream(io.TextIOWrapper):
     Every write is flushed, because a program may die at any moment and its output must not be lost.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        buffer = io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False))
+    def __init__(self, descriptor: int, copy: int) -> None:
+        buffer = _Buffer(_Descriptor(descriptor, "w", copy))
         super().__init__(buffer, encoding="utf-8", errors="backslashreplace", newline="\n")
 
     def write(self, text: str, /) -> int:
@@ -38,11 +72,17 @@ class OutputStream(io.TextIOWrapper):
 
 
 class StandardStreams:
-    """Installs the kernel's streams, and reinstalls those that a program has replaced or closed."""
+    """Installs the kernel's streams. After each cell it installs new ones.
+
+    A program may replace, wrap, close, detach or reconfigure a stream, and the next cell must not notice.
+    """
 
     def __init__(self) -> None:
         self._copies = {number: os.dup(number) for number in _NAMES}
-        self._streams = {number: OutputStream(number) for number in _NAMES}
+        # Kept open, so that a program that takes all descriptors leaves what the kernel needs.
+        self._null = os.open(os.devnull, os.O_RDONLY)
+        self._writers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._streams: dict[int, OutputStream] = {}
         self.restore()
         self._set_stdin()
 
@@ -57,14 +97,21 @@ class StandardStreams:
 
     def restore(self) -> None:
         """Undo `sys.stdout = …`, `os.close(1)` and `os.dup2(…, 1)`. Flush the program's own streams first."""
+        for name in _NAMES.values():
+            self._flush_at_end(getattr(sys, name, None))
+        for writer in list(self._writers):
+            with contextlib.suppress(Exception):
+                writer.flush()
         for number, name in _NAMES.items():
-            replaced = getattr(sys, name)
-            if replaced is not self._streams[number]:
-                with contextlib.suppress(Exception):
-                    replaced.flush()
-            self._streams[number].flush()
             os.dup2(self._copies[number], number)
-            vars(sys).update({name: self._streams[number], f"__{name}__": self._streams[number]})
+            self._streams[number] = stream = OutputStream(number, self._copies[number])
+            self._flush_at_end(stream.buffer)
+            vars(sys).update({name: stream, f"__{name}__": stream})
+
+    def _flush_at_end(self, writer: object) -> None:
+        """Flush a writer at the end of each cell while it exists: later cells may write to it, too."""
+        with contextlib.suppress(TypeError):  # not every object can be referred to weakly
+            self._writers.add(writer)
 
     @staticmethod
     def _set_stdin() -> None:
@@ -79,17 +126,16 @@ class StandardStreams:
         The text is in an anonymous file, so that child processes share the read position.
         """
         if text:
+            os.close(self._null)
             file = os.memfd_create("stdin")
             with open(file, "wb", closefd=False) as writer:
                 writer.write(text.encode("utf-8", "replace"))
             os.lseek(file, 0, os.SEEK_SET)
             os.dup2(file, 0)
             os.close(file)
+            self._null = os.open(os.devnull, os.O_RDONLY)
         self._set_stdin()
         try:
             yield
         finally:
-            null = os.open("/dev/null", os.O_RDONLY)
-            os.dup2(null, 0)
-            if null:
-                os.close(null)
+            os.dup2(self._null, 0)

@@ -163,11 +163,15 @@ class KernelProcess:
                 preloaded fewer modules imports them later, and user code must not pay for that.
 
         Raises:
-            KernelFailed: the kernel ended, or did not listen within 60 seconds.
+            KernelFailed: the kernel ended, or did not listen within 60 seconds; or the first state of the
+                container cannot be read.
         """
         async with self._start_lock:
             await self._zygote.prepare(preload)
-            self._scrub = self._scrub or Scrub(self.killer, self._zygote.pid, self._zygote.user_id)
+            try:
+                self._scrub = self._scrub or Scrub(self.killer, self._zygote.pid, self._zygote.user_id)
+            except OSError as error:
+                raise KernelFailed(f"the container's first state cannot be read: {error}") from error
             try:
                 await self.kill()
             except TimeoutError as error:

@@ -1,6 +1,10 @@
 """Headers with which a file leaves: the browser saves it under its name and does not show or run it."""
 
+import re
+from typing import Final
 from urllib.parse import quote
+
+_FOLDERS: Final = re.compile(r"^.*[/\\]", re.DOTALL)
 
 
 def download_headers(filename: str) -> dict[str, str]:
@@ -13,7 +17,13 @@ def download_headers(filename: str) -> dict[str, str]:
 
 
 def content_disposition(filename: str) -> str:
-    """Return ``attachment`` with a name (RFC 6266): an ASCII one for old clients, and the exact one."""
+    """Return ``attachment`` with a name (RFC 6266): an ASCII one for old clients, and the exact one.
+
+    Folders are left out, because some clients would save the file there.
+    """
+    filename = _FOLDERS.sub("", filename)
+    if filename in ("", ".", ".."):
+        filename = "download"
     plain = "".join(
         character if 32 <= ord(character) < 127 and character not in '"\\%' else "_" for character in filename
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from service.files.download_headers import content_disposition
 from tests.hostile.test_workspace_files import quoted
 from tests.support.process import Service
 from tests.support.session import Session
@@ -15,7 +16,6 @@ NAMES = [
     "page.html",
     "vector.svg",
     'quotes".html',
-    "back\\slash.html",
     "semi;colon=.html",
     "per%cent%22.html",
     "Grüße 日本語 🎉.html",
@@ -73,6 +73,27 @@ def test_stored_page_is_downloaded_under_its_exact_name(target: Service, name: s
     assert (part.status_code, part.content, name_of(part)) == (206, PAGE[3:9], name)
     assert name_of(http.get(address, headers={"If-None-Match": whole.headers["etag"]})) == name
     assert http.delete(address).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("name", "saved"),
+    [
+        ("../../x/.bashrc", ".bashrc"),
+        ("/etc/passwd", "passwd"),
+        ("..\\..\\x\\run.bat", "run.bat"),
+        ("C:\\Users\\x\\a.txt", "a.txt"),
+        ("a/b\\c/日本.txt", "日本.txt"),
+        ("folder/", "download"),
+        ("x/..", "download"),
+        (".", "download"),
+    ],
+)
+def test_folders_are_left_out_of_the_name_of_a_download(name: str, saved: str) -> None:
+    """No client saves the file elsewhere than in the folder that it chose."""
+    found = DISPOSITION.fullmatch(content_disposition(name))
+    assert found, content_disposition(name)
+    plain, exact = found.groups()
+    assert (httpx.URL(f"http://x/?n={exact}").params["n"] if exact else plain) == saved
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,67 @@
+"""Gives each cell a file, as a script has one.
+
+`inspect`, tracebacks, `__file__` and child processes that import the program (`multiprocessing` with "spawn")
+then work as in a script. The files are not in the workspace, so they are no outputs.
+"""
+
+import contextlib
+import inspect
+import linecache
+import os
+import re
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+from ipykernel.compiler import XCachingCompiler
+
+_FOLDER: Final = "/tmp/program"
+_KEPT_FILES: Final = 1000
+"""Number of the latest cells that have a file. The source of earlier ones is in memory only."""
+
+
+class Compiler(XCachingCompiler):
+    """IPython's compiler, which writes the source of each cell to a file and sets `__file__`."""
+
+    def __init__(self, namespace: MutableMapping[str, Any]) -> None:
+        super().__init__()
+        self._namespace = namespace
+
+    def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
+        return f"{_FOLDER}/cell_{number}.py"
+
+    def cache(self, transformed_code: str, number: int = 0, raw_code: str | None = None) -> str:
+        name: str = super().cache(transformed_code, number, raw_code)
+        self._namespace["__file__"] = name
+        # The disk may be full, or the folder may have been made unwritable. Then there is no file.
+        with contextlib.suppress(OSError, UnicodeError):
+            os.makedirs(_FOLDER, exist_ok=True)
+            with open(name, "w", encoding="utf-8") as file:
+                file.write(transformed_code if raw_code is None else raw_code)
+        with contextlib.suppress(OSError):
+            os.unlink(self.get_code_name("", "", number - _KEPT_FILES))
+        return name
+
+    def find_class(self, name: str) -> str | None:
+        """Return the file of the latest cell whose source defines a class of this name."""
+        definition = re.compile(rf"^\s*class\s+{re.escape(name)}\b", re.MULTILINE)
+        for file in reversed(list(self._filename_map)):
+            if definition.search("".join(linecache.getlines(file))):
+                return str(file)
+        return None
+
+
+def find_classes_with(compiler: Compiler) -> None:
+    """Let `inspect.getfile` find the file of a class that any cell has defined.
+
+    By itself it takes the file of the module, but `__main__` has one for each cell.
+    """
+    getfile = inspect.getfile
+
+    def getfile_of_cells(subject: Any) -> str:
+        if isinstance(subject, type) and subject.__module__ == "__main__":
+            file = compiler.find_class(subject.__name__)
+            if file is not None:
+                return file
+        return getfile(subject)
+
+    vars(inspect)["getfile"] = getfile_of_cells
