@@ -1,10 +1,12 @@
 """The HTTP server: binds the port, shows the banner, and shuts down in order."""
 
+import ctypes
 import gc
 import resource
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -26,6 +28,9 @@ _GRACE_SEC = 5
 _KEEP_ALIVE_SEC = 65
 _FRAME_BYTES = 4 << 20
 _MAX_CONNECTIONS = 1000
+# An option of glibc's mallopt. Larger blocks of memory are returned to the system as soon as they are freed.
+_M_MMAP_THRESHOLD = -3
+_LARGE_BLOCK_BYTES = 1 << 18
 # Maximum time that a thread, such as one that writes to the registry, blocks the event loop, in seconds.
 _SWITCH_INTERVAL_SEC = 0.0005
 
@@ -62,6 +67,9 @@ def serve(
     Calls ``sys.exit`` with 1 or 3 if the application cannot start.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_SEC)
+    with suppress(AttributeError):  # not glibc
+        # Without a fixed threshold, glibc would keep the memory of large messages that are gone.
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     server = make_server(

@@ -10,11 +10,13 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 from service.http.server.connection import refusal, refusal_body
+from service.http.server.large_messages import LargeMessages
+from service.http.server.turns import Turns
+from service.http.server.websocket_frames import PacedWebSocket
 from service.telemetry.request_context import current, request_id_of
 
 _CLOSE_SEC: Final = 2.0
 """Maximum time for the client to answer a close frame, in seconds."""
-_INVALID_DATA: Final = 1007
 _INVALID_HANDSHAKE: Final = "invalid_handshake"
 
 log = logging.getLogger(__name__)
@@ -23,10 +25,9 @@ _quiet = logging.getLogger("uvicorn.websockets")
 _quiet.setLevel(logging.WARNING)
 
 
-class WebSocketConnection(WebSocketsSansIOProtocol):
+class WebSocketConnection(PacedWebSocket):
     """Disconnects a client that does not read for `patience_sec`, or does not answer a ping."""
 
-    patience_sec: float = 30.0
     _unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -76,18 +77,6 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self.transport.write(output or refusal("400 Bad Request", detail, _INVALID_HANDSHAKE))
             self.transport.close()
 
-    def send_receive_event_to_app(self) -> None:
-        """Close the connection if text is not UTF-8, without a traceback in the log."""
-        try:
-            if self.curr_msg_data_type == "text":
-                b"".join(self.frames).decode()
-        except UnicodeDecodeError:
-            self.frames = []
-            self.conn.fail(_INVALID_DATA)
-            self.handle_parser_exception()
-        else:
-            super().send_receive_event_to_app()
-
     async def send(self, message: Any) -> None:
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
@@ -105,6 +94,10 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def keepalive_timeout(self) -> None:
         """Disconnect at once, because closing would wait until the client has read all data."""
+        if self.is_behind:
+            # The answer may be in the data that waits for this side.
+            self.pong_timer = self.loop.call_later(self.patience_sec, self.keepalive_timeout)
+            return
         super().keepalive_timeout()
         self.transport.abort()
 
@@ -119,5 +112,6 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
 
 def patient_socket_for(seconds: float) -> type[WebSocketsSansIOProtocol]:
-    """Return a class of WebSockets that disconnect slow clients after `seconds`."""
-    return type("WebSocketConnection", (WebSocketConnection,), {"patience_sec": seconds})
+    """Return a class of WebSockets for one service, which disconnect slow clients after `seconds`."""
+    limits = {"patience_sec": seconds, "turns": Turns(), "large_messages": LargeMessages()}
+    return type("WebSocketConnection", (WebSocketConnection,), limits)
