@@ -11,7 +11,7 @@ from starlette.routing import Route, WebSocketRoute
 import service
 from service.auth.keyring import Keyring
 from service.auth.limits import RequestRate, WrongKeyRate
-from service.gateway import answers as gateway
+from service.gateway import errors as gateway
 from service.http.answers import ANSWERS, Answers, install_error_handlers
 from service.http.body_limit import BodyLimit
 from service.http.browsers import KnownHosts

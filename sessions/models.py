@@ -1,5 +1,6 @@
 """Frozen values that the parts of the domain exchange."""
 
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -117,6 +118,45 @@ class KernelMessage:
         """The `msg_id` of the request that caused this message; None without one."""
         parent = self.parent_header.get("msg_id")
         return parent if isinstance(parent, str) else None
+
+    def packed(self) -> "PackedMessage":
+        """Return the message with its JSON encoded. Raises `ValueError` if it contains NaN or infinity."""
+        parts = (self.header, self.parent_header, self.metadata, self.content)
+        return PackedMessage(self.header, tuple(map(_json, parts)), self.buffers)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedMessage:
+    """A message of the Jupyter protocol whose JSON is encoded, so that its size in memory is known.
+
+    Attributes:
+        header: the header, whose size is bounded by whoever made the message.
+        parts: header, parent header, metadata and content, each as UTF-8 JSON.
+        buffers: binary data of the message.
+    """
+
+    header: JsonObject
+    parts: tuple[bytes, ...]
+    buffers: tuple[bytes, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The `msg_type` of the message."""
+        return str(self.header.get("msg_type"))
+
+    @property
+    def message_id(self) -> str:
+        """The `msg_id` of the message."""
+        return str(self.header.get("msg_id"))
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the JSON parts and of the buffers, in bytes."""
+        return sum(map(len, self.parts)) + sum(map(len, self.buffers))
+
+
+def _json(value: JsonObject) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True)

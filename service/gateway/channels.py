@@ -2,15 +2,15 @@
 
 import asyncio
 import uuid
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from service.gateway import frames
-from service.gateway.answers import ANSWERS
-from service.gateway.client import Client
+from service.gateway.clients import Client, TooMuchWaiting
+from service.gateway.errors import ANSWERS
 from service.gateway.frames import MalformedFrame
 from service.gateway.gateway import Gateway
 from service.http.answers import answer_to
@@ -18,17 +18,16 @@ from service.http.forwarding import Forwarder, is_passed_on
 from service.http.guard import caller_of
 from sessions.errors import CallFailed, SessionElsewhere, SessionEnded, SessionMoving, SessionNotFound
 from sessions.manager.manager import SessionManager
-from sessions.models import KernelMessage
+from sessions.models import PackedMessage
 
 router = APIRouter()
 
 _MAX_NAME_CHARACTERS: Final = 256
-_LARGE_BYTES: Final = 1 << 18
-"""Larger frames are decoded in a thread, so that they do not block the event loop."""
 _NORMAL: Final = 1000
 _GOING_AWAY: Final = 1001
 _INVALID_DATA: Final = 1007
-"""Close codes of RFC 6455."""
+_TRY_AGAIN_LATER: Final = 1013
+"""Close codes of RFC 6455 and of IANA's registry."""
 
 
 @router.websocket("/api/kernels/{kernel_id}/channels")
@@ -51,7 +50,7 @@ async def channels(websocket: WebSocket, kernel_id: str) -> None:
     try:
         is_v1 = frames.V1 in websocket.scope["subprotocols"]
         await websocket.accept(frames.V1 if is_v1 else None)
-        await ClientConnection(websocket, client, is_v1=is_v1).serve(replaced)
+        await ClientConnection(websocket, client, gateway.decoding, is_v1=is_v1).serve(replaced)
     finally:
         if client.replaced is replaced:
             client.disconnect()
@@ -74,9 +73,17 @@ async def _forward(websocket: WebSocket, error: SessionElsewhere) -> None:
 class ClientConnection:
     """Passes the frames of one WebSocket to a client, and sends the messages in the client's queue."""
 
-    def __init__(self, websocket: WebSocket, client: Client, *, is_v1: bool) -> None:
-        """`is_v1` is the form of the frames, in both directions: see `service.gateway.frames`."""
+    def __init__(self, websocket: WebSocket, client: Client, decoding: asyncio.Lock, *, is_v1: bool) -> None:
+        """Make the connection of a WebSocket.
+
+        Args:
+            websocket: the WebSocket, which is accepted.
+            client: the client that uses it.
+            decoding: is held while a large frame is decoded, which takes many times its size in memory.
+            is_v1: the form of the frames, in both directions: see `service.gateway.frames`.
+        """
         self._websocket = websocket
+        self._decoding = decoding
         self._client = client
         self._is_v1 = is_v1
         self._accepts_binary = False
@@ -100,7 +107,8 @@ class ClientConnection:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if self._websocket.client_state is WebSocketState.CONNECTED:
+        states = (self._websocket.client_state, self._websocket.application_state)
+        if states == (WebSocketState.CONNECTED, WebSocketState.CONNECTED):
             await self._websocket.close(code)
 
     async def _wait_until_replaced(self, replaced: asyncio.Event) -> int:
@@ -116,21 +124,24 @@ class ClientConnection:
             data: str | bytes = frame["text"] if frame.get("text") is not None else frame["bytes"]
             try:
                 channel, message = await self._decode(data)
+                self._client.receive(channel, message)
             except MalformedFrame:
                 return _INVALID_DATA
-            self._client.receive(channel, message, len(data))
+            except TooMuchWaiting:
+                return _TRY_AGAIN_LATER
 
-    async def _decode(self, data: str | bytes) -> tuple[str, KernelMessage]:
+    async def _decode(self, data: str | bytes) -> tuple[str, PackedMessage]:
         self._accepts_binary = self._accepts_binary or isinstance(data, bytes)
-        if self._is_v1:
-            if isinstance(data, str):
-                raise MalformedFrame("a text frame, in a form that has none")
-            if len(data) >= _LARGE_BYTES:
-                return await asyncio.to_thread(frames.from_v1, data)
-            return frames.from_v1(data)
-        if len(data) >= _LARGE_BYTES:
-            return await asyncio.to_thread(frames.from_default, data)
-        return frames.from_default(data)
+        if self._is_v1 and isinstance(data, str):
+            raise MalformedFrame("a text frame, in a form that has none")
+        if len(data) < frames.LARGE_BYTES:
+            return self._decoded(data)
+        async with self._decoding:
+            return await asyncio.to_thread(self._decoded, data)
+
+    def _decoded(self, data: Any) -> tuple[str, PackedMessage]:
+        channel, message = frames.from_v1(data) if self._is_v1 else frames.from_default(data)
+        return channel, message.packed()
 
     async def _write(self) -> int:
         """Send the client's messages until there are no more; return the close code."""

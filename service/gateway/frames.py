@@ -15,14 +15,18 @@ from itertools import pairwise
 from typing import Any, Final
 
 from sessions.kernels.plain_json import parse
-from sessions.models import JsonObject, KernelMessage
+from sessions.models import JsonObject, KernelMessage, PackedMessage
 
+LARGE_BYTES: Final = 1 << 18
+"""Larger messages are decoded in a thread, so that they do not block the event loop."""
 V1: Final = "v1.kernel.websocket.jupyter.org"
 """Name of the WebSocket subprotocol."""
 
 _PROTOCOL: Final = "5.3"
 """Version of Jupyter's messaging protocol."""
 _MAX_PARTS: Final = 1000
+_MAX_VALUES: Final = 200_000
+"""Values in the JSON of one frame or part of a frame. Their objects take about 15 MB."""
 _MAX_FIELD_CHARACTERS: Final = 256
 _HEADER_FIELDS: Final = ("msg_id", "msg_type", "session", "username", "date", "version")
 _PARTS: Final = ("header", "parent_header", "metadata", "content")
@@ -34,35 +38,38 @@ class MalformedFrame(Exception):
     """A frame does not contain a valid message; the text says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncodedMessage:
-    """A message whose JSON parts are encoded once, for all clients that receive it.
+    """A message for clients, encoded once for all clients that receive it.
 
     Attributes:
         channel: name of the Jupyter channel: shell, iopub, stdin or control.
-        message: the message itself, with its buffers.
-        parts: header, parent header, metadata and content, each as UTF-8 JSON.
+        message: the message.
     """
 
     channel: str
-    message: KernelMessage
-    parts: tuple[bytes, ...]
+    message: PackedMessage
 
     @property
     def size_bytes(self) -> int:
-        """Size of the JSON parts and of the buffers, in bytes."""
-        return sum(map(len, self.parts)) + sum(map(len, self.message.buffers))
+        """Size of the message in bytes."""
+        return self.message.size_bytes
+
+    @property
+    def parent_header(self) -> JsonObject:
+        """Header of the request that caused the message; empty without one."""
+        parent: JsonObject = json.loads(self.message.parts[1])
+        return parent
 
 
 def encode(channel: str, message: KernelMessage) -> EncodedMessage:
-    """Encode the JSON parts of a message."""
-    parts = (message.header, message.parent_header, message.metadata, message.content)
-    return EncodedMessage(channel, message, tuple(_json(part) for part in parts))
+    """Encode a message for clients."""
+    return EncodedMessage(channel, message.packed())
 
 
 def to_v1(encoded: EncodedMessage) -> bytes:
     """Return the message as a frame of the v1 form."""
-    parts = [encoded.channel.encode(), *encoded.parts, *encoded.message.buffers]
+    parts = [encoded.channel.encode(), *encoded.message.parts, *encoded.message.buffers]
     # The frame begins with the number of offsets, then has one offset for each part and one for the end.
     offsets = _offsets_of(parts, _V1_OFFSET_BYTES * (len(parts) + 2))
     return struct.pack(f"<{len(offsets) + 1}Q", len(offsets), *offsets) + b"".join(parts)
@@ -87,7 +94,7 @@ def to_default(encoded: EncodedMessage, *, binary: bool = True) -> str | bytes:
     """
     message = encoded.message
     buffers = message.buffers if binary else ()
-    fields = [b'"%s":%s' % (name.encode(), part) for name, part in zip(_PARTS, encoded.parts, strict=True)]
+    fields = [b'"%s":%s' % (name.encode(), part) for name, part in zip(_PARTS, message.parts, strict=True)]
     for name, value in (
         ("channel", encoded.channel),
         ("msg_id", message.message_id),
@@ -168,7 +175,7 @@ def _read_offsets(frame: bytes, offset_format: str, offset_bytes: int) -> list[i
 
 def _parse(text: bytes) -> JsonObject:
     try:
-        value = parse(text).value
+        value = parse(text, max_values=_MAX_VALUES).value
     except (ValueError, RecursionError):
         raise MalformedFrame("the JSON is invalid or too large") from None
     if not isinstance(value, dict):

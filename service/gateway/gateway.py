@@ -1,7 +1,10 @@
 """The sessions to which clients of the Jupyter gateway are connected."""
 
+import asyncio
+
 from service.auth.limits import RequestRate
-from service.gateway.client import Client
+from service.gateway.clients import Client
+from service.gateway.memory import GatewayMemory
 from service.gateway.session_channels import SessionChannels
 from sessions.executions.limits import CellLimits
 from sessions.manager.manager import SessionManager
@@ -11,8 +14,20 @@ from sessions.session.session import Session
 class Gateway:
     """Connects clients with sessions. `close` disconnects all clients; the sessions live on."""
 
-    def __init__(self, sessions: SessionManager, limits: CellLimits, rate: RequestRate) -> None:
-        """Connect clients, whose cells have these limits."""
+    def __init__(
+        self, sessions: SessionManager, limits: CellLimits, rate: RequestRate, message_bytes: int
+    ) -> None:
+        """Make the gateway.
+
+        Args:
+            sessions: the sessions.
+            limits: limits of the cells that clients run.
+            rate: counts each cell as a request of the session's owner.
+            message_bytes: size limit of a client's message.
+        """
+        self.decoding = asyncio.Lock()
+        """Held while a large message is decoded, which takes many times its size in memory."""
+        self._memory = GatewayMemory(message_bytes)
         self._limits = limits
         self._sessions = sessions
         self._rate = rate
@@ -24,7 +39,12 @@ class Gateway:
         channels = self._channels.get(session.session_id)
         if channels is None:
             channels = self._channels[session.session_id] = SessionChannels(
-                session, self._sessions, self._limits, self._rate, lambda: self._remove(session.session_id)
+                session,
+                self._sessions,
+                self._limits,
+                self._rate,
+                self._memory.for_kernel(session.record.owner),
+                lambda: self._remove(session.session_id),
             )
         return channels.connect(name)
 

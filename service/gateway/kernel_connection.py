@@ -14,19 +14,21 @@ from typing import Final
 from service.gateway import messages
 from service.gateway.frames import encode, sanitized_header
 from service.gateway.iopub import IOPub
+from service.gateway.memory import Allowance
 from service.gateway.running_requests import RunningRequests
 from service.gateway.send_queue import SendQueue
 from sessions.errors import CallFailed, SessionsError, log_text
 from sessions.kernels.channel import ChannelBroken
 from sessions.kernels.pace import Pace
 from sessions.kernels.relay import Relay, Relayed
-from sessions.models import KernelMessage
+from sessions.models import PackedMessage
 from sessions.session.session import Session
 
 log = logging.getLogger(__name__)
 
 _MAX_PENDING: Final = 1000
 """Requests that the kernel has not answered; beyond that the oldest is forgotten."""
+_PENDING_OVERHEAD_BYTES: Final = 2000
 _PROBES: Final = 5
 _PROBE_SEC: Final = 0.2
 _RETRY_SEC: Final = 0.1
@@ -37,11 +39,16 @@ _READY_SEC: Final = 3.0
 
 @dataclass(frozen=True)
 class _PendingRequest:
-    """A request that was sent to the kernel, and where its reply goes."""
+    """A request that was sent to the kernel, where its reply goes, and the allowance that it counts in."""
 
-    message: KernelMessage
+    message: PackedMessage
     channel: str
     queue: SendQueue
+    allowance: Allowance
+
+    @property
+    def size_bytes(self) -> int:
+        return self.message.size_bytes + _PENDING_OVERHEAD_BYTES
 
 
 class KernelConnection:
@@ -64,25 +71,45 @@ class KernelConnection:
             async with asyncio.timeout(_READY_SEC):
                 await self._ready.wait()
 
-    def request(self, message: KernelMessage, channel: str, queue: SendQueue) -> None:
+    def request(self, message: PackedMessage, channel: str, queue: SendQueue, allowance: Allowance) -> bool:
         """Send the kernel a request that it answers as soon as it is idle.
 
         Args:
             message: the request.
             channel: the channel on which the client sent it and expects the reply.
             queue: the send queue of the client.
+            allowance: limits the bytes of the client's requests that the kernel has not answered.
+
+        Returns:
+            Whether the request was accepted. It is refused if the allowance is used up, or if the kernel
+            does not read.
         """
+        pending = _PendingRequest(message, channel, queue, allowance)
+        self._forget(message.message_id)
+        if not allowance.take(pending.size_bytes):
+            return False
+        if self._relay is not None and self._ready.is_set() and not self._relay.send(message):
+            allowance.give_back(pending.size_bytes)
+            return False
         while len(self._pending) >= _MAX_PENDING:
-            self._pending.pop(next(iter(self._pending)))
-        self._pending[message.message_id] = _PendingRequest(message, channel, queue)
-        if self._relay is not None and self._ready.is_set():
-            self._relay.send(message)
+            self._forget(next(iter(self._pending)))
+        self._pending[message.message_id] = pending
+        return True
 
     def forget(self, queue: SendQueue) -> None:
-        """Drop the pending requests of a client."""
-        self._pending = {
-            message_id: pending for message_id, pending in self._pending.items() if pending.queue is not queue
-        }
+        """Drop the requests of a client that the kernel has not answered.
+
+        Requests that are not sent yet are in the way of later ones, so they are dropped with the connection.
+        """
+        for message_id in [each for each, pending in self._pending.items() if pending.queue is queue]:
+            self._forget(message_id)
+        if self._relay is not None and self._relay.unsent_bytes and not self._pending:
+            self.reconnect()
+
+    def _forget(self, message_id: str) -> None:
+        pending = self._pending.pop(message_id, None)
+        if pending is not None:
+            pending.allowance.give_back(pending.size_bytes)
 
     def reconnect(self) -> None:
         """Close the connection, as another kernel has replaced this one; `run` opens the next."""
@@ -142,7 +169,7 @@ class KernelConnection:
                 continue
             pending = self._pending[reply.parent_id]
             if reply.kind == pending.message.kind.removesuffix("request") + "reply":
-                del self._pending[reply.parent_id]
+                self._forget(reply.parent_id)
                 header = sanitized_header(reply.header)
                 if header is not None:
                     answer = self._iopub.with_kernel_session(replace(reply, header=header))
@@ -153,8 +180,9 @@ class KernelConnection:
         if not self._session.busy:
             await self._wait_for_subscription(relay)
         self._ready.set()
-        for pending in self._pending.values():
+        for pending in list(self._pending.values()):
             relay.send(pending.message)
+            await relay.drain()
         while True:
             relayed = await self._paced(await relay.published())
             message = relayed.message and messages.valid_iopub_message(relayed.message)
@@ -167,7 +195,7 @@ class KernelConnection:
         The kernel drops what it publishes before the subscription to its iopub channel has arrived.
         """
         for _ in range(_PROBES):
-            probe = self._iopub.message("kernel_info_request", {}, {})
+            probe = self._iopub.message("kernel_info_request", {}, {}).packed()
             relay.send(probe)
             try:
                 async with asyncio.timeout(_PROBE_SEC):

@@ -6,8 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
-from service.gateway.answers import ANSWERS
-from service.gateway.errors import KernelSpecNotFound
+from service.gateway.errors import ANSWERS, KernelSpecNotFound
 from service.gateway.gateway import Gateway
 from service.http.dependencies import CallerDep, OwnerDep, SessionsDep
 from service.http.errors import ForeignOrigin

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from service.gateway.frames import sanitized_header
 from sessions.executions.result import ExecutionResult
-from sessions.models import JsonObject, KernelMessage
+from sessions.kernels.plain_json import parse
+from sessions.models import JsonObject, KernelMessage, PackedMessage
 
 _MIME_BUNDLE: Final = {"data": dict, "metadata": dict}
 _REQUIRED_FIELDS: Final[Mapping[str, Mapping[str, type]]] = {
@@ -28,6 +29,10 @@ _REPLY_FIELDS_OF_KERNEL: Final[Mapping[str, type]] = {"user_expressions": dict, 
 """Fields of an `execute_reply` that are taken from the kernel, and their types."""
 
 
+_MAX_REQUEST_VALUES: Final = 2000
+"""Values in the content, or in the metadata, of an `execute_request`. The code is one value."""
+
+
 class BadRequest(Exception):
     """A client's request lacks something; the text says what."""
 
@@ -44,6 +49,14 @@ def valid_iopub_message(message: KernelMessage) -> KernelMessage | None:
 def _is(value: Any, kind: type) -> bool:
     # In Python a bool is an int, in JSON it is not.
     return isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+
+
+def decoded_request(request: PackedMessage) -> KernelMessage:
+    """Return an `execute_request` with its metadata and its content. Raises `BadRequest`."""
+    _, _, metadata, content = (parse(part) for part in request.parts)
+    if metadata.count > _MAX_REQUEST_VALUES or content.count > _MAX_REQUEST_VALUES:
+        raise BadRequest(f"the execute_request has more than {_MAX_REQUEST_VALUES} values")
+    return KernelMessage(request.header, {}, metadata.value, content.value)
 
 
 def kernel_request(message: KernelMessage, *, silent: bool) -> KernelMessage:

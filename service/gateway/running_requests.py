@@ -8,7 +8,7 @@ from typing import Final
 
 from service.gateway.iopub import IOPub
 from service.gateway.output_order import MARKED_KINDS, OutputOrder
-from sessions.models import JsonObject, KernelMessage
+from sessions.models import JsonObject, KernelMessage, PackedMessage
 
 _TRAFFIC_FACTOR: Final = 5
 """All displays of a request, those that were cleared or updated included, may have so many times the limit
@@ -84,7 +84,7 @@ class RunningRequests:
         """Execution state of a new kernel that clients do not know yet; empty if there is none."""
 
     @contextmanager
-    def run(self, request: KernelMessage) -> Iterator[RunningRequest]:
+    def run(self, request: PackedMessage) -> Iterator[RunningRequest]:
         """Count the request as running during the block, and publish its idle status afterwards."""
         running = RunningRequest(request.header, self._limit_bytes)
         self._requests[request.message_id] = running

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from service.gateway.frames import EncodedMessage
-from sessions.models import JsonObject, KernelMessage, Stream
+from service.gateway.memory import KernelMemory
+from sessions.models import JsonObject, PackedMessage, Stream
 
 _MAX_BYTES: Final = 8 << 20
 _MAX_MESSAGES: Final = 10_000
@@ -27,6 +28,8 @@ class _StreamText:
         self.parent = parent
         self.pieces: list[str] = []
         self.size_bytes = 0
+        self.counted_bytes = 0
+        """Bytes that count in the memory of the kernel: all but a note of the queue itself."""
 
     def accepts(self, stream: Stream, parent: JsonObject) -> bool:
         """Return whether text of that stream and request may be appended."""
@@ -40,9 +43,17 @@ class _StreamText:
 class SendQueue:
     """First in, first out. Consecutive text of the same stream and request becomes one message."""
 
-    def __init__(self, stream_message: Callable[[Stream, str, JsonObject], EncodedMessage]) -> None:
-        """`stream_message(stream, text, parent_header)` returns the message for printed text."""
+    def __init__(
+        self, stream_message: Callable[[Stream, str, JsonObject], EncodedMessage], memory: KernelMemory
+    ) -> None:
+        """Make an empty queue.
+
+        Args:
+            stream_message: called with stream, text and parent header; returns the message.
+            memory: limits the bytes in the queues of all clients.
+        """
         self._stream_message = stream_message
+        self._memory = memory
         self._items: deque[EncodedMessage | _StreamText] = deque()
         self._bytes = 0
         self._is_dropping = False
@@ -55,15 +66,15 @@ class SendQueue:
         size = encoded.size_bytes + _MESSAGE_OVERHEAD_BYTES
         # Without these messages a client would wait forever, so they may use twice the space.
         is_essential = _ends_a_wait(encoded.message)
-        if self._has_room(size, 2 if is_essential else 1):
+        if self._has_room(size, 2 if is_essential else 1) and self._memory.hold(encoded, is_essential):
             self._append(encoded, size)
         elif not is_essential:
-            self._note_drop(encoded.message.parent_header)
+            self._note_drop(encoded.parent_header)
 
     def put_text(self, stream: Stream, text: str, parent: JsonObject) -> None:
         """Add printed text, or drop it if the queue is full."""
         size = len(text.encode())
-        if not self._has_room(size, 1):
+        if not (self._has_room(size, 1) and self._memory.outputs.take(size)):
             self._note_drop(parent)
             return
         last = self._items[-1] if self._items else None
@@ -71,6 +82,7 @@ class SendQueue:
             last = _StreamText(stream, parent)
             self._append(last, _MESSAGE_OVERHEAD_BYTES)
         last.append(text)
+        last.counted_bytes += size
         self._bytes += size
 
     def _has_room(self, size: int, shares: int) -> bool:
@@ -103,6 +115,7 @@ class SendQueue:
         if not self._items:
             self._is_dropping = False
         if isinstance(item, _StreamText):
+            self._memory.outputs.give_back(item.counted_bytes)
             return self._stream_message(item.stream, "".join(item.pieces), item.parent)
         return item
 
@@ -117,6 +130,14 @@ class SendQueue:
         self._closed = True
         self._filled.set()
 
+    def clear(self) -> None:
+        """Drop all messages."""
+        for item in self._items:
+            if isinstance(item, _StreamText):
+                self._memory.outputs.give_back(item.counted_bytes)
+        self._items.clear()
+        self._bytes = 0
 
-def _ends_a_wait(message: KernelMessage) -> bool:
+
+def _ends_a_wait(message: PackedMessage) -> bool:
     return message.kind in ("status", "input_request") or message.kind.endswith("_reply")

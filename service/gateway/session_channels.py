@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Final
 
 from service.auth.limits import RequestRate
-from service.gateway.client import Client
-from service.gateway.clients import Clients
+from service.gateway.clients import Client, Clients
 from service.gateway.frames import encode
 from service.gateway.iopub import IOPub
 from service.gateway.kernel_connection import KernelConnection
+from service.gateway.memory import KernelMemory
 from service.gateway.request_handler import RequestHandler
 from service.gateway.running_requests import RunningRequests
 from sessions import clock
@@ -40,6 +40,7 @@ class SessionChannels:
         sessions: SessionManager,
         limits: CellLimits,
         rate: RequestRate,
+        memory: KernelMemory,
         on_empty: Callable[[], None],
     ) -> None:
         """`on_empty` is called when the last client is forgotten."""
@@ -51,7 +52,7 @@ class SessionChannels:
         self._requests = RunningRequests(self._iopub, limits.budget.display_bytes)
         self._connection = KernelConnection(session, self._iopub, self._requests)
         handler = RequestHandler(session, self._iopub, self._requests, self._connection, limits, rate)
-        self._clients = Clients(handler, self._iopub, on_empty)
+        self._clients = Clients(handler, self._iopub, memory, on_empty)
         session.observe(self._on_new_kernel)
         self._tasks = BackgroundTasks()
         for work in (self._connection.run(), self._keep_alive(), self._wait_for_end()):

@@ -97,7 +97,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             Mcp(McpServices(settings, sessions, stores.files, staging, metrics))
         )
         app.state.mcp = ReplicaRouting(mcp, replicas) if isinstance(replicas, LeasedReplica) else mcp
-        app.state.gateway = gateway = Gateway(sessions, notebook_limits(settings), app.state.request_rate)
+        app.state.gateway = gateway = Gateway(
+            sessions, notebook_limits(settings), app.state.request_rate, settings.server.max_request_bytes
+        )
         stack.callback(gateway.close)
         yield
 

@@ -16,7 +16,7 @@ from sessions.kernels.client import KernelClient
 from sessions.kernels.connection import Connection
 from sessions.kernels.errors import SupervisorFailed
 from sessions.kernels.supervisor_client import SupervisorClient
-from sessions.models import Budget, Cell, CellEvent, Command, JsonObject, KernelMessage
+from sessions.models import Budget, Cell, CellEvent, Command, JsonObject, PackedMessage
 
 CellEvents = AsyncGenerator[CellEvent]
 """Output as it arrives, and as the last event the `CellResult`."""
@@ -101,6 +101,8 @@ class CodeRunner:
                 # The answer takes CPU time of the kernel, which does not count as left behind.
                 await self._supervisor.renew_idle_cpu()
                 return await self._kernel.ask(question)
+        # The kernel may never read the question. Closing the channels releases it; waiting opens them again.
+        self._kernel.close()
         await self.interrupt()
         with contextlib.suppress(SupervisorFailed):
             await self._kernel.wait_until_ready(_RECONNECT_SEC)
@@ -138,7 +140,7 @@ class CodeRunner:
 
     @asynccontextmanager
     async def begin_message(
-        self, message: KernelMessage, budget: Budget, timeout_sec: float
+        self, message: PackedMessage, budget: Budget, timeout_sec: float
     ) -> AsyncIterator[CellEvents]:
         """Send a message that makes the kernel run code and has no reply.
 

@@ -21,6 +21,8 @@ _MESSAGE_BYTES: Final = 1 << 24
 _MESSAGE_FRAMES: Final = 1000
 _SKIPPED_BYTES: Final = 1 << 28
 """A message that is larger than this is not skipped: the connection is closed."""
+_UNSENT_BYTES: Final = 1 << 20
+"""No message is sent while so much data waits for the other side to read."""
 _COMMAND_BYTES: Final = 1 << 12
 _BUFFER_BYTES: Final = 1 << 16
 _MORE: Final = 1
@@ -109,13 +111,32 @@ class Channel:
         if self._type == b"SUB":
             self._writer.write(_frame(0, _SUBSCRIBE_TO_ALL))
 
-    def send(self, frames: list[bytes]) -> None:
-        """Send a message. It is dropped if the connection is broken."""
+    def send(self, frames: list[bytes]) -> bool:
+        """Send a message, if the other side reads.
+
+        A message is dropped if the connection is broken, or if the other side has not read the messages
+        before it. Return whether it was accepted; the connection may break before it is sent.
+        """
+        if self._writer is None or self.unsent_bytes >= _UNSENT_BYTES:
+            return False
+        last = len(frames) - 1
+        self._writer.write(
+            b"".join(_frame(_MORE if at < last else 0, frame) for at, frame in enumerate(frames))
+        )
+        return True
+
+    async def drain(self) -> None:
+        """Wait until the other side has read most of the data. Raises `ChannelBroken`."""
         if self._writer is not None:
-            last = len(frames) - 1
-            self._writer.write(
-                b"".join(_frame(_MORE if at < last else 0, frame) for at, frame in enumerate(frames))
-            )
+            try:
+                await self._writer.drain()
+            except OSError as error:
+                raise ChannelBroken(str(error)) from error
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Size of the data that waits in this process until the other side reads."""
+        return 0 if self._writer is None else self._writer.transport.get_write_buffer_size()
 
     async def receive(self) -> Received:
         """Return the next message. If the call is cancelled, the next call returns that message.

@@ -18,7 +18,7 @@ from sessions.kernels.errors import SupervisorFailed
 from sessions.kernels.marks import MarkFinder
 from sessions.kernels.messages import Message, MessageCodec
 from sessions.kernels.pace import Pace
-from sessions.models import Cell, JsonObject, KernelMessage
+from sessions.models import Cell, JsonObject, PackedMessage
 
 _MOST_MESSAGES: Final = 100_000
 """Messages of one channel that are read for one request."""
@@ -96,12 +96,12 @@ class KernelClient:
             return self._request("execute_request", content, metadata)
         for name in ("silent", "user_expressions"):
             content[name] = cell.asked.content.get(name, content[name])
-        self.send(replace(cell.asked, metadata=cell.asked.metadata | metadata, content=content))
+        self.send(replace(cell.asked, metadata=cell.asked.metadata | metadata, content=content).packed())
         return cell.asked.message_id
 
-    def send(self, message: KernelMessage) -> None:
+    def send(self, message: PackedMessage) -> None:
         """Send a message of a Jupyter client. User code may be able to guess its id."""
-        self._shell.send(self._codec.pack(message))
+        self._shell.send(self._codec.sign(message))
 
     def _request(self, kind: str, content: JsonObject, metadata: JsonObject | None = None) -> str:
         request_id, frames = self._codec.request(kind, content, metadata)

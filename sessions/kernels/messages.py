@@ -14,7 +14,7 @@ from jupyter_client.session import DELIM, Session
 
 from sessions.kernels.channel import Received
 from sessions.kernels.plain_json import Plain, TooManyValues, parse
-from sessions.models import JsonObject, KernelMessage
+from sessions.models import JsonObject, KernelMessage, PackedMessage
 
 _HEADER_BYTES: Final = 1 << 16
 """Header and parent header together."""
@@ -61,15 +61,9 @@ class MessageCodec:
         request_id = message["header"]["msg_id"] = message["msg_id"] = uuid.uuid4().hex
         return request_id, self._session.serialize(message)
 
-    def pack(self, message: KernelMessage) -> list[bytes]:
+    def sign(self, message: PackedMessage) -> list[bytes]:
         """Return the frames of a message."""
-        parts = {
-            "header": message.header,
-            "parent_header": message.parent_header,
-            "metadata": message.metadata,
-            "content": message.content,
-        }
-        return [*self._session.serialize(parts), *message.buffers]
+        return [DELIM, self._session.sign(list(message.parts)), *message.parts, *message.buffers]
 
     async def read(self, received: Received) -> KernelMessage | None:
         """Return a message; None if it was too large or is invalid."""

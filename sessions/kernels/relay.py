@@ -8,7 +8,7 @@ from kernel_image import contract
 from sessions.kernels.channel import Channel, Received
 from sessions.kernels.connection import Connection
 from sessions.kernels.messages import MessageCodec
-from sessions.models import KernelMessage
+from sessions.models import KernelMessage, PackedMessage
 
 _OPEN_SEC: Final = 2.0
 
@@ -39,9 +39,18 @@ class Relay:
             await self._iopub.open()
             await self._shell.open()
 
-    def send(self, message: KernelMessage) -> None:
-        """Send a message to the kernel. It is dropped if the connection is broken."""
-        self._shell.send(self._codec.pack(message))
+    def send(self, message: PackedMessage) -> bool:
+        """Send a message to the kernel. Return whether it was accepted, as `Channel.send`."""
+        return self._shell.send(self._codec.sign(message))
+
+    async def drain(self) -> None:
+        """Wait until the kernel reads. Raises `ChannelBroken`."""
+        await self._shell.drain()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Size of the messages that the kernel has not read yet, without those in the sockets' buffers."""
+        return self._shell.unsent_bytes
 
     async def reply(self) -> Relayed:
         """Return the next message of the shell channel. Raises `ChannelBroken`."""

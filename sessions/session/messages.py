@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 from sessions.executions.limits import CellLimits
 from sessions.kernels.errors import KernelEnded, SupervisorFailed
-from sessions.models import CellResult, KernelMessage, Mark, OutputChunk
+from sessions.models import CellResult, Mark, OutputChunk, PackedMessage
 from sessions.session.state import SessionState
 
 
@@ -17,7 +17,7 @@ class KernelMessages:
         self.is_handling = False
         """Whether the kernel handles a message now."""
 
-    async def handle(self, message: KernelMessage, limits: CellLimits) -> AsyncGenerator[OutputChunk | Mark]:
+    async def handle(self, message: PackedMessage, limits: CellLimits) -> AsyncGenerator[OutputChunk | Mark]:
         """Have the kernel handle a message, and yield the text that the code prints.
 
         The message has the limits of a cell, and no place in the history.

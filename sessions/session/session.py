@@ -11,7 +11,7 @@ from sessions.containers.sandbox import Sandbox
 from sessions.errors import SessionBusy
 from sessions.executions.limits import CellLimits
 from sessions.kernels.assistance import Question
-from sessions.models import JsonObject, KernelMessage, Mark, OutputChunk
+from sessions.models import JsonObject, Mark, OutputChunk, PackedMessage
 from sessions.records import ExecutionRecord, SessionRecord
 from sessions.session import resumption
 from sessions.session.cells import SessionCells
@@ -153,7 +153,7 @@ class Session:
             if not await self.sandbox.runner.has_kernel():
                 await self.kernel.start()
 
-    def handle(self, message: KernelMessage, limits: CellLimits) -> AsyncGenerator[OutputChunk | Mark]:
+    def handle(self, message: PackedMessage, limits: CellLimits) -> AsyncGenerator[OutputChunk | Mark]:
         """Have the kernel handle a message that is no cell, see `KernelMessages.handle`."""
         return self._messages.handle(message, limits)
 

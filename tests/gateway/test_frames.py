@@ -61,7 +61,7 @@ def test_v1_frames_of_jupyter_are_decoded() -> None:
 def test_v1_frames_equal_those_of_jupyter() -> None:
     """Both implementations make the same frame of the same JSON."""
     sent = frames.encode("shell", MESSAGE)
-    assert frames.to_v1(sent) == serialize_msg_to_ws_v1([*sent.parts, *MESSAGE.buffers], "shell")
+    assert frames.to_v1(sent) == serialize_msg_to_ws_v1([*sent.message.parts, *MESSAGE.buffers], "shell")
 
 
 def test_jupyter_decodes_binary_default_frames() -> None:

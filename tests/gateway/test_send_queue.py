@@ -1,12 +1,14 @@
 """The send queue of a client: text is joined, the queue is bounded, and what is dropped is noted."""
 
 import asyncio
+import json
 
 import pytest
 
 from service.gateway.frames import EncodedMessage, encode
+from service.gateway.memory import GatewayMemory
 from service.gateway.send_queue import SendQueue
-from sessions.models import JsonObject, KernelMessage, Stream
+from sessions.models import JsonObject, KernelMessage, PackedMessage, Stream
 
 MEGABYTE = 1 << 20
 
@@ -26,16 +28,22 @@ def stream_message(stream: Stream, text: str, parent: JsonObject) -> EncodedMess
 @pytest.fixture
 async def queue() -> SendQueue:
     """An empty queue."""
-    return SendQueue(stream_message)
+    return SendQueue(stream_message, GatewayMemory(4 * MEGABYTE).for_kernel("default"))
 
 
-async def rest(queue: SendQueue) -> list[KernelMessage]:
+async def rest(queue: SendQueue) -> list[PackedMessage]:
     """Close the queue and return all messages that are left in it."""
     queue.close()
     taken = []
     while (encoded := await queue.get()) is not None:
         taken.append(encoded.message)
     return taken
+
+
+def content(message: PackedMessage) -> JsonObject:
+    """Return the content of a message."""
+    found: JsonObject = json.loads(message.parts[-1])
+    return found
 
 
 async def test_queue_joins_text_of_one_stream_and_request(queue: SendQueue) -> None:
@@ -49,7 +57,7 @@ async def test_queue_joins_text_of_one_stream_and_request(queue: SendQueue) -> N
     queue.put(message("display_data"))
     queue.put_text("stderr", "e", two)
     taken = await rest(queue)
-    assert [part.content.get("text") for part in taken] == ["ab", "c", "d", None, "e"]
+    assert [content(part).get("text") for part in taken] == ["ab", "c", "d", None, "e"]
 
 
 async def test_full_queue_drops_messages_and_notes_it_once(queue: SendQueue) -> None:
@@ -63,7 +71,7 @@ async def test_full_queue_drops_messages_and_notes_it_once(queue: SendQueue) -> 
     kinds = [part.kind for part in taken]
     assert kinds == ["display_data"] * kinds.count("display_data") + ["stream", "execute_reply", "status"]
     assert 6 <= kinds.count("display_data") <= 8
-    assert "left out" in taken[-3].content["text"]
+    assert "left out" in content(taken[-3])["text"]
     queue.put(message("display_data", MEGABYTE))
     assert [part.kind for part in await rest(queue)] == ["display_data"]
 
@@ -93,3 +101,42 @@ async def test_get_waits_for_a_message_and_put_back_makes_it_the_next(queue: Sen
     queue.put(message("error"))
     queue.put_back(encoded)
     assert [part.kind for part in await rest(queue)] == ["status", "error"]
+
+
+async def test_queues_of_a_kernel_hold_a_shared_message_once() -> None:
+    """All queues take messages until the kernel's limit is reached by different messages."""
+    memory = GatewayMemory(4 * MEGABYTE).for_kernel("default")
+    queues = [SendQueue(stream_message, memory) for _ in range(8)]
+    for _ in range(7):
+        shared = message("display_data", MEGABYTE)
+        for queue in queues:
+            queue.put(shared)
+    del shared
+    assert [len(await rest(queue)) for queue in queues] == [7] * 8
+
+
+async def test_queues_of_an_owner_are_bounded_together() -> None:
+    """Messages of other kernels of the owner are dropped. Those of other owners are kept."""
+    gateway = GatewayMemory(4 * MEGABYTE)
+    queues = [SendQueue(stream_message, gateway.for_kernel("one")) for _ in range(8)]
+    for queue in queues:
+        for _ in range(7):
+            queue.put(message("display_data", MEGABYTE))
+    other = SendQueue(stream_message, gateway.for_kernel("two"))
+    other.put(message("display_data", MEGABYTE))
+    assert [part.kind for part in await rest(other)] == ["display_data"]
+    kinds = [part.kind for queue in queues for part in await rest(queue)]
+    assert 16 <= kinds.count("display_data") <= 20
+
+
+async def test_cleared_queue_holds_nothing() -> None:
+    """Text and messages no longer count, so that other queues have room for them."""
+    memory = GatewayMemory(4 * MEGABYTE).for_kernel("default")
+    for _ in range(10):
+        queue = SendQueue(stream_message, memory)
+        for _ in range(3):
+            queue.put_text("stdout", "x" * MEGABYTE, {"msg_id": "1"})
+            queue.put(message("display_data", MEGABYTE))
+        queue.clear()
+    queue.put(message("display_data", MEGABYTE))
+    assert [part.kind for part in await rest(queue)] == ["display_data"]

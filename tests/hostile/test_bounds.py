@@ -6,12 +6,14 @@ from typing import Final
 
 import pytest
 
-from tests.hostile.bounds import Attack, executions, history, mcp, requests
+from tests.hostile.bounds import Attack, executions, gateway, history, mcp, requests
 from tests.hostile.bounds.watch import unharmed
 from tests.mcp.support import ACCEPT
 from tests.support.process import ROOT, Service
 
-ATTACKS: Final[dict[str, Attack]] = requests.ATTACKS | mcp.ATTACKS | executions.ATTACKS | history.ATTACKS
+ATTACKS: Final[dict[str, Attack]] = (
+    requests.ATTACKS | mcp.ATTACKS | gateway.ATTACKS | executions.ATTACKS | history.ATTACKS
+)
 """An attack for each row of the table of bounds, with those of `history.PREPARED`."""
 
 pytestmark = pytest.mark.usefixtures("canary")

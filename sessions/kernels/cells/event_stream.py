@@ -23,7 +23,7 @@ from sessions.kernels.errors import SupervisorFailed
 from sessions.kernels.marks import MarkFinder
 from sessions.kernels.plain_json import whole_number
 from sessions.kernels.supervisor_client import SupervisorClient
-from sessions.models import Budget, Cell, CellError, CellEvent, CellResult, KernelMessage
+from sessions.models import Budget, Cell, CellError, CellEvent, CellResult, PackedMessage
 
 _REPLY_SEC: Final = 5.0
 """Time for the kernel's reply after the supervisor has reported the cell's end."""
@@ -71,7 +71,7 @@ class CellEventStream:
         cls,
         supervisor: SupervisorClient,
         kernel: KernelClient,
-        message: KernelMessage,
+        message: PackedMessage,
         budget: Budget,
         timeout_sec: float,
     ) -> "CellEventStream":

@@ -15,7 +15,7 @@ from sessions.kernels.channel import ChannelBroken
 from sessions.kernels.client import KernelClient
 from sessions.kernels.plain_json import parse
 from sessions.kernels.supervisor_client import SupervisorClient
-from sessions.models import Budget, Cell, CellEvent, InputRequest, JsonObject, KernelMessage
+from sessions.models import Budget, Cell, CellEvent, InputRequest, JsonObject, PackedMessage
 
 Emit = Callable[[CellEvent], None]
 
@@ -126,7 +126,7 @@ class MessageHandling(Source):
         budget: Budget,
         emit: Emit,
         kernel: KernelClient,
-        message: KernelMessage,
+        message: PackedMessage,
     ) -> None:
         super().__init__(supervisor, budget, emit)
         self._kernel = kernel
