@@ -68,7 +68,7 @@ def flood_messages(service: Service, session: Session, message: JupyterMessage, 
         reading = threading.Thread(target=read_all, args=(channels,))
         reading.start()
         try:
-            for _ in range(1500):
+            for _ in range(count):
                 channels.send(kind, content, channel)
             channels.send("odd_request", {}, "control")
         except ConnectionClosed as error:
