@@ -136,13 +136,7 @@ terminal = pty.openpty()
 lock = os.open("/tmp/left-lock", os.O_RDWR | os.O_CREAT)
 fcntl.flock(lock, fcntl.LOCK_EX)
 
-# --- closed connections, standard input, inodes that cannot be removed -----------------------------
-for number in range(20):
-    listener = socket.create_server(("127.0.0.1", 5600 + number))
-    client = socket.create_connection(listener.getsockname(), source_address=("127.0.0.1", 5700 + number))
-    server, _ = listener.accept()
-    for one in (client, server) if number % 2 else (server, client):
-        one.close()
+# --- standard input, inodes that cannot be removed -----------------------------
 fcntl.flock(0, fcntl.LOCK_EX)
 fcntl.fcntl(0, fcntl.F_SETFL, os.O_NONBLOCK | os.O_APPEND)
 for top in ("/dev", "/proc"):
