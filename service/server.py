@@ -17,7 +17,7 @@ from service.mcp import endpoint as mcp
 from service.operations.banner import banner
 from service.operations.pool_settings import REUSE
 from service.routes import execute, executions, files, health, metrics, session_files, sessions
-from service.settings import Settings, load_settings
+from service.settings import Settings, load_settings, unknown_variables
 from service.settings.server import load_log_format
 from service.telemetry.logs import configure_logging, say
 
@@ -58,6 +58,8 @@ def main(_: Namespace) -> int:
     configure_logging(settings.server.log_level, settings.server.log_format)
     try:
         app = create_app(settings, lifespan, ROUTERS)
+        for sentence in unknown_variables():
+            log.warning("%s", sentence)
         _warn_of_missing_keys(settings)
         with bind(settings.server.host, settings.server.port) as sock:
             app.state.socket = sock

@@ -12,9 +12,11 @@ import pytest
 
 from service.errors import SettingsInvalid
 from service.settings import Settings, load_settings
+from service.settings.unknown import unknown_settings
 from tests.support.settings import FIELDS
 
 ROOT = Path(__file__).resolve().parents[1]
+KNOWN = [name.upper() for name in FIELDS]
 
 # The original's names and defaults, which clients and operators rely on.
 ORIGINAL = {
@@ -241,3 +243,56 @@ def test_documented_table_matches_the_code() -> None:
     table = "\n".join(re.findall(r"^\|.*$", document, re.MULTILINE))
     expected = expected_table()
     assert table == expected, f"docs/settings.md should have this table:\n{expected}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "similar"),
+    [
+        ("POOL_SZE", "POOL_SIZE"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("MAX_CONTAINER", "MAX_CONTAINERS"),
+        ("API_KEY", "API_KEYS"),
+        ("MEMORY_LIMIT_MIB", "MEMORY_LIMIT_MB"),
+        ("CONTAINERS_REUSE", "CONTAINER_REUSE"),
+    ],
+)
+def test_misspelt_variable_is_reported_with_the_setting(variable: str, similar: str) -> None:
+    """The sentence names the setting that was probably meant."""
+    (sentence,) = unknown_settings([variable, "PATH"], KNOWN)
+    assert sentence == f"{variable} is not a setting and has no effect. Did you mean {similar}?"
+
+
+@pytest.mark.parametrize("variable", ["PYTHON_EXECUTOR_DOCKER_RUN_ARGS", "KEY_COLOUR", "KERNEL_ENVIRONMENT"])
+def test_unknown_variable_with_the_prefix_of_a_setting_is_reported(variable: str) -> None:
+    """There is no similar setting, so the sentence names the list of all."""
+    (sentence,) = unknown_settings([variable], KNOWN)
+    assert sentence.startswith(f"{variable} is not a setting") and "docs/settings.md" in sentence
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        *(
+            "PATH",
+            "HOME",
+            "HOSTNAME",
+            "USER",
+            "LANG",
+            "TERM",
+            "PWD",
+            "SHLVL",
+            "OLDPWD",
+            "SHELL",
+            "MAIL",
+            "EDITOR",
+        ),
+        *("KUBERNETES_SERVICE_HOST", "KUBERNETES_PORT_443_TCP", "DOCKER_BUILDKIT", "DOCKER_CONFIG"),
+        *("OTEL_SERVICE_NAME", "PYTHONPATH", "PYTHON_VERSION", "HTTP_PROXY", "NO_PROXY", "SSH_CONNECTION"),
+        *("XDG_SESSION_ID", "XDG_DATA_DIRS", "AWS_REGION", "VIRTUAL_ENV", "COMPOSE_PROJECT_NAME"),
+        *("POSTGRES_PASSWORD", "TZ", "DEBIAN_FRONTEND", "GITHUB_TOKEN", "CI", "MAKEFLAGS", "MAKELEVEL"),
+        *KNOWN,
+    ],
+)
+def test_variables_of_other_programs_are_not_reported(variable: str) -> None:
+    """Neither are the settings."""
+    assert list(unknown_settings([variable], KNOWN)) == []

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import service
+from service.auth.errors import KeyFileInvalid
+from service.auth.keyring import read_key_file
 from service.database import connection as database
 from service.database import migrations
 from service.database.errors import MigrationFailed
@@ -23,7 +25,7 @@ from service.operations.engine import open_cluster, open_docker
 from service.operations.errors import CannotRunKernels
 from service.private_paths.folders import check_private_folder
 from service.private_paths.trust import NotPrivate
-from service.settings import Settings, load_settings
+from service.settings import Settings, load_settings, unknown_variables
 from service.telemetry.logs import configure_logging
 from sessions.containers.engine import Engine
 from sessions.containers.engine_facts import EngineFacts
@@ -74,9 +76,8 @@ class Doctor:
 
     async def check(self) -> list[Finding]:
         """Run all checks. A check that needs something that is missing becomes a warning."""
-        settings = self._settings
-        self._add(Finding("settings", "ok", "all are valid"))
-        self._add(machine.judge_keys(settings.server.host, needs_key=settings.keys.needs_key))
+        self._add(machine.judge_settings(unknown_variables()))
+        self._add(self._keys())
         await self._step("the port", self._port)
         await self._step("the disk of the stored files", self._storage)
         await self._step("the registry", self._registry)
@@ -91,6 +92,18 @@ class Doctor:
         sys.stderr.write(f"looking at {what} ...\n")
         sys.stderr.flush()
         await check()
+
+    def _keys(self) -> Finding:
+        keys = self._settings.keys
+        if keys.api_keys_file is not None:
+            try:
+                in_file = read_key_file(keys.api_keys_file)
+            except KeyFileInvalid as error:
+                return Finding("keys", "fail", str(error), "correct API_KEYS_FILE, or the file that it names")
+            if not in_file and not keys.given_keys:
+                seen = f"API_KEYS_FILE={keys.api_keys_file} has no key, so every call is refused"
+                return Finding("keys", "warn", seen, "code-interpreter-api keys add NAME")
+        return machine.judge_keys(self._settings.server.host, needs_key=keys.needs_key)
 
     # --- this machine -----------------------------------------------------------------------------
 

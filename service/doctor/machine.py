@@ -4,6 +4,7 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +137,13 @@ async def _version_at(host: str, port: int) -> str | None:
         return None
     is_ours = isinstance(body, dict) and {"status", "message", "version"} <= body.keys()
     return str(body["version"]) if is_ours else None
+
+
+def judge_settings(unknown: Sequence[str]) -> Finding:
+    """Judge the settings, which are valid. ``unknown`` has a sentence for each variable that is none."""
+    if not unknown:
+        return Finding("settings", "ok", "all are valid")
+    return Finding("settings", "warn", " ".join(unknown), "correct or remove these variables")
 
 
 def judge_keys(host: str, *, needs_key: bool) -> Finding:

@@ -4,6 +4,7 @@ Each group is a module of its own. A field has the name of its variable, so that
 everywhere. A test holds the table in docs/settings.md against the fields.
 """
 
+import os
 import re
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -21,6 +22,7 @@ from service.settings.server import ServerSettings
 from service.settings.sessions import SessionSettings
 from service.settings.storage import StorageSettings
 from service.settings.telemetry import TelemetrySettings
+from service.settings.unknown import unknown_settings
 from service.settings.values import without_password
 
 _SECRETS: Final = ("api_keys", "registry_key", "replica_secret")
@@ -52,6 +54,13 @@ class Settings:
         missing = " and ".join(name for name, is_set in shared.items() if not is_set)
         if missing:
             raise SettingsInvalid((f"REPLICA_URL needs {missing}, the same for all.",))
+
+
+def unknown_variables() -> tuple[str, ...]:
+    """Return a sentence for each variable of the environment that looks like a setting and is none."""
+    groups = (group.type for group in fields(Settings))
+    names = {name.upper() for group in groups for name in group.model_fields}  # type: ignore[union-attr]
+    return tuple(unknown_settings(os.environ, names))
 
 
 def load_settings() -> Settings:

@@ -106,7 +106,8 @@ def test_the_service_does_not_start_without_an_engine(second: SecondEngine, tmp_
     """The service gives the reason in one sentence."""
     second.stop()
     try:
-        assert "engine does not answer" in refused(tmp_path, DOCKER_HOST=second.url)
+        error = refused(tmp_path, DOCKER_HOST=second.url)
+        assert "engine does not answer: " in error and "is the Docker engine running?" in error
     finally:
         second.start()
 

@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from kernel_image import contract
+from service.doctor.command import Doctor
 from service.doctor.finding import Finding
 from service.doctor.machine import inspect_disk, judge_disk
 from service.doctor.report import table
+from service.settings import load_settings
 from sessions.containers.docker.address import find_engine
 from sessions.containers.docker.engine import DockerEngine
 from tests.faults.conftest import mounted
@@ -170,7 +172,8 @@ def test_problems_are_found_without_an_engine(tmp_path: Path) -> None:
     assert report.levels("fail") == {"engine", "stored files", "port", "registry"}
     assert "not a database" in report.findings["registry"]["seen"]
     assert "Address already in use" in report.findings["port"]["seen"]
-    assert "does not answer" in report.findings["engine"]["seen"]
+    seen = report.findings["engine"]["seen"]
+    assert seen.endswith("does not answer: No such file or directory: is the Docker engine running?"), seen
     for name in ("image", "isolation, limits, memory"):
         assert "not looked at" in report.findings[name]["seen"]
 
@@ -258,6 +261,28 @@ def test_schema_of_the_registry_is_reported(
     finding = report.findings["registry"]
     assert finding["level"] == level and message in finding["seen"] + finding["remedy"]
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "level", "seen"),
+    [
+        (None, "fail", "No such file or directory"),
+        ("garbage", "fail", "line 1 is not NAME:sha256:HEX"),
+        ("# none yet\n", "warn", "has no key, so every call is refused"),
+        (f"ann:sha256:{'0' * 64}\n", "ok", "callers need one"),
+    ],
+    ids=["missing", "garbage", "empty", "one key"],
+)
+def test_key_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, level: str, seen: str
+) -> None:
+    """A file that cannot be used is a failure, because the service would not start with it."""
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("API_KEYS_FILE", str(file))
+    finding = Doctor(load_settings())._keys()
+    assert (finding.level, seen in finding.seen) == (level, True), finding
 
 
 def test_database_and_object_storage_are_checked(

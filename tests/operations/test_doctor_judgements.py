@@ -7,7 +7,7 @@ import pytest
 from service.doctor.engine import judge_clock, judge_engine
 from service.doctor.finding import Finding
 from service.doctor.limits import judge_isolation, judge_limits, judge_memory
-from service.doctor.machine import Disk, check_port, judge_clocks, judge_disk, judge_keys
+from service.doctor.machine import Disk, check_port, judge_clocks, judge_disk, judge_keys, judge_settings
 from sessions.containers.engine_facts import EngineFacts
 from sessions.isolation.check import CheckResult
 from sessions.isolation.limit_checks import LimitChecks, MemoryCheck
@@ -187,6 +187,13 @@ def test_unset_or_adjusted_clock_is_found(
 ) -> None:
     """An unset clock is found by its date, an adjusted one by comparison with the monotonic clock."""
     assert judge_clocks(now, wall_clock, monotonic).level == level
+
+
+def test_variables_that_are_no_settings_are_a_warning() -> None:
+    """The finding has the sentence about each of them."""
+    assert judge_settings(()).level == "ok"
+    finding = judge_settings(("POOL_SZE is not a setting and has no effect. Did you mean POOL_SIZE?",))
+    assert (finding.level, "POOL_SIZE?" in finding.seen) == ("warn", True)
 
 
 @pytest.mark.parametrize(

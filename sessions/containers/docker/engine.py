@@ -53,7 +53,20 @@ def _docker_errors() -> Iterator[None]:
     except APIError as error:
         raise LaunchFailed(str(error.explanation or error)) from error
     except (DockerException, requests.exceptions.RequestException, OSError) as error:
-        raise EngineUnavailable(str(error)) from error
+        raise EngineUnavailable(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return why the engine cannot be reached, without the tuples in which the libraries wrap the cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        for found in (cause, *cause.args):
+            if isinstance(found, ConnectionRefusedError | FileNotFoundError):
+                return f"{found.strerror}: is the Docker engine running?"
+            if isinstance(found, PermissionError):
+                return f"{found.strerror}: may this user open the engine's socket (group docker)?"
+        cause = cause.__cause__ or cause.__context__
+    return str(error)
 
 
 class DockerEngine:
