@@ -173,7 +173,9 @@ def pulls(open_service: Callable[..., Service], folder: Path) -> None:
         images.make_small(name)
         images.docker("push", "--quiet", name)
         images.remove(name)
-        service = open_service(**LIGHT, POOL_SIZE=0, PYTHON_EXECUTOR_DOCKER_IMAGE=name)
+        service = open_service(
+            **LIGHT, CONTAINER_REUSE="never", POOL_SIZE=0, PYTHON_EXECUTOR_DOCKER_IMAGE=name
+        )
         assert service.api.run("print(6 * 7)")["stdout"] == "42\n"
         log = service.log_path.read_text()
         assert f"pulling the kernel image {name}" in log and f"{name} is pulled, after" in log
