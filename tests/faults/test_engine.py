@@ -117,7 +117,7 @@ def test_the_service_recovers_when_the_image_returns(
 ) -> None:
     """Calls are refused with the reason until an image with that name, of any id, exists again."""
     second.derive(OWN_IMAGE)
-    service = service_on(POOL_SIZE=0, PYTHON_EXECUTOR_DOCKER_IMAGE=OWN_IMAGE)
+    service = service_on(CONTAINER_REUSE="never", POOL_SIZE=0, PYTHON_EXECUTOR_DOCKER_IMAGE=OWN_IMAGE)
     canary(service)
     service.engine.wait_for_none(service.instance_id, 10)
     second.docker("image", "rm", "--force", OWN_IMAGE)
@@ -150,7 +150,7 @@ def test_a_second_network_of_the_same_name_is_removed(
         engine.make_network(NETWORK)
     both = networks(second)
     assert len(both) == 2
-    service = service_on(POOL_SIZE=0)
+    service = service_on(CONTAINER_REUSE="never", POOL_SIZE=0)
     canary(service)
     (left,) = networks(second)
     assert left in both
@@ -167,7 +167,7 @@ def networks(engine: SecondEngine) -> list[str]:
 
 def test_a_removed_network_is_made_again(second: SecondEngine, service_on: Callable[..., Service]) -> None:
     """The service makes the network again."""
-    service = service_on(POOL_SIZE=0)
+    service = service_on(CONTAINER_REUSE="never", POOL_SIZE=0)
     canary(service)
     service.engine.wait_for_none(service.instance_id, 10)
     second.docker("network", "rm", NETWORK)
