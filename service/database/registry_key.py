@@ -9,9 +9,9 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from service.database.container_registry import place_of_kernel_key, place_of_token
 from service.database.database import Database
 from service.database.errors import KeyUnavailable
+from service.database.registries.container_registry import place_of_kernel_key, place_of_token
 from service.database.secret_box import SecretBox
 from service.database.tables import ContainerRow, InstanceRow
 from service.private_paths.files import create_private_file, read_private_file

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Self
 
-from service.database.file_registry import FileRegistry
-from service.database.records import FilePage
+from service.database.registries.file_registry import FileRegistry
+from service.database.registries.records import FilePage
 from service.files.digest import verify
 from service.files.media_types import guess_media_type
 from service.files.quota import StorageQuota

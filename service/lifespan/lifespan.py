@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import FastAPI
 
 from service.auth.limits import ConcurrencyLimit
-from service.database.container_registry import ContainerRegistry
-from service.database.execution_registry import ExecutionRegistry
-from service.database.history import HistoryQuota
-from service.database.session_registry import SessionRegistry
+from service.database.registries.container_registry import ContainerRegistry
+from service.database.registries.execution_registry import ExecutionRegistry
+from service.database.registries.history import HistoryQuota
+from service.database.registries.session_registry import SessionRegistry
 from service.gateway.gateway import Gateway
 from service.lifespan.limits import execution_limits, notebook_limits, session_settings
 from service.lifespan.replicas import open_replication

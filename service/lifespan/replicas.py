@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 
-from service.database.records import ReplicaRecord
-from service.database.replica_registry import ReplicaRegistry
-from service.database.session_registry import SessionRegistry
+from service.database.registries.records import ReplicaRecord
+from service.database.registries.replica_registry import ReplicaRegistry
+from service.database.registries.session_registry import SessionRegistry
 from service.http.forwarding import Forwarder
 from service.lifespan.stores import Stores
 from service.replicas.lease import ReplicaLease

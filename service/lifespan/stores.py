@@ -11,8 +11,8 @@ from pydantic import SecretStr
 
 from service.database.database import Database
 from service.database.errors import MigrationFailed, RegistryInUse, RegistryMissing
-from service.database.file_registry import FileRegistry
 from service.database.installation import registry_id as read_registry_id
+from service.database.registries.file_registry import FileRegistry
 from service.database.registry_key import adopt_key, find_key
 from service.database.secret_box import SecretBox
 from service.database.service_lock import hold_database

@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Self
 
-from service.database.records import ReplicaRecord
-from service.database.replica_registry import ReplicaRegistry
+from service.database.registries.records import ReplicaRecord
+from service.database.registries.replica_registry import ReplicaRegistry
 from service.replicas.errors import InstanceInUse
 from sessions.errors import RegistryUnavailable
 

@@ -8,8 +8,8 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from service.database.replica_registry import ReplicaRegistry
-from service.database.session_registry import SessionRegistry
+from service.database.registries.replica_registry import ReplicaRegistry
+from service.database.registries.session_registry import SessionRegistry
 from service.replicas.lease import ReplicaLease
 from sessions import clock
 from sessions.errors import SessionElsewhere, SessionMoving

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from service.database.session_registry import SessionRegistry
+from service.database.registries.session_registry import SessionRegistry
 from sessions.records import OpenSessionRecord, SessionRecord
 
 

@@ -3,9 +3,9 @@
 import logging
 import uuid
 
-from service.database.cursor import make_cursor, read_cursor
-from service.database.execution_registry import ExecutionRegistry
-from service.database.records import ExecutionPage
+from service.database.registries.cursor import make_cursor, read_cursor
+from service.database.registries.execution_registry import ExecutionRegistry
+from service.database.registries.records import ExecutionPage
 from service.telemetry.metrics import Metrics
 from service.telemetry.recorder import ExecutionRecorder, Refusal
 from service.telemetry.request_context import current

@@ -14,8 +14,8 @@ from service.database import migrations
 from service.database.connection import make_engine
 from service.database.database import Database
 from service.database.errors import MigrationFailed, MigrationsMissing, RegistryTooNew
-from service.database.execution_registry import ExecutionRegistry
-from service.database.file_registry import FileRegistry
+from service.database.registries.execution_registry import ExecutionRegistry
+from service.database.registries.file_registry import FileRegistry
 from sessions.errors import RegistryUnavailable
 from sessions.records import ONE_TENANT
 from tests.support.databases import execute

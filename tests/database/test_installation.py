@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from service.database.container_registry import ContainerRegistry
 from service.database.database import Database
-from service.database.execution_registry import ExecutionRegistry
-from service.database.file_registry import FileRegistry
 from service.database.installation import prune, registry_id
-from service.database.session_registry import SessionRegistry
+from service.database.registries.container_registry import ContainerRegistry
+from service.database.registries.execution_registry import ExecutionRegistry
+from service.database.registries.file_registry import FileRegistry
+from service.database.registries.session_registry import SessionRegistry
 from sessions.records import ONE_TENANT
 from tests.support.databases import execute
 from tests.support.records import BOX, cell, container, execution, session, stored_file

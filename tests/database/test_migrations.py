@@ -14,8 +14,8 @@ import pytest
 from service.database import migrations
 from service.database.connection import make_engine
 from service.database.database import Database
-from service.database.file_registry import FileRegistry
-from service.database.session_registry import SessionRegistry
+from service.database.registries.file_registry import FileRegistry
+from service.database.registries.session_registry import SessionRegistry
 from tests.conftest import LIGHT
 from tests.database.past import RECIPES, REVISIONS, Past, Row, make_past, rows_at, url_in
 from tests.faults.conftest import refused

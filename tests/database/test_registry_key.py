@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from service.database.container_registry import ContainerRegistry
 from service.database.database import Database
 from service.database.errors import KeyUnavailable
+from service.database.registries.container_registry import ContainerRegistry
 from service.database.registry_key import adopt_key, find_key
 from service.database.secret_box import SecretBox
 from service.private_paths.trust import NotPrivate

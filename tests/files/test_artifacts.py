@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from service.database.database import Database
-from service.database.file_registry import FileRegistry
+from service.database.registries.file_registry import FileRegistry
 from service.files.errors import StorageUnavailable
 from service.files.open import open_storage
 from service.files.store import FileStore

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.database.database import Database
-from service.database.file_registry import FileRegistry
+from service.database.registries.file_registry import FileRegistry
 from service.files.digest import BLOCK_BYTES, SMALL_BYTES, Digest
 from service.files.disk import Disk
 from service.files.object_storage import ObjectStorage

@@ -11,14 +11,14 @@ import pytest
 from sqlalchemy import text
 
 from service.database.connection import make_engine
-from service.database.container_registry import ContainerRegistry
 from service.database.database import Database
 from service.database.errors import RegistryInUse
-from service.database.file_registry import FileRegistry
-from service.database.records import ReplicaRecord
-from service.database.replica_registry import ReplicaRegistry
+from service.database.registries.container_registry import ContainerRegistry
+from service.database.registries.file_registry import FileRegistry
+from service.database.registries.records import ReplicaRecord
+from service.database.registries.replica_registry import ReplicaRegistry
+from service.database.registries.session_registry import SessionRegistry
 from service.database.service_lock import hold_database
-from service.database.session_registry import SessionRegistry
 from service.files.open import open_storage
 from service.files.quota import StorageQuota
 from service.files.store import FileStore

@@ -13,7 +13,7 @@ from fastapi import APIRouter, FastAPI
 
 from service.app import create_app
 from service.database.database import Database
-from service.database.file_registry import FileRegistry
+from service.database.registries.file_registry import FileRegistry
 from service.files.open import open_storage
 from service.files.quota import StorageQuota
 from service.files.store import FileStore

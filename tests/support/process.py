@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from service.database.container_registry import place_of_kernel_key, place_of_token
+from service.database.registries.container_registry import place_of_kernel_key, place_of_token
 from service.database.secret_box import SecretBox
 from sessions.records import ContainerRecord
 from tests.support.api import Api

@@ -6,8 +6,8 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
+from service.database.registries.session_registry import SessionRegistry
 from service.database.secret_box import SecretBox
-from service.database.session_registry import SessionRegistry
 from sessions.records import (
     TEXT_BYTES,
     CellPage,

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from service.database.database import Database, as_record, count
-from service.database.records import ReplicaRecord
+from service.database.registries.records import ReplicaRecord
 from service.database.tables import ContainerRow, InstanceRow, ReplicaRow, SessionRow, table_of
 from sessions.errors import SessionMoving
 from sessions.records import SessionRecord

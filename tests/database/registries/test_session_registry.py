@@ -8,13 +8,13 @@ from sqlalchemy import inspect, text
 
 from service.database import migrations
 from service.database.connection import make_engine
-from service.database.container_registry import ContainerRegistry
 from service.database.database import Database
-from service.database.execution_registry import ExecutionRegistry
-from service.database.file_registry import FileRegistry
 from service.database.installation import prune, registry_id
+from service.database.registries.container_registry import ContainerRegistry
+from service.database.registries.execution_registry import ExecutionRegistry
+from service.database.registries.file_registry import FileRegistry
+from service.database.registries.session_registry import SessionRegistry
 from service.database.registry_key import adopt_key
-from service.database.session_registry import SessionRegistry
 from sessions.errors import RegistryUnavailable
 from sessions.models import JsonObject
 from sessions.records import (

@@ -7,7 +7,7 @@ import pytest
 
 from service.database.database import Database
 from service.database.errors import InvalidCursor
-from service.database.file_registry import FileRegistry
+from service.database.registries.file_registry import FileRegistry
 from sessions.errors import FileNotFound
 from sessions.records import ONE_TENANT, StoredFile
 from tests.support.records import stored_file

@@ -17,8 +17,8 @@ from sqlalchemy import (
     tuple_,
 )
 
-from service.database.cursor import make_cursor, read_cursor, rows_in_page
 from service.database.database import Database
+from service.database.registries.cursor import make_cursor, read_cursor, rows_in_page
 from service.database.tables import CellRow, table_of
 from sessions.errors import RegistryUnavailable
 from sessions.records import TEXT_BYTES, CellPage, CellRecord, CellSize, StoredCell, StoredText

@@ -3,8 +3,8 @@
 from sqlalchemy import ColumnElement, case, func, select, tuple_
 from sqlalchemy.orm import Session, defer
 
-from service.database.cursor import read_cursor, rows_in_page
 from service.database.database import Database, as_record
+from service.database.registries.cursor import read_cursor, rows_in_page
 from service.database.tables import CellRow, ExecutionRow, SessionRow, table_of
 from sessions.records import ExecutionRecord, Outcome
 

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from service.database.connection import to_json
 from service.database.database import Database, as_record, count
-from service.database.history import ROW_BYTES, HistoryQuota
-from service.database.stored_cells import StoredCells
+from service.database.registries.history import ROW_BYTES, HistoryQuota
+from service.database.registries.stored_cells import StoredCells
 from service.database.tables import CellRow, ExecutionRow, SessionRow, table_of
 from sessions.models import JsonObject
 from sessions.records import (

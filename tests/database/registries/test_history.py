@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from service.database.connection import to_json
-from service.database.cursor import make_cursor
 from service.database.database import Database
 from service.database.errors import InvalidCursor
-from service.database.execution_registry import ExecutionRegistry
-from service.database.history import ROW_BYTES, HistoryQuota
-from service.database.session_registry import SessionRegistry
+from service.database.registries.cursor import make_cursor
+from service.database.registries.execution_registry import ExecutionRegistry
+from service.database.registries.history import ROW_BYTES, HistoryQuota
+from service.database.registries.session_registry import SessionRegistry
 from sessions.models import JsonObject
 from sessions.records import ONE_TENANT, CellPage, CellRecord, SessionRecord
 from tests.support.records import all_cells, cell, cells_of, execution, session

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from service.database.container_registry import ContainerRegistry
 from service.database.database import Database
+from service.database.registries.container_registry import ContainerRegistry
 from tests.support.records import BOX, container
 
 

@@ -7,9 +7,9 @@ from typing import Final
 from sqlalchemy import delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from service.database.cursor import make_cursor, read_cursor
 from service.database.database import Database, as_record, count
-from service.database.records import FilePage
+from service.database.registries.cursor import make_cursor, read_cursor
+from service.database.registries.records import FilePage
 from service.database.tables import FileRow, table_of
 from sessions.errors import FileNotFound
 from sessions.records import StoredFile

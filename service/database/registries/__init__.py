@@ -1,0 +1,1 @@
+"""What the database stores, by subject: containers, executions, files, replicas, sessions and their cells."""
