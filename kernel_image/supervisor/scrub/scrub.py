@@ -80,8 +80,9 @@ class Scrub:
         Raises:
             NotClean: a fact differs, or memory has grown.
         """
-        self._wait_for_closing_sockets()
         now = self._state()
+        if now["sockets"] != self._before["sockets"]:
+            now["sockets"] = self._sockets_after_closing()
         for fact in self._before | now:
             if now.get(fact) != self._before.get(fact):
                 raise NotClean(fact, f"{now.get(fact)!r} instead of {self._before.get(fact)!r}")
@@ -93,11 +94,14 @@ class Scrub:
         if grown > _MEMORY_SLACK_BYTES:
             raise NotClean("memory is still held after all processes have ended", f"{grown} bytes")
 
-    def _wait_for_closing_sockets(self) -> None:
-        """Wait a moment until the Linux kernel has ended the connections of processes that have ended."""
+    def _sockets_after_closing(self) -> object:
+        """Return the sockets. Linux may take a moment to close those of processes that have ended."""
         deadline = time.monotonic() + _CLOSING_SEC
-        while sockets.internet_sockets() != self._before["sockets"] and time.monotonic() < deadline:
+        while (found := sockets.internet_sockets()) != self._before["sockets"]:
+            if time.monotonic() > deadline:
+                break
             time.sleep(_CLOSING_SEC / 20)
+        return found
 
     def _state(self) -> dict[str, object]:
         """Return everything that a program could have changed, as facts to compare."""
