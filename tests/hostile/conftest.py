@@ -92,9 +92,10 @@ class Canary:
         return self._service.engine.kernels(self._service.instance_id)
 
     def is_at_rest(self) -> bool:
-        """Return whether there are as many containers as there should be, and none starts or runs code."""
+        """Return whether every container is in the pool or of a session, and none starts or runs code."""
         pool = self._service.pool()
-        at_rest = pool["ready"] == pool["target"] and pool["starting"] == pool["busy"] == 0
+        # Clean containers that are more than the target stay for a while, for their key.
+        at_rest = pool["ready"] >= pool["target"] and pool["starting"] == pool["busy"] == 0
         return at_rest and len(self.containers()) == pool["ready"] + len(live_sessions(self._service.api))
 
     def files(self) -> set[str]:
