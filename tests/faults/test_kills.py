@@ -41,13 +41,18 @@ def kill(service: Service, victim: str, container_id: str) -> None:
 
 def container_with(service: Service, mark: str) -> str:
     """Wait until a command with these words runs in a container, and return the container's id."""
+    return command_in_container(service, mark)[0]
+
+
+def command_in_container(service: Service, mark: str) -> tuple[str, int]:
+    """Wait until a command with these words runs in a container. Return the ids of container and process."""
     expected = mark.replace(" ", "\0").encode()
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for container in service.engine.inspected(service.instance_id):
             for pid in descendants(int(container["State"]["Pid"])):
                 if expected in _command(pid):
-                    return str(container["Id"])
+                    return str(container["Id"]), pid
         time.sleep(0.05)
     raise AssertionError(f"{mark} runs nowhere")
 
@@ -121,17 +126,17 @@ def test_a_kill_during_a_stream_is_reported(shaken: Service, victim: str) -> Non
 def test_a_kill_during_collection_stores_only_whole_files(shaken: Service, victim: str) -> None:
     """Each file that the response names is stored completely. The others are listed as skipped."""
     mark = MARK.format(time.monotonic_ns() % 1_000_000)
-    code = RUNNING.format(mark=mark) + dedent("""
-        import time
-        print("begun", flush=True)
-        time.sleep(1)
+    code = "import os\ncommand = os.fork()\n" + dedent(f"""
+        if command == 0: os.execlp("sleep", *{mark.split()})
+        os.waitpid(command, 0)
         for i in range(40):
-            with open(f"{i}.bin", "wb") as file: _ = file.write(bytes([i]) * 300_000)
+            with open(f"{{i}}.bin", "wb") as file: _ = file.write(bytes([i]) * 300_000)
         print("written", flush=True)
     """)
     with shaken.api.open_stream(code, timeout_ms=30_000) as events:
-        wait_for_print(events, "begun\n")
-        container_id = container_with(shaken, mark)
+        # The program goes on when its command ends.
+        container_id, command = command_in_container(shaken, mark)
+        os.kill(command, signal.SIGKILL)
         wait_for_print(events, "written\n")
         kill(shaken, victim, container_id)
         *_, last = events
