@@ -152,6 +152,7 @@ def run(app: KernelApp, key: str, port_offset: int, ready: int, events: int, com
     # Here and not in the zygote, which would write a file for its own cell.
     kernel.shell.compile = programs.Compiler(kernel.shell.user_ns)
     programs.find_classes_with(kernel.shell.compile)
+    programs.keep_children_from_running(kernel.shell.compile)
     os.write(ready, b"1")
     os.close(ready)
     app.start()

@@ -9,10 +9,13 @@ import inspect
 import linecache
 import os
 import re
-from collections.abc import MutableMapping
+from collections.abc import Collection, MutableMapping
+from types import ModuleType
 from typing import Any, Final
 
 from ipykernel.compiler import XCachingCompiler
+
+from kernel_image.kernel.post_import import call_after_import
 
 _FOLDER: Final = "/tmp/program"
 _KEPT_FILES: Final = 1000
@@ -41,6 +44,11 @@ class Compiler(XCachingCompiler):
             os.unlink(self.get_code_name("", "", number - _KEPT_FILES))
         return name
 
+    @property
+    def files(self) -> Collection[str]:
+        """The files of all cells, also of those that have none any more."""
+        return self._filename_map.keys()
+
     def find_class(self, name: str) -> str | None:
         """Return the file of the latest cell whose source defines a class of this name."""
         definition = re.compile(rf"^\s*class\s+{re.escape(name)}\b", re.MULTILINE)
@@ -48,6 +56,32 @@ class Compiler(XCachingCompiler):
             if definition.search("".join(linecache.getlines(file))):
                 return str(file)
         return None
+
+
+def keep_children_from_running(compiler: Compiler) -> None:
+    """Let child processes by "spawn" import the program only if it has a main guard.
+
+    Without one, a child would run the whole program again. In a notebook such code works, as long as the
+    child calls functions of libraries only.
+    """
+
+    def change(spawn: ModuleType) -> None:
+        prepare = spawn.get_preparation_data
+
+        def prepare_guarded(name: str) -> dict[str, Any]:
+            data: dict[str, Any] = prepare(name)
+            path = data.get("init_main_from_path")
+            if (
+                path is not None
+                and path in compiler.files
+                and "__main__" not in "".join(linecache.getlines(path))
+            ):
+                del data["init_main_from_path"]
+            return data
+
+        spawn.get_preparation_data = prepare_guarded  # type: ignore[attr-defined]
+
+    call_after_import("multiprocessing.spawn", change)
 
 
 def find_classes_with(compiler: Compiler) -> None:

@@ -157,7 +157,10 @@ def test_ready_shows_the_report_of_the_self_test(service: Service) -> None:
 
 
 def test_examined_kernel_is_as_new_for_the_first_caller(start_service: StartService) -> None:
-    """The kernel has run no cell, its workspace is empty, and no process is left. Any runtime can be used."""
+    """The kernel has run no cell, its workspace is empty, and no process is left. Any runtime can be used.
+
+    In /tmp is nothing but the file of the program.
+    """
     service = start_service(POOL_SIZE=1, KERNEL_RUNTIME="io.containerd.runc.v2")
     (container_id,) = service.settle()
     assert service.engine.inspect(container_id)["HostConfig"]["Runtime"] == "io.containerd.runc.v2"
@@ -167,7 +170,7 @@ def test_examined_kernel_is_as_new_for_the_first_caller(start_service: StartServ
         "print(os.listdir('/workspace'), os.listdir('/tmp'), mine == [str(os.getpid())], len(In))"
     )
     result = service.api.run(code)
-    assert result["stdout"] == "[] [] True 2\n", result["stderr"]
+    assert result["stdout"] == "[] ['program'] True 2\n", result["stderr"]
     assert result["execution_count"] == 1
 
 

@@ -19,7 +19,7 @@ from tests.support.process import Service
 
 PER_MINUTE = 20
 SPOOFED = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "X-Client-IP", "CF-Connecting-IP", "Via")
-REPORT = {"status", "instance_id", "pool", "image", "self_test"}
+REPORT = {"status", "instance_id", "pool", "image", "reuse", "self_test"}
 
 
 @pytest.fixture(scope="module")
