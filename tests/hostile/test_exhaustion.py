@@ -231,7 +231,10 @@ def test_two_hundred_callers_are_answered_or_refused(target: Service) -> None:
 
     def call(number: int) -> tuple[int, str]:
         with httpx.Client(base_url=target.base_url, timeout=60) as own:
-            response = own.post("/v1/execute", json={"code": f"print({number})", "timeout_ms": 10_000})
+            response = own.post(
+                "/v1/execute",
+                json={"code": f"import time; time.sleep(0.3); print({number})", "timeout_ms": 10_000},
+            )
         if response.status_code == 200:
             assert response.json()["stdout"] == f"{number}\n"
         else:

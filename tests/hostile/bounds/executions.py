@@ -88,7 +88,7 @@ def many_files(service: Service) -> None:
 
 def many_callers(service: Service) -> None:
     """Two hundred callers wait for a container, or are refused."""
-    body = {"code": "#" * 60_000, "timeout_ms": 10_000}
+    body = {"code": "import time; time.sleep(0.3)" + "#" * 60_000, "timeout_ms": 10_000}
     statuses = _concurrently(200, lambda _: _post(service, "/v1/execute", **body).status_code)
     assert set(statuses) == {200, 429}
 
