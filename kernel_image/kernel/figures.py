@@ -85,9 +85,11 @@ def _add_fallback_fonts(font_manager: ModuleType) -> None:
         prop = font_manager.FontProperties._from_any(prop)
         found: list[Any] = find(self, prop, *args, **kwargs)
         if (kwargs.get("fontext") or (args[0] if args else "ttf")) == "ttf":
-            others = prop.copy()
-            others.set_family([family for family in _FALLBACKS if family not in prop.get_family()])
-            found += [path for path in find(self, others, *args, **kwargs) if path not in found]
+            families = [family for family in _FALLBACKS if family not in prop.get_family()]
+            if families:
+                others = prop.copy()
+                others.set_family(families)
+                found += [path for path in find(self, others, *args, **kwargs) if path not in found]
         return found
 
     manager_class._find_fonts_by_props = find_with_fallbacks

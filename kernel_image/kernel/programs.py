@@ -18,8 +18,10 @@ from ipykernel.compiler import XCachingCompiler
 from kernel_image.kernel.post_import import call_after_import
 
 _FOLDER: Final = "/tmp/program"
-_KEPT_FILES: Final = 1000
+_KEPT_FILES: Final = 10
 """Number of the latest cells that have a file. The source of earlier ones is in memory only."""
+_FILE_BYTES: Final = 1 << 18
+"""Size of the largest file. The files take room in /tmp, which belongs to the user."""
 
 
 class Compiler(XCachingCompiler):
@@ -35,11 +37,13 @@ class Compiler(XCachingCompiler):
     def cache(self, transformed_code: str, number: int = 0, raw_code: str | None = None) -> str:
         name: str = super().cache(transformed_code, number, raw_code)
         self._namespace["__file__"] = name
+        source = (transformed_code if raw_code is None else raw_code).encode("utf-8", "replace")
         # The disk may be full, or the folder may have been made unwritable. Then there is no file.
-        with contextlib.suppress(OSError, UnicodeError):
+        with contextlib.suppress(OSError):
             os.makedirs(_FOLDER, exist_ok=True)
-            with open(name, "w", encoding="utf-8") as file:
-                file.write(transformed_code if raw_code is None else raw_code)
+            if len(source) <= _FILE_BYTES:
+                with open(name, "wb") as file:
+                    file.write(source)
         with contextlib.suppress(OSError):
             os.unlink(self.get_code_name("", "", number - _KEPT_FILES))
         return name

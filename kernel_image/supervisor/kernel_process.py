@@ -144,6 +144,7 @@ class KernelProcess:
         self._on_exit = on_exit
         self._process: UserProcess | None = None
         self._kill_sent = False
+        self._is_ready = False
         self._commands: CommandPipe | None = None
         self._last_output = b""
         self._start_lock = asyncio.Lock()
@@ -184,6 +185,7 @@ class KernelProcess:
                 raise KernelFailed(message) from error
             except ForkFailed as error:
                 raise KernelFailed(str(error)) from error
+            self._is_ready = bool(ready)
             if not ready:
                 last_output = self._last_output.decode("utf-8", "replace")
                 raise KernelFailed(f"the kernel ended while it was starting: {last_output}")
@@ -207,6 +209,7 @@ class KernelProcess:
     async def _fork_kernel(self, key: str) -> bytes:
         """Fork a kernel; return the byte that it writes when it listens, or b"" if it ends before."""
         self._last_output = b""
+        self._is_ready = False
         self._process = process = UserProcess(self._zygote, self._add_output, self._exited)
         self._kill_sent = False
         events = process.add_pipe(EventLines(self._on_event).add)
@@ -256,8 +259,11 @@ class KernelProcess:
         self._on_exit(status)
 
     def signal(self, number: int) -> None:
-        """Send a signal to the kernel and its process group. Do nothing if there is no kernel."""
-        if self._process is not None:
+        """Send a signal to the kernel and its process group. Do nothing if there is no kernel.
+
+        A kernel that is starting gets no SIGINT: that was meant for an earlier one, and would end it.
+        """
+        if self._process is not None and (self._is_ready or number != signal.SIGINT):
             self._process.signal(number)
 
     def kill_all(self) -> None:

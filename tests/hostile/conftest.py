@@ -22,8 +22,8 @@ _PRINTS: Final = 5
 _SOON_SEC: Final = 60.0
 _NOISE_SEC: Final = 0.05
 """An answer may take this much longer, as other processes use the machine too."""
-_DESCRIPTORS: Final = 12
-"""Clients of the tests, and the pool, may hold this many connections more than before."""
+_DESCRIPTORS: Final = 24
+"""Clients of the tests, and surplus containers of the pool, may hold this many connections more."""
 _GROWTH_KB: Final = 96 * 1024
 """The service's memory may grow by this much during an attack: a few times what one call may use."""
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 
@@ -229,12 +230,9 @@ def test_a_client_that_does_not_read_a_download_is_disconnected(target: Service,
 def test_two_hundred_callers_are_answered_or_refused(target: Service) -> None:
     """Each caller gets its own answer, or is refused at once with `Retry-After`."""
 
-    def call(number: int) -> tuple[int, str]:
-        with httpx.Client(base_url=target.base_url, timeout=60) as own:
-            response = own.post(
-                "/v1/execute",
-                json={"code": f"import time; time.sleep(0.3); print({number})", "timeout_ms": 10_000},
-            )
+    def call(client: httpx.Client, number: int) -> tuple[int, str]:
+        code = f"import time; time.sleep(0.3); print({number})"
+        response = client.post("/v1/execute", json={"code": code, "timeout_ms": 10_000})
         if response.status_code == 200:
             assert response.json()["stdout"] == f"{number}\n"
         else:
@@ -242,8 +240,12 @@ def test_two_hundred_callers_are_answered_or_refused(target: Service) -> None:
             assert int(response.headers["retry-after"]) > 0
         return response.status_code, str(number)
 
-    with ThreadPoolExecutor(200) as threads:
-        statuses = [status for status, _ in threads.map(call, range(200))]
+    every = httpx.Limits(max_connections=200)
+    with (
+        httpx.Client(base_url=target.base_url, timeout=60, limits=every) as client,
+        ThreadPoolExecutor(200) as threads,
+    ):
+        statuses = [status for status, _ in threads.map(partial(call, client), range(200))]
     assert set(statuses) == {200, 429}
     assert statuses.count(200) >= 8
 
