@@ -20,6 +20,8 @@ from kernel_image.confinement import cgroup
 _BATCH_SEC = 0.005
 """How long `frames` waits for more output, so that a frame holds more than one short write."""
 _EVENT_BYTES = 1 << 25
+_REQUEST_BYTES = 1 << 22
+"""Size of the largest request for input. The service keeps 262,144 characters of the prompts of a cell."""
 _MOST_EVENTS = 2000
 """Most events before the record of the kernel: requests for input, unless user code writes others."""
 _MEMORY_SLACK_BYTES = 32 << 20
@@ -96,12 +98,14 @@ class CellMonitor:
             self._add_frame(kind, part)
 
     def add_event(self, payload: bytes) -> None:
-        """Keep an event of the kernel, up to a number and a total size. The record is beyond the number."""
-        is_record = payload.startswith(contract.RECORD_PREFIX)
+        """Keep an event of the kernel, up to a number and a total size. The record may be the largest."""
         self._events += 1
-        self._event_bytes += len(payload)
-        fits = self._event_bytes <= _EVENT_BYTES and (is_record or self._events <= _MOST_EVENTS)
-        if fits and not self._ended.is_set():
+        if not payload.startswith(contract.RECORD_PREFIX) and (
+            self._events > _MOST_EVENTS or len(payload) > _REQUEST_BYTES
+        ):
+            return
+        if self._event_bytes + len(payload) <= _EVENT_BYTES and not self._ended.is_set():
+            self._event_bytes += len(payload)
             self._add_frame(contract.FRAME_EVENT, payload)
 
     def _add_frame(self, kind: int, payload: bytes) -> None:
