@@ -93,15 +93,11 @@ class Cell:
     asked: "KernelMessage | None" = None
 
 
-@dataclass(frozen=True)
-class KernelMessage:
-    """A message of the Jupyter protocol, unsigned. `header` has a `msg_id` and a `msg_type`."""
+@dataclass(frozen=True, eq=False)
+class _Message:
+    """What all forms of a message of the Jupyter protocol have: a header with a `msg_id` and a `msg_type`."""
 
     header: JsonObject
-    parent_header: JsonObject = field(default_factory=dict)
-    metadata: JsonObject = field(default_factory=dict)
-    content: JsonObject = field(default_factory=dict)
-    buffers: tuple[bytes, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -112,6 +108,16 @@ class KernelMessage:
     def message_id(self) -> str:
         """The `msg_id` of the message."""
         return str(self.header.get("msg_id"))
+
+
+@dataclass(frozen=True)
+class KernelMessage(_Message):
+    """A message of the Jupyter protocol, unsigned."""
+
+    parent_header: JsonObject = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
+    content: JsonObject = field(default_factory=dict)
+    buffers: tuple[bytes, ...] = ()
 
     @property
     def parent_id(self) -> str | None:
@@ -126,7 +132,7 @@ class KernelMessage:
 
 
 @dataclass(frozen=True, eq=False)
-class PackedMessage:
+class PackedMessage(_Message):
     """A message of the Jupyter protocol whose JSON is encoded, so that its size in memory is known.
 
     Attributes:
@@ -135,19 +141,8 @@ class PackedMessage:
         buffers: binary data of the message.
     """
 
-    header: JsonObject
     parts: tuple[bytes, ...]
     buffers: tuple[bytes, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        """The `msg_type` of the message."""
-        return str(self.header.get("msg_type"))
-
-    @property
-    def message_id(self) -> str:
-        """The `msg_id` of the message."""
-        return str(self.header.get("msg_id"))
 
     @property
     def size_bytes(self) -> int:

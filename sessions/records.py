@@ -203,7 +203,7 @@ class CellSize:
 
     cell_id: str
     size_bytes: int
-    """Of its code and its result."""
+    """Size of the code and the result together."""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def _no_headers(_: Any) -> dict[str, str]:
 
 
 def _retry_after(error: Exception) -> dict[str, str]:
-    assert isinstance(error, AllKernelsBusy | NoCapacity | TooManyRequests | TooManyWrongKeys | SessionMoving)
+    assert isinstance(error, NoCapacity | TooManyRequests | TooManyWrongKeys | SessionMoving)
     return {"Retry-After": str(math.ceil(error.retry_after_sec))}
 
 

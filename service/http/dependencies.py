@@ -32,10 +32,6 @@ class Kernels(Protocol):
     def self_test(self) -> Sequence[CheckResult]:
         """Results of the last self-test that passed."""
 
-    @property
-    def reuse(self) -> str:
-        """A sentence about the reuse of containers."""
-
     async def problem(self) -> str | None:
         """Return why no kernel can be started now; None if one can. Returns within seconds, never raises."""
 

@@ -21,7 +21,7 @@ from service.mcp.replica_routing import ReplicaRouting
 from service.mcp.services import McpServices
 from service.operations.engine import open_engine
 from service.operations.housekeeping import keep_house
-from service.operations.pool_settings import REUSE, pool_settings
+from service.operations.pool_settings import pool_settings
 from service.operations.readiness import KernelReadiness
 from service.operations.self_test import SelfTest
 from service.replicas.leased_replica import LeasedReplica
@@ -74,9 +74,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         running = ConcurrencyLimit(settings.keys.limits.executions)
         limits = execution_limits(settings)
         app.state.files = stores.files
-        app.state.kernels = KernelReadiness(
-            engine, pool, stores.instance_id, self_test, REUSE[settings.pool.container_reuse]
-        )
+        app.state.kernels = KernelReadiness(engine, pool, stores.instance_id, self_test)
         app.state.executor = OneShotExecutor(pool, stores.files, staging, recording, running, limits)
         app.state.executions = recording
         stack.push_async_callback(recording.close)

@@ -16,7 +16,7 @@ REUSE: Final[Mapping[str, str]] = {
     "never": "Each call and each session gets a new container. CONTAINER_REUSE=tenant answers many more "
     "calls a second.",
 }
-"""What each value of `CONTAINER_REUSE` does, for the banner and `/ready`."""
+"""A sentence about each value of `CONTAINER_REUSE`. The banner and `/ready` show it."""
 
 
 def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:

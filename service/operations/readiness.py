@@ -52,13 +52,11 @@ class _EnginePing:
 class KernelReadiness:
     """Implements `service.http.dependencies.Kernels` for a pool and its engine."""
 
-    def __init__(self, engine: Engine, pool: Pool, instance_id: str, self_test: SelfTest, reuse: str) -> None:
-        """``reuse`` is the sentence about the reuse of containers."""
+    def __init__(self, engine: Engine, pool: Pool, instance_id: str, self_test: SelfTest) -> None:
         self._ping = _EnginePing(engine)
         self._pool = pool
         self._instance_id = instance_id
         self._self_test = self_test
-        self._reuse = reuse
 
     @property
     def instance_id(self) -> str:
@@ -67,10 +65,6 @@ class KernelReadiness:
     @property
     def self_test(self) -> Sequence[CheckResult]:
         return self._self_test.report
-
-    @property
-    def reuse(self) -> str:
-        return self._reuse
 
     async def problem(self) -> str | None:
         return await self._ping.problem() or self._pool.status().problem

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Request
 
 import service
 from service.http.answers import ErrorResponse
-from service.http.dependencies import KernelsDep
+from service.http.dependencies import KernelsDep, SettingsDep
 from service.http.guard import sees_report
+from service.operations.pool_settings import REUSE
 from service.routes.schemas.errors import ErrorBody
 from service.routes.schemas.health import (
     Health,
@@ -34,7 +35,9 @@ async def health(kernels: KernelsDep) -> Health:
 @router.get(
     "/ready", response_model=Readiness | ReadyStatus, responses={503: {"model": NotReadyBody | ErrorBody}}
 )
-async def ready(request: Request, kernels: KernelsDep) -> Readiness | ReadyStatus | ErrorResponse:
+async def ready(
+    request: Request, kernels: KernelsDep, settings: SettingsDep
+) -> Readiness | ReadyStatus | ErrorResponse:
     """Return 200 if the service can run code, 503 if no kernel is ready and none can be started.
 
     The report has more than the status. It needs a key, or a request from the machine of the service.
@@ -51,6 +54,6 @@ async def ready(request: Request, kernels: KernelsDep) -> Readiness | ReadyStatu
         instance_id=kernels.instance_id,
         pool=pool,
         image=KernelImage.of(kernels.image()),
-        reuse=kernels.reuse,
+        reuse=REUSE[settings.pool.container_reuse],
         self_test=self_test,
     )

@@ -13,11 +13,12 @@ SessionsError
 ├── ImageUnfit                 the kernel image does not work with this service
 ├── RuntimeNotFound            the engine does not have the OCI runtime
 ├── LaunchFailed               a container did not start
-├── NoCapacity                 no sandbox can be made now
-└── AllKernelsBusy             no sandbox became free in time
+└── NoCapacity                 no sandbox can be made now
+    └── AllKernelsBusy         no sandbox became free in time
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from sessions.errors import SessionsError
 
@@ -152,16 +153,15 @@ class LaunchFailed(SessionsError):
 class NoCapacity(SessionsError):
     """No sandbox can be made now, or the service is stopping."""
 
+    fact: ClassVar = "no kernel can be started"
+
     def __init__(self, reason: str, retry_after_sec: int) -> None:
-        super().__init__(f"no kernel can be started: {reason}; try again in {retry_after_sec} s")
+        super().__init__(f"{self.fact}: {reason}; try again in {retry_after_sec} s")
         self.reason = reason
         self.retry_after_sec = retry_after_sec
 
 
-class AllKernelsBusy(SessionsError):
+class AllKernelsBusy(NoCapacity):
     """No sandbox became free in time, or too many callers wait already."""
 
-    def __init__(self, reason: str, retry_after_sec: int) -> None:
-        super().__init__(f"no kernel is free: {reason}; try again in {retry_after_sec} s")
-        self.reason = reason
-        self.retry_after_sec = retry_after_sec
+    fact: ClassVar = "no kernel is free"

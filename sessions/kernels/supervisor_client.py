@@ -35,7 +35,7 @@ _POLL_SEC: Final = 0.02
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 _FACT: Final = re.compile(r"[\w /.-]{1,100}", re.ASCII)
-"""What a supervisor may name as the difference of a used container from a new one."""
+"""The form of a fact that a supervisor names if a used container differs from a new one."""
 _STORAGE_FULL: Final = 507
 
 

@@ -153,7 +153,7 @@ async def test_secrets_of_an_earlier_version_are_encrypted(database: Database, u
 
 
 async def test_secrets_in_plain_are_not_accepted_later(database: Database, url: str) -> None:
-    """Somebody who adds a row later cannot make the service trust its secrets."""
+    """A person who adds a row later cannot make the service trust its secrets."""
     await adopt_key(database, BOX)
     added = add_plain(url, None)
     assert not await adopt_key(database, BOX)

@@ -1,4 +1,4 @@
-"""What a program does to its standard streams ends with its cell: the next one prints and reports errors."""
+"""A cell's changes to the standard streams end with the cell: the next one prints and reports errors."""
 
 from collections.abc import Iterator
 

@@ -220,7 +220,7 @@ class Pool:
         stock.queue.leave(waiter)
         raise self._refusal(f"none within {self._settings.queue_timeout_sec:g} s")
 
-    def _refusal(self, reason: str) -> AllKernelsBusy | NoCapacity:
+    def _refusal(self, reason: str) -> NoCapacity:
         """Return the error for a caller that gets no sandbox.
 
         Args:
