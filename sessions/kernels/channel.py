@@ -117,7 +117,7 @@ class Channel:
         A message is dropped if the connection is broken, or if the other side has not read the messages
         before it. Return whether it was accepted; the connection may break before it is sent.
         """
-        if self._writer is None or self.unsent_bytes >= _UNSENT_BYTES:
+        if self._writer is None or self._writer.transport.is_closing() or self.unsent_bytes >= _UNSENT_BYTES:
             return False
         last = len(frames) - 1
         self._writer.write(

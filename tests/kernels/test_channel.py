@@ -1,8 +1,10 @@
 """A channel to a socket whose other side reads slowly or not at all."""
 
 import asyncio
+import contextlib
 
 import pytest
+import uvloop
 
 from sessions.kernels.channel import Channel, ChannelBroken
 
@@ -93,3 +95,24 @@ async def test_drain_fails_if_the_connection_breaks() -> None:
     with pytest.raises(ChannelBroken):
         await channel.drain()
     channel.close()
+
+
+def test_channel_refuses_messages_after_the_connection_broke() -> None:
+    """A message is dropped, also by the event loop of the service, whose transports raise an error."""
+
+    async def send_to_closed() -> bool:
+        async with SlowPeer() as peer:
+            channel = Channel("127.0.0.1", peer.port, b"DEALER")
+            await channel.open()
+            await peer.read(1)
+        with contextlib.suppress(ChannelBroken):
+            await channel.receive()
+        for _ in range(10):
+            channel.send([b"x"])
+            await asyncio.sleep(0.01)
+        accepted = channel.send([b"x"])
+        channel.close()
+        return accepted
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert not runner.run(send_to_closed())
