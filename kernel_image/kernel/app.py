@@ -146,8 +146,11 @@ def run(app: KernelApp, key: str, port_offset: int, ready: int, events: int, com
     kernel.marks = MarkWriter(key, streams.original_stdout)
     kernel.marks.mark_messages_of(kernel.session)
     if "numpy" in sys.modules:
-        # The zygote's generator has one state, which all kernels would share.
+        # The zygote's generators have one state, which all kernels would share.
         sys.modules["numpy"].random.seed()
+    if "sympy.core.random" in sys.modules:
+        sys.modules["sympy.core.random"].rng.seed()
+    kernel.learnable = tuple(name for name in contract.LEARNABLE if name not in sys.modules)
     kernel.interpreter_exit = InterpreterExit()
     # Here and not in the zygote, which would write a file for its own cell.
     kernel.shell.compile = programs.Compiler(kernel.shell.user_ns)

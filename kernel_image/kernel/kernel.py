@@ -9,7 +9,8 @@ An execute_request may carry options under `contract.CELL_METADATA` in its metad
     notebook               bool   send values and tracebacks as messages only, and not as text as well;
                                   write marks to stdout, see `marks`
 
-The content of the execute_reply has, under the same name, {"exit_code": int, "wall_seconds": float}.
+The content of the execute_reply has, under the same name, {"exit_code": int, "wall_seconds": float} and, if
+there are any, {"imported": [module, ...]}: modules of `contract.LEARNABLE` that programs have imported.
 """
 
 import asyncio
@@ -44,6 +45,8 @@ class Kernel(IPythonKernel):
     supervisor_pipes: SupervisorPipes
     marks: MarkWriter
     process_id: int
+    learnable: tuple[str, ...]
+    """Modules of `contract.LEARNABLE` that the zygote has not imported."""
 
     def start(self) -> None:
         """Start serving, and let signals wake the event loop: otherwise an `await` delays an interrupt."""
@@ -105,12 +108,13 @@ class Kernel(IPythonKernel):
             self.streams.restore()
         reply = complete_reply(reply, shell.error)
         failed = reply["status"] == "error" or exit_failed
-        reply |= {
-            contract.CELL_METADATA: {
-                "exit_code": shell.exit_code if failed else 0,
-                "wall_seconds": round(time.monotonic() - began, 6),
-            }
+        facts: dict[str, Any] = {
+            "exit_code": shell.exit_code if failed else 0,
+            "wall_seconds": round(time.monotonic() - began, 6),
         }
+        if imported := [name for name in self.learnable if name in sys.modules]:
+            facts["imported"] = imported
+        reply |= {contract.CELL_METADATA: facts}
         self.supervisor_pipes.end_cell(reply)
         return reply
 

@@ -37,6 +37,7 @@ def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
         version=service.__version__,
         instance_id=instance_id,
         preload=containers.kernel_preload,
+        learn_bytes=containers.learn_bytes,
         limits=limits,
         runtime=containers.kernel_runtime,
     )

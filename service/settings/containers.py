@@ -33,6 +33,13 @@ class ContainerSettings(Group):
         ("numpy", "pandas", "matplotlib.pyplot"),
         description="Modules that a ready kernel has already imported, comma separated; `none` for none.",
     )
+    kernel_learn_mb: int = Field(
+        128,
+        ge=0,
+        description="Memory in MiB that more modules may take in a ready kernel. Heavy modules that programs "
+        "have imported, such as `scipy.stats` and `sklearn.linear_model`, are preloaded in new kernels up to "
+        "this. 0 means none.",
+    )
     kernel_runtime: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$",
@@ -63,6 +70,11 @@ class ContainerSettings(Group):
     def workspace_bytes(self) -> int:
         """``workspace_size_mb`` in bytes."""
         return self.workspace_size_mb * MIB
+
+    @property
+    def learn_bytes(self) -> int:
+        """``kernel_learn_mb`` in bytes."""
+        return self.kernel_learn_mb * MIB
 
     @property
     def tmp_bytes(self) -> int:

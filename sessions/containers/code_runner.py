@@ -36,6 +36,8 @@ class CodeRunner:
     def __init__(self, supervisor: SupervisorClient, connection: Connection) -> None:
         self.connection = connection
         """How to reach the container; the key is that of its present kernel."""
+        self.imported: frozenset[str] = frozenset()
+        """Modules of `contract.LEARNABLE` that programs have imported, and the zygote had not."""
         self._supervisor = supervisor
         self._client: KernelClient | None = None
 
@@ -137,6 +139,7 @@ class CodeRunner:
         begun = self._supervisor.begin_cell(cell.cell_id, budget, note=cell.note)
         async with begun as frames, aclosing(stream.events(frames)) as events:
             yield events
+        self.imported |= stream.imported
 
     @asynccontextmanager
     async def begin_message(

@@ -7,7 +7,7 @@ user's share, plus every tmpfs.
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -47,6 +47,8 @@ class LaunchSettings:
     instance_id: str
     preload: tuple[str, ...]
     """Modules that the zygote imports."""
+    learn_bytes: int
+    """Memory that modules may take in an idle kernel because programs use them; 0: none are added."""
     limits: Limits
     runtime: str | None = None
 
@@ -73,6 +75,8 @@ class Launcher:
         self._image = ImageCare(engine, settings.image, settings.image_pull, settings.version)
         self._http: aiohttp.ClientSession
         self._spec: ContainerSpec
+        self._most_idle_bytes: int
+        """Memory that an idle kernel may take with all modules that `preload_more` adds."""
 
     # --- the image --------------------------------------------------------------------------------
 
@@ -86,7 +90,8 @@ class Launcher:
         self._http = http
         await self._engine.prepare()
         image = await self._image.find()
-        self._spec, first = await self._launch_first(image)
+        spec, first = await self._launch_first(image.image_id)
+        self._use(spec)
         return first
 
     async def prepare(self) -> None:
@@ -111,20 +116,53 @@ class Launcher:
             EngineUnavailable: the engine does not answer, so that nothing is known of the image.
         """
         try:
-            spec, first = await self._launch_first(image)
+            spec, first = await self._launch_first(image.image_id)
         except EngineUnavailable:
             raise
         except Exception as error:
             self._image.refuse(image, str(error))
             return None
         self._image.use(image)
-        self._spec = spec
+        self._use(spec)
         log.info("kernels are launched from %s now", image.image_id)
         return first
+
+    async def preload_more(self, names: Iterable[str]) -> Sandbox | None:
+        """Have further zygotes import these modules too.
+
+        Returns:
+            The first sandbox with them, or None if they take more memory than they may.
+
+        Raises:
+            SessionsError: the launch failed; nothing has changed.
+        """
+        spec, first = await self._launch_measured(self._spec.image, (*self._spec.preload, *names))
+        if spec.idle_bytes > self._most_idle_bytes:
+            await self._remover.remove_now(first, Removal.SURPLUS)
+            return None
+        if spec.image != self._spec.image:  # the image has changed meanwhile
+            await self._remover.remove_now(first, Removal.OUTDATED)
+            return None
+        self._spec = spec
+        return first
+
+    @property
+    def learns(self) -> bool:
+        """Whether zygotes may import more than at the start."""
+        return self._settings.learn_bytes > 0
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        """The modules that zygotes import now."""
+        return self._spec.preload
 
     def is_current(self, sandbox: Sandbox) -> bool:
         """Whether the sandbox was launched from the image in use."""
         return sandbox.image == self._spec.image
+
+    def is_complete(self, sandbox: Sandbox) -> bool:
+        """Whether the sandbox's zygote has imported all modules that zygotes import now."""
+        return sandbox.preloaded == self._spec.preload
 
     def image_is_missing(self) -> ImageNotFound:
         """Record that the engine reports the image as missing, and return the error with its name."""
@@ -140,16 +178,32 @@ class Launcher:
         """Return the image in use, with warnings about it."""
         return self._image.status()
 
-    async def _launch_first(self, image: Image) -> tuple[ContainerSpec, Sandbox]:
-        """Launch and examine an image's first sandbox; return it, and the spec for all further ones.
+    def _use(self, spec: ContainerSpec) -> None:
+        """Launch by this description of an image's containers. What was added to `preload` is forgotten."""
+        self._spec = spec
+        self._most_idle_bytes = spec.idle_bytes + self._settings.learn_bytes
+
+    async def _launch_first(self, image_id: str) -> tuple[ContainerSpec, Sandbox]:
+        """Launch and examine an image's first sandbox; return it, and the spec for all further ones."""
+        spec, first = await self._launch_measured(image_id, self._settings.preload)
+        try:
+            if self._examine is not None:
+                await self._examine(first, spec)
+        except BaseException:
+            await self._remover.remove_now(first, Removal.STOPPING)
+            raise
+        return spec, first
+
+    async def _launch_measured(
+        self, image_id: str, preload: tuple[str, ...]
+    ) -> tuple[ContainerSpec, Sandbox]:
+        """Launch a sandbox, measure its idle kernel, and return the sandbox and the spec for further ones.
 
         The limit counts every tmpfs too, so that a full disk is ENOSPC instead of a dead container.
         """
         settings, limits = self._settings, self._settings.limits
         roomy = replace(limits, memory_bytes=_FIRST_BYTES)
-        spec = ContainerSpec(
-            image.image_id, settings.instance_id, "", settings.preload, roomy, runtime=settings.runtime
-        )
+        spec = ContainerSpec(image_id, settings.instance_id, "", preload, roomy, runtime=settings.runtime)
         first = await self._launch(spec, _never)
         try:
             held = await first.memory_bytes()
@@ -160,8 +214,6 @@ class Launcher:
             if not await self._engine.limit_memory(first.container_id, total):
                 await self._remover.remove_now(first, Removal.SURPLUS)
                 first = await self._launch(spec, _never)
-            if self._examine is not None:
-                await self._examine(first, spec)
         except BaseException:
             await self._remover.remove_now(first, Removal.STOPPING)
             raise

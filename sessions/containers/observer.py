@@ -15,7 +15,7 @@ class Removal(StrEnum):
     LOST = "lost"
     """The container does not answer."""
     SURPLUS = "surplus"
-    """More sandboxes were ready than are wanted, or its kernel was started without preloading."""
+    """More sandboxes were ready than are wanted, or new kernels have more modules preloaded than its own."""
     GAVE_WAY = "gave_way"
     """The container was reserved for one tenant while callers of other tenants waited."""
     OUTDATED = "outdated"

@@ -41,7 +41,7 @@ class Sandbox:
         tenant: the tenant whose code has run in the container; None if no code has.
         ended_well: whether the last execution gave no reason to destroy the container.
         uses: how often the container was scrubbed.
-        is_complete: whether the kernel has imported all modules of the specification.
+        preloaded: modules that the zygote imported at the start.
         launched: times of the launch; None if the container was launched before the service restarted.
     """
 
@@ -61,7 +61,7 @@ class Sandbox:
         self.tenant: str | None = None
         self.ended_well = False
         self.uses = 0
-        self.is_complete = True
+        self.preloaded: tuple[str, ...] = ()
         self.launched: Launch | None = None
         self._made_at = self._idle_since = time.monotonic()
 
@@ -114,9 +114,9 @@ class Sandbox:
         sandbox = cls(engine, Connection(container, spec.token, kernel_key=""), http, spec.image)
         try:
             await sandbox._supervisor.wait_until_up(_UP_SEC)
-            sandbox.is_complete = not (spec.preload and hurried())
-            preload = spec.preload if sandbox.is_complete else ()
-            await sandbox._start_kernel(preload, spec.idle_bytes, warm_up=sandbox.is_complete)
+            is_hurried = bool(spec.preload) and hurried()
+            sandbox.preloaded = () if is_hurried else spec.preload
+            await sandbox._start_kernel(sandbox.preloaded, spec.idle_bytes, warm_up=not is_hurried)
         except BaseException:
             await sandbox.close()
             await asyncio.shield(engine.remove(container.container_id))

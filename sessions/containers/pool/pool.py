@@ -18,6 +18,7 @@ from sessions.containers.observer import NoObserver, PoolObserver, Removal
 from sessions.containers.pool.backoff import Backoff
 from sessions.containers.pool.demand import Demand
 from sessions.containers.pool.image_follower import ImageFollower
+from sessions.containers.pool.learner import Learner
 from sessions.containers.pool.recycler import Recycler, ReuseLimits
 from sessions.containers.pool.replenisher import Replenisher
 from sessions.containers.pool.stock import Stock
@@ -96,7 +97,10 @@ class Pool:
             reuse=settings.reuse is not None,
         )
         self._recycler = Recycler(self._stock, self._launcher, observer, settings.reuse)
-        self._upkeep = Upkeep(self._stock, self._demand, self._remover, launch.limits.lease_sec)
+        self._learner = Learner(self._stock, self._launcher, max_containers=most)
+        self._upkeep = Upkeep(
+            self._stock, self._demand, self._launcher, self._remover, launch.limits.lease_sec
+        )
         self._tasks = BackgroundTasks()
         self._http: aiohttp.ClientSession
 
@@ -114,8 +118,8 @@ class Pool:
             stock.offer(first)
         else:
             await self._remover.remove_now(first, Removal.SURPLUS)
-        for work in (self._replenisher.run(), self._upkeep.run(), self._images.run()):
-            self._tasks.start(work)
+        for work in (self._replenisher, self._upkeep, self._images, self._learner):
+            self._tasks.start(work.run())
         stock.changed()
         return self
 
@@ -146,6 +150,7 @@ class Pool:
         try:
             yield sandbox
         finally:
+            self._learner.note(sandbox)
             self._recycler.take_back(sandbox, Removal.USED)
 
     # --- sessions ---------------------------------------------------------------------------------
@@ -187,6 +192,7 @@ class Pool:
         In the background, its container is made as new for the same tenant if the session set
         `sandbox.ended_well`, and destroyed otherwise.
         """
+        self._learner.note(sandbox)
         self._stock.end_keeping(sandbox)
         self._recycler.take_back(sandbox, Removal.SESSION_ENDED)
 

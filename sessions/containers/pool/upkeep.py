@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import Final
 
+from sessions.containers.launcher import Launcher
 from sessions.containers.observer import Removal
 from sessions.containers.pool.demand import Demand
 from sessions.containers.pool.stock import Stock
@@ -22,9 +23,12 @@ _SURPLUS_SEC: Final = 30.0
 class Upkeep:
     """`run` it in the background. The leases of sessions' containers are renewed by the sessions."""
 
-    def __init__(self, stock: Stock, demand: Demand, remover: Remover, lease_sec: float) -> None:
+    def __init__(
+        self, stock: Stock, demand: Demand, launcher: Launcher, remover: Remover, lease_sec: float
+    ) -> None:
         self._stock = stock
         self._demand = demand
+        self._launcher = launcher
         self._remover = remover
         self._lease_sec = lease_sec
         self._suspects: set[str] = set()
@@ -43,11 +47,17 @@ class Upkeep:
                 log.warning("looking for containers without an owner failed: %s", error)
 
     def _discard_surplus(self) -> None:
-        """Discard sandboxes that have waited unused while too many were ready, or that lack preloading."""
+        """Discard sandboxes that have waited unused while too many were ready.
+
+        If nobody waits, discard one that has imported fewer modules than new ones as well.
+        """
         for sandbox in list(self._stock.ready):
             too_many = len(self._stock.ready) > self._demand.target and sandbox.idle_sec > _SURPLUS_SEC
-            if too_many or not (sandbox.is_complete or self._stock.queue):
+            if too_many:
                 self._stock.discard(sandbox, Removal.SURPLUS)
+        incomplete = [sandbox for sandbox in self._stock.ready if not self._launcher.is_complete(sandbox)]
+        if incomplete and not self._stock.queue:
+            self._stock.discard(incomplete[0], Removal.SURPLUS)
 
     async def discard_dead(self) -> None:
         """Renew the lease of every ready sandbox, and replace those that do not answer."""

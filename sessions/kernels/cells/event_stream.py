@@ -168,6 +168,11 @@ class CellEventStream:
                 self._text.take(kind, payload)
         self._text.finish(self._end, self._death_note())
 
+    @property
+    def imported(self) -> frozenset[str]:
+        """The modules of `contract.LEARNABLE` that programs have imported, after the last event."""
+        return verdict.imported(self._source.reply)
+
     def _death_note(self) -> str:
         """Return the line for stderr that says what killed the process: some clients show nothing else."""
         if self._end.death is not None and not self._limit.timed_out:

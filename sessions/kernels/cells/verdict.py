@@ -52,6 +52,14 @@ def kernel_seconds(reply: JsonObject) -> float | None:
     return float(seconds) if isinstance(seconds, float) and 0 <= seconds < _LONGEST_SEC else None
 
 
+def imported(reply: JsonObject) -> frozenset[str]:
+    """Return the modules of `contract.LEARNABLE` that programs have imported, as the kernel reports it."""
+    names = _reply_field(reply, "imported")
+    return frozenset(contract.LEARNABLE).intersection(
+        name for name in (names if isinstance(names, list) else ()) if isinstance(name, str)
+    )
+
+
 def _exit_code(reply: JsonObject) -> int:
     code = _reply_field(reply, "exit_code")
     return code & 0xFF if isinstance(code, int) else 1
