@@ -17,6 +17,7 @@ LOADED = "import sys\nprint([name for name in {names!r} if name in sys.modules])
 
 def loaded(service: Service, *names: str) -> list[str]:
     """Return which of the modules a new kernel has imported before its program runs."""
+    service.settle(at_target=False)
     return list(eval(service.api.run(LOADED.format(names=names))["stdout"]))
 
 
@@ -31,7 +32,7 @@ def test_a_module_that_a_program_imports_is_in_later_kernels(learning: Service) 
     assert loaded(learning, "networkx") == []
     learning.api.run("import networkx")
     assert soon(lambda: loaded(learning, "networkx") == ["networkx"])
-    learning.settle()
+    learning.settle(at_target=False)
     result = learning.api.run("import networkx\nlen(networkx.path_graph(4))")
     assert result["outputs"][0]["data"]["text/plain"] == "4"
     assert loaded(learning, "networkx") == ["networkx"]
@@ -81,7 +82,9 @@ def test_a_full_pool_learns_too(start_service: StartService) -> None:
     """The only container makes room for one that has the module."""
     service = start_service(**LEARNING | {"POOL_SIZE": 1, "MAX_CONTAINERS": 1})
     service.api.run("import bs4")
-    assert soon(lambda: loaded(service, "bs4") == ["bs4"])
+    learnt = "programs use bs4"
+    assert soon(lambda: learnt in service.log_path.read_text())
+    assert loaded(service, "bs4") == ["bs4"]
     assert len(service.engine.kernels(service.instance_id)) == 1
 
 

@@ -75,7 +75,19 @@ class Learner:
             return
         log.info("programs use %s: new kernels have them", ", ".join(names))
         for sandbox in [sandbox for sandbox in stock.ready if sandbox.tenant is not None]:
-            # These would serve their tenant first. The other old ones are replaced one after the other.
-            stock.discard(sandbox, Removal.SURPLUS)
+            stock.discard(sandbox, Removal.SURPLUS)  # it would serve its tenant before any other
         stock.offer(first)
         stock.changed()
+        await self._replace_old()
+
+    async def _replace_old(self) -> None:
+        """Replace the ready sandboxes that lack modules one after the other, so that there is always one."""
+        while True:
+            await self._until_idle()
+            ready = self._stock.ready
+            old = next((sandbox for sandbox in ready if not self._launcher.is_complete(sandbox)), None)
+            if old is None:
+                return
+            self._stock.discard(old, Removal.SURPLUS)
+            self._stock.changed()
+            await asyncio.sleep(_LOOK_SEC)
