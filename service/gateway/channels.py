@@ -147,15 +147,15 @@ class ClientConnection:
         """Send the client's messages until there are no more; return the close code."""
         queue = self._client.queue
         while (encoded := await queue.get()) is not None:
+            frame = (
+                frames.to_v1(encoded)
+                if self._is_v1
+                else frames.to_default(encoded, binary=self._accepts_binary)
+            )
             try:
-                if self._is_v1:
-                    await self._websocket.send_bytes(frames.to_v1(encoded))
-                    continue
-                frame = frames.to_default(encoded, binary=self._accepts_binary)
-                if isinstance(frame, str):
-                    await self._websocket.send_text(frame)
-                else:
-                    await self._websocket.send_bytes(frame)
+                await self._websocket.send(
+                    {"type": "websocket.send", "pieces": frame.pieces, "is_text": frame.is_text}
+                )
             except WebSocketDisconnect:
                 queue.put_back(encoded)
                 return _NORMAL

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 from sessions.kernels.plain_json import parse
@@ -62,17 +62,30 @@ class EncodedMessage:
         return parent
 
 
+@dataclass(frozen=True)
+class ClientFrame:
+    """A frame for a client, in pieces. Frames of the same message share the large pieces.
+
+    Attributes:
+        pieces: the payload; in a text frame it is UTF-8.
+        is_text: whether it is a text frame, not a binary one.
+    """
+
+    pieces: tuple[bytes, ...]
+    is_text: bool = False
+
+
 def encode(channel: str, message: KernelMessage) -> EncodedMessage:
     """Encode a message for clients."""
     return EncodedMessage(channel, message.packed())
 
 
-def to_v1(encoded: EncodedMessage) -> bytes:
+def to_v1(encoded: EncodedMessage) -> ClientFrame:
     """Return the message as a frame of the v1 form."""
-    parts = [encoded.channel.encode(), *encoded.message.parts, *encoded.message.buffers]
+    parts = (encoded.channel.encode(), *encoded.message.parts, *encoded.message.buffers)
     # The frame begins with the number of offsets, then has one offset for each part and one for the end.
-    offsets = _offsets_of(parts, _V1_OFFSET_BYTES * (len(parts) + 2))
-    return struct.pack(f"<{len(offsets) + 1}Q", len(offsets), *offsets) + b"".join(parts)
+    offsets = _offsets_of(map(len, parts), _V1_OFFSET_BYTES * (len(parts) + 2))
+    return ClientFrame((struct.pack(f"<{len(offsets) + 1}Q", len(offsets), *offsets), *parts))
 
 
 def from_v1(frame: bytes) -> tuple[str, KernelMessage]:
@@ -85,7 +98,7 @@ def from_v1(frame: bytes) -> tuple[str, KernelMessage]:
     return channel.decode("utf-8", "replace"), _message(values, parts[len(_PARTS) :])
 
 
-def to_default(encoded: EncodedMessage, *, binary: bool = True) -> str | bytes:
+def to_default(encoded: EncodedMessage, *, binary: bool = True) -> ClientFrame:
     """Return the message as a frame of the default form.
 
     Args:
@@ -94,18 +107,17 @@ def to_default(encoded: EncodedMessage, *, binary: bool = True) -> str | bytes:
     """
     message = encoded.message
     buffers = message.buffers if binary else ()
-    fields = [b'"%s":%s' % (name.encode(), part) for name, part in zip(_PARTS, message.parts, strict=True)]
-    for name, value in (
-        ("channel", encoded.channel),
-        ("msg_id", message.message_id),
-        ("msg_type", message.kind),
-    ):
-        fields.append(b'"%s":%s' % (name.encode(), _json(value)))
+    pieces: list[bytes] = []
+    for name, part in zip(_PARTS, message.parts, strict=True):
+        pieces += (b'%s"%s":' % (b"," if pieces else b"{", name.encode()), part)
+    names = {"channel": encoded.channel, "msg_id": message.message_id, "msg_type": message.kind}
+    pieces.append(b"," + _json(names)[1:-1])
     if not buffers:
-        return (b"{%s}" % b",".join([*fields, b'"buffers":[]'])).decode()
-    parts = [b"{%s}" % b",".join(fields), *buffers]
-    starts = _offsets_of(parts, _DEFAULT_OFFSET_BYTES * (len(parts) + 1))[:-1]
-    return struct.pack(f"!{len(starts) + 1}I", len(starts), *starts) + b"".join(parts)
+        return ClientFrame((*pieces, b',"buffers":[]}'), is_text=True)
+    pieces.append(b"}")
+    parts_bytes = (sum(map(len, pieces)), *map(len, buffers))
+    starts = _offsets_of(parts_bytes, _DEFAULT_OFFSET_BYTES * (len(parts_bytes) + 1))[:-1]
+    return ClientFrame((struct.pack(f"!{len(starts) + 1}I", len(starts), *starts), *pieces, *buffers))
 
 
 def from_default(frame: str | bytes) -> tuple[str, KernelMessage]:
@@ -151,12 +163,9 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _offsets_of(parts: Iterable[bytes], first: int) -> list[int]:
+def _offsets_of(sizes: Iterable[int], first: int) -> list[int]:
     """Return the offset at which each part begins, and the offset of the end; `first` is the first one."""
-    offsets = [first]
-    for part in parts:
-        offsets.append(offsets[-1] + len(part))
-    return offsets
+    return list(accumulate(sizes, initial=first))
 
 
 def _read_offsets(frame: bytes, offset_format: str, offset_bytes: int) -> list[int]:

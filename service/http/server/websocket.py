@@ -3,8 +3,11 @@
 import asyncio
 import http
 import logging
+import struct
+from collections.abc import Sequence
 from typing import Any, Final
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
 from websockets.http11 import Response
@@ -18,6 +21,11 @@ from service.telemetry.request_context import current, request_id_of
 _CLOSE_SEC: Final = 2.0
 """Maximum time for the client to answer a close frame, in seconds."""
 _INVALID_HANDSHAKE: Final = "invalid_handshake"
+_TEXT: Final = 0x81
+_BINARY: Final = 0x82
+"""First bytes of frames that are whole messages."""
+_LARGE_BYTES: Final = 1 << 16
+"""A message of this size is sent without a copy of it."""
 
 log = logging.getLogger(__name__)
 _quiet = logging.getLogger("uvicorn.websockets")
@@ -26,7 +34,11 @@ _quiet.setLevel(logging.WARNING)
 
 
 class WebSocketConnection(PacedWebSocket):
-    """Disconnects a client that does not read for `patience_sec`, or does not answer a ping."""
+    """Disconnects a client that does not read for `patience_sec`, or does not answer a ping.
+
+    Besides `bytes` and `text`, a `websocket.send` event may have `pieces` of a message and `is_text`. The
+    pieces are not copied, and the event has been sent when the client has read most of them.
+    """
 
     _unread_timer: asyncio.TimerHandle | None = None
 
@@ -78,10 +90,29 @@ class WebSocketConnection(PacedWebSocket):
             self.transport.close()
 
     async def send(self, message: Any) -> None:
+        if "pieces" in message:
+            await self._send_pieces(message["pieces"], _TEXT if message["is_text"] else _BINARY)
+            return
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
             # A refused handshake is complete as well.
             self.handshake_complete = True
+
+    async def _send_pieces(self, pieces: Sequence[bytes], opcode: int) -> None:
+        """Send a message as one frame. Raises `ClientDisconnected` unless the client has read most of it."""
+        await self.writable.wait()
+        if self.disconnected or self.close_sent or self.transport.is_closing():
+            raise ClientDisconnected
+        size = sum(map(len, pieces))
+        head = frame_head(opcode, size)
+        if size < _LARGE_BYTES:
+            self.transport.write(b"".join((head, *pieces)))
+            return
+        # The transport keeps these very objects until they are sent, and other transports keep them too.
+        self.transport.writelines((head, *pieces))
+        await self.writable.wait()
+        if self.disconnected:
+            raise ClientDisconnected
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -109,6 +140,13 @@ class WebSocketConnection(PacedWebSocket):
         if self._unread_timer is not None:
             self._unread_timer.cancel()
             self._unread_timer = None
+
+
+def frame_head(first: int, size: int) -> bytes:
+    """Return the bytes of a frame before its payload of `size` bytes, which is not masked."""
+    if size < 126:
+        return bytes((first, size))
+    return struct.pack("!BBH", first, 126, size) if size < 1 << 16 else struct.pack("!BBQ", first, 127, size)
 
 
 def patient_socket_for(seconds: float) -> type[WebSocketsSansIOProtocol]:
