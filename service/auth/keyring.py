@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from service.auth.errors import KeyFileInvalid, KeyInvalid, KeyMissing
+from service.private_paths.files import can_be_read_by_others, check_trusted_file
+from service.private_paths.trust import NotPrivate
 from service.settings.api_keys import KEY_NAME, distinct
 from sessions.models import Caller
 from sessions.records import ONE_TENANT
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 SHORT_KEY: Final = 20
 """Keys with fewer characters can be guessed. The start logs a warning for them."""
+
+READ_BY_OTHERS: Final = "Other users of the machine can read the hashes in API_KEYS_FILE={}"
 
 _LINE = re.compile(rf"({KEY_NAME.pattern}):sha256:([0-9a-f]{{64}})")
 
@@ -36,7 +40,7 @@ def digest(key: str | bytes) -> bytes:
 
 
 def read_key_file(path: Path) -> Keys:
-    """Return the keys of a file. Raises ``KeyFileInvalid``."""
+    """Return the keys of a file, whoever owns it. Raises ``KeyFileInvalid``."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -54,6 +58,19 @@ def read_key_file(path: Path) -> Keys:
         return distinct(pairs)
     except ValueError as error:
         raise KeyFileInvalid(path, str(error)) from error
+
+
+def read_trusted_key_file(path: Path) -> Keys:
+    """Return the keys of a file. Raises ``KeyFileInvalid``, also if another user can change the file."""
+    try:
+        return read_key_file(check_trusted_file(path))
+    except NotPrivate as error:
+        where = "" if error.path == path else f"{error.path}: "
+        raise KeyFileInvalid(path, f"{where}{error.reason}; {error.advice}") from error
+    except OSError as error:
+        raise KeyFileInvalid(path, error.strerror or str(error)) from error
+    except KeyFileInvalid as error:
+        raise KeyFileInvalid(path, error.reason) from error
 
 
 def presented(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
@@ -90,6 +107,8 @@ class Keyring:
         self._path = path
         self._file_state = self._stat()
         self._keys = self._read()
+        if path is not None and can_be_read_by_others(path):
+            log.warning("%s (chmod 600 %s).", READ_BY_OTHERS.format(path), path)
         if not self._keys:
             log.warning(
                 "API_KEYS_FILE=%s has no key: every call is refused. "
@@ -142,7 +161,7 @@ class Keyring:
         if self._path is None:
             return self._given
         try:
-            return distinct((*self._given.items(), *read_key_file(self._path).items()))
+            return distinct((*self._given.items(), *read_trusted_key_file(self._path).items()))
         except ValueError as error:
             raise KeyFileInvalid(self._path, f"{error} (in API_KEYS and the file together)") from error
 

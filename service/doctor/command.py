@@ -9,7 +9,7 @@ from pathlib import Path
 
 import service
 from service.auth.errors import KeyFileInvalid
-from service.auth.keyring import read_key_file
+from service.auth.keyring import READ_BY_OTHERS, read_trusted_key_file
 from service.database import connection as database
 from service.database import migrations
 from service.database.errors import MigrationFailed
@@ -23,6 +23,7 @@ from service.errors import SettingsInvalid, StartError
 from service.files.open import open_storage
 from service.operations.engine import open_cluster, open_docker
 from service.operations.errors import CannotRunKernels
+from service.private_paths.files import can_be_read_by_others
 from service.private_paths.folders import check_private_folder
 from service.private_paths.trust import NotPrivate
 from service.settings import Settings, load_settings, unknown_variables
@@ -97,12 +98,15 @@ class Doctor:
         keys = self._settings.keys
         if keys.api_keys_file is not None:
             try:
-                in_file = read_key_file(keys.api_keys_file)
+                in_file = read_trusted_key_file(keys.api_keys_file)
             except KeyFileInvalid as error:
                 return Finding("keys", "fail", str(error), "correct API_KEYS_FILE, or the file that it names")
             if not in_file and not keys.given_keys:
                 seen = f"API_KEYS_FILE={keys.api_keys_file} has no key, so every call is refused"
                 return Finding("keys", "warn", seen, "code-interpreter-api keys add NAME")
+            if can_be_read_by_others(keys.api_keys_file):
+                seen = READ_BY_OTHERS.format(keys.api_keys_file)
+                return Finding("keys", "warn", seen, f"chmod 600 {keys.api_keys_file}")
         return machine.judge_keys(self._settings.server.host, needs_key=keys.needs_key)
 
     # --- this machine -----------------------------------------------------------------------------

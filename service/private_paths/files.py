@@ -1,5 +1,6 @@
 """Files that only the service can use."""
 
+import errno
 import os
 import stat
 import uuid
@@ -17,6 +18,7 @@ from service.private_paths.trust import (
     is_shared,
     is_volume_of_pod,
     may_be_written_by_others,
+    own_groups,
     trusted_users,
     user_name,
 )
@@ -68,6 +70,34 @@ def read_private_file(path: Path) -> bytes | None:
         return at.read_bytes()
     make_private_file(at)
     return at.read_bytes()
+
+
+def check_trusted_file(path: Path) -> Path:
+    """Return the path of a file, without links. Others may read the file, and cannot change it.
+
+    Raises:
+        NotPrivate: another user owns the file, or can change or replace it.
+        OSError: the file does not exist, or cannot be examined.
+    """
+    at, missing = resolve(path)
+    if missing:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    found = at.stat()
+    if found.st_uid not in trusted_users():
+        raise NotPrivate(path, f"it belongs to {user_name(found.st_uid)}", give_to_us(path))
+    if may_be_written_by_others(found):
+        raise NotPrivate(path, "other users can write to it", f"take that from them (chmod go-w {path})")
+    return at
+
+
+def can_be_read_by_others(path: Path) -> bool:
+    """Return whether users other than root, this user and the user's groups can read a file."""
+    found = path.stat()
+    is_for_all = bool(found.st_mode & stat.S_IROTH)
+    is_for_group = bool(found.st_mode & stat.S_IRGRP) and found.st_gid not in {0, *own_groups()}
+    return (is_for_all or is_for_group) and all(
+        parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents
+    )
 
 
 def create_private_file(path: Path, content: bytes) -> None:
