@@ -80,42 +80,6 @@ ROLE: Final = "kernel"
 CELL_METADATA: Final = "code_interpreter"
 """Key in an execute_request's metadata and in an execute_reply's content, see `kernel/kernel.py`."""
 
-LEARNABLE: Final = (
-    "scipy.stats",
-    "scipy.optimize",
-    "scipy.signal",
-    "scipy.integrate",
-    "scipy.interpolate",
-    "sklearn.linear_model",
-    "sklearn.ensemble",
-    "sklearn.cluster",
-    "sklearn.datasets",
-    "sklearn.model_selection",
-    "seaborn",
-    "statsmodels.api",
-    "skimage.io",
-    "xgboost",
-    "networkx",
-    "sympy",
-    "openpyxl",
-    "docx",
-    "pptx",
-    "bs4",
-    "requests",
-    "plotly.express",
-    "altair",
-    "bokeh.plotting",
-    "pyarrow",
-    "duckdb",
-    "geopandas",
-    "h5py",
-    "lightgbm",
-)
-"""Modules that a zygote may import because programs of earlier calls did. Their imports start no thread.
-
-Some are in larger images only.
-"""
-
 FRAME_HEADER: Final = "!BI"
 """`struct` format before each frame of a cell's output: kind, payload length in bytes."""
 FRAME_STDOUT: Final = 1

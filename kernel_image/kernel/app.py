@@ -14,7 +14,7 @@ from traitlets import Type
 from traitlets.config import Config
 from zmq.eventloop.zmqstream import ZMQStream
 
-from kernel_image import contract
+from kernel_image import contract, learnable
 from kernel_image.kernel import figures, nested_asyncio, programs
 from kernel_image.kernel.interpreter_exit import InterpreterExit
 from kernel_image.kernel.iopub import IOPubPublisher
@@ -150,7 +150,7 @@ def run(app: KernelApp, key: str, port_offset: int, ready: int, events: int, com
         sys.modules["numpy"].random.seed()
     if "sympy.core.random" in sys.modules:
         sys.modules["sympy.core.random"].rng.seed()
-    kernel.learnable = tuple(name for name in contract.LEARNABLE if name not in sys.modules)
+    kernel.learnable = tuple(name for name in learnable.MODULES if name not in sys.modules)
     kernel.interpreter_exit = InterpreterExit()
     # Here and not in the zygote, which would write a file for its own cell.
     kernel.shell.compile = programs.Compiler(kernel.shell.user_ns)

@@ -10,7 +10,7 @@ An execute_request may carry options under `contract.CELL_METADATA` in its metad
                                   write marks to stdout, see `marks`
 
 The content of the execute_reply has, under the same name, {"exit_code": int, "wall_seconds": float} and, if
-there are any, {"imported": [module, ...]}: modules of `contract.LEARNABLE` that programs have imported.
+there are any, {"imported": [module, ...]}: modules of `learnable.MODULES` that programs have imported.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class Kernel(IPythonKernel):
     marks: MarkWriter
     process_id: int
     learnable: tuple[str, ...]
-    """Modules of `contract.LEARNABLE` that the zygote has not imported."""
+    """Modules of `learnable.MODULES` that the zygote has not imported."""
 
     def start(self) -> None:
         """Start serving, and let signals wake the event loop: otherwise an `await` delays an interrupt."""

@@ -37,7 +37,7 @@ class CodeRunner:
         self.connection = connection
         """How to reach the container; the key is that of its present kernel."""
         self.imported: frozenset[str] = frozenset()
-        """Modules of `contract.LEARNABLE` that programs have imported, and the zygote had not."""
+        """Modules of `learnable.MODULES` that programs have imported, and the zygote had not."""
         self._supervisor = supervisor
         self._client: KernelClient | None = None
 

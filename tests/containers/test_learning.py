@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kernel_image import contract
+from kernel_image import learnable
 from tests.conftest import StartService, serving
 from tests.support.process import Service
 from tests.support.session import new_session
@@ -93,7 +93,7 @@ def test_modules_that_may_be_preloaded_start_no_thread(learning: Service) -> Non
     found = learning.api.run(
         "import importlib, importlib.util, os\n"
         "before = len(os.listdir('/proc/self/task'))\n"
-        f"for name in {contract.LEARNABLE!r}:\n"
+        f"for name in {learnable.MODULES!r}:\n"
         "    if importlib.util.find_spec(name.partition('.')[0]):\n"
         "        importlib.import_module(name)\n"
         "        if len(os.listdir('/proc/self/task')) > before: print(name)\n"

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Final
 
-from kernel_image import contract
+from kernel_image import learnable
 from sessions.containers.launcher import Launcher
 from sessions.containers.observer import Removal
 from sessions.containers.pool.stock import Stock
@@ -49,7 +49,7 @@ class Learner:
             if not names:
                 continue
             try:
-                await self._learn([name for name in contract.LEARNABLE if name in names])
+                await self._learn([name for name in learnable.MODULES if name in names])
             except SessionsError as error:
                 log.warning("preloading %s failed: %s", ", ".join(sorted(names)), log_text(error))
                 await asyncio.sleep(_RETRY_SEC)

@@ -170,7 +170,7 @@ class CellEventStream:
 
     @property
     def imported(self) -> frozenset[str]:
-        """The modules of `contract.LEARNABLE` that programs have imported, after the last event."""
+        """The modules of `learnable.MODULES` that programs have imported, after the last event."""
         return verdict.imported(self._source.reply)
 
     def _death_note(self) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from kernel_image import contract
+from kernel_image import contract, learnable
 from sessions.kernels.cells.cell_end import Death
 from sessions.models import Budget, CellError, JsonObject
 
@@ -53,9 +53,9 @@ def kernel_seconds(reply: JsonObject) -> float | None:
 
 
 def imported(reply: JsonObject) -> frozenset[str]:
-    """Return the modules of `contract.LEARNABLE` that programs have imported, as the kernel reports it."""
+    """Return the modules of `learnable.MODULES` that programs have imported, as the kernel reports it."""
     names = _reply_field(reply, "imported")
-    return frozenset(contract.LEARNABLE).intersection(
+    return frozenset(learnable.MODULES).intersection(
         name for name in (names if isinstance(names, list) else ()) if isinstance(name, str)
     )
 
