@@ -104,7 +104,7 @@ def test_a_replacement_that_cannot_be_used_is_refused(followed: Service, tag: st
         wait_until(lambda: "self-test failed" in image_of(followed)["warnings"][-1], followed)
         assert "\n" not in image_of(followed)["warnings"][-1]
         assert followed.api.run("print(6 * 7)")["stdout"] == "42\n"
-        followed.settle()
+        followed.settle(at_target=False)
         assert launched_from(followed) == {before} == {image_of(followed)["id"]}
     images.remove(other)
 

@@ -23,7 +23,9 @@ _SOON_SEC: Final = 60.0
 _NOISE_SEC: Final = 0.05
 """An answer may take this much longer, as other processes use the machine too."""
 _DESCRIPTORS: Final = 24
-"""Clients of the tests, and surplus containers of the pool, may hold this many connections more."""
+"""Clients of the tests may hold this many connections more."""
+_CONTAINER_DESCRIPTORS: Final = 8
+"""The service has at most this many connections to a container, those of the pool's surplus included."""
 _GROWTH_KB: Final = 96 * 1024
 """The service's memory may grow by this much during an attack: a few times what one call may use."""
 
@@ -179,8 +181,13 @@ def unharmed(target: Service, canary_client: Canary) -> Iterator[None]:
     canary_client.forget_files(files)
     assert soon(lambda: canary_client.files() <= files), canary_client.files() - files
     assert soon(canary_client.is_at_rest), "there are too many or too few containers"
-    most = descriptors + _DESCRIPTORS
-    assert soon(lambda: canary_client.descriptors() <= most), canary_client.descriptors() - descriptors
+    assert soon(
+        lambda: (
+            canary_client.descriptors() - descriptors
+            <= _DESCRIPTORS
+            + _CONTAINER_DESCRIPTORS * max(0, len(canary_client.containers()) - len(containers))
+        )
+    ), canary_client.descriptors() - descriptors
 
 
 @pytest.fixture(scope="session")
