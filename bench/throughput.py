@@ -2,7 +2,7 @@
 
     python -m bench.throughput [--quick] [--chart FILE] [--json FILE] [--beside NAME=URL ...]
 
-`--beside` adds another service that has `/v1/execute` to the table.
+`--beside` adds another service that has `/v1/execute` to the table, and a table of ratios to it.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from bench import chart, held, machine
@@ -32,6 +33,16 @@ _CORES = os.cpu_count() or 1
 _POOL = 2 * _CORES
 _EXECUTIONS = 5000
 _COLD_STARTS = 3
+_FIGURE = (
+    "import matplotlib.pyplot as plt\nplt.plot([1, 4, 9, 16])\nplt.title('squares')\nplt.savefig('a.png')"
+)
+_FIT = (
+    "import numpy as np\nfrom sklearn.linear_model import LinearRegression\nx = np.random.rand(1000, 5)\n"
+    "LinearRegression().fit(x, x.sum(axis=1)).coef_.shape"
+)
+_ALONE = {"1+1": "1+1", "pandas": PANDAS, "a figure": _FIGURE, "scikit-learn": _FIT}
+_PAUSE_SEC = 3.0
+"""Time between the calls of a single caller to a service that does not say when it is at rest."""
 _ROOM = {
     "POOL_SIZE": str(_POOL),
     "MAX_CONTAINERS": str(3 * _CORES),
@@ -52,6 +63,9 @@ class Row:
     """CPU time of the whole machine for one execution, including the benchmark's own."""
     refused: int = 0
     failed: int = 0
+    service: str = ""
+    case: str = ""
+    """Rows of different services with the same case and number of callers are compared."""
 
 
 def _busy_seconds() -> float:
@@ -88,19 +102,28 @@ def _served(name: str, base_url: str, clients: int, seconds: float, code: str = 
     load: Load = drive(base_url, clients, seconds, code, expected)
     cpu = (_busy_seconds() - before) / max(1, len(load.answered))
     say(f"{name}, {clients} clients: {load.per_second:.1f} per second")
-    return Row(name, clients, load.per_second, load.answered, cpu, load.refused, load.failed)
+    return Row(
+        name, clients, load.per_second, load.answered, cpu, load.refused, load.failed, name, "sustained"
+    )
 
 
-def _alone(name: str, service: Service, code: str, turns: int) -> Row:
-    """Measure a single caller, who calls only when the pool is full again."""
-    latencies = []
-    for _ in range(turns):
-        service.settle()
-        started = time.perf_counter()
-        service.execute(code)
-        latencies.append(time.perf_counter() - started)
-    say(f"{name}: {median(latencies) * 1000:.1f} ms")
-    return Row(name, 1, 0, latencies, 0)
+def _alone(name: str, base_url: str, rest: Callable[[], object], turns: int) -> list[Row]:
+    """Measure a single caller, who calls only when the service is at `rest` again.
+
+    The first two calls of each program are not measured: the service may learn what it imports.
+    """
+    rows = []
+    for case, code in _ALONE.items():
+        latencies: list[float] = []
+        before = _busy_seconds()
+        for _ in range(turns + 2):
+            rest()
+            load = drive(base_url, 1, 0, code, None)
+            latencies += load.answered
+        cpu = (_busy_seconds() - before) / (turns + 2)
+        say(f"{name}, {case}: {median(latencies[2:]) * 1000:.1f} ms")
+        rows.append(Row(f"{name}, {case}, alone", 1, 0, latencies[2:], cpu, service=name, case=case))
+    return rows
 
 
 def _cold(engine: Engine, turns: int) -> Row:
@@ -132,17 +155,42 @@ def measure(engine: Engine, seconds: float, turns: int, others: dict[str, str]) 
     with LocalKernel() as kernel:
         rows.append(_repeated("a local ipykernel", kernel.execute, 1, seconds))
     rows.append(_cold(engine, _COLD_STARTS))
-    for mode in ("never", "tenant"):
-        with Service(engine, CONTAINER_REUSE=mode, **_ROOM) as service:
-            for name, code in (("1+1", "1+1"), ("pandas", PANDAS)):
-                rows.append(_alone(f"{mode}, {name}, alone", service, code, turns))
-            rows.append(_burst(f"{mode}, a burst", service))
+    for mode, settings in (("default", {}), ("never", {"CONTAINER_REUSE": "never", **_ROOM})):
+        with Service(engine, **settings) as service:
             base_url = str(service.http.base_url)
+            rows += _alone(mode, base_url, service.settle, turns)
+            rows.append(_burst(f"{mode}, a burst", service))
             rows += [_served(mode, base_url, clients, seconds) for clients in _CLIENTS]
             service.settle()
     for name, url in others.items():
+        rows += _alone(name, url, partial(time.sleep, _PAUSE_SEC), turns)
         rows += [_served(name, url, clients, seconds) for clients in _CLIENTS]
     return rows
+
+
+def compared_as_markdown(rows: list[Row], other: str) -> str:
+    """Return a table of the rows that another service has too, each with the ratio to it.
+
+    Medians are compared for a single caller, and executions per second for sustained load.
+    """
+    theirs = {(row.case, row.clients): row for row in rows if row.service == other}
+    lines = []
+    for row in rows:
+        compared = theirs.get((row.case, row.clients))
+        if compared is None or row is compared or not (row.latencies and compared.latencies):
+            continue
+        if row.per_second:
+            value, ratio = f"{row.per_second:.1f}/s", f"{row.per_second / compared.per_second:.1f}"
+            their_value = f"{compared.per_second:.1f}/s"
+        else:
+            ours_sec, theirs_sec = median(row.latencies), median(compared.latencies)
+            value, their_value = f"{ours_sec * 1000:.1f} ms", f"{theirs_sec * 1000:.1f} ms"
+            ratio = f"1/{theirs_sec / ours_sec:.1f}"
+        cpu = f"{row.cpu_seconds * 1000:.0f}", f"{compared.cpu_seconds * 1000:.0f}"
+        refused = f"{row.refused}", f"{compared.refused}"
+        lines.append([row.name, str(row.clients), value, their_value, ratio, *cpu, *refused])
+    head = ["case", "callers", "ours", other, "ratio", "CPU, ms", f"{other}'s", "refused", f"{other}'s"]
+    return table(head, lines)
 
 
 def as_markdown(rows: list[Row]) -> str:
@@ -217,7 +265,8 @@ def main() -> None:
         results = {"rows": list(map(asdict, rows)), "kernels": asdict(kernels), "growth": asdict(growth)}
         given.json.write_text(json.dumps(results, indent=1) + "\n")
     where = f"{machine.processor()}, {engine.describe()}"
-    print(where, as_markdown(rows), held_as_markdown(kernels, growth), sep="\n\n")
+    compared = (compared_as_markdown(rows, other) for other in others)
+    print(where, as_markdown(rows), *compared, held_as_markdown(kernels, growth), sep="\n\n")
 
 
 if __name__ == "__main__":
