@@ -3,12 +3,15 @@
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
 DEFAULT_TTL_SEC: Final = 15 * 60
 MAX_TTL_SEC: Final = 24 * 60 * 60
 """Default and longest time to live of a session, in seconds."""
+
+_WARNING_SHARE: Final = 0.8
+"""Share of the memory limit above which a result has a warning."""
 
 Stream = Literal["stdout", "stderr"]
 JsonObject = dict[str, Any]
@@ -185,6 +188,8 @@ class Budget:
     display_bytes: int
     cpu_setting: str = "CPU_TIME_LIMIT_SEC"
     """Name of the setting that `cpu_sec` comes from, for error messages."""
+    memory_setting: str = "MEMORY_LIMIT_MB"
+    """Name of the setting that `memory_bytes` comes from."""
 
 
 @dataclass(frozen=True)
@@ -274,6 +279,33 @@ class IdleStop:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What code used of its memory and CPU time."""
+
+    memory_bytes: int
+    """Most memory that the processes and variables held while the code ran, beyond that of an idle kernel.
+
+    It is measured ten times a second and at the end.
+    """
+    memory_limit_bytes: int
+    cpu_seconds: float
+
+    def as_json(self) -> JsonObject:
+        """Return the JSON object that answers contain."""
+        return asdict(self)
+
+    def warning(self, setting: str) -> str:
+        """Return a sentence if the memory is nearly used up, or else nothing; `setting` names the limit."""
+        used_mib, limit_mib = self.memory_bytes >> 20, self.memory_limit_bytes >> 20
+        if self.memory_bytes < _WARNING_SHARE * self.memory_limit_bytes:
+            return ""
+        return (
+            f"the code used {used_mib} MiB of memory; above {setting}={limit_mib} MiB its kernel is killed, "
+            "and the variables are gone"
+        )
+
+
+@dataclass(frozen=True)
 class CellResult:
     """How a cell ended. `outputs` are the rich outputs that a notebook would show after it."""
 
@@ -289,7 +321,7 @@ class CellResult:
     truncated: tuple[str, ...]
     stdout_bytes: int
     stderr_bytes: int
-    cpu_sec: float
+    usage: Usage
     reply: JsonObject
     """Content of the kernel's reply, which user code can forge; empty without a reply."""
     display_bytes: int = 0
@@ -300,8 +332,12 @@ class CellResult:
     """Duration of the cell in seconds, measured by the supervisor; None if it was not reported."""
     kernel_sec: float | None = None
     """Duration of the code in seconds, as the kernel reports it. User code can forge it."""
+    notice: str = ""
+    """Says that code of earlier calls was stopped before this cell, or that memory runs low; may be empty."""
     idle_stop: IdleStop | None = None
     """Set if code that earlier calls left behind was stopped before this cell."""
+    over_cpu_limit: bool = False
+    """Whether the code was interrupted, or killed, at its limit of CPU time."""
 
 
 CellEvent = OutputChunk | Mark | Display | InputRequest | CellResult

@@ -252,6 +252,7 @@ def tight_service(open_service: Callable[..., Service]) -> Iterator[Service]:
         POOL_SIZE=1,
         MAX_EXEC_TIMEOUT_MS=60_000,
         CPU_TIME_LIMIT_SEC=1,
+        MEMORY_LIMIT_MB=128,
         MAX_OUTPUT_BYTES=4096,
         MAX_DISPLAY_BYTES=100_000,
         MAX_FILE_SIZE_MB=1,

@@ -57,6 +57,29 @@ def test_defaults_are_those_of_the_original() -> None:
     assert {name: settings[name] for name in ORIGINAL} == ORIGINAL
 
 
+def test_sessions_have_larger_limits_unless_only_the_others_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that was set up before sessions had limits of their own keeps its limits."""
+    limits = load_settings().execution
+    assert limits.session_memory_limit_mb == 512
+    assert limits.session_cpu_time_limit_sec == 60
+    assert limits.session_exec_timeout_ms == 60_000
+    environment(
+        monkeypatch, MEMORY_LIMIT_MB="700", SESSION_EXEC_TIMEOUT_MS="5000", MAX_EXEC_TIMEOUT_MS="9000"
+    )
+    limits = load_settings().execution
+    assert limits.session_memory_limit_mb == 700
+    assert limits.session_cpu_time_limit_sec == 60
+    assert (limits.session_exec_timeout_ms, limits.max_exec_timeout_ms) == (5000, 9000)
+
+
+def test_container_has_room_for_the_larger_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pool serves sessions and calls without one."""
+    environment(monkeypatch, MEMORY_LIMIT_MB="64", SESSION_MEMORY_LIMIT_MB="100")
+    assert load_settings().execution.container_share_bytes == 100 << 20
+    environment(monkeypatch, MEMORY_LIMIT_MB="200")
+    assert load_settings().execution.container_share_bytes == 200 << 20
+
+
 def test_each_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """The variable is the field's name in capitals, and its text is converted to the field's type."""
     environment(

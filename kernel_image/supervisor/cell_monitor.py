@@ -48,6 +48,8 @@ class CellMonitor:
         seen: bytes of stdout and stderr that the code has written.
         exit: how the cell's process ended; None while it lives.
         stopped_for_memory: whether the supervisor has killed the process for its memory.
+        stopped_for_cpu: whether the supervisor has interrupted the process for its CPU time.
+        memory_used: most memory that the user's processes held, in bytes, beyond `idle_bytes`.
     """
 
     cell_id: str
@@ -61,6 +63,8 @@ class CellMonitor:
     seen: dict[int, int] = field(default_factory=_byte_counts)
     exit: dict[str, object] | None = None
     stopped_for_memory: bool = False
+    stopped_for_cpu: bool = False
+    memory_used: int = 0
 
     def __post_init__(self) -> None:
         self._frames: list[tuple[int, bytes]] = []
@@ -76,13 +80,11 @@ class CellMonitor:
     def cpu_used(self) -> float:
         return cgroup.user_cpu_seconds() - self._cpu_before
 
-    @property
-    def over_cpu_limit(self) -> bool:
-        return self.cpu_used > self.cpu_seconds
-
-    @property
-    def over_memory_limit(self) -> bool:
-        return cgroup.process_bytes() > self.idle_bytes + self.memory_bytes + _MEMORY_SLACK_BYTES
+    def measure_memory(self) -> bool:
+        """Measure the memory of the user's processes; return whether it is over the limit."""
+        used = cgroup.process_bytes() - self.idle_bytes
+        self.memory_used = max(self.memory_used, used)
+        return used > self.memory_bytes + _MEMORY_SLACK_BYTES
 
     @property
     def killed_for_memory(self) -> bool:
@@ -120,6 +122,8 @@ class CellMonitor:
                 "stdout_bytes": self.seen[contract.FRAME_STDOUT],
                 "stderr_bytes": self.seen[contract.FRAME_STDERR],
                 "exit": self.exit,
+                "memory_bytes": self.memory_used,
+                "over_cpu_limit": self.stopped_for_cpu,
                 "cpu_seconds": round(self.cpu_used, 3),
                 "wall_seconds": round(time.monotonic() - self._began, 6),
                 "idle": self.idle_notice,

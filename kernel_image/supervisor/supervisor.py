@@ -17,6 +17,8 @@ from kernel_image.supervisor.workspace_scan import FileReport
 from kernel_image.supervisor.zygote_client import ForkFailed, ZygoteClient
 
 _CHECK_SEC: Final = 0.1
+_CPU_GRACE_SEC: Final = 1.0
+"""CPU time that code may use after it was interrupted for its CPU time, in seconds."""
 _COUNT_SEC: Final = 0.02
 """Short, because a fork bomb doubles within moments and each process takes memory of the container."""
 _IDLE_COUNT_SEC: Final = 1.0
@@ -163,10 +165,11 @@ class Supervisor:
     def _process_exited(self, status: int) -> None:
         """End the running cell, because its process has exited. A negative status is a signal."""
         if self.cell is not None and self._running:
+            self.cell.measure_memory()
             self.cell.exit = {
                 "status": status if status >= 0 else 128 - status,
                 "out_of_memory": status == -signal.SIGKILL and self.cell.killed_for_memory,
-                "over_cpu_limit": status in (-signal.SIGXCPU, -signal.SIGKILL) and self.cell.over_cpu_limit,
+                "over_cpu_limit": self.cell.stopped_for_cpu,
             }
             self.end_cell()
 
@@ -219,19 +222,23 @@ class Supervisor:
 
     def _kill_if_over_memory(self, cell: CellMonitor) -> bool:
         """Kill the cell's process if it holds too much memory; return whether it was killed for that."""
-        if cell.over_memory_limit:
+        if cell.measure_memory():
             cell.stopped_for_memory = True
             self.interrupt(signal.SIGKILL)
         return cell.stopped_for_memory
 
     def _check_limits(self, cell: CellMonitor) -> None:
-        """Enforce the limits periodically: memory with SIGKILL, CPU as `ulimit -t` does it.
+        """Enforce the limits periodically: memory with SIGKILL, CPU time with SIGINT.
 
-        The CPU limit sends SIGXCPU first, and SIGKILL if the process goes on.
+        Code that ignores the interrupt, and uses `_CPU_GRACE_SEC` more, is killed.
         """
         if cell is not self.cell or not self._running:
             return
-        if not self._kill_if_over_memory(cell) and cell.over_cpu_limit:
-            warn = cell.cpu_used < cell.cpu_seconds + 5 * _CHECK_SEC
-            self.interrupt(signal.SIGXCPU if warn else signal.SIGKILL)
+        if not self._kill_if_over_memory(cell):
+            over = cell.cpu_used - cell.cpu_seconds
+            if over > 0 and not cell.stopped_for_cpu:
+                cell.stopped_for_cpu = True
+                self.interrupt()
+            elif over > _CPU_GRACE_SEC:
+                self.interrupt(signal.SIGKILL)
         asyncio.get_running_loop().call_later(_CHECK_SEC, self._check_limits, cell)

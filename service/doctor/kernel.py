@@ -32,7 +32,7 @@ async def check_kernel(
         with machine.open_listener() as listener:
             checks = await examine(engine, sandbox, spec, listener.getsockname()[1])
         found.extend(limits.judge_isolation(checks))
-        share_bytes = settings.execution.memory_limit_bytes
+        share_bytes = settings.execution.container_share_bytes
         exceeded = await exceed_limits(sandbox, spec.limits, share_bytes, engine.unsupported_features)
         found.extend(limits.judge_limits(exceeded, spec.limits))
         found.extend(judge_room(spec))

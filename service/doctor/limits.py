@@ -102,5 +102,6 @@ def judge_memory(limits: Limits, idle_bytes: int, ready: int, containers: int, m
     level: Level = "warn" if worst > usable else "ok"
     if max(waiting, limits.memory_bytes) > usable:
         level = "fail"
-    help_ = f"MAX_CONTAINERS={fitting} always fits; or less MEMORY_LIMIT_MB, WORKSPACE_SIZE_MB, TMP_SIZE_MB"
+    sizes = "SESSION_MEMORY_LIMIT_MB, MEMORY_LIMIT_MB, WORKSPACE_SIZE_MB, TMP_SIZE_MB"
+    help_ = f"MAX_CONTAINERS={fitting} always fits; or less {sizes}"
     return Finding("memory", level, seen, "" if level == "ok" else help_)

@@ -152,8 +152,8 @@ class RequestHandler:
         cell = await self._session.cells.run(self._cell(request), self._limits)
         result = await self._publish_events(cell, request, queue)
         await running.wait_until_published(_PUBLISH_SEC)
-        if result.timed_out:
-            # The kernel has published a KeyboardInterrupt; clients are to see the reason for it.
+        if result.error is not None and result.error.name != cell.reply.get("ename"):
+            # At a limit the kernel has published a KeyboardInterrupt; clients are to see the reason for it.
             running.has_error = False
         return messages.execute_reply(result, cell.reply)
 

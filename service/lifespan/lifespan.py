@@ -13,7 +13,7 @@ from service.database.registries.execution_registry import ExecutionRegistry
 from service.database.registries.history import HistoryQuota
 from service.database.registries.session_registry import SessionRegistry
 from service.gateway.gateway import Gateway
-from service.lifespan.limits import execution_limits, notebook_limits, session_settings
+from service.lifespan.limits import execution_limits, notebook_limits, session_limits, session_settings
 from service.lifespan.replicas import open_replication
 from service.lifespan.stores import open_stores
 from service.mcp.endpoint import Mcp
@@ -72,10 +72,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
         staging = Staging(stores.files)
         running = ConcurrencyLimit(settings.keys.limits.executions)
-        limits = execution_limits(settings)
         app.state.files = stores.files
         app.state.kernels = KernelReadiness(engine, pool, stores.instance_id, self_test)
-        app.state.executor = OneShotExecutor(pool, stores.files, staging, recording, running, limits)
+        app.state.executor = OneShotExecutor(
+            pool, stores.files, staging, recording, running, execution_limits(settings)
+        )
         app.state.executions = recording
         stack.push_async_callback(recording.close)
         services = SessionServices(
@@ -85,7 +86,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             staging=staging,
             recording=recording,
             running=running,
-            limits=limits,
+            limits=session_limits(settings),
             settings=session_settings(settings),
         )
         sessions = SessionManager(pool, services, replicas, stores.instance_id)

@@ -9,7 +9,7 @@ from sessions.session.services import SessionSettings
 
 
 def execution_limits(settings: Settings) -> ExecutionLimits:
-    """Return the limits of code that callers of the API run."""
+    """Return the limits of calls without a session."""
     execution = settings.execution
     return ExecutionLimits(
         budget=Budget(
@@ -27,11 +27,24 @@ def execution_limits(settings: Settings) -> ExecutionLimits:
     )
 
 
+def session_limits(settings: Settings) -> ExecutionLimits:
+    """Return the limits of calls in sessions."""
+    execution, without_session = settings.execution, execution_limits(settings)
+    budget = replace(
+        without_session.budget,
+        cpu_sec=execution.session_cpu_time_limit_sec,
+        memory_bytes=execution.session_memory_limit_bytes,
+        cpu_setting="SESSION_CPU_TIME_LIMIT_SEC",
+        memory_setting="SESSION_MEMORY_LIMIT_MB",
+    )
+    return replace(without_session, budget=budget, max_timeout_ms=execution.session_exec_timeout_ms)
+
+
 def notebook_limits(settings: Settings) -> CellLimits:
     """Return the limits of cells that clients of the Jupyter gateway run."""
     execution = settings.execution
     budget = replace(
-        execution_limits(settings).budget,
+        session_limits(settings).budget,
         cpu_sec=execution.jupyter_cpu_time_limit_sec,
         cpu_setting="JUPYTER_CPU_TIME_LIMIT_SEC",
     )

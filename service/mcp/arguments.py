@@ -1,15 +1,12 @@
 """The arguments of the tools: their names, types and descriptions, from which the schemas are made."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 from pydantic.json_schema import SkipJsonSchema
 
 from kernel_image import contract
 from service.http.values import ShellCommand, Source, Text
-
-COMMAND_SEC: Final = 30.0
-"""Time limit of a shell command, in seconds, if the call gives none."""
 
 
 class Arguments(BaseModel):
@@ -49,7 +46,7 @@ class RunShell(Arguments):
     command: ShellCommand = Field(
         description="The command, which is run by `bash -c`.", examples=["ls -l && head -3 data.csv"]
     )
-    timeout_seconds: Seconds = Field(COMMAND_SEC, description="The command is ended after this time.")
+    timeout_seconds: Seconds = Field(None, description="The command is ended after this time.")
 
 
 class ListFiles(Arguments):

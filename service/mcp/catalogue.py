@@ -10,6 +10,7 @@ from service.mcp import arguments, content, tools
 from service.mcp.arguments import Arguments
 from service.mcp.tools import Call, Result
 from service.settings import Settings
+from sessions.session.shell_command import DEFAULT_COMMAND_MS
 
 _RUN_PYTHON: Final = """\
 Run Python code in this conversation's own IPython kernel. The result has the printed output, the value of \
@@ -60,16 +61,18 @@ class Tool:
     def definition(self, settings: Settings) -> types.Tool:
         """Return the tool as clients list it, with the limits of this service."""
         schema = _plain(self.arguments.model_json_schema())
-        if self.arguments is arguments.RunPython:
-            longest = settings.execution.max_exec_timeout_ms / 1000
-            schema["properties"]["timeout_seconds"] |= {"maximum": longest, "default": longest}
+        longest_sec = settings.execution.session_exec_timeout_ms / 1000
+        if "timeout_seconds" in schema["properties"]:
+            is_command = self.arguments is arguments.RunShell
+            default_sec = min(DEFAULT_COMMAND_MS / 1000, longest_sec) if is_command else longest_sec
+            schema["properties"]["timeout_seconds"] |= {"maximum": longest_sec, "default": default_sec}
         return types.Tool(
             name=self.name,
             title=self.title,
             description=self.description.format(
-                cpu_sec=settings.execution.cpu_time_limit_sec,
-                memory_mb=settings.execution.memory_limit_mb,
-                max_sec=f"{settings.execution.max_exec_timeout_ms / 1000:g}",
+                cpu_sec=settings.execution.session_cpu_time_limit_sec,
+                memory_mb=settings.execution.session_memory_limit_mb,
+                max_sec=f"{longest_sec:g}",
                 file_mb=settings.storage.max_file_size_mb,
                 disk_mb=settings.containers.workspace_size_mb,
                 max_text=content.MAX_TEXT_CHARACTERS,

@@ -74,7 +74,7 @@ def of_execution(finished: FinishedExecution, links: Links, note: str = "") -> t
     images, image_remarks = _images(result.outputs, links)
     files, file_remarks = _file_links(result.files, links)
     printed = [note, finished.stdout, *_displayed_texts(result.outputs), _stderr(finished.stderr)]
-    remarks = [*image_remarks, *file_remarks, *_skipped(result), *_ending(result)]
+    remarks = [*image_remarks, *file_remarks, *_skipped(result), *_ending(finished)]
     content = [types.TextContent(text=_joined(cut(_joined(printed)), *remarks) or "[no output]")]
     failed = result.timed_out or result.error is not None or result.exit_code != 0
     return types.CallToolResult(content=[*content, *images, *files], is_error=failed)
@@ -173,13 +173,17 @@ def _skipped(result: ExecutionResult) -> Iterable[str]:
         yield f"[{stream}: cut, over the limit]"
 
 
-def _ending(result: ExecutionResult) -> Iterable[str]:
+def _ending(finished: FinishedExecution) -> Iterable[str]:
     """Yield remarks on how an execution failed, and on the variables if they are gone."""
+    result = finished.result
     if result.timed_out:
         kept = "; variables are kept" if result.state == "kept" else ""
         yield f"[stopped after {result.duration_ms / 1000:.1f} s: the time limit was reached{kept}]"
     elif result.error is not None and not result.error.traceback:
-        yield f"[{result.error.name}: {cut(result.error.value, 1000)}]"
+        message = f"[{result.error.name}: {cut(result.error.value, 1000)}]"
+        # A limit is also the last line of stderr.
+        if not finished.stderr.endswith(f"{message}\n"):
+            yield message
     if not result.timed_out and result.exit_code not in (0, 1):
         yield f"[exit code {result.exit_code}]"
     if result.state != "kept":

@@ -10,7 +10,7 @@ import mcp_types as types
 
 from service.files.media_types import guess_media_type
 from service.mcp import content
-from service.mcp.arguments import COMMAND_SEC, ListFiles, ReadFile, Reset, RunPython, RunShell, WriteFile
+from service.mcp.arguments import ListFiles, ReadFile, Reset, RunPython, RunShell, WriteFile
 from service.mcp.content import Links
 from service.mcp.conversation import Conversation
 from service.mcp.progress import Report, reporting
@@ -22,7 +22,7 @@ from sessions.executions.staging import Input
 from sessions.models import Caller, OutputChunk
 from sessions.paths import check_path
 from sessions.session.session import Session
-from sessions.session.shell_command import CommandRequest
+from sessions.session.shell_command import DEFAULT_COMMAND_MS, CommandRequest
 
 Result = types.CallToolResult
 
@@ -48,13 +48,10 @@ class Call:
 
 async def run_python(call: Call, given: RunPython) -> Result:
     """Run a cell, and report its output while it runs."""
-    limit_ms = call.settings.execution.max_exec_timeout_ms
+    limit_ms = call.settings.execution.session_exec_timeout_ms
     timeout_ms = limit_ms if given.timeout_seconds is None else max(1, round(given.timeout_seconds * 1000))
     if timeout_ms > limit_ms:
-        return content.failure(
-            f"timeout_seconds is at most {limit_ms / 1000:g}. Nothing has run. Divide longer work into "
-            "several calls, as variables are kept."
-        )
+        return _too_long(limit_ms)
     request = ExecutionRequest(code=given.code, timeout_ms=timeout_ms)
     session, note = await call.conversation.session(call.caller, timeout_ms / 1000)
     cell = await session.cells.execute(request)
@@ -71,11 +68,23 @@ async def run_python(call: Call, given: RunPython) -> Result:
 
 async def run_shell(call: Call, given: RunShell) -> Result:
     """Run a shell command."""
-    seconds = COMMAND_SEC if given.timeout_seconds is None else given.timeout_seconds
-    request = CommandRequest(given.command, max(1, round(seconds * 1000)))
-    session, note = await call.conversation.session(call.caller, seconds)
-    async with reporting(call.report, seconds):
+    limit_ms = call.settings.execution.session_exec_timeout_ms
+    timeout_ms = min(DEFAULT_COMMAND_MS, limit_ms)
+    if given.timeout_seconds is not None:
+        timeout_ms = max(1, round(given.timeout_seconds * 1000))
+    if timeout_ms > limit_ms:
+        return _too_long(limit_ms)
+    request = CommandRequest(given.command, timeout_ms)
+    session, note = await call.conversation.session(call.caller, timeout_ms / 1000)
+    async with reporting(call.report, timeout_ms / 1000):
         return content.of_command(await session.run_command(request), note)
+
+
+def _too_long(limit_ms: int) -> Result:
+    return content.failure(
+        f"timeout_seconds is at most {limit_ms / 1000:g}. Nothing has run. Divide longer work into several "
+        "calls, as variables and files are kept."
+    )
 
 
 async def list_files(call: Call, _: ListFiles) -> Result:

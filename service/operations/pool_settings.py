@@ -23,7 +23,7 @@ def pool_settings(settings: Settings, instance_id: str) -> PoolSettings:
     """Return the settings of the pool for the instance with the given id."""
     containers, pool = settings.containers, settings.pool
     limits = Limits(
-        memory_bytes=settings.execution.memory_limit_bytes,
+        memory_bytes=settings.execution.container_share_bytes,
         cpus=containers.kernel_cpus,
         pids=containers.pids_limit,
         workspace_bytes=containers.workspace_bytes,

@@ -108,7 +108,7 @@ def install_page(app: FastAPI, settings: Settings) -> None:
     limits = {
         "version": service.__version__,
         "needs_key": settings.keys.needs_key,
-        "max_exec_timeout_ms": settings.execution.max_exec_timeout_ms,
+        "max_exec_timeout_ms": settings.execution.session_exec_timeout_ms,
         "max_file_bytes": settings.storage.max_file_bytes,
     }
 

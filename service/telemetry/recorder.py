@@ -131,7 +131,7 @@ class ExecutionRecorder:
                 stdout_bytes=result.stdout_bytes,
                 stderr_bytes=result.stderr_bytes,
                 display_bytes=result.display_bytes,
-                cpu_ms=round(1000 * result.cpu_sec, 3),
+                cpu_ms=round(1000 * result.usage.cpu_seconds, 3),
             )
         )
 

@@ -86,5 +86,6 @@ class Execution:
             execution_id=self.execution_id,
             truncated=result.truncated,
             skipped_files=(*result.skipped, *skipped),
-            notice="" if result.idle_stop is None else str(result.idle_stop),
+            usage=result.usage,
+            notice=result.notice,
         )

@@ -25,10 +25,19 @@ class ExecutionLimits:
     max_timeout_ms: int
     artifacts: ArtifactLimits
 
-    def check_timeout(self, timeout_ms: int) -> None:
-        """Raise `TimeoutTooLong` if a caller asks for more milliseconds than the maximum."""
-        if timeout_ms > self.max_timeout_ms:
+    def timeout_ms(self, asked_ms: int | None, default_ms: int) -> int:
+        """Return the timeout of a call, in milliseconds: what the caller asked for, or a default.
+
+        The default never exceeds the maximum. This is the one rule for all ways to run code or a command.
+
+        Raises:
+            TimeoutTooLong: the caller asks for more than the maximum.
+        """
+        if asked_ms is None:
+            return min(default_ms, self.max_timeout_ms)
+        if asked_ms > self.max_timeout_ms:
             raise TimeoutTooLong(self.max_timeout_ms)
+        return asked_ms
 
 
 @dataclass(frozen=True)

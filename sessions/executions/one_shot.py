@@ -12,7 +12,7 @@ from sessions.errors import CONTAINER_UNHARMED
 from sessions.executions.artifacts import Artifacts
 from sessions.executions.execution import Execution
 from sessions.executions.limits import ExecutionLimits
-from sessions.executions.request import ExecutionRequest
+from sessions.executions.request import DEFAULT_TIMEOUT_MS, ExecutionRequest
 from sessions.executions.result import State
 from sessions.executions.staging import Input, Staging
 from sessions.kernels.errors import SupervisorFailed
@@ -53,8 +53,8 @@ class OneShotExecutor:
         held = AsyncExitStack()
         with self._recording.begin("execute", caller.owner, request.code) as recorder:
             async with held:
-                self._limits.check_timeout(request.timeout_ms)
-                cell = request.cell(recorder.execution_id, final=True)
+                timeout_ms = self._limits.timeout_ms(request.timeout_ms, DEFAULT_TIMEOUT_MS)
+                cell = request.cell(recorder.execution_id, timeout_ms, final=True)
                 inputs = await self._staging.find_for(recorder, request.files)
                 held.enter_context(self._running.one_of(caller.owner))
                 sandbox, events = await self._begin(cell, inputs, caller, recorder, held)
@@ -91,6 +91,6 @@ class OneShotExecutor:
 
     async def _conclude(self, sandbox: Sandbox, recorder: Recorder, result: CellResult) -> tuple[State, str]:
         """Release the sandbox for reuse, and write the row while the caller reads the answer."""
-        sandbox.ended_well = result.kernel_alive and not result.timed_out
+        sandbox.ended_well = result.kernel_alive and not result.timed_out and not result.over_cpu_limit
         recorder.write_soon()
         return "discarded", "a call without a session gets its own kernel, which is discarded afterwards"

@@ -13,6 +13,7 @@ from sessions.models import (
     OutputChunk,
     SkippedFile,
     Stream,
+    Usage,
 )
 
 State = Literal["kept", "restarted", "discarded"]
@@ -54,8 +55,9 @@ class ExecutionResult:
     truncated: tuple[str, ...]
     """Which of `stdout`, `stderr` and `outputs` were cut at a limit."""
     skipped_files: tuple[SkippedFile, ...]
+    usage: Usage
     notice: str = ""
-    """Says which processes of earlier calls were stopped between the calls; empty if none was."""
+    """Says which processes of earlier calls were stopped between the calls, or that memory runs low."""
 
     def as_json(self) -> JsonObject:
         """Return the JSON object that a stream sends, and that is part of an answer."""
@@ -80,6 +82,7 @@ class ExecutionResult:
                 {"path": file.path, "size_bytes": file.size_bytes, "reason": file.reason}
                 for file in self.skipped_files
             ],
+            "usage": self.usage.as_json(),
             "notice": self.notice,
         }
 

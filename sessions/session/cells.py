@@ -13,7 +13,7 @@ from sessions.errors import CallFailed, NoInputRequest, RegistryUnavailable, Ses
 from sessions.executions.artifacts import Artifacts
 from sessions.executions.execution import Execution
 from sessions.executions.limits import CellLimits
-from sessions.executions.request import ExecutionRequest
+from sessions.executions.request import DEFAULT_TIMEOUT_MS, ExecutionRequest
 from sessions.executions.result import State
 from sessions.executions.running_cell import RunningCell
 from sessions.executions.staging import Input
@@ -70,8 +70,8 @@ class SessionCells:
         """
         limits = self._services.limits
         with self._state.recording("session", request.code) as recorder:
-            limits.check_timeout(request.timeout_ms)
-            cell = request.cell(recorder.execution_id, final=False, allow_stdin=allow_stdin)
+            timeout_ms = limits.timeout_ms(request.timeout_ms, DEFAULT_TIMEOUT_MS)
+            cell = request.cell(recorder.execution_id, timeout_ms, final=False, allow_stdin=allow_stdin)
             inputs = await self._services.staging.find_for(recorder, request.files)
             held = await self._take_turn(recorder, self._state.lock.acquire_limited)
             beginning = asyncio.ensure_future(self._begin(cell, inputs, recorder, limits.budget, held))

@@ -11,7 +11,7 @@ from sessions.containers.sandbox import Sandbox
 from sessions.errors import SessionBusy
 from sessions.executions.limits import CellLimits
 from sessions.kernels.assistance import Question
-from sessions.models import JsonObject, Mark, OutputChunk, PackedMessage
+from sessions.models import Command, JsonObject, Mark, OutputChunk, PackedMessage
 from sessions.records import ExecutionRecord, SessionRecord
 from sessions.session import resumption
 from sessions.session.cells import SessionCells
@@ -19,7 +19,7 @@ from sessions.session.files import SessionFiles
 from sessions.session.kernel import SessionKernel
 from sessions.session.messages import KernelMessages
 from sessions.session.services import SessionServices
-from sessions.session.shell_command import CommandRequest, CommandResult, run_command
+from sessions.session.shell_command import DEFAULT_COMMAND_MS, CommandRequest, CommandResult, run_command
 from sessions.session.state import SessionState
 
 _QUESTION_SEC: Final = 10.0
@@ -183,10 +183,12 @@ class Session:
         """Run a shell command in the workspace. If the caller is cancelled, stop the command.
 
         Raises:
+            TimeoutTooLong: the request is at fault.
             TooManyExecutions, SessionBusy: nothing has run.
             SessionEnded, SupervisorFailed: the session was ended, or its container failed.
         """
         services = self._state.services
+        timeout_ms = services.limits.timeout_ms(request.timeout_ms, DEFAULT_COMMAND_MS)
         with (
             self._state.recording("bash", request.command) as recorder,
             services.running.one_of(self._state.owner),
@@ -194,8 +196,9 @@ class Session:
             with recorder.timeline.during("queue"):
                 await self._state.lock.acquire_limited()
             try:
+                command = Command(request.command, timeout_ms / 1000, recorder.execution_id)
                 return await run_command(
-                    self.sandbox, request, services.limits.budget, recorder, self._write_command
+                    self.sandbox, command, services.limits.budget, recorder, self._write_command
                 )
             finally:
                 self._state.lock.release()

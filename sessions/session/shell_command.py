@@ -8,11 +8,13 @@ from typing import Final
 from sessions.containers.sandbox import Sandbox
 from sessions.errors import CallFailed
 from sessions.kernels.errors import SupervisorFailed
-from sessions.models import Budget, CellEvent, CellResult, Command, OutputChunk, Stream
+from sessions.models import Budget, CellEvent, CellResult, Command, OutputChunk, Stream, Usage
 from sessions.ports import Recorder
 from sessions.records import ExecutionRecord
 from sessions.tasks import finish
 
+DEFAULT_COMMAND_MS: Final = 30_000
+"""Timeout of a command whose caller gives none, in milliseconds."""
 GRACE_SEC: Final = 2.0
 """Seconds that code has to react to an interrupt before it is killed."""
 
@@ -24,7 +26,8 @@ class CommandRequest:
     """A command for `bash -c`."""
 
     command: str
-    timeout_ms: int
+    timeout_ms: int | None = None
+    """In milliseconds; None means `DEFAULT_COMMAND_MS`, or the maximum if that is less."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,13 @@ class CommandResult:
     timed_out: bool
     duration_ms: int
     execution_id: str
-    notice: str = ""
-    """Says which processes of earlier calls were stopped between the calls; empty if none was."""
+    usage: Usage
+    notice: str
+    """As in `ExecutionResult`."""
 
 
 async def run_command(
-    sandbox: Sandbox, request: CommandRequest, budget: Budget, recorder: Recorder, write_row: WriteRow
+    sandbox: Sandbox, command: Command, budget: Budget, recorder: Recorder, write_row: WriteRow
 ) -> CommandResult:
     """Run the command and write its row. If the caller is cancelled, stop the command.
 
@@ -51,7 +55,6 @@ async def run_command(
         SupervisorFailed: the container failed.
         CallFailed: the row could not be written; it is written later.
     """
-    command = Command(request.command, request.timeout_ms / 1000, recorder.execution_id)
     recorder.began()
     async with sandbox.runner.begin_command(command, budget) as events:
         running = asyncio.create_task(_follow(events, recorder, write_row))
@@ -80,7 +83,8 @@ async def _follow(
                 timed_out=event.timed_out,
                 duration_ms=event.duration_ms,
                 execution_id=recorder.execution_id,
-                notice="" if event.idle_stop is None else str(event.idle_stop),
+                usage=event.usage,
+                notice=event.notice,
             )
     raise SupervisorFailed("the events of a command ended without a result")
 

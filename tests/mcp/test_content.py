@@ -8,7 +8,7 @@ import pytest
 from service.mcp import content
 from service.mcp.content import Links
 from sessions.executions.result import ExecutionResult, FinishedExecution, OutputFile
-from sessions.models import CellError, SkippedFile
+from sessions.models import CellError, SkippedFile, Usage
 
 LINKS = Links("http://host:8000")
 
@@ -29,6 +29,7 @@ def result(stdout: str = "", stderr: str = "", **fields: Any) -> FinishedExecuti
         "execution_id": "x",
         "truncated": (),
         "skipped_files": (),
+        "usage": Usage(0, 1 << 20, 0.0),
     }
     return FinishedExecution(stdout, stderr, ExecutionResult(**plain | fields))
 

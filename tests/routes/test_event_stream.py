@@ -6,7 +6,7 @@ from dataclasses import replace
 from service.routes.event_stream import answer
 from service.routes.schemas.execute import ExecuteResponse
 from sessions.executions.result import ExecutionResult, FinishedExecution, OutputFile
-from sessions.models import CellError, SkippedFile
+from sessions.models import CellError, SkippedFile, Usage
 
 RESULT = ExecutionResult(
     exit_code=1,
@@ -28,6 +28,7 @@ RESULT = ExecutionResult(
     execution_id="a41c7d0e92b84f6d8f0b5c3e6a7d1928",
     truncated=("stdout",),
     skipped_files=(SkippedFile("big.bin", 10, "too large"),),
+    usage=Usage(0, 1 << 20, 0.0),
 )
 
 

@@ -25,6 +25,7 @@ EXECUTE_FIELDS = {
     "execution_id": str,
     "truncated": list,
     "skipped_files": list,
+    "usage": dict,
     "notice": str,
 }
 """Every field of an execute response and its type."""

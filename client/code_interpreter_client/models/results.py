@@ -40,12 +40,22 @@ class ExecutionError:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What code used. `memory_bytes` is the most that it held, beyond the memory of an idle kernel."""
+
+    memory_bytes: int
+    memory_limit_bytes: int
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
 class Result:
     """How an execution ended.
 
     `exit_code` is the one that a shell would report, or None after a timeout. `state` says what became of
     the variables, and `state_reason` why. `truncated` names the parts that were cut: `stdout`, `stderr`,
-    `outputs`. `notice` says what was done between the calls to processes that earlier calls left behind.
+    `outputs`. `notice` says what was done between the calls to processes that earlier calls left behind,
+    or that memory runs low. `usage` is None if the service is older than this field.
     """
 
     exit_code: int | None
@@ -63,6 +73,7 @@ class Result:
     cell_id: str | None = None
     truncated: tuple[str, ...] = ()
     skipped_files: tuple[SkippedFile, ...] = ()
+    usage: Usage | None = None
     notice: str = ""
 
     @property

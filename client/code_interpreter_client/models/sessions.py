@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from code_interpreter_client.models.results import Result
+from code_interpreter_client.models.results import Result, Usage
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class SessionList:
 class CommandResult:
     """How a shell command ended. `exit_code` is None after a timeout.
 
-    `notice` says what was done between the calls to processes that earlier calls left behind.
+    `notice` and `usage` are as in `Result`.
     """
 
     stdout: str
@@ -40,6 +40,7 @@ class CommandResult:
     timed_out: bool
     duration_ms: int
     execution_id: str
+    usage: Usage | None = None
     notice: str = ""
 
 

@@ -1,13 +1,13 @@
 """JSON bodies of executions: requests and results."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from service.http.values import EXECUTION_ID, FILE_ID, FileId, Integer, Source, Text
 from sessions.executions import request as domain
-from sessions.executions.request import ExecutionRequest
+from sessions.executions.request import DEFAULT_TIMEOUT_MS, ExecutionRequest
 
 MAX_INPUT_FILES = 1000
 
@@ -54,9 +54,10 @@ class ExecuteRequest(BaseModel):
         examples=["Ada\n"],
     )
     timeout_ms: Integer = Field(
-        2000,
+        DEFAULT_TIMEOUT_MS,
         ge=1,
-        description="Time limit, in milliseconds; at most `MAX_EXEC_TIMEOUT_MS`.",
+        description="Time limit, in milliseconds; at most `MAX_EXEC_TIMEOUT_MS`, or in a session "
+        "`SESSION_EXEC_TIMEOUT_MS`. The default is no more than that.",
         examples=[2000],
     )
     last_line_interactive: StrictBool = Field(
@@ -75,7 +76,7 @@ class ExecuteRequest(BaseModel):
         """Convert the request to the type of the domain."""
         return ExecutionRequest(
             code=self.code,
-            timeout_ms=self.timeout_ms,
+            timeout_ms=self.timeout_ms if "timeout_ms" in self.model_fields_set else None,
             stdin=self.stdin,
             last_line_interactive=self.last_line_interactive,
             files=to_inputs(self.files),
@@ -114,6 +115,28 @@ class ExecutionError(BaseModel):
         description="The traceback, without colour codes.",
         examples=[["Traceback (most recent call last)", "ZeroDivisionError: division by zero"]],
     )
+
+
+class Usage(BaseModel):
+    """The memory and CPU time that code used."""
+
+    memory_bytes: int = Field(
+        description="Most memory that the processes and variables held while the code ran, in bytes, beyond "
+        "that of an idle kernel. It is measured ten times a second and at the end.",
+        examples=[41_943_040],
+    )
+    memory_limit_bytes: int = Field(
+        description="Limit of that memory, in bytes: `MEMORY_LIMIT_MB`, or in a session "
+        "`SESSION_MEMORY_LIMIT_MB`.",
+        examples=[536_870_912],
+    )
+    cpu_seconds: float = Field(description="CPU time of all processes, in seconds.", examples=[0.031])
+
+
+NOTICE: Final = (
+    "What was done between the calls to processes that earlier calls left behind and that used more CPU time "
+    "than `IDLE_CPU_SEC`, or that 80% of the memory are used; empty if there is nothing to say."
+)
 
 
 class ExecuteResult(BaseModel):
@@ -180,12 +203,10 @@ class ExecuteResult(BaseModel):
         description="Files that the code created or changed, but that were not stored.",
         examples=[[]],
     )
-    notice: str = Field(
-        "",
-        description="What was done between the calls to processes that earlier calls left behind and that "
-        "used more CPU time than `IDLE_CPU_SEC`; empty if nothing was done.",
-        examples=[""],
+    usage: Usage | None = Field(
+        None, description="Memory and CPU time that the code used; null for a cell of an earlier version."
     )
+    notice: str = Field("", description=NOTICE, examples=[""])
 
 
 class PrintedText(BaseModel):

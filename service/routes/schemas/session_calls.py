@@ -6,8 +6,8 @@ from typing import Self
 from pydantic import BaseModel, Field, StrictBool
 
 from service.http.values import EXECUTION_ID, CellId, Integer, ShellCommand, Text
-from service.routes.schemas.execute import ExecuteRequest
-from sessions.session.shell_command import CommandRequest, CommandResult
+from service.routes.schemas.execute import NOTICE, ExecuteRequest, Usage
+from sessions.session.shell_command import DEFAULT_COMMAND_MS, CommandRequest, CommandResult
 
 
 class SessionExecuteRequest(ExecuteRequest):
@@ -56,11 +56,17 @@ class BashRequest(BaseModel):
     cmd: ShellCommand = Field(
         description="Command to run with `bash -c`.", examples=["ls -l data && wc -l data/*.csv"]
     )
-    timeout_ms: Integer = Field(30_000, ge=1, description="Time limit, in milliseconds.", examples=[30_000])
+    timeout_ms: Integer = Field(
+        DEFAULT_COMMAND_MS,
+        ge=1,
+        description="Time limit, in milliseconds; at most `SESSION_EXEC_TIMEOUT_MS`. The default is no more "
+        "than that.",
+        examples=[30_000],
+    )
 
     def to_domain(self) -> CommandRequest:
         """Convert the request to the type of the domain."""
-        return CommandRequest(self.cmd, self.timeout_ms)
+        return CommandRequest(self.cmd, self.timeout_ms if "timeout_ms" in self.model_fields_set else None)
 
 
 class BashResponse(BaseModel):
@@ -76,12 +82,8 @@ class BashResponse(BaseModel):
     )
     duration_ms: int = Field(description="Duration of the command, in milliseconds.", examples=[8])
     execution_id: str = Field(description="Id of this execution.", examples=[EXECUTION_ID])
-    notice: str = Field(
-        "",
-        description="What was done between the calls to processes that earlier calls left behind and that "
-        "used more CPU time than `IDLE_CPU_SEC`; empty if nothing was done.",
-        examples=[""],
-    )
+    usage: Usage
+    notice: str = Field(description=NOTICE, examples=[""])
 
     @classmethod
     def of(cls, result: CommandResult) -> Self:

@@ -11,11 +11,10 @@ from sessions.models import ChangedFile, IdleAction, IdleStop, JsonObject, Skipp
 
 @dataclass(frozen=True)
 class Death:
-    """The end of the cell's process: its exit status as a shell reports it, and the limit that ended it."""
+    """The end of the cell's process: its exit status as a shell reports it, and whether memory ended it."""
 
     status: int
     out_of_memory: bool = False
-    over_cpu_limit: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,8 @@ class CellEnd:
         changed: files in the workspace that are new or changed.
         skipped: files that are not returned.
         wall_sec: duration of the cell; None from containers that are older than this field.
+        memory_bytes: most memory that the cell held, see `Usage`.
+        over_cpu_limit: whether the cell was interrupted, or killed, at its limit of CPU time.
         idle_stop: set if code that an earlier call left behind was stopped before this cell.
     """
 
@@ -40,6 +41,8 @@ class CellEnd:
     changed: tuple[ChangedFile, ...]
     skipped: tuple[SkippedFile, ...]
     wall_sec: float | None = None
+    memory_bytes: int = 0
+    over_cpu_limit: bool = False
     idle_stop: IdleStop | None = None
 
     def written(self, stream: Stream) -> int:
@@ -62,6 +65,9 @@ class CellEnd:
                 ),
                 skipped=_skipped(end),
                 wall_sec=_seconds(end.get("wall_seconds")),
+                # Containers that are older than these fields go on until their sessions end.
+                memory_bytes=_size(end.get("memory_bytes", 0)),
+                over_cpu_limit=bool(end.get("over_cpu_limit")),
                 idle_stop=_idle_stop(end.get("idle")),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -69,7 +75,7 @@ class CellEnd:
 
 
 def _death(value: JsonObject) -> Death:
-    return Death(_size(value["status"]), bool(value["out_of_memory"]), bool(value["over_cpu_limit"]))
+    return Death(_size(value["status"]), bool(value["out_of_memory"]))
 
 
 def _idle_stop(value: Any) -> IdleStop | None:

@@ -23,7 +23,7 @@ from sessions.kernels.errors import SupervisorFailed
 from sessions.kernels.marks import MarkFinder
 from sessions.kernels.plain_json import whole_number
 from sessions.kernels.supervisor_client import SupervisorClient
-from sessions.models import Budget, Cell, CellError, CellEvent, CellResult, PackedMessage
+from sessions.models import Budget, Cell, CellError, CellEvent, CellResult, PackedMessage, Usage
 
 _REPLY_SEC: Final = 5.0
 """Time for the kernel's reply after the supervisor has reported the cell's end."""
@@ -166,20 +166,19 @@ class CellEventStream:
                 self._source.take_event(payload)
             elif kind in STREAMS:
                 self._text.take(kind, payload)
-        self._text.finish(self._end, self._death_note())
+        self._text.finish(self._end, self._last_line())
 
     @property
     def imported(self) -> frozenset[str]:
         """The modules of `learnable.MODULES` that programs have imported, after the last event."""
         return verdict.imported(self._source.reply)
 
-    def _death_note(self) -> str:
-        """Return the line for stderr that says what killed the process: some clients show nothing else."""
-        if self._end.death is not None and not self._limit.timed_out:
-            exit_code, error = verdict.of_death(self._end.death, self._budget)
-            if error is not None and exit_code > 128:
-                return f"[{error.name}: {error.value}]\n"
-        return ""
+    def _last_line(self) -> str:
+        """Return the line for stderr that names the limit or signal: some clients show nothing else."""
+        if self._limit.timed_out or (self._end.death is None and not self._end.over_cpu_limit):
+            return ""
+        exit_code, error = self._verdict()
+        return f"[{error.name}: {error.value}]\n" if error is not None and (exit_code or 0) > 128 else ""
 
     def _result(self) -> CellResult:
         exit_code, error = self._verdict()
@@ -189,6 +188,11 @@ class CellEventStream:
         truncated: list[str] = [*self._text.truncated(end)]
         if displays.truncated:
             truncated.append("outputs")
+        usage = Usage(end.memory_bytes, self._budget.memory_bytes, end.cpu_sec)
+        notices = (
+            "" if end.idle_stop is None else str(end.idle_stop),
+            "" if end.death is not None else usage.warning(self._budget.memory_setting),
+        )
         return CellResult(
             exit_code=exit_code,
             timed_out=limit.timed_out,
@@ -202,18 +206,23 @@ class CellEventStream:
             truncated=tuple(truncated),
             stdout_bytes=end.stdout_bytes,
             stderr_bytes=end.stderr_bytes,
-            cpu_sec=end.cpu_sec,
+            usage=usage,
             display_bytes=displays.held_bytes,
             gather_sec=max(0.0, time.monotonic() - limit.started - limit.duration_sec),
             supervisor_sec=end.wall_sec,
             kernel_sec=verdict.kernel_seconds(source.reply),
             reply=source.reply,
+            notice=". ".join(text for text in notices if text),
             idle_stop=end.idle_stop,
+            over_cpu_limit=end.over_cpu_limit,
         )
 
     def _verdict(self) -> tuple[int | None, CellError | None]:
         if self._limit.timed_out:
             return verdict.of_timeout(self._limit.timeout_sec)
-        if self._end.death is not None:
-            return verdict.of_death(self._end.death, self._budget)
+        death = self._end.death
+        if self._end.over_cpu_limit and not (death is not None and death.out_of_memory):
+            return verdict.of_cpu_limit(self._budget)
+        if death is not None:
+            return verdict.of_death(death, self._budget)
         return verdict.of_reply(self._source.reply)

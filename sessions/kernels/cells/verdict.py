@@ -8,6 +8,8 @@ from sessions.kernels.cells.cell_end import Death
 from sessions.models import Budget, CellError, JsonObject
 
 _LONGEST_SEC: Final = 1e9
+_CPU_LIMIT: Final = 152
+"""Exit code for too much CPU time: what a shell reports after SIGXCPU."""
 _TEXT_LIMIT: Final = 1 << 16
 """Characters of an error's name and of its value."""
 _TRACEBACK_LIMIT: Final = 1 << 19
@@ -23,15 +25,19 @@ def of_death(death: Death, budget: Budget) -> tuple[int, CellError | None]:
     """Return exit code and error of a cell whose process ended."""
     status = death.status
     if death.out_of_memory:
-        return status, CellError("MemoryLimitExceeded", "the code needed more memory than MEMORY_LIMIT_MB")
-    if death.over_cpu_limit:
-        limit = f"the code used more CPU time than {budget.cpu_setting}={budget.cpu_sec:g} allows"
-        return 152, CellError("CpuTimeLimitExceeded", limit)
+        allowed = f"{budget.memory_bytes >> 20} MiB that {budget.memory_setting} allows"
+        return status, CellError("MemoryLimitExceeded", f"the code needed more memory than the {allowed}")
     if status > 128:
         return status, CellError("KernelDied", f"the process was ended by signal {status - 128}")
     if status:
         return status, CellError("KernelDied", f"the process ended itself with status {status}")
     return status, None
+
+
+def of_cpu_limit(budget: Budget) -> tuple[int, CellError]:
+    """Return exit code and error of a cell that was interrupted, or killed, at its limit of CPU time."""
+    limit = f"the code used more CPU time than {budget.cpu_setting}={budget.cpu_sec:g} s allows"
+    return _CPU_LIMIT, CellError("CpuTimeLimitExceeded", limit)
 
 
 def of_reply(reply: JsonObject) -> tuple[int, CellError | None]:

@@ -72,7 +72,8 @@ export class Outputs {
 
   #fail({ name, value, traceback }) {
     const text = traceback.length ? traceback.join("\n").replace(/\n+$/, "") : `${name}: ${value}`;
-    if (traceback.length) this.#withoutEnd("stderr", `${text}\n`);
+    // At a limit, the last line of stderr is the message in brackets.
+    this.#withoutEnd("stderr", traceback.length ? `${text}\n` : `[${text}]\n`);
     const terminal = new Terminal("error");
     terminal.write(text);
     terminal.draw();
