@@ -9,6 +9,8 @@ from fastapi import APIRouter, FastAPI
 from starlette.routing import Route, WebSocketRoute
 
 import service
+from service.api_pages import routes as api_pages
+from service.api_pages.routes import install_api_pages
 from service.auth.keyring import Keyring
 from service.auth.limits import RequestRate, WrongKeyRate
 from service.gateway import errors as gateway
@@ -27,7 +29,7 @@ from service.telemetry.traces import open_traces
 from sessions.errors import SessionElsewhere
 
 PAGES: Final = {
-    "docs": frozenset({"/docs", "/redoc", "/openapi.json"}),
+    "docs": api_pages.paths() | {"/openapi.json"},
     "metrics": frozenset({"/metrics"}),
     "page": page.paths(),
 }
@@ -60,7 +62,8 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
         openapi_tags=TAGS,
         license_info={"name": "MIT"},
         lifespan=lifespan,
-        swagger_ui_oauth2_redirect_url=None,
+        docs_url=None,
+        redoc_url=None,
         # FastAPI's own telemetry would export URLs with their queries, and messages of errors.
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
     )
@@ -68,6 +71,7 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
     app.state.metrics = Metrics()
     app.state.traces = open_traces(settings.telemetry, app.state.metrics)
     install_page(app, settings)
+    install_api_pages(app)
     app.state.served = [route for route in app.routes if isinstance(route, Route | WebSocketRoute)]
     for router in routers:
         app.include_router(router)

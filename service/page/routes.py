@@ -6,11 +6,9 @@ a document without an origin and without a network, which runs only its own scri
 """
 
 import base64
-import gzip
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -20,29 +18,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 import service
-from service.http.downloads import matches
+from service.http.assets import HEADERS, MEDIA_TYPES, Asset, endpoint
 from service.settings import Settings
 
 SETTINGS: Final = "/page/settings.json"
 
 _FOLDER: Final = Path(__file__).with_name("static")
-_MEDIA_TYPES: Final = {
-    ".css": "text/css",
-    ".html": "text/html",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-}
 _SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
-_HEADERS: Final = {
-    "Cache-Control": "no-cache",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-DNS-Prefetch-Control": "off",
-}
 _PAGE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -55,41 +38,17 @@ _FRAME_POLICY: Final = (
 )
 
 
-@dataclass(frozen=True)
-class _Asset:
-    """A file of the page, ready to be sent."""
-
-    content: bytes
-    headers: Mapping[str, str]
-    gzipped: bytes = field(repr=False)
-
-    def respond(self, request: Request) -> Response:
-        """Return the file, compressed if the client accepts gzip, or 304 if the client has this version."""
-        if matches(request.headers.get("if-none-match"), self.headers["ETag"].removeprefix("W/")):
-            return Response(status_code=304, headers=dict(self.headers))
-        if "gzip" in request.headers.get("accept-encoding", ""):
-            return Response(self.gzipped, headers={**self.headers, "Content-Encoding": "gzip"})
-        return Response(self.content, headers=dict(self.headers))
-
-
 @cache
-def assets() -> Mapping[str, _Asset]:
+def assets() -> Mapping[str, Asset]:
     """Return the page's files, by the URL path at which each is served."""
-    files = (file for file in _FOLDER.rglob("*") if file.suffix in _MEDIA_TYPES)
+    files = (file for file in _FOLDER.rglob("*") if file.suffix in MEDIA_TYPES)
     names = sorted(file.relative_to(_FOLDER).as_posix() for file in files)
     return {"/" if name == "index.html" else f"/page/{name}": _read(name) for name in names}
 
 
-def _read(name: str) -> _Asset:
+def _read(name: str) -> Asset:
     content = (_FOLDER / name).read_bytes()
-    headers = {
-        **_HEADERS,
-        "Content-Type": f"{_MEDIA_TYPES[Path(name).suffix]}; charset=utf-8",
-        "Content-Security-Policy": _policy(name, content),
-        "ETag": f'W/"{hashlib.sha256(content).hexdigest()[:32]}"',
-        "Vary": "Accept-Encoding",
-    }
-    return _Asset(content, headers, gzip.compress(content, mtime=0))
+    return Asset(content, Path(name).suffix, _policy(name, content))
 
 
 def _policy(name: str, content: bytes) -> str:
@@ -104,7 +63,7 @@ def _policy(name: str, content: bytes) -> str:
 def install_page(app: FastAPI, settings: Settings) -> None:
     """Add the routes of the page, and of the settings that the page needs before it has a key."""
     for path, asset in assets().items():
-        app.add_route(path, _endpoint(asset), include_in_schema=False)
+        app.add_route(path, endpoint(asset), include_in_schema=False)
     limits = {
         "version": service.__version__,
         "needs_key": settings.keys.needs_key,
@@ -113,16 +72,9 @@ def install_page(app: FastAPI, settings: Settings) -> None:
     }
 
     async def send_settings(_: Request) -> Response:
-        return JSONResponse(limits, headers={**_HEADERS, "Cache-Control": "no-store"})
+        return JSONResponse(limits, headers={**HEADERS, "Cache-Control": "no-store"})
 
     app.add_route(SETTINGS, send_settings, include_in_schema=False)
-
-
-def _endpoint(asset: _Asset) -> Callable[[Request], Awaitable[Response]]:
-    async def respond(request: Request) -> Response:
-        return asset.respond(request)
-
-    return respond
 
 
 def paths() -> frozenset[str]:
