@@ -60,7 +60,7 @@ class ContainerSpec:
 
 @dataclass(frozen=True)
 class Container:
-    """A running container and where its published ports are."""
+    """A running container and where its ports are reached."""
 
     container_id: str
     name: str

@@ -109,7 +109,7 @@ class ContainerRecord:
     state: str
     created_at: float
     address: str
-    """Host name or IP address at which the ports are published."""
+    """Host name or IP address at which the ports are reached."""
     supervisor_port: int
     shell_port: int
     iopub_port: int

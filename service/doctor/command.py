@@ -174,7 +174,8 @@ class Doctor:
     async def _docker(self) -> None:
         engine = open_docker(self._settings, _own_name())
         found = engine.deployment
-        self._add(Finding("mode", "ok", f"{found.mode}, since {found.why}; kernels are at {found.dial}"))
+        where = f"{found.mode}, since {found.why}; published ports are at {found.dial}"
+        self._add(Finding("mode", "ok", where))
         try:
             await self._docker_parts(
                 engine, await engine.facts(), in_container=found.mode == "Docker-out-of-Docker"

@@ -89,5 +89,6 @@ def open_docker(settings: Settings, registry_id: str) -> DockerEngine:
         raise CannotRunKernels(str(error)) from error
     found = engine.deployment
     by_tls = ", by TLS" if engine.uses_tls else ""
-    log.info("mode: %s, since %s; kernels are reached at %s%s", found.mode, found.why, found.dial, by_tls)
+    reached = f"{found.dial}{by_tls}"
+    log.info("mode: %s, since %s; published ports are reached at %s", found.mode, found.why, reached)
     return engine

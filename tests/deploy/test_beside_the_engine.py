@@ -80,7 +80,7 @@ def test_service_logs_its_mode_and_the_reason(container: ServiceContainer) -> No
     gateway = container.inspect()["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
     assert "mode: Docker-out-of-Docker, since this service is in container" in line
     assert container.inspect()["Id"][:12] in line
-    assert f"on network bridge; kernels are reached at {gateway}" in line
+    assert f"on network bridge; published ports are reached at {gateway}" in line
 
 
 def test_self_test_tries_the_container_and_its_published_port(container: ServiceContainer) -> None:
@@ -226,7 +226,7 @@ def test_service_works_on_a_user_defined_network(
     """The service reaches kernels by the gateway of its own network."""
     container = started("--network", own_network, *MOUNTED)
     gateway = container.inspect()["NetworkSettings"]["Networks"][own_network]["Gateway"]
-    assert f"on network {own_network}; kernels are reached at {gateway}" in container.log()
+    assert f"on network {own_network}; published ports are reached at {gateway}" in container.log()
     assert container.api.run("print(6 * 7)")["stdout"] == "42\n"
 
 
@@ -235,7 +235,7 @@ def test_service_on_the_hosts_network_uses_loopback(started: Callable[..., Servi
     container = started("--network", "host", "--env", "PORT=0", *MOUNTED, wait=False)
     log = wait_for("is up at", container)
     container.at(log.partition("is up at ")[2].split()[0])
-    assert "on the host's network; kernels are reached at 127.0.0.1" in log
+    assert "on the host's network; published ports are reached at 127.0.0.1" in log
     assert container.api.run("print(6 * 7)")["stdout"] == "42\n"
 
 

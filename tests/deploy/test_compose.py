@@ -87,7 +87,7 @@ def test_files_outlive_the_containers(compose: Compose, engine: Engine) -> None:
     first = up()
     first.wait_until_ready()
     assert "mode: Docker-out-of-Docker" in first.log()
-    assert "_default; kernels are reached at" in first.log()
+    assert "_default; published ports are reached at" in first.log()
     file_id = first.api.upload(b"kept")
     assert first.api.run("print(6 * 7)")["stdout"] == "42\n"
     instance_id = str(first.wait_until_ready()["instance_id"])

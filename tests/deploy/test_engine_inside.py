@@ -86,7 +86,7 @@ def test_service_logs_its_mode_and_the_reason(inside: ServiceContainer) -> None:
     """The start logs one line, after the line of the engine."""
     log = inside.log()
     assert "mode: Docker-in-Docker, since the engine is at unix:///run/code-interpreter/docker.sock" in log
-    assert "in the same container as this service; kernels are reached at 127.0.0.1" in log
+    assert "in the same container as this service; published ports are reached at 127.0.0.1" in log
     assert "was mounted in" in log, "the embedded image need not be unpacked"
 
 

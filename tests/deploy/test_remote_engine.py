@@ -119,7 +119,7 @@ def test_kernels_run_on_the_engines_machine(
 ) -> None:
     """The mode is logged, ports are published on the address in DOCKER_HOST, and the example runs."""
     mode = f"mode: remote, since the engine is at tcp://{remote.address}:{PORT} (DOCKER_HOST says so)"
-    assert f"{mode}; kernels are reached at {remote.address}" in remote_service.log()
+    assert f"{mode}; published ports are reached at {remote.address}" in remote_service.log()
     published = {port["IP"] for ports in remote.containers() for port in ports}
     assert published == {remote.address}
     assert "cultivar recognised: 98.3%" in analyse(remote_service, tmp_path)
@@ -166,7 +166,7 @@ def test_kernel_address_can_be_set(remote: RemoteEngine, service_image: str) -> 
         address = container.inspect()["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
         container.at(f"http://{address}:8000")
         container.wait_until_ready()
-        assert "KERNEL_ADDRESS is set; kernels are reached at" in container.log()
+        assert "KERNEL_ADDRESS is set; published ports are reached at" in container.log()
         assert {port["IP"] for ports in remote.containers() for port in ports} == {"0.0.0.0"}
         assert container.api.run("print(6 * 7)")["stdout"] == "42\n"
 

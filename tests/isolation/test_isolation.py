@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kernel_image import contract
-from tests.conftest import Run, docker_only
+from tests.conftest import Run, StartService, docker_only
 from tests.support.engine import Engine
 from tests.support.network import link_local, listeners, own_addresses
 from tests.support.process import Service
@@ -154,12 +154,22 @@ def test_a_container_is_made_with_every_restriction(default_service: Service) ->
     assert host["Memory"] == host["MemorySwap"] > 128 * MEGABYTE
     assert host["NanoCpus"] == 10**9 or host["CpuQuota"] == host["CpuPeriod"] > 0
     assert host["LogConfig"]["Type"] == "none"
-    published = [b for bindings in inspected["NetworkSettings"]["Ports"].values() for b in bindings]
-    assert len(published) >= 1
-    assert {binding["HostIp"] for binding in published} == {"127.0.0.1"}
+    published = [b["HostIp"] for bindings in inspected["NetworkSettings"]["Ports"].values() for b in bindings]
+    has_bridge = default_service.engine.bridge(host["NetworkMode"]) in dict(socket.if_nameindex()).values()
+    assert published == ([] if has_bridge else ["127.0.0.1"] * len(contract.PORTS))
     labels = inspected["Config"]["Labels"]
     assert labels[contract.INSTANCE_LABEL] == default_service.instance_id
     assert labels[contract.ROLE_LABEL] == contract.ROLE
+
+
+@docker_only("it is about ports on a Docker engine's machine")
+def test_ports_are_published_where_kernel_address_says(start_service: StartService) -> None:
+    """With `KERNEL_ADDRESS`, the service does not connect to the containers' own addresses."""
+    service = start_service(KERNEL_ADDRESS="127.0.0.1", POOL_SIZE=1)
+    inspected = service.engine.inspect(min(service.settle()))
+    published = [b["HostIp"] for bindings in inspected["NetworkSettings"]["Ports"].values() for b in bindings]
+    assert published == ["127.0.0.1"] * len(contract.PORTS)
+    assert service.api.run("1")["stdout"] == "1\n"
 
 
 # Network -----------------------------------------------------------------------------------------

@@ -136,6 +136,9 @@ class Engine:
     def reached_at(self, container_id: str) -> dict[int, tuple[str, int]]:
         """Return the address at which this machine reaches each of the container's ports."""
         published = self.inspect(container_id)["NetworkSettings"]["Ports"]
+        if not published:
+            _, _, address = self.network(container_id)
+            return {port: (address, port) for port in contract.PORTS}
         return {port: ("127.0.0.1", int(published[f"{port}/tcp"][0]["HostPort"])) for port in contract.PORTS}
 
     def supervisor(self, container_id: str) -> http.client.HTTPConnection:

@@ -8,6 +8,8 @@
 | Docker-out-of-Docker | in a container of the engine | on the machine | the gateway of its network |
 | remote | anywhere | at another address | that address |
 
+No ports are published if this process has the bridge of the containers' network, see `DockerEngine.prepare`.
+
 This module does not call an engine: `find_deployment` asks through an `EngineInspector`.
 """
 

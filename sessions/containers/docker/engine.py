@@ -3,17 +3,16 @@
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, Final, ParamSpec, TypeVar
 
 import docker
-import requests.exceptions
 from docker.errors import APIError, DockerException, NotFound
-from docker.errors import ImageNotFound as DockerImageNotFound
 from docker.utils import parse_repository_tag
 
 from kernel_image import contract
@@ -21,12 +20,13 @@ from sessions.containers.docker import container_options, user_ids
 from sessions.containers.docker.address import EngineAddress
 from sessions.containers.docker.deployment import Deployment, KernelAddress, find_deployment
 from sessions.containers.docker.facts import Inspector, facts_of, one_line
-from sessions.containers.docker.network import ensure_network, is_ambiguous
+from sessions.containers.docker.library_errors import is_name_conflict, library_errors
+from sessions.containers.docker.network import NAME as NETWORK
+from sessions.containers.docker.network import ensure_network, is_ambiguous, is_on_this_machine
 from sessions.containers.engine import Feature
 from sessions.containers.engine_facts import EngineFacts, Image, Surroundings
 from sessions.containers.errors import (
     EngineForbidden,
-    EngineUnavailable,
     ImageNotFound,
     LaunchFailed,
     RuntimeNotFound,
@@ -37,36 +37,11 @@ from sessions.models import Container, ContainerSpec
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_CONFLICT: Final = 409
+log = logging.getLogger(__name__)
+
 _NO_QUOTA: Final = -1
 _CONCURRENT_CALLS: Final = 8
 _CALL_TIMEOUT_SEC: Final = 60
-
-
-@contextlib.contextmanager
-def _docker_errors() -> Iterator[None]:
-    """Raise our own errors instead of the library's."""
-    try:
-        yield
-    except DockerImageNotFound as error:
-        raise ImageNotFound(str(error.explanation)) from error
-    except APIError as error:
-        raise LaunchFailed(str(error.explanation or error)) from error
-    except (DockerException, requests.exceptions.RequestException, OSError) as error:
-        raise EngineUnavailable(_reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    """Return why the engine cannot be reached, without the tuples in which the libraries wrap the cause."""
-    cause: BaseException | None = error
-    while cause is not None:
-        for found in (cause, *cause.args):
-            if isinstance(found, ConnectionRefusedError | FileNotFoundError):
-                return f"{found.strerror}: is the Docker engine running?"
-            if isinstance(found, PermissionError):
-                return f"{found.strerror}: may this user open the engine's socket (group docker)?"
-        cause = cause.__cause__ or cause.__context__
-    return str(error)
 
 
 class DockerEngine:
@@ -94,8 +69,10 @@ class DockerEngine:
             EngineUnavailable, EngineForbidden, NoWayToKernels: the engine cannot be used.
         """
         self._registry_id = registry_id
+        self._may_skip_publishing = kernel_address is None
+        self._publishes = True
         self._threads = ThreadPoolExecutor(_CONCURRENT_CALLS, thread_name_prefix="docker")
-        with _docker_errors():
+        with library_errors():
             self._client = _connect(address)
             inspector = Inspector(self._client.api)
             self.deployment: Deployment = find_deployment(address, inspector, kernel_address)
@@ -103,7 +80,7 @@ class DockerEngine:
 
     async def _call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
-        with _docker_errors():
+        with library_errors():
             return await loop.run_in_executor(self._threads, functools.partial(function, *args, **kwargs))
 
     # --- the engine -------------------------------------------------------------------------------
@@ -119,7 +96,12 @@ class DockerEngine:
         return await self._call(facts_of, self._client.api)
 
     async def prepare(self) -> None:
+        """Create the network. Find out whether containers have to publish ports, which costs CPU time."""
         await self._call(ensure_network, self._client.api)
+        if self._publishes and self._may_skip_publishing:
+            self._publishes = not await self._call(is_on_this_machine, self._client.api)
+            if not self._publishes:
+                log.info("kernels publish no ports, because their own addresses are reached from here")
 
     async def close(self) -> None:
         await self._call(self._client.close)
@@ -187,8 +169,7 @@ class DockerEngine:
         container_id, user_id = self._create_for_new_user(spec)
         try:
             api.start(container_id)
-            published = api.inspect_container(container_id)["NetworkSettings"]["Ports"]
-            ports = {port: int(published[f"{port}/tcp"][0]["HostPort"]) for port in contract.PORTS}
+            host, ports = self._way_to(api.inspect_container(container_id)["NetworkSettings"])
         except (KeyError, TypeError, IndexError) as error:
             self._remove(container_id)
             raise LaunchFailed("it ended at once or its ports were not published") from error
@@ -196,7 +177,22 @@ class DockerEngine:
             self._remove(container_id)
             raise
         name = container_options.name(user_id)
-        return Container(container_id, name, self.deployment.dial, ports, user_id)
+        return Container(container_id, name, host, ports, user_id)
+
+    def _way_to(self, network_settings: Mapping[str, Any]) -> tuple[str, dict[int, int]]:
+        """Return the address of a running container's ports, and their numbers there.
+
+        Raises:
+            KeyError, TypeError, IndexError: the container has ended.
+        """
+        if not self._publishes:
+            address: str = network_settings["Networks"][NETWORK]["IPAddress"]
+            if not address:
+                raise KeyError("IPAddress")
+            return address, {port: port for port in contract.PORTS}
+        published = network_settings["Ports"]
+        ports = {port: int(published[f"{port}/tcp"][0]["HostPort"]) for port in contract.PORTS}
+        return self.deployment.dial, ports
 
     def _create_for_new_user(self, spec: ContainerSpec) -> tuple[str, int]:
         """Create a container, and return its id and a uid that no other container of the engine has.
@@ -210,7 +206,7 @@ class DockerEngine:
             try:
                 return self._create(spec, user_id), user_id
             except APIError as error:
-                if not _is_name_conflict(error):
+                if not is_name_conflict(error):
                     raise
             taken |= {user_id, *self._user_ids()}
 
@@ -221,7 +217,8 @@ class DockerEngine:
 
     def _create(self, spec: ContainerSpec, user_id: int) -> str:
         api = self._client.api
-        bindings: dict[int | str, Any] = dict.fromkeys(contract.PORTS, (self.deployment.publish,))
+        published = contract.PORTS if self._publishes else ()
+        bindings: dict[int | str, Any] = dict.fromkeys(published, (self.deployment.publish,))
         options = container_options.host_config(spec, user_id)
         host_config = api.create_host_config(port_bindings=bindings, **options)
         try:
@@ -229,7 +226,7 @@ class DockerEngine:
                 spec.image,
                 name=container_options.name(user_id),
                 hostname="kernel",
-                ports=list(contract.PORTS),
+                ports=list(published),
                 environment=container_options.environment(spec, user_id, uses_tls=self.uses_tls),
                 labels=container_options.labels(spec.instance_id, self._registry_id, user_id),
                 host_config=host_config,
@@ -286,11 +283,6 @@ class DockerEngine:
         ]
         found = await self._call(self._client.api.containers, all=True, quiet=True, filters={"label": wanted})
         return {container["Id"] for container in found}
-
-
-def _is_name_conflict(error: APIError) -> bool:
-    """Whether a container was refused because another one has its name."""
-    return error.status_code == _CONFLICT and "name" in str(error.explanation)
 
 
 def _connect(address: EngineAddress) -> docker.DockerClient:

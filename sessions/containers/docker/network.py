@@ -1,6 +1,7 @@
 """The bridge network of the containers. Calls block."""
 
 import contextlib
+import socket
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -34,6 +35,16 @@ def ensure_network(api: docker.APIClient) -> None:
         if len(_networks(api)) > 1:
             with contextlib.suppress(APIError):
                 api.remove_network(network["Id"])
+
+
+def is_on_this_machine(api: docker.APIClient) -> bool:
+    """Whether the network's bridge is an interface that this process has.
+
+    This process then reaches the containers at their own addresses. The interface's name contains the id of
+    the network, which no network of another engine has.
+    """
+    interfaces = {name for _, name in socket.if_nameindex()}
+    return any(f"br-{network['Id'][:12]}" in interfaces for network in _networks(api))
 
 
 def is_ambiguous(error: APIError) -> bool:
