@@ -1,13 +1,15 @@
-"""Sessions: compared with a Jupyter client, 50 at the same time, and transfers of large files."""
+"""Sessions: compared with a Jupyter client, 50 at the same time, short ones, and transfers of large files."""
 
 import json
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 
+import httpx
 from jupyter_client.blocking.client import BlockingKernelClient
 
 from bench.engine import Engine
@@ -21,6 +23,7 @@ _MIB = 1 << 20
 _ROUNDS_BEFORE = 20
 _FILE_MB = 100
 _CHUNK_BYTES = 1 << 18
+_CHURN_WARM_UP_SEC = 3.0
 
 
 @dataclass
@@ -57,17 +60,17 @@ class Transfer:
     server_growth_bytes: int
 
 
-def _open(service: Service) -> str:
-    answer = service.http.post("/v1/sessions", json={"ttl_seconds": 3600})
+def _open(client: httpx.Client) -> str:
+    answer = client.post("/v1/sessions", json={"ttl_seconds": 3600})
     if answer.status_code != 201:
         raise ServiceFailed(f"{answer.status_code}: {answer.text[:500]}")
     session_id: str = answer.json()["session_id"]
     return session_id
 
 
-def _run(service: Service, session_id: str) -> float:
+def _run(client: httpx.Client, session_id: str) -> float:
     started = time.perf_counter()
-    answer = service.http.post(f"/v1/sessions/{session_id}/execute", json={"code": "1+1"})
+    answer = client.post(f"/v1/sessions/{session_id}/execute", json={"code": "1+1"})
     seconds = time.perf_counter() - started
     if answer.status_code != 200 or answer.json()["stdout"] != "2\n":
         raise ServiceFailed(f"{answer.status_code}: {answer.text[:500]}")
@@ -125,7 +128,7 @@ def beside_bare_client(engine: Engine, rounds: int) -> SessionLatency:
     """Measure both in turn with one kernel, so that a disturbance affects both."""
     measured = SessionLatency()
     with Service(engine) as service:
-        session_id = _open(service)
+        session_id = _open(service.http)
         service.settle()
         client = _bare_client(service, session_id)
         run = _stdlib_client(service, session_id)
@@ -146,21 +149,21 @@ def many(engine: Engine, sessions: int, seconds: float) -> ManySessions:
     measured = ManySessions(sessions, seconds)
     room = {"MAX_SESSIONS": str(sessions), "MAX_CONTAINERS": str(sessions + 4), "QUEUE_TIMEOUT_SEC": "120"}
     with Service(engine, **room) as service:
-        opened = [_open(service)]
+        opened = [_open(service.http)]
         service.settle()
-        measured.alone = [_run(service, opened[0]) for _ in range(100)]
+        measured.alone = [_run(service.http, opened[0]) for _ in range(100)]
         while len(opened) < sessions:
-            opened.append(_open(service))
+            opened.append(_open(service.http))
             say(f"sessions: {len(opened)} of {sessions} open")
         service.settle()
         for session_id in opened:
-            _run(service, session_id)
+            _run(service.http, session_id)
         measured.idle_session_bytes = engine.held_bytes(service.instance_id) // (sessions + 2)
         measured.server_before_bytes = service.process.resident_bytes()
         until = time.monotonic() + seconds
         for session_id in _round_and_round(opened, lambda: time.monotonic() < until):
             try:
-                measured.together.append(_run(service, session_id))
+                measured.together.append(_run(service.http, session_id))
             except ServiceFailed as failure:
                 measured.errors += 1
                 say(str(failure))
@@ -175,13 +178,37 @@ def _round_and_round(sessions: list[str], go_on: Callable[[], bool]) -> Iterator
         yield from sessions
 
 
+def churn(engine: Engine, callers: int, seconds: float) -> float:
+    """Create a session, run `1+1` and delete the session, again and again. Return the sessions per second."""
+
+    def one_caller(until: float) -> int:
+        done = 0
+        with httpx.Client(base_url=service.http.base_url, timeout=60) as client:
+            while time.monotonic() < until:
+                session_id = _open(client)
+                _run(client, session_id)
+                client.delete(f"/v1/sessions/{session_id}").raise_for_status()
+                done += 1
+        return done
+
+    with Service(engine, QUEUE_TIMEOUT_SEC="60") as service, ThreadPoolExecutor(callers) as threads:
+        service.settle()
+        # The first round replaces the pool's new containers by used ones.
+        list(threads.map(one_caller, [time.monotonic() + _CHURN_WARM_UP_SEC] * callers))
+        started = time.monotonic()
+        done = sum(threads.map(one_caller, [started + seconds] * callers))
+        per_second = done / (time.monotonic() - started)
+    say("sessions: short ones done")
+    return per_second
+
+
 def transfer(engine: Engine) -> Transfer:
     """Upload a large file to a session in chunks, and download it."""
     chunk = os.urandom(_CHUNK_BYTES)
     chunks = _FILE_MB * (1 << 20) // _CHUNK_BYTES
     room = {"MAX_FILE_SIZE_MB": str(_FILE_MB), "WORKSPACE_SIZE_MB": str(2 * _FILE_MB)}
     with Service(engine, **room) as service:
-        session_id = _open(service)
+        session_id = _open(service.http)
         url = f"/v1/sessions/{session_id}/files/large.bin"
         service.settle()
         before = service.process.resident_bytes()
@@ -208,6 +235,7 @@ def main() -> None:
     try:
         beside = beside_bare_client(engine, rounds=200)
         crowd = many(engine, sessions=50, seconds=60)
+        short = churn(engine, callers=8, seconds=20)
         large = transfer(engine)
     finally:
         engine.close()
@@ -222,6 +250,7 @@ def main() -> None:
         ["their p99, as a multiple of one session's median", f"{slowest / alone:.1f}", "under 10"],
         ["growth of the server", f"{growth:.1f} MiB", "flat"],
         ["memory of an idle session", f"{crowd.idle_session_bytes / _MIB:.0f} MiB", ""],
+        ["created, one call, deleted, by 8 callers", f"{short:.1f}/s", "at least 15/s"],
         [f"upload of {large.megabytes} MB to a session", f"{large.in_mb_per_sec:.0f} MB/s", ""],
         [f"download of {large.megabytes} MB", f"{large.out_mb_per_sec:.0f} MB/s", ""],
         ["growth of the server", f"{large.server_growth_bytes / _MIB:.1f} MiB", "flat"],
