@@ -7,7 +7,6 @@ reads a JSON object from standard input with the addresses that must be unreacha
 """
 
 import ctypes
-import errno
 import json
 import os
 import platform
@@ -22,13 +21,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from kernel_image import contract
-from kernel_image.confinement import seccomp
+from kernel_image.confinement import network_probe, seccomp
+from kernel_image.confinement.attempt import outcome
 
-_TIMEOUT_SEC: Final = 1.0
-_RESOLVER: Final = ("127.0.0.11", 53)
-_DNS_QUERY: Final = b"\0\7\1\0\0\1\0\0\0\0\0\0\4name\7invalid\0\0\1\0\1"
-_ECHO_REQUEST: Final = b"\x08\x00\xf7\xff\x00\x00\x00\x00"
-_ANY_PORT: Final = 9
 _FOLDERS: Final = ("/", "/etc", "/usr", "/var", "/opt", "/root", "/run", "/home", "/dev", "/sys", "/proc")
 _ENGINE_SOCKETS: Final = ("/run/docker.sock", "/var/run/docker.sock", "/run/containerd/containerd.sock")
 _SOCKETS: Final = {
@@ -44,15 +39,6 @@ _SOCKETS: Final = {
 _GET_MEMPOLICY: Final = {"x86_64": 239, "aarch64": 236}
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _outcome(action: Callable[..., object], *arguments: Any) -> str:
-    """Try an action; return `done`, or the name of the error."""
-    try:
-        action(*arguments)
-    except OSError as error:
-        return errno.errorcode.get(error.errno or 0, type(error).__name__)
-    return "done"
 
 
 # --- the process and its container ----------------------------------------------------------------
@@ -138,9 +124,9 @@ def _first_process() -> dict[str, Any]:
 
     return {
         "command": Path("/proc/1/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"),
-        "attempts": {name: _outcome(read, name) for name in ("environ", "mem", "maps")}
-        | {name: _outcome(enter, name) for name in ("root", "cwd", "fd")}
-        | {"signal": _outcome(os.kill, 1, 0)},
+        "attempts": {name: outcome(read, name) for name in ("environ", "mem", "maps")}
+        | {name: outcome(enter, name) for name in ("root", "cwd", "fd")}
+        | {"signal": outcome(os.kill, 1, 0)},
     }
 
 
@@ -159,14 +145,14 @@ def _system_calls() -> dict[str, str]:
     """Try each call that the seccomp filter refuses, with arguments that do no harm if it is allowed."""
     tables = seccomp.REFUSED | seccomp.ABSENT
     refused = {name: seccomp.number(numbers) for name, numbers in tables.items()}
-    found = {name: _outcome(_call, number, *[-1] * 6) for name, number in refused.items() if number}
+    found = {name: outcome(_call, number, *[-1] * 6) for name, number in refused.items() if number}
     no_randomised_addresses = 0x0040000
     return found | {
-        "clone3": _outcome(_call, seccomp.number(seccomp.CLONE3), -1, -1),
-        "clone of a user namespace": _outcome(_clone_into_user_namespace),
-        "personality": _outcome(_call, seccomp.number(seccomp.PERSONALITY), no_randomised_addresses),
-        "socket filter": _outcome(_attach_filter),
-        "socketpair of AF_TIPC": _outcome(socket.socketpair, 30, socket.SOCK_STREAM),
+        "clone3": outcome(_call, seccomp.number(seccomp.CLONE3), -1, -1),
+        "clone of a user namespace": outcome(_clone_into_user_namespace),
+        "personality": outcome(_call, seccomp.number(seccomp.PERSONALITY), no_randomised_addresses),
+        "socket filter": outcome(_attach_filter),
+        "socketpair of AF_TIPC": outcome(socket.socketpair, 30, socket.SOCK_STREAM),
     }
 
 
@@ -189,87 +175,11 @@ def _clone_into_user_namespace() -> None:
 
 def _memory_policy() -> str:
     """Try a call that Docker's default profile refuses and our filter allows."""
-    return _outcome(_call, _GET_MEMPOLICY[platform.machine()], 0, 0, 0, 0, 0)
+    return outcome(_call, _GET_MEMPOLICY[platform.machine()], 0, 0, 0, 0, 0)
 
 
 def _sockets() -> dict[str, str]:
-    return {name: _outcome(socket.socket, *kind) for name, kind in _SOCKETS.items()}
-
-
-# --- network --------------------------------------------------------------------------------------
-
-
-def _connect(host: str, port: int) -> None:
-    socket.create_connection((host, port), _TIMEOUT_SEC).close()
-
-
-def _send(family: int, *address: Any) -> None:
-    """Send a datagram. A closed network refuses it; an open one takes it, even if nothing receives it."""
-    with socket.socket(family, socket.SOCK_DGRAM) as channel:
-        channel.sendto(b"code-interpreter", address)
-
-
-def _ping(host: str) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as channel:
-        channel.sendto(_ECHO_REQUEST, (host, 0))
-
-
-def _query_resolver() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
-        channel.settimeout(_TIMEOUT_SEC)
-        channel.connect(_RESOLVER)
-        channel.send(_DNS_QUERY)
-        channel.recv(1500)
-
-
-def _reach(targets: dict[str, Any]) -> dict[str, dict[str, str]]:
-    found = {
-        group: {f"tcp {host}:{port}": _outcome(_connect, host, port) for host, port in addresses}
-        for group, addresses in targets["tcp"].items()
-    }
-    found["udp"] = {
-        f"udp {host}:{port}": _outcome(_send, socket.AF_INET, host, port) for host, port in targets["udp"]
-    }
-    found["ping"] = {f"ping {host}": _outcome(_ping, host) for host, _ in targets["udp"]}
-    return found
-
-
-def _resolver() -> dict[str, str]:
-    return {"tcp": _outcome(_connect, *_RESOLVER), "udp": _outcome(_query_resolver)}
-
-
-def _supervisor() -> dict[str, str]:
-    """Try to connect to the supervisor's port, on loopback and on this container's own addresses."""
-    own = {found[4][0] for found in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
-    hosts = sorted({"127.0.0.1", *map(str, own)})
-    return {host: _outcome(_connect, host, contract.SUPERVISOR_PORT) for host in hosts}
-
-
-def _ipv6() -> dict[str, str]:
-    """Send a datagram to all IPv6 nodes of the network, through each interface but loopback."""
-    table = Path("/proc/net/if_inet6")
-    lines = table.read_text().splitlines() if table.exists() else []
-    names = sorted({line.split()[5] for line in lines} - {"lo"})
-    return {
-        name: _outcome(_send, socket.AF_INET6, "ff02::1", _ANY_PORT, 0, socket.if_nametoindex(name))
-        for name in names
-    }
-
-
-def _add_loopback_address() -> None:
-    """Add the address 127.0.0.2 to `lo`: a harmless change, which the network must refuse nevertheless."""
-    new_address, request_ack_create, error_message, local_address = 20, 0x405, 2, 2
-    body = struct.pack("=BBBBI", socket.AF_INET, 8, 0, 0, socket.if_nametoindex("lo"))
-    body += struct.pack("=HH4s", 8, local_address, socket.inet_aton("127.0.0.2"))
-    message = struct.pack("=IHHII", 16 + len(body), new_address, request_ack_create, 1, 0) + body
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
-        netlink.settimeout(_TIMEOUT_SEC)
-        netlink.send(message)
-        answer = netlink.recv(4096)
-    _, kind = struct.unpack_from("=IH", answer)
-    (code,) = struct.unpack_from("=i", answer, 16)
-    if kind == error_message and code != 0:
-        raise OSError(-code, os.strerror(-code))
+    return {name: outcome(socket.socket, *kind) for name, kind in _SOCKETS.items()}
 
 
 def _facts(targets: dict[str, Any]) -> dict[str, Any]:
@@ -288,11 +198,7 @@ def _facts(targets: dict[str, Any]) -> dict[str, Any]:
         "system calls": _system_calls,
         "memory policy": _memory_policy,
         "sockets": _sockets,
-        "reach": lambda: _reach(targets),
-        "resolver": _resolver,
-        "supervisor": _supervisor,
-        "ipv6": _ipv6,
-        "netlink change": lambda: _outcome(_add_loopback_address),
+        **network_probe.sources(targets),
     }
     facts: dict[str, Any] = {"unknown": {}}
     for name, source in sources.items():
