@@ -23,7 +23,7 @@ from tests.support.postgres import Postgres
 from tests.support.process import Service
 from tests.support.waiting import soon
 
-LIGHT: dict[str, Any] = {"KERNEL_PRELOAD": "none", "KERNEL_LEARN_MB": 0}
+LIGHT: dict[str, Any] = {"KERNEL_PRELOAD": "none", "KERNEL_LEARN_MB": "0"}
 """Containers start in a third of the time. The default preloading has its own tests."""
 
 GENEROUS: dict[str, Any] = LIGHT | {
