@@ -21,6 +21,7 @@ from tests.support.keys import KeyedService, make_key
 from tests.support.object_storage import ObjectStorageServer
 from tests.support.postgres import Postgres
 from tests.support.process import Service
+from tests.support.session import Session, new_session
 from tests.support.waiting import soon
 
 LIGHT: dict[str, Any] = {"KERNEL_PRELOAD": "none", "KERNEL_LEARN_MB": "0"}
@@ -157,6 +158,13 @@ def service(open_service: Callable[..., Service], request: pytest.FixtureRequest
     for shared in serving(open_service, **GENEROUS):
         request.config.stash[SHARED_SERVICE] = shared
         yield shared
+
+
+@pytest.fixture(scope="module")
+def session(service: Service) -> Iterator[Session]:
+    """Return a session for all tests of a module. Each test leaves it able to work."""
+    with new_session(service) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module", autouse=True)

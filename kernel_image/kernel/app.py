@@ -15,7 +15,7 @@ from traitlets.config import Config
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernel_image import contract, learnable
-from kernel_image.kernel import figures, nested_asyncio, programs
+from kernel_image.kernel import debuggers, figures, nested_asyncio, programs
 from kernel_image.kernel.interpreter_exit import InterpreterExit
 from kernel_image.kernel.iopub import IOPubPublisher
 from kernel_image.kernel.kernel import Kernel
@@ -60,6 +60,7 @@ class KernelApp(IPKernelApp):
         shell = self.kernel.shell
         assert isinstance(shell, Shell)
         figures.prepare(shell)
+        debuggers.prepare()
 
     def connect(self, key: str, port_offset: int) -> None:
         """Listen for messages that are signed with `key`, on the contract's ports plus `port_offset`."""
@@ -152,10 +153,7 @@ def run(app: KernelApp, key: str, port_offset: int, ready: int, events: int, com
         sys.modules["sympy.core.random"].rng.seed()
     kernel.learnable = tuple(name for name in learnable.MODULES if name not in sys.modules)
     kernel.interpreter_exit = InterpreterExit()
-    # Here and not in the zygote, which would write a file for its own cell.
-    kernel.shell.compile = programs.Compiler(kernel.shell.user_ns)
-    programs.find_classes_with(kernel.shell.compile)
-    programs.keep_children_from_running(kernel.shell.compile)
+    programs.prepare(kernel.shell)
     os.write(ready, b"1")
     os.close(ready)
     app.start()

@@ -92,19 +92,21 @@ class Kernel(IPythonKernel):
                     cell_meta=cell_meta,
                     cell_id=cell_id,
                 )
+                if os.getpid() != self.process_id:
+                    # This is a child that user code has forked. It ends here, as it would at a script's end.
+                    self.streams.restore()
+                    os._exit(shell.exit_code)
                 self._show_figures()
-                if options.get("final") and os.getpid() == self.process_id:
+                if options.get("final"):
                     exit_failed = not self._exit_interpreter()
-            if os.getpid() != self.process_id:
-                # This is a child that user code has forked. It ends here, as it would at a script's end.
-                self.streams.restore()
-                os._exit(shell.exit_code)
-        except asyncio.CancelledError:
-            # An interrupt cancels a cell that awaits, and ipykernel would send no reply.
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            # An interrupt cancels a cell that awaits, and ipykernel would send no reply. It may also arrive
+            # when the program has just ended, and would end the kernel.
             shell.exit_code = 128 + signal.SIGINT
             print("KeyboardInterrupt", file=sys.stderr)
             reply = self._interrupted_reply()
         finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # ipykernel listens again with the next cell
             self.streams.restore()
         reply = complete_reply(reply, shell.error)
         failed = reply["status"] == "error" or exit_failed
@@ -157,7 +159,7 @@ class Kernel(IPythonKernel):
         shell = self._shell()
         try:
             show_open_figures(shell)
-        except Exception:
+        except (Exception, KeyboardInterrupt):
             shell.showtraceback()
 
     def _shell(self) -> Shell:

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from ipykernel.compiler import XCachingCompiler
+from IPython.core.interactiveshell import InteractiveShell
 
 from kernel_image.kernel.post_import import call_after_import
 
@@ -62,7 +63,17 @@ class Compiler(XCachingCompiler):
         return None
 
 
-def keep_children_from_running(compiler: Compiler) -> None:
+def prepare(shell: InteractiveShell) -> None:
+    """Give the cells of `shell` files, and let `inspect` and child processes find them.
+
+    Called in the kernel's own process: the zygote would write a file for its own cell.
+    """
+    shell.compile = compiler = Compiler(shell.user_ns)
+    _find_classes_with(compiler)
+    _keep_children_from_running(compiler)
+
+
+def _keep_children_from_running(compiler: Compiler) -> None:
     """Let child processes by "spawn" import the program only if it has a main guard.
 
     Without one, a child would run the whole program again. In a notebook such code works, as long as the
@@ -88,7 +99,7 @@ def keep_children_from_running(compiler: Compiler) -> None:
     call_after_import("multiprocessing.spawn", change)
 
 
-def find_classes_with(compiler: Compiler) -> None:
+def _find_classes_with(compiler: Compiler) -> None:
     """Let `inspect.getfile` find the file of a class that any cell has defined.
 
     By itself it takes the file of the module, but `__main__` has one for each cell.

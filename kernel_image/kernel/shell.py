@@ -1,5 +1,7 @@
 """The IPython shell of a kernel: plain tracebacks, text on stdout, `exit` that exits."""
 
+import ast
+import inspect
 import math
 import os
 import signal
@@ -18,6 +20,8 @@ from traitlets import Any as AnyTrait
 from traitlets import Type
 
 _EXIT_HINT = "To exit: use"
+_DISPLAY = "__display_last_value__"
+"""Name of the built-in function that shows the value of a cell's last expression."""
 _MAX_DISPLAY_CHARACTERS = 3 << 22
 """Most characters of one representation of an output. The service drops a connection with larger frames."""
 _TRACEBACK_ENDS = 30
@@ -73,22 +77,61 @@ class Shell(ZMQInteractiveShell):
     def init_environment(self) -> None:
         os.environ |= {"TERM": "dumb", "PAGER": "cat", "GIT_PAGER": "cat"}
 
+    def init_builtins(self) -> None:
+        super().init_builtins()
+        # IPython hides the first two, which modules that a program imports would not find.
+        self.builtin_trap.auto_builtins |= {"exit": Exit(), "quit": Exit(), _DISPLAY: _display}
+
     def init_user_ns(self) -> None:
         super().init_user_ns()
         # IPython's own does not open the descriptors 0, 1 and 2.
         del self.user_ns["open"]
         self.user_ns["exit"] = self.user_ns["quit"] = Exit()
 
+    async def run_ast_nodes(
+        self,
+        nodelist: list[ast.stmt],
+        cell_name: str,
+        interactivity: str = "last_expr",
+        compiler: Any = compile,
+        result: ExecutionResult | None = None,
+    ) -> bool:
+        """Run the statements as one module, in which a debugger steps from line to line.
+
+        IPython compiles and runs each on its own.
+        """
+        if not nodelist:
+            return False
+        *others, last = nodelist
+        if interactivity == "last_expr" and isinstance(last, ast.Expr):
+            call = ast.Expr(ast.Call(ast.Name(_DISPLAY, ast.Load()), [last.value], []))
+            last = ast.fix_missing_locations(ast.copy_location(call, last))
+        statements = sorted([*others, last], key=_is_not_future_import)
+        try:
+            with compiler.extra_flags(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT):
+                code = compiler(ast.Module(statements, []), cell_name, "exec")
+        except Exception as error:
+            if result is not None:
+                result.error_before_exec = error
+            self.showtraceback()
+            return True
+        return await self.run_code(code, result, async_=bool(code.co_flags & inspect.CO_COROUTINE))
+
     async def run_code(
         self, code_obj: CodeType, result: ExecutionResult | None = None, *, async_: bool = False
     ) -> bool:
         """Run code as IPython does, and show that a debugger was quit: the rest of the code did not run."""
         failed: bool = await super().run_code(code_obj, result, async_=async_)
+        self.user_ns.pop("__return__", None)  # left by a debugger at the module's end
         if result is not None and isinstance(result.error_in_exec, BdbQuit):
             error = result.error_in_exec
             assert error.__traceback__ is not None
             self.showtraceback((type(error), error, error.__traceback__))
         return failed
+
+    def excepthook(self, etype: type[BaseException], value: BaseException, tb: TracebackType | None) -> None:
+        """Print an exception that a program passes to `sys.excepthook`. The program goes on."""
+        sys.__excepthook__(etype, value, tb)
 
     def showtraceback(
         self,
@@ -125,6 +168,15 @@ class Shell(ZMQInteractiveShell):
     def system(self, cmd: str) -> None:
         """Run `!cmd` as a plain child process on the same descriptors, so that the output is in order."""
         self.system_raw(cmd)
+
+
+def _display(value: object) -> None:
+    """Show the value of a cell's last expression. The program may have replaced `sys.displayhook`."""
+    sys.displayhook(value)
+
+
+def _is_not_future_import(statement: ast.stmt) -> bool:
+    return not (isinstance(statement, ast.ImportFrom) and statement.module == "__future__")
 
 
 def _limit_size(bundle: dict[str, Any]) -> dict[str, Any]:

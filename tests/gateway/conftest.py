@@ -17,13 +17,6 @@ CELL_SEC = 4
 """Time limit of a notebook's cell; a cell over the REST API has one second."""
 
 
-@pytest.fixture(scope="module")
-def session(service: Service) -> Iterator[Session]:
-    """A session for all tests of a module, which no test may end."""
-    with new_session(service) as opened:
-        yield opened
-
-
 @pytest.fixture
 def channels(service: Service, session: Session) -> Iterator[Channels]:
     """A WebSocket to the session, with frames of the default form."""

@@ -107,6 +107,25 @@ def test_input_fails_if_stdin_is_not_allowed(channels: Channels) -> None:
     assert outcome.reply["content"]["ename"] == "EOFError"
 
 
+def test_debugger_is_used_from_a_notebook(channels: Channels) -> None:
+    """Each command answers a request for input. Steps stay in the program."""
+    request = channels.begin("breakpoint()\nx = 20\ny = x + 1\ny")
+    for command in ("n", "p x", "n", "c"):
+        assert channels.until_kind("input_request")["content"]["prompt"] == "(Pdb) "
+        channels.send("input_reply", {"value": command}, "stdin")
+    outcome = channels.outcome(request)
+    assert outcome.status == "ok" and outcome.data() == {"text/plain": "21"}
+
+
+@pytest.mark.parametrize("answer", ["q", None], ids=["quit", "no input"])
+def test_cell_that_a_debugger_ends_has_failed(channels: Channels, answer: str | None) -> None:
+    """The notebook gets the error, whether the caller quits or gives no input."""
+    outcome = channels.run("breakpoint()\nx = 1\nprint('after')", answer, allow_stdin=answer is not None)
+    assert outcome.reply["content"]["ename"] == "BdbQuit" and "after\n" not in outcome.text
+    assert [message["content"]["ename"] for message in outcome.of("error")] == ["BdbQuit"]
+    assert channels.run("print('next')").text == "next\n"
+
+
 @pytest.mark.parametrize("how", ["rest", "control"])
 def test_interrupt_ends_the_cell_and_keeps_the_kernel(
     service: Service, session: Session, channels: Channels, how: str

@@ -1,10 +1,14 @@
 """Messages of the protocol, and the parts of results."""
 
 import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from mcp import Client
 from mcp.types import CallToolResult, ImageContent, ResourceLink, TextContent
+
+from tests.support.process import Service
 
 INITIALIZE: dict[str, Any] = {
     "protocolVersion": "2025-11-25",
@@ -49,3 +53,10 @@ async def printed(client: Client, code: str, **arguments: Any) -> str:
     result = await python(client, code, **arguments)
     assert not result.is_error, text(result)
     return text(result)
+
+
+@asynccontextmanager
+async def conversation(service: Service) -> AsyncIterator[Client]:
+    """A conversation that ends with the block."""
+    async with Client(f"{service.base_url}/mcp", read_timeout_seconds=60) as client:
+        yield client

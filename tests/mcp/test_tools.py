@@ -3,16 +3,25 @@
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import httpx
 import jsonschema
 import pytest
 from mcp import Client, MCPError
 
-from tests.mcp.support import ACCEPT, INITIALIZE, images, links, message, printed, python, text, tool_call
+from tests.mcp.support import (
+    ACCEPT,
+    INITIALIZE,
+    conversation,
+    images,
+    links,
+    message,
+    printed,
+    python,
+    text,
+    tool_call,
+)
 from tests.support.process import Service
 from tests.support.session import WAIT_FOR_FILE
 
@@ -30,34 +39,6 @@ def picture(size):
     body = noise + chunk(b'IDAT', zlib.compress(b'\\0abc')) + chunk(b'IEND', b'')
     return b'\\x89PNG\\r\\n\\x1a\\n' + chunk(b'IHDR', head) + body
 """
-
-
-@pytest.fixture
-async def client(service: Service) -> AsyncIterator[Client]:
-    """A conversation on the shared service. One task opens and closes it, as the SDK requires."""
-    opened: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
-    finished = asyncio.Event()
-
-    async def converse() -> None:
-        async with conversation(service) as client:
-            opened.set_result(client)
-            await finished.wait()
-
-    task = asyncio.create_task(converse())
-    either: list[asyncio.Future[Any]] = [task, opened]
-    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        await task
-    yield opened.result()
-    finished.set()
-    await task
-
-
-@asynccontextmanager
-async def conversation(service: Service) -> AsyncIterator[Client]:
-    """A conversation that ends with the block."""
-    async with Client(f"{service.base_url}/mcp", read_timeout_seconds=60) as client:
-        yield client
 
 
 async def test_conversation_keeps_its_state_and_gets_the_note_on_a_new_session_once(client: Client) -> None:

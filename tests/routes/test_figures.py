@@ -2,41 +2,13 @@
 
 import base64
 import struct
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.api import Body
+from tests.support.figures import BACKENDS, INTERACTIVE, NOT_SHOWN, PLOT
 from tests.support.process import Service
-from tests.support.session import Session, new_session
-
-PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\n"
-BACKENDS = {
-    "use before pyplot": "import matplotlib\nmatplotlib.use('Agg')\n" + PLOT,
-    "use after pyplot": "import matplotlib\n" + PLOT + "matplotlib.use('agg')\nplt.plot([2, 1])\n",
-    "switch_backend": "import matplotlib.pyplot as plt\nplt.switch_backend('agg')\n" + PLOT,
-    "rcParams": "import matplotlib\nmatplotlib.rcParams['backend'] = 'Agg'\n" + PLOT,
-    "%matplotlib agg": "%matplotlib agg\n" + PLOT,
-    "the environment": (
-        "import os\nos.environ['MPLBACKEND'] = 'Agg'\nimport matplotlib\nmatplotlib.use('Agg')\n"
-    )
-    + PLOT,
-    "cairo's replacement svg": "import matplotlib\nmatplotlib.use('svg')\n" + PLOT,
-    "pdf": "import matplotlib\nmatplotlib.use('pdf')\n" + PLOT,
-    "ps": "import matplotlib\nmatplotlib.use('ps')\n" + PLOT,
-    "template": "import matplotlib\nmatplotlib.use('template')\n" + PLOT,
-    "WebAgg": "import matplotlib\nmatplotlib.use('WebAgg')\n" + PLOT,
-    "notebook": "import matplotlib\nmatplotlib.use('nbagg')\n" + PLOT,
-    "inline": PLOT,
-}
-INTERACTIVE = ["matplotlib.use('TkAgg')", "matplotlib.use('QtAgg')", "plt.switch_backend('gtk3agg')"]
-
-
-@pytest.fixture(scope="module")
-def session(service: Service) -> Iterator[Session]:
-    """A session for all tests of this module."""
-    with new_session(service) as session:
-        yield session
+from tests.support.session import Session
 
 
 def images(result: Body) -> list[bytes]:
@@ -74,6 +46,14 @@ def test_figure_is_an_output_of_streams(service: Service) -> None:
     """The figure is a display event of the stream."""
     events = service.api.stream(BACKENDS["use before pyplot"] + "plt.show()", timeout_ms=20_000)
     assert [event.type for event in events if event.type == "display"] == ["display"]
+
+
+@pytest.mark.parametrize("end", ["", "plt.show()"], ids=["open", "shown"])
+def test_forked_child_shows_no_figure_of_its_program(session: Session, service: Service, end: str) -> None:
+    """The figure is one output, although two processes reach the program's end."""
+    code = f"import os\n{PLOT}{end}\npid = os.fork()\nif pid: print(os.waitpid(pid, 0)[1])"
+    for result in (session.run(code, timeout_ms=20_000), service.api.run(code, timeout_ms=20_000)):
+        assert len(images(result)) == 1 and result["stdout"].endswith("0\n"), result
 
 
 def test_saved_figures_of_an_open_file_stay_files(session: Session) -> None:
@@ -159,28 +139,7 @@ def test_usual_font_names_are_found(session: Session, name: str, font: str) -> N
     assert font in path and listed == "True"
 
 
-BROKEN = """
-class Broken:
-    def __repr__(self):
-        raise RuntimeError("no text")
-"""
-TOO_LARGE = (
-    "import matplotlib.pyplot as plt\nfigure = plt.figure(figsize=(100_000, 100_000))\nplt.plot([1, 2])\n"
-)
-
-
-@pytest.mark.parametrize(
-    ("code", "name"),
-    [
-        (BROKEN + "Broken()", "RuntimeError"),
-        (BROKEN + "display(Broken())", "RuntimeError"),
-        (BROKEN + "display(Broken())\nprint('goes on')", "RuntimeError"),
-        (TOO_LARGE + "figure", "ValueError"),
-        (TOO_LARGE + "display(figure)", "ValueError"),
-        (TOO_LARGE + "plt.show()", "ValueError"),
-        (TOO_LARGE, "ValueError"),
-    ],
-)
+@pytest.mark.parametrize(("code", "name"), NOT_SHOWN.values(), ids=NOT_SHOWN.keys())
 def test_output_that_cannot_be_shown_is_an_error(
     session: Session, service: Service, code: str, name: str
 ) -> None:

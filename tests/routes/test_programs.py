@@ -1,19 +1,11 @@
 """A program has what a script has: a file, its source, descriptors, and child processes that find it."""
 
-from collections.abc import Iterator
 from textwrap import dedent
 
 import pytest
 
 from tests.support.process import Service
-from tests.support.session import Session, new_session
-
-
-@pytest.fixture(scope="module")
-def session(service: Service) -> Iterator[Session]:
-    """A session for all tests of this module."""
-    with new_session(service) as session:
-        yield session
+from tests.support.session import Session
 
 
 def check(service: Service, session: Session, code: str, stdout: str, stdin: str | None = None) -> None:
@@ -169,6 +161,16 @@ DEBUGGERS = {
     "set_trace": "import pdb\npdb.set_trace()",
     "a debugger in a function": "def f():\n    x = 1\n    breakpoint()\n    return x\nf()",
     "IPython's": "from IPython.core.debugger import set_trace\nset_trace()",
+    "the one of IPython's terminal": "from IPython.terminal.debugger import set_trace\nset_trace()",
+    "a debugger of a class": "import pdb\npdb.Pdb().set_trace()",
+    "a debugger in a coroutine": (
+        "import asyncio\nasync def f():\n    breakpoint()\n    x = 1\n    x = 2\nasyncio.run(f())"
+    ),
+    "a debugger before an await": (
+        "import asyncio\nasync def f():\n    breakpoint()\n    x = 1\n    x = 2\nawait f()"
+    ),
+    "a debugger in executed text": "exec('x = 1\\nbreakpoint()\\nx = 2')",
+    "a debugger in a magic": "%time breakpoint()",
 }
 
 
@@ -185,12 +187,113 @@ def test_program_that_a_debugger_ends_has_failed(
     assert session.printed("print('next')") == "next"
 
 
-@pytest.mark.parametrize("stdin", ["c\n", "p 6 * 7\nc\n"])
+POST_MORTEM = {
+    "post_mortem": "import pdb\ntry: 1 / 0\nexcept ZeroDivisionError: pdb.post_mortem()",
+    "pm": (
+        "import pdb, sys\ntry: 1 / 0\n"
+        "except ZeroDivisionError: sys.last_traceback = sys.exc_info()[2]\npdb.pm()"
+    ),
+    "a statement": "import pdb\npdb.run('x = 1')",
+    "%debug": "%debug x = 1",
+}
+
+
+@pytest.mark.parametrize("stdin", [None, "q\n"], ids=["no input", "quit"])
+@pytest.mark.parametrize("code", POST_MORTEM.values(), ids=POST_MORTEM.keys())
+def test_program_goes_on_after_a_debugger_that_only_looks(
+    service: Service, session: Session, code: str, stdin: str | None
+) -> None:
+    """As in plain Python, the program goes on after a debugger that looks at a past error or a statement."""
+    for runner in (service.api, session):
+        result = runner.run(f"{code}\nprint('after')", stdin=stdin, timeout_ms=20_000)
+        assert (result["exit_code"], result["error"]) == (0, None), result
+        assert result["stdout"].endswith("after\n")
+
+
+@pytest.mark.parametrize("call", ["pdb.pm()", "pdb.post_mortem()"])
+def test_debugger_without_an_error_to_look_at_fails(service: Service, call: str) -> None:
+    """The error is that of plain Python, and the rest does not run."""
+    result = service.api.run(f"import pdb\n{call}\nprint('after')")
+    assert result["exit_code"] == 1 and result["stdout"] == "", result
+
+
+@pytest.mark.parametrize("stdin", ["c\n", "p 6 * 7\nc\n", "n\nc\n"])
 def test_program_that_a_debugger_continues_goes_on(service: Service, session: Session, stdin: str) -> None:
     """Commands come from the given input."""
     for runner in (service.api, session):
         result = runner.run("breakpoint()\nprint('after')", stdin=stdin, timeout_ms=20_000)
-        assert result["exit_code"] == 0 and result["stdout"].endswith("after\n"), result
+        assert result["exit_code"] == 0 and "after\n" in result["stdout"], result
+
+
+def test_debugger_steps_from_line_to_line(service: Service, session: Session) -> None:
+    """The next line is the program's, not one of the kernel."""
+    for runner in (service.api, session):
+        result = runner.run("breakpoint()\nx = 1\ny = 2\ny", stdin="n\np x\nn\nn\nn\n", timeout_ms=20_000)
+        assert (result["exit_code"], result["error"]) == (0, None), result
+        lines = result["stdout"].splitlines()
+        assert [line for line in lines if line.startswith("-> ")] == ["-> x = 1", "-> y = 2", "-> y", "-> y"]
+        assert "(Pdb) 1" in lines and "IPython" not in result["stdout"]
+
+
+ENDS = {
+    "exit": ("def end(): exit(3)", 3),
+    "quit": ("def end(): quit()", 0),
+    "exit with a text": ("def end(): exit('no data')", 1),
+}
+
+
+@pytest.mark.parametrize(("module", "exit_code"), ENDS.values(), ids=ENDS.keys())
+def test_module_of_the_program_can_exit(
+    service: Service, session: Session, module: str, exit_code: int
+) -> None:
+    """`exit` is a built-in function for imported modules, too."""
+    code = f"open('helper.py', 'w').write({module!r})\nimport sys; sys.modules.pop('helper', None)\n"
+    for runner in (service.api, session):
+        result = runner.run(code + "import helper\nhelper.end()\nprint('after')")
+        assert (result["exit_code"], result["stdout"]) == (exit_code, ""), result
+
+
+def test_program_that_prints_an_error_itself_goes_on(service: Service, session: Session) -> None:
+    """A call of `sys.excepthook` prints the traceback, and is no failure."""
+    code = "import sys\ntry: 1 / 0\nexcept ZeroDivisionError: sys.excepthook(*sys.exc_info())\nprint('after')"
+    for runner in (service.api, session):
+        result = runner.run(code)
+        assert (result["exit_code"], result["error"], result["stdout"]) == (0, None, "after\n"), result
+        assert result["stderr"].endswith("ZeroDivisionError: division by zero\n")
+
+
+@pytest.mark.parametrize("last", ["return 1", "nonlocal x", "await = 1", "yield 1", "break"])
+def test_nothing_runs_of_a_program_with_a_syntax_error(service: Service, session: Session, last: str) -> None:
+    """This holds for errors that only the compiler finds, too."""
+    for runner in (service.api, session):
+        result = runner.run(f"print('before')\n{last}")
+        assert (result["exit_code"], result["error"]["name"], result["stdout"]) == (1, "SyntaxError", "")
+
+
+SHOWN = {
+    "a value": ("1\n2", "2\n"),
+    "no value": ("x = 1\nx;", ""),
+    "a loop": ("for i in range(2): i", ""),
+    "text first": ("'text'\nprint(__doc__)", "text\n"),
+    "a comment": ("# nothing", ""),
+    "an import from the future after a magic": (
+        "%precision\nfrom __future__ import annotations\ndef f(a: b): pass\nf.__annotations__",
+        "{'a': 'b'}\n",
+    ),
+    "an await": ("import asyncio\nx = 1\nawait asyncio.sleep(0, x)", "1\n"),
+    "another display hook": (
+        "import sys\nsys.displayhook = lambda value: print('mine', value)\n7",
+        "mine 7\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "stdout"), SHOWN.values(), ids=SHOWN.keys())
+def test_value_of_the_last_expression_is_shown(
+    service: Service, session: Session, code: str, stdout: str
+) -> None:
+    """Other expressions are not shown."""
+    check(service, session, code, stdout)
 
 
 @pytest.mark.parametrize(

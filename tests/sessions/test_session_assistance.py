@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from textwrap import dedent
 from typing import Any
@@ -13,13 +12,6 @@ from sessions.kernels.assistance import Completion, Inspection, Question
 from tests.support.api import Body, problem
 from tests.support.process import Service
 from tests.support.session import Session, new_session
-
-
-@pytest.fixture(scope="module")
-def session(service: Service) -> Iterator[Session]:
-    """One session that the tests share; each leaves it able to work."""
-    with new_session(service) as opened:
-        yield opened
 
 
 def ask(session: Session, what: str, code: str, **fields: Any) -> Body:

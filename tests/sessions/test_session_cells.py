@@ -3,7 +3,6 @@
 import base64
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from textwrap import dedent
 from typing import Any
@@ -20,13 +19,6 @@ from tests.support.waiting import soon
 NOT_IN_RESULT = frozenset({"stdout", "stderr"})
 CHART = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9"/>'
-
-
-@pytest.fixture(scope="module")
-def session(service: Service) -> Iterator[Session]:
-    """One session that the tests share; each leaves it able to work."""
-    with new_session(service) as opened:
-        yield opened
 
 
 def notebook_of(session: Session) -> Any:

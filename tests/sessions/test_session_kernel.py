@@ -15,13 +15,6 @@ GROW = "hoard = []\nwhile True:\n    hoard.append(bytearray(b'x') * 10_000_000)"
 
 
 @pytest.fixture(scope="module")
-def session(service: Service) -> Iterator[Session]:
-    """A session that the tests share. Each test leaves it in a usable state."""
-    with new_session(service) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def tight_session(tight_service: Service) -> Iterator[Session]:
     """One session of the service with a second of CPU time and 128 MiB."""
     with new_session(tight_service) as opened:

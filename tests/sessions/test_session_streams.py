@@ -1,11 +1,9 @@
 """A cell's changes to the standard streams end with the cell: the next one prints and reports errors."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.support.process import Service
-from tests.support.session import Session, new_session
+from tests.support.session import Session
 
 HARM = {
     "a wrapper of the buffer": (
@@ -56,13 +54,6 @@ HARM = {
     ),
 }
 """Programs that replace, wrap, close or use up what the next program needs."""
-
-
-@pytest.fixture(scope="module")
-def session(service: Service) -> Iterator[Session]:
-    """A session for all tests of this module."""
-    with new_session(service) as session:
-        yield session
 
 
 @pytest.mark.parametrize("harm", HARM.values(), ids=HARM.keys())

@@ -43,13 +43,6 @@ def unused(beside: Callable[..., Future[None]]) -> Future[None]:
 
 
 @pytest.fixture(scope="module")
-def session(service: Service) -> Iterator[Session]:
-    """One session that the tests share; each leaves it able to work."""
-    with new_session(service) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def small(open_service: Callable[..., Service]) -> Iterator[Service]:
     """A service with room for two sessions, and for one call that waits in each."""
     yield from serving(
