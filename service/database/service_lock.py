@@ -53,7 +53,11 @@ async def hold_database(
         on_thread = partial(asyncio.get_running_loop().run_in_executor, thread)
         try:
             deadline = time.monotonic() + _WAIT_SEC
+            reported = False
             while not await on_thread(lock.take):
+                if not reported:
+                    log.warning("%s Waiting up to %.0f s for it to stop.", in_use, _WAIT_SEC)
+                    reported = True
                 if time.monotonic() > deadline:
                     raise in_use
                 await asyncio.sleep(_POLL_SEC)

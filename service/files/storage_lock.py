@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,8 @@ from typing import Final
 
 from service.errors import StartError
 from service.files.errors import StorageUnavailable
+
+log = logging.getLogger(__name__)
 
 _WAIT_SEC: Final = 20.0
 """How long a service that is stopping may still hold it."""
@@ -25,7 +28,11 @@ async def lock(path: Path, in_use: StartError, wait_sec: float = _WAIT_SEC) -> A
         raise StorageUnavailable(path.parent, error.strerror or str(error)) from error
     try:
         deadline = asyncio.get_running_loop().time() + wait_sec
+        reported = False
         while not _taken(descriptor):
+            if not reported:
+                log.warning("%s Waiting up to %.0f s for it to stop.", in_use, wait_sec)
+                reported = True
             if asyncio.get_running_loop().time() > deadline:
                 raise in_use
             await asyncio.sleep(_POLL_SEC)

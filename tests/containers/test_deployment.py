@@ -57,6 +57,7 @@ UNIX = EngineAddress("unix:///somewhere.sock", "its socket is there")
 def in_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let `in_container` return True in this process."""
     monkeypatch.setattr(deployment, "_CONTAINER_MARKS", (tmp_path,))
+    monkeypatch.setattr(deployment, "_NAMESPACES", tmp_path)
 
 
 @pytest.fixture
@@ -103,6 +104,19 @@ def test_service_on_a_machine_uses_loopback(on_machine: None) -> None:
     rootless = find_deployment(UNIX, KnownEngine(rootless=True))
     assert (rootless.mode, rootless.publish, rootless.dial) == ("rootless", "127.0.0.1", "127.0.0.1")
     assert find_deployment(EngineAddress("tcp://localhost:2375"), KnownEngine()).mode == "local"
+
+
+def test_machine_made_from_a_container_is_a_machine(
+    in_container: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The mark of a container is on its disk, but its processes are in the first namespaces."""
+    assert deployment.in_container()
+    (tmp_path / "pid").symlink_to("pid:[4026531836]")
+    (tmp_path / "uts").symlink_to("uts:[4026532182]")
+    assert deployment.in_container(), "a container may share the machine's processes"
+    (tmp_path / "uts").unlink()
+    (tmp_path / "uts").symlink_to("uts:[4026531838]")
+    assert find_deployment(UNIX, KnownEngine()).mode == "local"
 
 
 def test_engine_on_another_machine_is_reached_at_docker_host(on_machine: None) -> None:

@@ -31,6 +31,9 @@ _MOUNTS: Final = Path("/proc/self/mountinfo")
 _OWN_FILES: Final = re.compile(r"/containers/([0-9a-f]{64})/\S+ /etc/(?:hostname|hosts|resolv\.conf) ")
 """A line of mountinfo that has the id of this container: the engine mounts these files of its own."""
 _CONTAINER_MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_NAMESPACES: Final = Path("/proc/self/ns")
+_INITIAL_NAMESPACES: Final = {"pid": "pid:[4026531836]", "uts": "uts:[4026531838]"}
+"""The namespaces that Linux starts with. Their numbers are constants of the Linux kernel."""
 _CONTAINER_PREFIX: Final = "container:"
 
 
@@ -168,8 +171,20 @@ def _candidates() -> Iterator[tuple[str, bool]]:
 
 
 def in_container() -> bool:
-    """Whether this process runs in a container of any engine."""
-    return any(mark.exists() for mark in _CONTAINER_MARKS)
+    """Whether this process runs in a container of any engine.
+
+    A machine whose disk was made from a container's files has the mark of a container, too.
+    """
+    return any(mark.exists() for mark in _CONTAINER_MARKS) and not _is_in_initial_namespaces()
+
+
+def _is_in_initial_namespaces() -> bool:
+    try:
+        return all(
+            (_NAMESPACES / kind).readlink() == Path(link) for kind, link in _INITIAL_NAMESPACES.items()
+        )
+    except OSError:
+        return False
 
 
 def _addresses(container: Mapping[str, Any]) -> Iterable[str]:
