@@ -173,7 +173,7 @@ def test_ctrl_c_interrupts_the_code_in_a_session(service: Service, folder: Path)
         pytest.param(["run", "-c", "1", "--file", "no-such"], 125, "no-such: No such file", id="no file"),
         pytest.param(["run", "-c", "1", "--file", "."], 125, "is a folder", id="folder"),
         pytest.param(
-            ["run", "-c", "1", "--timeout", "9999"], 125, "timeout_ms exceeds maximum", id="too long"
+            ["run", "-c", "1", "--timeout", "9999"], 125, "--timeout is at most 30 s", id="too long"
         ),
         pytest.param(["run", "-c", "1", "--timeout", "-1"], 125, "A timeout must be", id="negative"),
         pytest.param(["run", "-c", "1", "--session", "x"], 125, "Session 'x' not found", id="no session"),

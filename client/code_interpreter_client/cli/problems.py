@@ -1,5 +1,8 @@
 """Errors of the command line: one sentence on stderr, and an exit status."""
 
+import re
+from typing import Final
+
 import click
 
 from code_interpreter_client.cli.terminal import one_line
@@ -10,6 +13,9 @@ OUR_FAILURE = 125
 """The exit status of `run` for errors that are not the code's, as in `timeout` and `docker run`."""
 TIMED_OUT = 124
 INTERRUPTED = 130
+
+
+_TOO_LONG: Final = re.compile(r"timeout_ms exceeds maximum of (\d+) ms")
 
 
 class Problem(click.ClickException):
@@ -27,6 +33,8 @@ def sentence(error: Exception) -> str:
             return f"{error}. Is it running? Set its address with CODE_INTERPRETER_URL or --url."
         case Unauthorized():
             return f"{error}. Set the API key in CODE_INTERPRETER_API_KEY."
+        case Refused() if found := _TOO_LONG.fullmatch(error.detail):
+            return f"--timeout is at most {int(found[1]) / 1000:g} s in this service"
         case Refused(retry_after=float(seconds)):
             return f"{error} (try again in {seconds:.0f} s)"
         case OSError(strerror=str(reason), filename=str(name)):

@@ -4,7 +4,7 @@ import base64
 import binascii
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +28,7 @@ class Image:
     """An image. `file_id` is the id of its file in the service, or None if it is not stored."""
 
     media_type: str
-    data: bytes
+    data: bytes = field(repr=False)
     file_id: str | None = None
 
     @property

@@ -1,5 +1,6 @@
 """Rich outputs."""
 
+import reprlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,11 @@ class Output:
     data: dict[str, Any]
     metadata: dict[str, Any] = field(default_factory=dict)
     execution_count: int | None = None
+
+    def __repr__(self) -> str:
+        """Return a short form: values are cut, because the base64 of an image fills the screen."""
+        data = ", ".join(f"{kind!r}: {reprlib.repr(value)}" for kind, value in self.data.items())
+        return f"Output(output_type={self.output_type!r}, data={{{data}}})"
 
     @property
     def text(self) -> str:
