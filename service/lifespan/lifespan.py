@@ -47,12 +47,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stores = await open_stores(settings, stack)
         asyncio.get_running_loop().set_exception_handler(loop_failed)
         stack.push_async_callback(traces.close)
-        recording = ExecutionLog(
-            ExecutionRegistry(stores.database), metrics, traces, keeps_code=settings.execution.keep_code
-        )
+        quota = HistoryQuota(settings.keys.history_bytes, is_shared=settings.replicas.is_replica)
+        executions = ExecutionRegistry(stores.database, quota)
+        recording = ExecutionLog(executions, metrics, traces, keeps_code=settings.execution.keep_code)
         engine = await open_engine(settings, stores.registry_id)
         stack.push_async_callback(engine.close)
-        quota = HistoryQuota(settings.keys.history_bytes, is_shared=settings.replicas.is_replica)
         rows = SessionRegistry(stores.database, quota)
         replication = await open_replication(app, settings, stores, rows, engine, stack)
         replicas = replication.replicas

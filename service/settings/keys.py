@@ -59,8 +59,9 @@ class KeySettings(Group):
     key_history_mb: int = Field(
         256,
         ge=0,
-        description="Total size of the cells of one key, in MiB: their code and results. Above it, the "
-        "oldest results are removed. It also holds where no key is needed.",
+        description="Total size of the cells of one key, in MiB: their code and results, and the code that "
+        "`KEEP_CODE` keeps. Above it, the oldest of that code is removed, then the oldest results. It also "
+        "holds where no key is needed.",
     )
 
     @field_validator("api_keys_file")

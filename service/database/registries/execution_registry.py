@@ -1,10 +1,11 @@
 """The executions in the registry: times, outcomes and resources."""
 
-from sqlalchemy import ColumnElement, case, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Insert, case, func, select, tuple_
 from sqlalchemy.orm import Session, defer
 
 from service.database.database import Database, as_record
 from service.database.registries.cursor import read_cursor, rows_in_page
+from service.database.registries.history import HistoryQuota, kept_code_bytes
 from service.database.tables import CellRow, ExecutionRow, SessionRow, table_of
 from sessions.records import ExecutionRecord, Outcome
 
@@ -12,14 +13,17 @@ from sessions.records import ExecutionRecord, Outcome
 class ExecutionRegistry:
     """The executions in the registry. Each method is one transaction, with the errors of ``Database.run``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, quota: HistoryQuota | None = None) -> None:
+        """Limit the kept code of each owner by ``quota``; without one there is no limit."""
+        self._quota = quota or HistoryQuota()
         self._adding = database.insert(table_of(ExecutionRow))
         self._run = database.run
-        self._write = database.write
+        self._connected = database.connected
 
     async def add(self, execution: ExecutionRecord) -> None:
-        """Add an execution that has ended."""
-        await self._write((self._adding, vars(execution)))
+        """Add an execution that has ended. Code that does not fit into the history is not kept."""
+        with self._quota.writing(execution.owner, kept_code_bytes(execution)):
+            await self._connected(lambda db: add_execution(db, self._adding, execution, self._quota))
 
     async def get(self, execution_id: str, owner: str) -> ExecutionRecord | None:
         """Return the owner's execution with this id, or None.
@@ -71,6 +75,15 @@ class ExecutionRegistry:
             return [as_record(ExecutionRecord, one) for one in page], len(found) > number
 
         return await self._run(read)
+
+
+def add_execution(
+    connection: Connection, adding: Insert, execution: ExecutionRecord, quota: HistoryQuota
+) -> None:
+    """Insert the row of an execution, and make room for its code if that is kept."""
+    size = kept_code_bytes(execution)
+    fits = not size or quota.make_room(connection, execution.owner, size)
+    connection.execute(adding, vars(execution) if fits else vars(execution) | {"code": None})
 
 
 def _of_cell(cell: CellRow, owner: str, outcome: Outcome) -> ExecutionRecord:

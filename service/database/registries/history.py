@@ -1,19 +1,34 @@
-"""The limit on an owner's history: the code and the results of the cells in the registry.
+"""The limit on an owner's history: the code and the results of the cells, and the kept code of executions.
 
-A result that has no room makes room: the oldest results of the owner are removed, then the oldest code, and
-at last the oldest rows. Each row says what was removed from it.
+A result that has no room makes room. First the oldest code that `KEEP_CODE` keeps is removed, then the oldest
+results of cells, then their oldest code, and at last their oldest rows. The row of a cell says what was
+removed from it.
 """
 
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Delete,
+    Select,
+    Update,
+    and_,
+    delete,
+    exists,
+    func,
+    literal,
+    select,
+    update,
+)
 
 from service.database.connection import POSTGRESQL
-from service.database.tables import CellRow, SessionRow, table_of
+from service.database.tables import CellRow, ExecutionRow, SessionRow, table_of
+from sessions.records import ExecutionRecord
 
 ROW_BYTES: Final = 512
 """Bytes that a cell counts in addition to its code and result."""
@@ -21,7 +36,9 @@ _LOCKS: Final = 0x11570
 """First key of the advisory locks of PostgreSQL, one for each owner."""
 _ROWS_AT_ONCE: Final = 200
 _CELLS: Final = table_of(CellRow)
+_EXECUTIONS: Final = table_of(ExecutionRow)
 _SESSIONS: Final = table_of(SessionRow)
+_CODE_BYTES: Final = func.coalesce(_EXECUTIONS.c.code_bytes, 0)
 
 
 class HistoryQuota:
@@ -44,7 +61,7 @@ class HistoryQuota:
 
     @contextmanager
     def writing(self, owner: str, size: int) -> Iterator[None]:
-        """Count a cell of `size` bytes while the block writes it."""
+        """Count a cell or an execution of `size` bytes while the block writes it."""
         with self._lock:
             self._being_written[owner] += size
         try:
@@ -54,7 +71,7 @@ class HistoryQuota:
                 self._being_written[owner] -= size
 
     def make_room(self, connection: Connection, owner: str, size: int) -> bool:
-        """Make room for a cell of `size` bytes in the transaction that writes it; return whether it fits."""
+        """Make room for `size` bytes in the transaction that writes them. Return whether they fit."""
         with self._lock:
             if not self._limit_bytes or size <= self._allowed[owner]:
                 self._allowed[owner] -= size
@@ -74,44 +91,65 @@ class HistoryQuota:
         return fits
 
 
+def kept_code_bytes(execution: ExecutionRecord) -> int:
+    """Return the bytes of an execution that count: those of its code, if it is kept."""
+    return 0 if execution.code is None else execution.code_bytes or 0
+
+
 def _size_of(connection: Connection, owner: str) -> int:
-    size = _CELLS.c.code_bytes + _CELLS.c.result_bytes + literal(ROW_BYTES)
-    return int(connection.scalar(select(func.coalesce(func.sum(size), 0)).where(_is_of(owner))) or 0)
+    cell = _CELLS.c.code_bytes + _CELLS.c.result_bytes + literal(ROW_BYTES)
+    cells = select(func.coalesce(func.sum(cell), 0)).where(_is_of(owner))
+    codes = select(func.coalesce(func.sum(_CODE_BYTES), 0)).where(_keeps_code(owner))
+    return sum(int(connection.scalar(size) or 0) for size in (cells, codes))
 
 
 def _is_of(owner: str) -> ColumnElement[bool]:
     return _CELLS.c.session_id.in_(select(_SESSIONS.c.session_id).where(_SESSIONS.c.owner == owner))
 
 
-def _shrink(connection: Connection, owner: str, stored: int, target: int) -> int:
-    """Remove the oldest results, then code, then rows, until `target` bytes are left; return what is left.
+def _keeps_code(owner: str) -> ColumnElement[bool]:
+    return and_(_EXECUTIONS.c.owner == owner, _EXECUTIONS.c.code.is_not(None))
 
-    The last row of each session stays: the number of the next cell depends on it.
+
+def _shrink(connection: Connection, owner: str, stored: int, target: int) -> int:
+    """Remove the oldest data, in the order of the module's docstring, until `target` bytes are left.
+
+    Return what is left. The last row of each session stays: the number of the next cell depends on it.
     """
-    ended = _CELLS.c.state != "running"
+    oldest_codes = (
+        select(_EXECUTIONS.c.execution_id, _CODE_BYTES)
+        .where(_keeps_code(owner))
+        .order_by(_EXECUTIONS.c.created_at, _EXECUTIONS.c.execution_id)
+    )
     later = _CELLS.alias()
     has_later = exists().where(later.c.session_id == _CELLS.c.session_id, later.c.number > _CELLS.c.number)
-    steps = (
+    steps: tuple[tuple[Select[Any], ColumnElement[str], Update | Delete], ...] = (
+        (oldest_codes, _EXECUTIONS.c.execution_id, update(_EXECUTIONS).values(code=None)),
         (
-            _CELLS.c.result_bytes,
-            _CELLS.c.result_bytes > 0,
+            _oldest_cells(owner, _CELLS.c.result_bytes, _CELLS.c.result_bytes > 0),
+            _CELLS.c.cell_id,
             update(_CELLS).values(result=None, result_bytes=0, removed="result"),
         ),
         (
-            _CELLS.c.code_bytes,
-            _CELLS.c.code_bytes > 0,
+            _oldest_cells(owner, _CELLS.c.code_bytes, _CELLS.c.code_bytes > 0),
+            _CELLS.c.cell_id,
             update(_CELLS).values(code="", code_bytes=0, removed="code"),
         ),
-        (literal(ROW_BYTES), has_later, delete(_CELLS)),
+        (_oldest_cells(owner, literal(ROW_BYTES), has_later), _CELLS.c.cell_id, delete(_CELLS)),
     )
-    for size, condition, change in steps:
-        oldest = select(_CELLS.c.cell_id, size).where(_is_of(owner), ended, condition)
-        oldest = oldest.order_by(_CELLS.c.started_at, _CELLS.c.cell_id).limit(_ROWS_AT_ONCE)
-        while stored > target and (rows := connection.execute(oldest).all()):
-            chosen = list(_until(stored - target, [(str(cell), int(freed)) for cell, freed in rows]))
-            connection.execute(change.where(_CELLS.c.cell_id.in_([cell for cell, _ in chosen])))
+    for oldest, key, change in steps:
+        while stored > target and (rows := connection.execute(oldest.limit(_ROWS_AT_ONCE)).all()):
+            chosen = list(_until(stored - target, [(str(row), int(freed)) for row, freed in rows]))
+            connection.execute(change.where(key.in_([row for row, _ in chosen])))
             stored -= sum(freed for _, freed in chosen)
     return stored
+
+
+def _oldest_cells(owner: str, size: ColumnElement[int], condition: ColumnElement[bool]) -> Select[Any]:
+    """Return a query of the ended cells that meet a condition, oldest first: their ids and a size."""
+    ended = _CELLS.c.state != "running"
+    cells = select(_CELLS.c.cell_id, size).where(_is_of(owner), ended, condition)
+    return cells.order_by(_CELLS.c.started_at, _CELLS.c.cell_id)
 
 
 def _until(needed: int, rows: list[tuple[str, int]]) -> Iterator[tuple[str, int]]:

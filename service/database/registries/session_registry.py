@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from service.database.connection import to_json
 from service.database.database import Database, as_record, count
-from service.database.registries.history import ROW_BYTES, HistoryQuota
+from service.database.registries.execution_registry import add_execution
+from service.database.registries.history import ROW_BYTES, HistoryQuota, kept_code_bytes
 from service.database.registries.stored_cells import StoredCells
 from service.database.tables import CellRow, ExecutionRow, SessionRow, table_of
 from sessions.models import JsonObject
@@ -164,17 +165,19 @@ class SessionRegistry:
         """
 
         columns = _columns(cell)
-        size = ROW_BYTES + columns["code_bytes"] + columns["result_bytes"]
+        size = ROW_BYTES + columns["code_bytes"] + columns["result_bytes"] + kept_code_bytes(execution)
 
         def change(db: Connection) -> None:
+            row = vars(execution)
             if not self._quota.make_room(db, execution.owner, size):
                 columns.update(result=None, result_bytes=0, removed="result")
+                row = row | {"code": None}
             if is_new:
                 db.execute(self._add_done, columns)
             else:
                 end = {f"new_{name}": columns[name] for name in _END}
                 db.execute(_CELL_DONE, {"id": cell.cell_id, **end})
-            db.execute(self._add_execution, vars(execution))
+            db.execute(self._add_execution, row)
 
         with self._quota.writing(execution.owner, size):
             await self._connected(change)
@@ -182,7 +185,13 @@ class SessionRegistry:
     async def add_command(self, session_id: str, execution: ExecutionRecord) -> None:
         """Add the execution of a shell command, and set the time at which its session was last used."""
         used = {"id": session_id, "at": execution.finished_at}
-        await self._write((_USED, used), (self._add_execution, vars(execution)))
+
+        def change(db: Connection) -> None:
+            db.execute(_USED, used)
+            add_execution(db, self._add_execution, execution, self._quota)
+
+        with self._quota.writing(execution.owner, kept_code_bytes(execution)):
+            await self._connected(change)
 
     async def get_cell(self, session_id: str, cell_id: str) -> CellRecord | None:
         """Return the cell with this id if it belongs to the session, or None."""

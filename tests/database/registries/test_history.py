@@ -221,6 +221,60 @@ async def test_pages_of_executions_are_bounded_by_the_code_that_is_kept(database
     assert len((await registry.page(ONE_TENANT, 2))[0]) == 2
 
 
+@pytest.mark.parametrize("by", ["one-shot calls", "commands", "cells"])
+async def test_kept_code_of_executions_counts(database: Database, by: str) -> None:
+    """The oldest code is removed, and nothing else of its execution. Other owners lose nothing."""
+    quota = HistoryQuota(LIMIT)
+    executions, sessions = ExecutionRegistry(database, quota), SessionRegistry(database, quota)
+    record = await opened(sessions)
+    other = execution(0.5, owner="bob", code="b" * 50_000, code_bytes=50_000)
+    await executions.add(other)
+    for number in range(1, 41):
+        ran = execution(float(number), owner="alice", code="x" * 10_000, code_bytes=10_000)
+        if by == "one-shot calls":
+            await executions.add(ran)
+        elif by == "commands":
+            await sessions.add_command(record.session_id, ran)
+        else:
+            await sessions.keep_result(cell(record, number, state="done", result={}), ran, is_new=True)
+        found, _ = await executions.page("alice", 100)
+        assert len(found) == number
+        assert sum(len(one.code or "") for one in found) <= LIMIT
+    codes = [one.code is not None for one in found]
+    assert codes == sorted(codes, reverse=True), "the newest are kept"
+    assert 5 <= sum(codes) <= 10
+    assert found[-1] == replace(found[0], **{name: getattr(found[-1], name) for name in _OWN}, code=None)
+    assert (await executions.page("bob", 10))[0] == [other]
+
+
+_OWN = ("execution_id", "created_at", "finished_at")
+
+
+async def test_kept_code_makes_room_for_results(database: Database) -> None:
+    """The code that is kept of executions goes before the results of cells, which are shown in notebooks."""
+    quota = HistoryQuota(LIMIT)
+    executions, sessions = ExecutionRegistry(database, quota), SessionRegistry(database, quota)
+    record = await opened(sessions)
+    first = await run(sessions, record, 1, 30_000)
+    for number in range(6):
+        ran = execution(float(number), owner="alice", code="x" * 10_000, code_bytes=10_000)
+        await executions.add(ran)
+    last = await run(sessions, record, 2, 40_000)
+    assert await all_cells(sessions, record) == [first, last]
+    left = [one for one in (await executions.page("alice", 10))[0] if one.code is not None]
+    assert len(left) <= 2
+
+
+async def test_code_over_the_limit_is_not_kept(database: Database) -> None:
+    """It removes nothing of what is there."""
+    executions = ExecutionRegistry(database, HistoryQuota(LIMIT))
+    small = execution(1.0, code="1", code_bytes=1)
+    await executions.add(small)
+    large = execution(2.0, code="x" * (LIMIT + 1), code_bytes=LIMIT + 1)
+    await executions.add(large)
+    assert (await executions.page(ONE_TENANT, 10))[0] == [replace(large, code=None), small]
+
+
 async def test_page_after_an_invalid_cursor_is_refused(sessions: SessionRegistry) -> None:
     """A session without cells has one empty page."""
     record = await opened(sessions)
