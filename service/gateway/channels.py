@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 from fastapi import APIRouter, WebSocket
@@ -121,26 +121,26 @@ class ClientConnection:
             frame = await self._websocket.receive()
             if frame["type"] == "websocket.disconnect":
                 return _NORMAL
-            data: str | bytes = frame["text"] if frame.get("text") is not None else frame["bytes"]
             try:
-                channel, message = await self._decode(data)
+                channel, message = await self._decode(frame.pop("bytes"), is_text=frame["is_text"])
                 self._client.receive(channel, message)
+                del message
             except MalformedFrame:
                 return _INVALID_DATA
             except TooMuchWaiting:
                 return _TRY_AGAIN_LATER
 
-    async def _decode(self, data: str | bytes) -> tuple[str, PackedMessage]:
-        self._accepts_binary = self._accepts_binary or isinstance(data, bytes)
-        if self._is_v1 and isinstance(data, str):
+    async def _decode(self, data: bytes, *, is_text: bool) -> tuple[str, PackedMessage]:
+        self._accepts_binary = self._accepts_binary or not is_text
+        if self._is_v1 and is_text:
             raise MalformedFrame("a text frame, in a form that has none")
         if len(data) < frames.LARGE_BYTES:
-            return self._decoded(data)
+            return self._decoded(data, is_text=is_text)
         async with self._decoding:
-            return await asyncio.to_thread(self._decoded, data)
+            return await asyncio.to_thread(self._decoded, data, is_text=is_text)
 
-    def _decoded(self, data: Any) -> tuple[str, PackedMessage]:
-        channel, message = frames.from_v1(data) if self._is_v1 else frames.from_default(data)
+    def _decoded(self, data: bytes, *, is_text: bool) -> tuple[str, PackedMessage]:
+        channel, message = frames.from_v1(data) if self._is_v1 else frames.from_default(data, is_text=is_text)
         return channel, message.packed()
 
     async def _write(self) -> int:

@@ -120,10 +120,10 @@ def to_default(encoded: EncodedMessage, *, binary: bool = True) -> ClientFrame:
     return ClientFrame((struct.pack(f"!{len(starts) + 1}I", len(starts), *starts), *pieces, *buffers))
 
 
-def from_default(frame: str | bytes) -> tuple[str, KernelMessage]:
+def from_default(frame: bytes, *, is_text: bool) -> tuple[str, KernelMessage]:
     """Return the channel and the message of a frame of the default form. Raises `MalformedFrame`."""
-    if isinstance(frame, str):
-        text, buffers = frame.encode("utf-8", "replace"), []
+    if is_text:
+        text, buffers = frame, []
     else:
         starts = [*_read_offsets(frame, "!I", _DEFAULT_OFFSET_BYTES), len(frame)]
         text, *buffers = (frame[start:end] for start, end in pairwise(starts))

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, suppress
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 import aiohttp
 from fastapi import Request, Response
@@ -29,6 +29,8 @@ from sessions.models import Caller
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_OtherWebSocket = aiohttp.ClientWebSocketResponse[Literal[False]]
+"""A WebSocket whose texts are not decoded."""
 
 _CONNECT_SEC: Final = 3.0
 _KEEP_SEC: Final = 2.0
@@ -171,6 +173,8 @@ class Forwarder:
             headers=headers,
             protocols=websocket.scope["subprotocols"],
             max_msg_size=_FRAME_BYTES,
+            # Text is passed on as it is. As a `str` it would take up to four times its size.
+            decode_text=False,
             heartbeat=2 * self._check_sec,
         )
         async with connecting as other:
@@ -223,23 +227,20 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
             yield chunk
 
 
-async def _copy_to_replica(websocket: WebSocket, other: aiohttp.ClientWebSocketResponse) -> None:
+async def _copy_to_replica(websocket: WebSocket, other: _OtherWebSocket) -> None:
     while True:
         frame = await websocket.receive()
         if frame["type"] == "websocket.disconnect":
             return
-        if frame.get("text") is not None:
-            await other.send_str(frame["text"])
-        else:
-            await other.send_bytes(frame["bytes"])
+        kind = aiohttp.WSMsgType.TEXT if frame["is_text"] else aiohttp.WSMsgType.BINARY
+        await other.send_frame(frame.pop("bytes"), kind)
 
 
-async def _copy_to_client(websocket: WebSocket, other: aiohttp.ClientWebSocketResponse) -> None:
+async def _copy_to_client(websocket: WebSocket, other: _OtherWebSocket) -> None:
     try:
         async for frame in other:
-            if frame.type is aiohttp.WSMsgType.TEXT:
-                await websocket.send_text(frame.data)
-            elif frame.type is aiohttp.WSMsgType.BINARY:
-                await websocket.send_bytes(frame.data)
+            if frame.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+                is_text = frame.type is aiohttp.WSMsgType.TEXT
+                await websocket.send({"type": "websocket.send", "pieces": (frame.data,), "is_text": is_text})
     except WebSocketDisconnect:
         return

@@ -59,7 +59,13 @@ def whole_number(value: object) -> int | None:
 
 def clean_text(text: str) -> str:
     """Return `text` with '?' in place of lone surrogates, so that it can be encoded."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
 
 
 class _Cleaner:

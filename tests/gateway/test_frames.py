@@ -90,7 +90,7 @@ def test_binary_default_frames_of_jupyter_are_decoded() -> None:
     frame = serialize_binary_message(
         {**fields(MESSAGE), "channel": "shell", "buffers": list(MESSAGE.buffers)}
     )
-    assert frames.from_default(frame) == ("shell", MESSAGE)
+    assert frames.from_default(frame, is_text=False) == ("shell", MESSAGE)
 
 
 @pytest.mark.parametrize("buffers", [(), (b"\xff",)])
@@ -107,18 +107,19 @@ def test_text_frames_are_json_without_buffers(buffers: tuple[bytes, ...]) -> Non
         "msg_type": "comm_msg",
         "buffers": [],
     }
-    assert frames.from_default(frame) == ("iopub", KernelMessage(HEADER, {}, {}, message.content))
+    sent_back = frames.from_default(frame.encode(), is_text=True)
+    assert sent_back == ("iopub", KernelMessage(HEADER, {}, {}, message.content))
 
 
 def test_message_without_a_channel_is_for_the_shell_channel() -> None:
     """Jupyter's own server does the same."""
-    assert frames.from_default(json.dumps(fields(MESSAGE)))[0] == "shell"
+    assert frames.from_default(json.dumps(fields(MESSAGE)).encode(), is_text=True)[0] == "shell"
 
 
 def test_header_has_the_standard_fields_only() -> None:
     """Dates that are numbers, as some clients send them, are replaced. Unknown fields are removed."""
     header = {"msg_id": "7", "msg_type": "execute_request", "date": 1.5, "more": {"x": 1}}
-    _, message = frames.from_default(json.dumps({"header": header}))
+    _, message = frames.from_default(json.dumps({"header": header}).encode(), is_text=True)
     assert message.header["msg_id"] == "7"
     assert isinstance(message.header["date"], str)
     assert set(message.header) == set(HEADER)
@@ -146,7 +147,7 @@ BAD_TEXT = [
 def test_text_frame_without_a_valid_message_is_malformed(text: str) -> None:
     """All kinds of invalid text raise the same error."""
     with pytest.raises(MalformedFrame):
-        frames.from_default(text)
+        frames.from_default(text.encode(), is_text=True)
 
 
 BAD_V1 = [
@@ -175,9 +176,11 @@ def test_binary_frame_without_a_valid_message_is_malformed(frame: bytes) -> None
 @given(st.binary(max_size=200))
 def test_random_bytes_are_malformed(frame: bytes) -> None:
     """No other error is raised, in either form."""
-    for read in (frames.from_v1, frames.from_default):
+    with pytest.raises(MalformedFrame):
+        frames.from_v1(frame)
+    for is_text in (True, False):
         with pytest.raises(MalformedFrame):
-            read(frame)
+            frames.from_default(frame, is_text=is_text)
 
 
 @given(
@@ -198,4 +201,5 @@ def test_messages_survive_encoding_and_decoding_in_both_forms(value: Any, buffer
     v1 = sent(frames.to_v1(encoded))
     assert isinstance(v1, bytes)
     assert frames.from_v1(v1) == ("shell", message)
-    assert frames.from_default(sent(frames.to_default(encoded))) == ("shell", message)
+    default = frames.to_default(encoded)
+    assert frames.from_default(b"".join(default.pieces), is_text=default.is_text) == ("shell", message)

@@ -108,7 +108,7 @@ def test_messages_for_a_stopped_kernel_are_dropped_with_their_websocket(
 
 def test_websockets_of_a_stopped_kernel_are_bounded_together(target: Service, stopped: Session) -> None:
     """The limits hold for all clients of a kernel."""
-    with unharmed(target, growth_mib=96), ExitStack() as stack:
+    with unharmed(target), ExitStack() as stack:
         for kind, channel, content in list(MESSAGES.values())[:8]:
             channels = stack.enter_context(open_channels(target, stopped.id))
             with contextlib.suppress(ConnectionClosed):
