@@ -22,7 +22,7 @@ from service.http.guard import ALWAYS_OPEN, Guard
 from service.http.signatures import Signer
 from service.page import routes as page
 from service.page.routes import install_page
-from service.routes.api_document import DESCRIPTION, TAGS, Application
+from service.routes.api_document import DESCRIPTION, TAGS, Application, operation_id
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.traces import open_traces
@@ -62,6 +62,7 @@ def create_app(settings: Settings, lifespan: Lifespan, routers: Iterable[APIRout
         openapi_tags=TAGS,
         license_info={"name": "MIT"},
         lifespan=lifespan,
+        generate_unique_id_function=operation_id,
         docs_url=None,
         redoc_url=None,
         # FastAPI's own telemetry would export URLs with their queries, and messages of errors.

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from service.auth.errors import KeyInvalid, KeyMissing, TooManyRequests, TooManyWrongKeys
@@ -50,6 +51,13 @@ _, _ERRORS = models_json_schema(
     [(ErrorBody, "serialization"), (SessionEndedBody, "serialization")],
     ref_template="#/components/schemas/{model}",
 )
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return the name of a call, for generated clients: the function's, which two subjects may share."""
+    is_shared = route.name in ("execute", "execute_stream") or route.name.endswith(("_file", "_files"))
+    in_session = is_shared and route.path_format.startswith("/v1/sessions/{session_id}/")
+    return f"{route.name}_in_session" if in_session else route.name
 
 
 class Application(FastAPI):

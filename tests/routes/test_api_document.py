@@ -1,6 +1,7 @@
 """The OpenAPI document: every field is described, the examples work, errors are listed by their codes."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +32,14 @@ SESSIONS_OWN = {"/v1/sessions/{session_id}", "/api/kernels/{kernel_id}"}
 def resolved(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a schema together with the components that it refers to."""
     return schema | {"components": DOCUMENT["components"]}
+
+
+def test_every_call_has_a_short_name_of_its_own() -> None:
+    """Generated clients have a method of that name."""
+    names = [call["operationId"] for calls in DOCUMENT["paths"].values() for call in calls.values()]
+    assert len(set(names)) == len(names)
+    assert {"execute", "create_session", "execute_in_session", "run_bash", "upload_file"} <= set(names)
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", name) for name in names)
 
 
 @pytest.mark.parametrize(("model", "field"), FIELDS)

@@ -82,7 +82,7 @@ class BashResponse(BaseModel):
     )
     duration_ms: int = Field(description="Duration of the command, in milliseconds.", examples=[8])
     execution_id: str = Field(description="Id of this execution.", examples=[EXECUTION_ID])
-    usage: Usage
+    usage: Usage = Field(description="Memory and CPU time that the command used.")
     notice: str = Field(description=NOTICE, examples=[""])
 
     @classmethod
