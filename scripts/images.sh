@@ -30,18 +30,44 @@ fetch_wheels() {
   python=$(python_with_pip)
   for minor in $(seq 5 36); do platforms+=(--platform "manylinux_2_${minor}_$arch"); done
   mkdir -p "$folder"
+  # Of odfpy there are only sources.
   logged "$CACHE/pip.log" '^ *Downloading' \
-    "$python" -m pip --disable-pip-version-check download --no-cache-dir --no-deps --require-hashes --only-binary=:all: \
+    "$python" -m pip --disable-pip-version-check download --no-cache-dir --no-deps --require-hashes --only-binary=:all: --no-binary=odfpy \
     --python-version 3.11 --implementation cp "${platforms[@]}" --platform "manylinux2014_$arch" \
     --progress-bar off --dest "$folder" --requirement "$lock"
 }
 
-# prune_wheels LOCK FOLDER: removes wheels that are not in the lock file.
+# prune_wheels LOCK FOLDER: removes files that are not in the lock file.
 prune_wheels() {
   local lock=$1 folder=$2 sum file
-  (cd "$folder" && sha256sum -- *.whl) | while read -r sum file; do
+  (cd "$folder" && sha256sum -- *) | while read -r sum file; do
     grep -q "sha256:$sum" "$lock" || rm -f -- "$folder/$file"
   done
+}
+
+has_dpkg() { docker run --rm --network none "$BASE" test -e /var/lib/dpkg/status; }
+
+# fetch_packages FOLDER NAME...: downloads Debian packages that the image BASE lacks, with those that they need. For a base that
+# was made here this machine does it, with the base's list of installed packages; otherwise a container of the base.
+fetch_packages() {
+  local folder=$1 apt
+  shift
+  mkdir -p "$folder"
+  if [ "$BASE" != "$DEBIAN_BASE" ]; then
+    # shellcheck disable=SC2016 a script of the container
+    docker run --rm "$BASE" sh -c '{ apt-get -o Acquire::Retries=3 update && mkdir /debs &&
+      apt-get -o Dir::Cache::archives=/debs install -y --no-install-recommends --download-only "$@"; } >&2 &&
+      cd /debs && tar -c *.deb' sh "$@" 2>"$CACHE/apt.log" | tar -x -C "$folder"
+    return
+  fi
+  docker run --rm --network none "$BASE" cat /var/lib/dpkg/status >"$CACHE/status" || return
+  apt=(apt-get -o "Dir::State::status=$PWD/$CACHE/status" -o Debug::NoLocking=1 -o "Dir::Cache::archives=$PWD/$folder"
+    -o APT::Sandbox::User=root -o Acquire::Retries=3 install -y --no-install-recommends --download-only)
+  logged "$CACHE/apt.log" '^Get:' "${apt[@]}" "$@" ||
+    { logged "$CACHE/apt.log" '^$' apt-get -o Acquire::Retries=3 update || true
+      logged "$CACHE/apt.log" '^Get:' "${apt[@]}" "$@"; } ||
+    return
+  rm -rf "$folder/partial" "$folder/lock"
 }
 
 # pull IMAGE: pulls an image. Where no registry can be reached, this may take until the timeout.

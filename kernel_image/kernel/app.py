@@ -15,7 +15,7 @@ from traitlets.config import Config
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernel_image import contract, learnable
-from kernel_image.kernel import debuggers, figures, nested_asyncio, programs
+from kernel_image.kernel import charts, debuggers, figures, nested_asyncio, programs, widgets
 from kernel_image.kernel.interpreter_exit import InterpreterExit
 from kernel_image.kernel.iopub import IOPubPublisher
 from kernel_image.kernel.kernel import Kernel
@@ -59,7 +59,8 @@ class KernelApp(IPKernelApp):
         self.init_shell()
         shell = self.kernel.shell
         assert isinstance(shell, Shell)
-        figures.prepare(shell)
+        for module in (figures, charts, widgets):
+            module.prepare(shell)
         debuggers.prepare()
 
     def connect(self, key: str, port_offset: int) -> None:

@@ -13,7 +13,10 @@ from kernel_image import contract
 from sessions.containers.engine_facts import Image
 
 _FOLDER: Final = Path(contract.__file__).parent
-_FILES: Final = ("Dockerfile", "build", "matplotlibrc", "requirements.lock")
+_FILES: Final = (
+    *("Dockerfile", "build", "matplotlibrc", "flavours/debian-packages", "flavours/locales"),
+    *("flavours/slim.lock", "flavours/default.lock", "flavours/full.lock"),
+)
 """Files that the image is built from, besides the Python files."""
 _DIGEST_LENGTH: Final = 32
 _BUILD: Final = "`make image` builds the image of this version"

@@ -49,7 +49,10 @@ SCRIPTS: Final = {
 }
 
 USER_ID: Final = contract.USER_IDS.start
-LOCKS: Final = ("requirements.lock", "requirements-dev.lock", "kernel_image/requirements.lock")
+LOCKS: Final = (
+    *("requirements.lock", "requirements-dev.lock", "kernel_image/flavours/slim.lock"),
+    *("kernel_image/flavours/default.lock", "kernel_image/flavours/full.lock"),
+)
 
 
 def docker(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
