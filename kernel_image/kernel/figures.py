@@ -5,23 +5,19 @@ By itself, a figure is an output with the backend "inline" only. Programs often 
 """
 
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.pylabtools import select_figure_formats
 
+from kernel_image import contract
 from kernel_image.kernel.post_import import call_after_import
 
 _INLINE = ("inline", "module://matplotlib_inline.backend_inline")
-_FALLBACKS = (
-    *("Noto Sans CJK SC", "Noto Sans Devanagari", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Thai"),
-    *("Noto Sans Bengali", "Noto Sans Gujarati", "Noto Sans Gurmukhi", "Noto Sans Kannada"),
-    *("Noto Sans Malayalam", "Noto Sans Oriya", "Noto Sans Sinhala", "Noto Sans Tamil", "Noto Sans Telugu"),
-    *("Noto Sans Khmer", "Noto Sans Lao", "Noto Sans Myanmar", "Noto Sans Ethiopic", "Noto Sans Armenian"),
-    *("Noto Sans Georgian", "Noto Sans Symbols", "Noto Emoji"),
-)
-"""Families of the image that have the characters that a chosen font lacks."""
+_SETTINGS = Path(contract.MATPLOTLIB_CACHE).with_name("matplotlibrc")
+"""The image's settings of matplotlib, whatever file a program uses."""
 
 
 def prepare(shell: ZMQInteractiveShell) -> None:
@@ -78,6 +74,8 @@ def _add_fallback_fonts(font_manager: ModuleType) -> None:
 
     Programs and style sheets overwrite ``font.family``, so the fallback cannot be there.
     """
+    settings = sys.modules["matplotlib"].rc_params_from_file(_SETTINGS, use_default_template=False)
+    _, *fallbacks = settings["font.family"]
     manager_class = font_manager.FontManager
     find = manager_class._find_fonts_by_props
 
@@ -85,7 +83,7 @@ def _add_fallback_fonts(font_manager: ModuleType) -> None:
         prop = font_manager.FontProperties._from_any(prop)
         found: list[Any] = find(self, prop, *args, **kwargs)
         if (kwargs.get("fontext") or (args[0] if args else "ttf")) == "ttf":
-            families = [family for family in _FALLBACKS if family not in prop.get_family()]
+            families = [family for family in fallbacks if family not in prop.get_family()]
             if families:
                 others = prop.copy()
                 others.set_family(families)

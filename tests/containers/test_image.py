@@ -2,9 +2,7 @@
 
 import base64
 import hashlib
-import os
 import re
-import subprocess
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -17,10 +15,14 @@ import pytest
 from kernel_image import contract
 from tests.conftest import StartService
 from tests.support.engine import IMAGE, Engine
+from tests.support.kernel_images import docker, run_python
 from tests.support.process import ROOT, Service
 from tests.support.session import new_session
 
 LIBRARIES: Final = """
+    altair bokeh.plotting docx2txt fpdf h5py html5lib ipywidgets lightgbm markdown odf.opendocument
+    plotly.express pyarrow.dataset pyarrow.feather pyarrow.parquet pytz shapely sqlalchemy vl_convert
+    wordcloud
     bs4 cv2 docx IPython ipykernel lxml.etree matplotlib.pyplot matplotlib_venn networkx numpy
     openpyxl pandas pdfplumber PIL.Image pptx pydantic pypdf reportlab requests scipy.stats
     seaborn skimage.io sklearn.ensemble statsmodels.api sympy tabulate tornado tqdm xgboost xlrd
@@ -48,40 +50,10 @@ SCRIPTS: Final = {
     "mathematics": "∑≤⇌ℝ",
 }
 
-USER_ID: Final = contract.USER_IDS.start
 LOCKS: Final = (
     *("requirements.lock", "requirements-dev.lock", "kernel_image/flavours/slim.lock"),
     *("kernel_image/flavours/default.lock", "kernel_image/flavours/full.lock"),
 )
-
-
-def docker(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the docker command and return its text output. Any exit status is accepted."""
-    return subprocess.run(
-        ["docker", *arguments],
-        input=stdin,
-        env=os.environ | {"DOCKER_BUILDKIT": "0"},
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-
-
-def run_python(code: str, *, image: str = IMAGE) -> str:
-    """Run code as the user in a container without network, where only /tmp is writable.
-
-    Any warning is an error. Return the code's stdout; it must end with status 0 and an empty stderr.
-    """
-    done = docker(
-        *("run", "--rm", "--interactive", "--network", "none", "--read-only", "--tmpfs", "/tmp"),
-        *("--user", f"{USER_ID}:{USER_ID}", "--env", "HOME=/tmp"),
-        *(image, "python", "-W", "error", "-"),
-        stdin=code,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
 
 
 def font_cache_copied(code: str) -> str:

@@ -1,4 +1,4 @@
-"""Comm messages, on which widgets are based. The image has no ipywidgets; `comm` comes with ipykernel."""
+"""Widgets, and the comm messages on which they are based."""
 
 from collections.abc import Iterator
 
@@ -55,6 +55,19 @@ def test_widget_and_kernel_exchange_messages(v1: Channels) -> None:
     assert comm_id in v1.ask("comm_info")["comms"]
     v1.outcome(v1.send("comm_close", {"comm_id": comm_id, "data": {}}), replies=False)
     assert comm_id not in v1.ask("comm_info")["comms"]
+
+
+def test_widgets_and_progress_bars_are_widgets(v1: Channels) -> None:
+    """A notebook gets the models and one view, which the widgets change by messages, and no updates of displays."""
+    outcome = v1.run("from ipywidgets import IntSlider\nIntSlider(value=3)")
+    view = outcome.data()["application/vnd.jupyter.widget-view+json"]
+    models = [message["content"] for message in outcome.of("comm_open")]
+    assert view["model_id"] in [model["comm_id"] for model in models]
+    outcome = v1.run("from tqdm.auto import tqdm\nfor _ in tqdm(range(3)): pass")
+    (shown,) = outcome.of("display_data")
+    assert "application/vnd.jupyter.widget-view+json" in shown["content"]["data"]
+    assert outcome.of("comm_msg") and not outcome.of("update_display_data")
+    assert outcome.text == ""
 
 
 def test_client_opens_a_comm(v1: Channels) -> None:

@@ -20,7 +20,7 @@ _LEAVE_OUT: Final = ("usr/share", "usr/local/share", "usr/lib/python3", "usr/lib
 _PACKAGES: Final = """
     IPython ipykernel jupyter_client jupyter_core traitlets tornado zmq pyzmq.libs dateutil six.py decorator
     decorator.py pygments prompt_toolkit wcwidth stack_data executing asttokens pure_eval matplotlib_inline
-    comm psutil nest_asyncio.py packaging platformdirs pexpect ptyprocess typing_extensions.py parso
+    comm psutil nest_asyncio.py packaging platformdirs pexpect ptyprocess typing_extensions.py
     ipython_pygments_lexers.py code-interpreter.pth
 """
 _PACK: Final = f"""
