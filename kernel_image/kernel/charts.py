@@ -39,11 +39,11 @@ def _prepare_altair(altair: ModuleType) -> None:
     renderers.enable("mimetype")
     as_mime_type = renderers.get()
 
-    def render(chart: dict[str, Any], **_: object) -> dict[str, Any]:
-        bundle: dict[str, Any] = as_mime_type(chart)
+    def render(chart: dict[str, Any], **_: object) -> tuple[dict[str, Any], dict[str, Any]]:
+        bundle, metadata = as_mime_type(chart)
         # After its first line, the text says that the renderer was not enabled.
         bundle["text/plain"] = bundle["text/plain"].partition("\n")[0]
-        return bundle | _png(lambda: _draw_chart(chart))
+        return bundle | _png(lambda: _draw_chart(chart)), metadata
 
     for name in renderers.names():
         if name not in _STATIC_RENDERERS:

@@ -14,8 +14,11 @@ from kernel_image.kernel.post_import import call_after_import
 
 def prepare(shell: ZMQInteractiveShell) -> None:
     """Change ipywidgets as described above, now or when it is imported."""
-    shown: dict[str, tuple[Any, dict[str, Any]]] = {}
-    """Widgets that the cell has displayed, each with its MIME bundle, by the id of the display."""
+    shown: dict[str, tuple[Any, dict[str, Any], object]] = {}
+    """Widgets that the cell has displayed, by the id of the display.
+
+    Each has its MIME bundle, and the bar of tqdm that it belongs to: the widget does not keep it alive.
+    """
 
     def display(widget: Any) -> None:
         bundle = None if vars(shell).get("in_notebook") else _bundle(widget)
@@ -23,11 +26,11 @@ def prepare(shell: ZMQInteractiveShell) -> None:
             # IPython then displays the widget as any other object.
             raise NotImplementedError
         identifier = f"widget-{widget.model_id}"
-        shown[identifier] = widget, bundle
+        shown[identifier] = widget, bundle, widget.pbar.close.__self__ if hasattr(widget, "pbar") else None
         shell.display_pub.publish(bundle, transient={"display_id": identifier})
 
     def update_and_forget() -> None:
-        for identifier, (widget, bundle) in shown.items():
+        for identifier, (widget, bundle, _) in shown.items():
             text = _line(widget)
             if text != bundle["text/plain"]:
                 data = bundle | {"text/plain": text}

@@ -35,7 +35,7 @@ LOCALES: Final = {
     "ja_JP.UTF-8": "1,234.5 日曜日",
     "zh_CN.UTF-8": "1,234.5 星期日",
     "ko_KR.UTF-8": "1,234.5 일요일",
-    "ru_RU.UTF-8": "1\N{NO-BREAK SPACE}234,5 Воскресенье",
+    "ru_RU.UTF-8": "1\N{NARROW NO-BREAK SPACE}234,5 Воскресенье",
     "hi_IN.UTF-8": "1,234.5 रविवार",
     "C.UTF-8": "1234.5 Sunday",
 }

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import ipywidgets
 import nbformat
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -286,11 +285,10 @@ def test_jupyterlab_opens_an_agents_session(lab: Lab, page: Page, service: Servi
         time.sleep(0.1)
 
 
-def test_widgets_work_in_jupyterlab(lab: Lab, page: Page, service: Service, tmp_path: Path) -> None:
+def test_widgets_work_in_jupyterlab(lab: Lab, page: Page) -> None:
     """ipywidgets: a slider, a button, and a thread that sends text after its cell."""
     notebook(
         lab.folder / "widgets.ipynb",
-        "import sys\nsys.path.insert(0, '/workspace/ipywidgets.zip')\n"
         "from ipywidgets import Button, IntSlider, Output, interact\n"
         "def double(x):\n    print('x is', x)\n"
         "    display({'text/plain': f'twice that is {2 * x}'}, raw=True)\n"
@@ -300,12 +298,6 @@ def test_widgets_work_in_jupyterlab(lab: Lab, page: Page, service: Service, tmp_
         "threading.Timer(0.5, late.append_stdout, ['from a thread']).start()\ndisplay(button, out, late)",
     )
     opened = Notebook(page, lab, "widgets.ipynb")
-    package = Path(ipywidgets.__file__).parent
-    archive = shutil.make_archive(str(tmp_path / "ipywidgets"), "zip", package.parent, package.name)
-    put = service.api.http.put(
-        f"/v1/sessions/{opened.kernel_id}/files/ipywidgets.zip", content=Path(archive).read_bytes()
-    )
-    assert put.status_code == 201
     opened.run(0)
     opened.shows(0, "x is 3")
     page.locator(".noUi-handle").first.focus()

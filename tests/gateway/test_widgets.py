@@ -58,7 +58,7 @@ def test_widget_and_kernel_exchange_messages(v1: Channels) -> None:
 
 
 def test_widgets_and_progress_bars_are_widgets(v1: Channels) -> None:
-    """A notebook gets the models and one view, which the widgets change by messages, and no updates of displays."""
+    """A notebook gets the models and one view, which later messages change, and no updates of displays."""
     outcome = v1.run("from ipywidgets import IntSlider\nIntSlider(value=3)")
     view = outcome.data()["application/vnd.jupyter.widget-view+json"]
     models = [message["content"] for message in outcome.of("comm_open")]
