@@ -122,7 +122,7 @@ from PIL import Image, ImageDraw, ImageFont
 image = Image.new("L", (300, 60), "white")
 ImageDraw.Draw(image).text((10, 10), "Hello 42", font=ImageFont.truetype("DejaVuSans.ttf", 32))
 print(pytesseract.image_to_string(image).strip())
-print(duckdb.sql("select 42 as a").fetchone()[0], polars.DataFrame({"a": [1, 2]})["a"].sum())
+print(duckdb.sql("select 42 as a").fetchall()[0][0], polars.DataFrame({"a": [1, 2]})["a"].sum())
 soundfile.write("/tmp/a.wav", numpy.sin(numpy.arange(22050) / 22050 * 440 * 2 * numpy.pi), 22050)
 sound, rate = librosa.load("/tmp/a.wav", sr=None)
 print(rate, round(float(librosa.yin(sound, fmin=300, fmax=600, sr=rate).mean()) / 10))
@@ -144,7 +144,13 @@ print(soundfile.info("/tmp/a.mp3").samplerate)
 
 def test_full_image_draws_figures_of_plotly(full_image: str, start_service: StartService) -> None:
     """Kaleido's own browser draws the image, inside the limits of a sandbox."""
-    service = start_service(PYTHON_EXECUTOR_DOCKER_IMAGE=full_image, POOL_SIZE=1, MEMORY_LIMIT_MB=512)
+    service = start_service(
+        PYTHON_EXECUTOR_DOCKER_IMAGE=full_image,
+        POOL_SIZE=1,
+        MEMORY_LIMIT_MB=512,
+        MAX_EXEC_TIMEOUT_MS=30_000,
+        CPU_TIME_LIMIT_SEC=20,
+    )
     code = "import plotly.graph_objects as go\ngo.Figure(go.Bar(x=['a'], y=[1])).show()"
     result = service.api.run(code, timeout_ms=30_000)
     (output,) = result["outputs"]

@@ -60,10 +60,12 @@ def test_altair_chart_has_its_mime_type_and_an_image(session: Session, end: str)
     assert bundle["text/plain"] == "<VegaLite 6 object>"
 
 
-def test_altair_chart_has_an_image_within_the_default_limits(start_service: StartService) -> None:
+def test_altair_chart_has_an_image_within_the_default_memory(start_service: StartService) -> None:
     """128 MiB suffice to draw it, in a call without a session."""
-    service = start_service(POOL_SIZE=1, MEMORY_LIMIT_MB=128, KERNEL_PRELOAD="none")
-    (bundle,) = bundles(service.api.run(ALTAIR + "chart", timeout_ms=10_000))
+    service = start_service(
+        POOL_SIZE=1, MEMORY_LIMIT_MB=128, MAX_EXEC_TIMEOUT_MS=30_000, CPU_TIME_LIMIT_SEC=20
+    )
+    (bundle,) = bundles(service.api.run(ALTAIR + "chart", timeout_ms=30_000))
     assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
 
 
