@@ -8,7 +8,7 @@ uid of the kernels. Over the socket it takes requests:
                            descriptor of a file that has the request, and with further descriptors:
                            {"kernel": key, "port_offset": int} with stdout, stderr, ready, events, commands
                            {"command": str} for the shell, with stdout, stderr
-    zygote -> supervisor   {"event": "preloaded"}, {"event": "started", "pid": int},
+    zygote -> supervisor   {"event": "preloaded", "failed": [module, ...]}, {"event": "started", "pid": int},
                            {"event": "failed", "error": str} in place of "started",
                            {"event": "exited", "pid": int, "status": int}   (wait status, see waitpid(2))
 
@@ -57,14 +57,17 @@ _KERNEL_MODULES = (
 )
 
 
-def _preload(names: Iterable[str]) -> None:
-    """Import modules. Report one that fails on stderr: user code gets the exception when it imports it."""
+def _preload(names: Iterable[str]) -> list[str]:
+    """Import modules, and return those that fail: user code gets the exception when it imports one."""
+    failed = []
     for name in names:
         try:
             importlib.import_module(name)
         except Exception:
             print(f"zygote: preloading {name} failed", file=sys.stderr)
             traceback.print_exc()
+            failed.append(name)
+    return failed
 
 
 def _warm_up() -> None:
@@ -190,9 +193,13 @@ class Zygote:
                 return
             self._send(event="exited", pid=pid, status=status)
 
-    def serve(self) -> None:
-        """Fork and reap children until the supervisor closes its end of the socket."""
-        self._send(event="preloaded")
+    def serve(self, failed: list[str]) -> None:
+        """Fork and reap children until the supervisor closes its end of the socket.
+
+        Args:
+            failed: modules that were to be preloaded and could not be imported.
+        """
+        self._send(event="preloaded", failed=failed)
         while True:
             readable, _, _ = select.select([self._control.fileno(), self._wakeup], [], [])
             if self._wakeup in readable:
@@ -223,13 +230,13 @@ def main() -> None:
         request = control.recv(_MESSAGE_BYTES)
         if not request:
             return
-        _preload(json.loads(request)["preload"])
+        failed = _preload(json.loads(request)["preload"])
         _warm_up()
         app = sys.modules[_KERNEL_APP].build()
     gc.collect()
     gc.freeze()
     gc.enable()
-    Zygote(control, app, user_id).serve()
+    Zygote(control, app, user_id).serve(failed)
 
 
 if __name__ == "__main__":

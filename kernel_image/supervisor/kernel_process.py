@@ -150,6 +150,11 @@ class KernelProcess:
         self._start_lock = asyncio.Lock()
 
     @property
+    def failed_preloads(self) -> tuple[str, ...]:
+        """Modules that were to be preloaded and could not be imported."""
+        return self._zygote.failed_preloads
+
+    @property
     def pid(self) -> int | None:
         """The kernel's process id; None if there is no kernel, or it is being killed."""
         return None if self._process is None or self._kill_sent else self._process.pid

@@ -52,6 +52,7 @@ class ZygoteClient:
     def __init__(self, user_id: int) -> None:
         self.user_id = user_id
         self._preload_requested = False
+        self.failed_preloads: tuple[str, ...] = ()
         self._preloaded = asyncio.Event()
         self._on_exit: dict[int, Callable[[int], None]] = {}
         self._started: asyncio.Future[int] | None = None
@@ -87,6 +88,7 @@ class ZygoteClient:
         message = json.loads(data)
         match message["event"]:
             case "preloaded":
+                self.failed_preloads = tuple(message["failed"])
                 self._preloaded.set()
             case "started" if self._started is not None:
                 # Registered here and not in `fork`: the very next message may report the exit.

@@ -187,6 +187,9 @@ class Launcher:
         """Launch and examine an image's first sandbox; return it, and the spec for all further ones."""
         spec, first = await self._launch_measured(image_id, self._settings.preload)
         try:
+            failed = await first.failed_preloads()
+            for name in filter(failed.__contains__, self._settings.preload):
+                log.warning("KERNEL_PRELOAD: %s cannot be imported in the image", name)
             if self._examine is not None:
                 await self._examine(first, spec)
         except BaseException:

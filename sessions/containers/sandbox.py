@@ -153,6 +153,10 @@ class Sandbox:
         self.uses += 1
         self._idle_since = time.monotonic()
 
+    async def failed_preloads(self) -> frozenset[str]:
+        """Return the modules that were to be preloaded and could not be imported."""
+        return await self._supervisor.failed_preloads()
+
     async def memory_bytes(self) -> int:
         """Return how much memory the container's processes and files take now."""
         return await self._supervisor.memory_bytes()

@@ -82,6 +82,12 @@ class SupervisorClient:
         with invalid_response_errors():
             return int(status["memory_bytes"])
 
+    async def failed_preloads(self) -> frozenset[str]:
+        """Return the modules that were to be preloaded and could not be imported."""
+        status = await self._http.call("GET", "/status")
+        with invalid_response_errors():
+            return frozenset(status.get("failed_preloads", ()))
+
     async def has_kernel(self) -> bool:
         """Return whether a kernel runs."""
         return (await self._http.call("GET", "/status")).get("kernel") is not None

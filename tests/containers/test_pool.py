@@ -96,6 +96,15 @@ def test_waiting_caller_gets_a_kernel_without_preloading(start_service: StartSer
     assert service.api.run(code)["stdout"] == "False\n"
 
 
+def test_module_that_cannot_be_preloaded_is_a_warning_at_start(start_service: StartService) -> None:
+    """A misspelt name would otherwise only make calls slower."""
+    service = start_service(POOL_SIZE=1, KERNEL_PRELOAD="json,numpyy")
+    log = service.log_tail(1000)
+    assert "KERNEL_PRELOAD: numpyy cannot be imported" in log
+    assert "KERNEL_PRELOAD: json" not in log
+    assert service.api.run("1 + 1")["stdout"] == "2\n"
+
+
 def test_kernels_without_preloading_are_replaced(start_service: StartService) -> None:
     """When no caller waits any more, a kernel with everything preloaded replaces such a kernel."""
     service = start_service(CONTAINER_REUSE="never", POOL_SIZE=1, KERNEL_PRELOAD="numpy", LEASE_SEC=8)

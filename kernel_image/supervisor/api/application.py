@@ -16,7 +16,7 @@
     POST   /rename            {"path": str, "to": str}
     POST   /lease             renew the lease
     POST   /idle              between cells: the user's processes get their whole CPU budget again
-    GET    /status            {"kernel": pid | null, "memory_bytes": int}
+    GET    /status            {"kernel": pid | null, "memory_bytes": int, "failed_preloads": [module, ...]}
     GET    /identity          {"proof": str} of the certificate, needs no token; 404 without TLS
 
 Bodies are JSON: {"key": str} for /kernel and /scrub, with {"preload": [module, ...], "idle_bytes": int}

@@ -68,4 +68,10 @@ class StatusHandler(Handler):
 
     def get(self) -> None:
         kernel = self.supervisor.kernel
-        self.finish({"kernel": kernel.pid, "memory_bytes": cgroup.resident_bytes()})
+        self.finish(
+            {
+                "kernel": kernel.pid,
+                "memory_bytes": cgroup.resident_bytes(),
+                "failed_preloads": kernel.failed_preloads,
+            }
+        )
