@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final
 
-CONTRACT: Final = 4
+CONTRACT: Final = 5
 """Version of the contract. Raise it when an older service cannot work with a newer image, or the reverse."""
 CONTRACT_LABEL: Final = "code-interpreter.contract"
 """Image label: the `CONTRACT` that the image was built with."""
@@ -88,11 +88,17 @@ FRAME_EVENT: Final = 4
 """A JSON object from the kernel about the running cell, see `kernel_image.kernel.supervisor_pipes`."""
 RECORD_PREFIX: Final = b'{"type": "record"'
 """First bytes of the event with which the kernel ends its cell."""
-MARK_BEGIN: Final = b"\x1e"
-MARK_END: Final = b"\x1f"
-"""Delimiters of a mark in a cell's stdout: `mark_token`, then the id of the message published there."""
+FRAME_MARK: Final = 5
+"""The id of a message that the kernel published after the text of the frames before."""
 FRAME_END: Final = 3
 """Last frame of a cell: a JSON object, see `kernel_image.supervisor.cell_monitor.CellMonitor.end`."""
+MARK_BEGIN: Final = b"\x1e"
+MARK_END: Final = b"\x1f"
+"""Delimiters of a mark in the pipes of a kernel: `mark_token`, a number, a space, the id of a message or
+nothing. Inside the container only: the supervisor sends frames.
+"""
+MOST_MARKS: Final = 20_000
+"""Most messages of one cell that have a mark. Their order beyond that is the order in which they arrive."""
 
 RESERVED_PATHS: Final = frozenset({"__main__.py"})
 """Workspace paths that a caller may not stage. The original product keeps its entry point there."""

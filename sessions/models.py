@@ -201,6 +201,19 @@ class OutputChunk:
 
 
 @dataclass(frozen=True)
+class TextSpan:
+    """A piece of a stream, from character `begin` to before character `end`."""
+
+    stream: Stream
+    begin: int
+    end: int
+
+
+Shown = TextSpan | int
+"""A piece of text, or the index of a rich output."""
+
+
+@dataclass(frozen=True)
 class Mark:
     """The position in the text of a cell at which the kernel published the message of that id.
 
@@ -220,6 +233,13 @@ class Display:
     output: JsonObject
     display_id: str | None = None
     replaces: bool = False
+
+
+@dataclass(frozen=True)
+class ClearOutput:
+    """What the cell has shown is removed, text and displays; with `wait`, when the next output comes."""
+
+    wait: bool
 
 
 @dataclass(frozen=True)
@@ -307,7 +327,10 @@ class Usage:
 
 @dataclass(frozen=True)
 class CellResult:
-    """How a cell ended. `outputs` are the rich outputs that a notebook would show after it."""
+    """How a cell ended. `outputs` are the rich outputs that a notebook would show after it.
+
+    `order` is what it would show with them: text and outputs, as they were made.
+    """
 
     exit_code: int | None
     timed_out: bool
@@ -322,6 +345,7 @@ class CellResult:
     stdout_bytes: int
     stderr_bytes: int
     usage: Usage
+    order: tuple[Shown, ...]
     reply: JsonObject
     """Content of the kernel's reply, which user code can forge; empty without a reply."""
     display_bytes: int = 0
@@ -340,4 +364,4 @@ class CellResult:
     """Whether the code was interrupted, or killed, at its limit of CPU time."""
 
 
-CellEvent = OutputChunk | Mark | Display | InputRequest | CellResult
+CellEvent = OutputChunk | Mark | Display | ClearOutput | InputRequest | CellResult

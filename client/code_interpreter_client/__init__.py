@@ -35,7 +35,7 @@ from code_interpreter_client.errors import (
     Unreachable,
 )
 from code_interpreter_client.http.retry import Retry
-from code_interpreter_client.models.events import Event, InputRequest, Printed, Shown
+from code_interpreter_client.models.events import Cleared, Event, InputRequest, Printed, Shown
 from code_interpreter_client.models.files import StoredFile, WorkspaceFile
 from code_interpreter_client.models.health import Health
 from code_interpreter_client.models.images import Image
@@ -66,6 +66,7 @@ __all__ = [
     "Cell",
     "CellNotFound",
     "CellPage",
+    "Cleared",
     "Client",
     "CodeFailed",
     "CodeInterpreterError",

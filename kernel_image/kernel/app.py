@@ -19,7 +19,6 @@ from kernel_image.kernel import charts, debuggers, figures, nested_asyncio, prog
 from kernel_image.kernel.interpreter_exit import InterpreterExit
 from kernel_image.kernel.iopub import IOPubPublisher
 from kernel_image.kernel.kernel import Kernel
-from kernel_image.kernel.marks import MarkWriter
 from kernel_image.kernel.shell import Shell
 from kernel_image.kernel.streams import StandardStreams
 from kernel_image.kernel.supervisor_pipes import SupervisorPipes
@@ -138,15 +137,14 @@ def run(app: KernelApp, key: str, port_offset: int, ready: int, events: int, com
         events: descriptor of `SupervisorPipes`, to write.
         commands: descriptor of `SupervisorPipes`, to read.
     """
-    streams = StandardStreams()
+    streams = StandardStreams(key)
     app.connect(key, port_offset)
     kernel = app.kernel
     kernel.streams = streams
     kernel.process_id = os.getpid()
     kernel.supervisor_pipes = SupervisorPipes(events, commands)
     kernel.supervisor_pipes.record_outputs_of(kernel.session)
-    kernel.marks = MarkWriter(key, streams.original_stdout)
-    kernel.marks.mark_messages_of(kernel.session)
+    streams.marks.mark_messages_of(kernel.session)
     if "numpy" in sys.modules:
         # The zygote's generators have one state, which all kernels would share.
         sys.modules["numpy"].random.seed()

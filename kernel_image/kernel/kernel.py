@@ -6,8 +6,7 @@ An execute_request may carry options under `contract.CELL_METADATA` in its metad
     stdin                  str    content of descriptor 0; absent: end of file at once
     final                  bool   the cell is a whole program: do what an interpreter does at exit
     cell_id                str    wait until the supervisor collects the output of that cell
-    notebook               bool   send values and tracebacks as messages only, and not as text as well;
-                                  write marks to stdout, see `marks`
+    notebook               bool   send values and tracebacks as messages only, and not as text as well
 
 The content of the execute_reply has, under the same name, {"exit_code": int, "wall_seconds": float} and, if
 there are any, {"imported": [module, ...]}: modules of `learnable.MODULES` that programs have imported.
@@ -27,7 +26,6 @@ from traitlets import Type
 from kernel_image import contract
 from kernel_image.kernel.figures import show_open_figures
 from kernel_image.kernel.interpreter_exit import InterpreterExit
-from kernel_image.kernel.marks import MarkWriter
 from kernel_image.kernel.shell import Shell, complete_reply, exit_status
 from kernel_image.kernel.streams import StandardStreams
 from kernel_image.kernel.supervisor_pipes import SupervisorPipes
@@ -43,7 +41,6 @@ class Kernel(IPythonKernel):
     streams: StandardStreams
     interpreter_exit: InterpreterExit
     supervisor_pipes: SupervisorPipes
-    marks: MarkWriter
     process_id: int
     learnable: tuple[str, ...]
     """Modules of `learnable.MODULES` that the zygote has not imported."""
@@ -75,7 +72,7 @@ class Kernel(IPythonKernel):
         shell = self._shell()
         shell.exit_code, shell.error, shell.keeps_results = 0, None, store_history
         shell.in_notebook = bool(options.get("notebook"))
-        self.marks.begin_cell(enabled=shell.in_notebook)
+        self.streams.marks.begin_cell(in_notebook=shell.in_notebook)
         exit_failed = False
         self.supervisor_pipes.begin_cell(options.get("cell_id"), keep_outputs=not options.get("final"))
         self.interpreter_exit.remember_kernel_tasks()

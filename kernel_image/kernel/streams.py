@@ -13,6 +13,8 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, Final
 
+from kernel_image.kernel.marks import MarkWriter
+
 _NAMES: Final = {1: "stdout", 2: "stderr"}
 
 
@@ -54,11 +56,14 @@ class OutputStream(io.TextIOWrapper):
     Every write is flushed, because a program may die at any moment and its output must not be lost.
     """
 
-    def __init__(self, descriptor: int, copy: int) -> None:
+    def __init__(self, descriptor: int, copy: int, marks: MarkWriter) -> None:
         buffer = _Buffer(_Descriptor(descriptor, "w", copy))
         super().__init__(buffer, encoding="utf-8", errors="backslashreplace", newline="\n")
+        self._number = descriptor
+        self._marks = marks
 
     def write(self, text: str, /) -> int:
+        self._marks.stream_is_used(self._number)
         count = super().write(text)
         super().flush()
         return count
@@ -77,8 +82,10 @@ class StandardStreams:
     A program may replace, wrap, close, detach or reconfigure a stream, and the next cell must not notice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, key: str) -> None:
+        """`key` is the key of the kernel."""
         self._copies = {number: os.dup(number) for number in _NAMES}
+        self.marks = MarkWriter(key, self._copies[1], self._copies[2])
         # Kept open, so that a program that takes all descriptors leaves what the kernel needs.
         self._null = os.open(os.devnull, os.O_RDONLY)
         self._writers: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -90,11 +97,6 @@ class StandardStreams:
     def stdout(self) -> OutputStream:
         return self._streams[1]
 
-    @property
-    def original_stdout(self) -> int:
-        """A second descriptor of the stdout pipe, which redirection of descriptor 1 does not change."""
-        return self._copies[1]
-
     def restore(self) -> None:
         """Undo `sys.stdout = …`, `os.close(1)` and `os.dup2(…, 1)`. Flush the program's own streams first."""
         for name in _NAMES.values():
@@ -104,7 +106,7 @@ class StandardStreams:
                 writer.flush()
         for number, name in _NAMES.items():
             os.dup2(self._copies[number], number)
-            self._streams[number] = stream = OutputStream(number, self._copies[number])
+            self._streams[number] = stream = OutputStream(number, self._copies[number], self.marks)
             self._flush_at_end(stream.buffer)
             vars(sys).update({name: stream, f"__{name}__": stream})
 

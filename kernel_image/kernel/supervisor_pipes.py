@@ -8,7 +8,7 @@ Commands from the supervisor:
 Events from the kernel:
 
     {"type": "input_request", "prompt": str, "password": bool}
-    {"type": "record", "reply": {...}, "outputs": [[msg_type, content], ...]}   the cell has ended
+    {"type": "record", "reply": {...}, "outputs": [[msg_type, content, msg_id], ...]}   the cell has ended
 
 The service sends the cell to the kernel and to the supervisor at the same time, and the kernel waits
 for the supervisor's command. When the supervisor reads a record, it ends the cell: by then, all that
@@ -33,7 +33,7 @@ class SupervisorPipes:
         """`events` and `commands` are descriptors: the first to write, the second to read."""
         self._events = events
         self._commands = commands
-        self._outputs: list[tuple[str, dict[str, Any]]] = []
+        self._outputs: list[tuple[str, dict[str, Any], str]] = []
         self._characters = 0
         self._keeps_outputs = False
         self._unread = b""
@@ -44,18 +44,16 @@ class SupervisorPipes:
 
         def record_and_send(stream: Any, message: Any, content: Any = None, *args: Any, **more: Any) -> Any:
             if isinstance(message, dict):
-                self._record(message["header"]["msg_type"], message["content"])
-            else:
-                self._record(message, content)
+                self._record(message["header"]["msg_type"], message["content"], message["msg_id"])
             return send(stream, message, content, *args, **more)
 
         session.send = record_and_send
 
-    def _record(self, kind: str, content: dict[str, Any]) -> None:
+    def _record(self, kind: str, content: dict[str, Any], message_id: str) -> None:
         if kind in _OUTPUT_TYPES and self._keeps_outputs:
             self._characters += 100 + sum(len(str(value)) for value in content.get("data", {}).values())
             if self._characters <= _RECORD_CHARACTERS:
-                self._outputs.append((kind, content))
+                self._outputs.append((kind, content, message_id))
 
     def begin_cell(self, cell_id: str | None, *, keep_outputs: bool) -> None:
         """Begin a new record, and wait for the supervisor's command to run the cell.

@@ -70,6 +70,7 @@ class CellMonitor:
         self._frames: list[tuple[int, bytes]] = []
         self._events = 0
         self._event_bytes = 0
+        self._marks = 0
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
         self._began = time.monotonic()
@@ -98,6 +99,12 @@ class CellMonitor:
         if part and not self._ended.is_set():
             self.passed[kind] += len(part)
             self._add_frame(kind, part)
+
+    def add_mark(self, message_id: bytes) -> None:
+        """Keep the place of a message in the text, up to a number of them."""
+        self._marks += 1
+        if self._marks <= contract.MOST_MARKS and not self._ended.is_set():
+            self._add_frame(contract.FRAME_MARK, message_id)
 
     def add_event(self, payload: bytes) -> None:
         """Keep an event of the kernel, up to a number and a total size. The record may be the largest."""
@@ -153,7 +160,7 @@ def _merge_text(frames: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
     """Merge neighbouring text frames into one: `print` writes its text and its newline separately."""
     for kind, group in itertools.groupby(frames, key=lambda frame: frame[0]):
         payloads = [payload for _, payload in group]
-        if kind == contract.FRAME_EVENT:
+        if kind in (contract.FRAME_EVENT, contract.FRAME_MARK):
             yield from ((kind, payload) for payload in payloads)
         else:
             yield kind, b"".join(payloads)

@@ -12,6 +12,7 @@ from kernel_image import contract
 from kernel_image.confinement import cgroup
 from kernel_image.supervisor.command_pipe import CommandPipe
 from kernel_image.supervisor.event_lines import EventLines
+from kernel_image.supervisor.marks import MarkedOutput
 from kernel_image.supervisor.output_pipe import OutputPipe
 from kernel_image.supervisor.process_killer import ProcessKiller
 from kernel_image.supervisor.scrub.not_clean import NotClean
@@ -120,6 +121,7 @@ class KernelProcess:
         self,
         zygote: ZygoteClient,
         on_output: OnOutput,
+        on_mark: Callable[[bytes], None],
         on_event: Callable[[bytes], None],
         on_exit: OnExit,
         *,
@@ -130,6 +132,8 @@ class KernelProcess:
         Args:
             zygote: forks the kernels.
             on_output: called with the frame type and the text, for each piece of output.
+            on_mark: called with the id of each message that the kernel has published, between the text
+                before and the text after.
             on_event: called with each event line, see `kernel_image.kernel.supervisor_pipes`.
             on_exit: called with the exit status, negative for a signal.
             behind_relay: whether the kernel listens on its internal ports, see `relay.py`.
@@ -140,12 +144,14 @@ class KernelProcess:
         self.killer = ProcessKiller(zygote.user_id, spared=(os.getpid(), zygote.pid))
         self._scrub: Scrub | None = None
         self._on_output = on_output
+        self._on_mark = on_mark
         self._on_event = on_event
         self._on_exit = on_exit
         self._process: UserProcess | None = None
         self._kill_sent = False
         self._is_ready = False
         self._commands: CommandPipe | None = None
+        self._output: MarkedOutput | None = None
         self._last_output = b""
         self._start_lock = asyncio.Lock()
 
@@ -215,7 +221,8 @@ class KernelProcess:
         """Fork a kernel; return the byte that it writes when it listens, or b"" if it ends before."""
         self._last_output = b""
         self._is_ready = False
-        self._process = process = UserProcess(self._zygote, self._add_output, self._exited)
+        self._output = output = MarkedOutput(key, self._add_output, self._on_mark)
+        self._process = process = UserProcess(self._zygote, output.add, self._exited)
         self._kill_sent = False
         events = process.add_pipe(EventLines(self._on_event).add)
         with contextlib.ExitStack() as at_end, contextlib.ExitStack() as at_failure:
@@ -254,13 +261,16 @@ class KernelProcess:
 
     def drain(self) -> None:
         """Pass on everything that the kernel wrote before this call."""
-        if self._process is not None:
+        if self._process is not None and self._output is not None:
             self._process.drain()
+            self._output.flush()
 
     def _exited(self, status: int) -> None:
         self._close_commands()
         # The user's other processes must not outlive the kernel.
         self.killer.signal_all()
+        if self._output is not None:
+            self._output.flush()
         self._on_exit(status)
 
     def signal(self, number: int) -> None:

@@ -45,7 +45,12 @@ class Supervisor:
         behind_relay: bool = False,
     ) -> None:
         self.kernel = KernelProcess(
-            zygote, self._add_output, self._add_event, self._process_exited, behind_relay=behind_relay
+            zygote,
+            self._add_output,
+            self._add_mark,
+            self._add_event,
+            self._process_exited,
+            behind_relay=behind_relay,
         )
         self.idle_cpu = IdleCpu(self.kernel, idle_cpu_sec)
         self.workspace = workspace
@@ -150,6 +155,10 @@ class Supervisor:
     def _add_output(self, kind: int, data: bytes) -> None:
         if self.cell is not None and self._running:
             self.cell.add_output(kind, data)
+
+    def _add_mark(self, message_id: bytes) -> None:
+        if self.cell is not None and self._running and self._command is None:
+            self.cell.add_mark(message_id)
 
     def _add_event(self, payload: bytes) -> None:
         if self.cell is not None and self._running:

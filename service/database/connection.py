@@ -37,16 +37,12 @@ class JsonText(str):
 
 
 def to_json(value: object) -> JsonText:
-    """Return a value as JSON: as few bytes as possible, and in ASCII if UTF-8 cannot express it."""
+    """Return a value as JSON in UTF-8. Lone surrogates, which UTF-8 cannot express, are escapes."""
     if isinstance(value, JsonText):
         return value
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # Lone surrogates can be stored only as escapes.
-        return JsonText(json.dumps(value, separators=(",", ":")))
-    return JsonText(text)
+    # An escape of Python for a surrogate is the same in JSON.
+    return JsonText(text.encode("utf-8", "backslashreplace").decode())
 
 
 def make_engine(url: str) -> Engine:

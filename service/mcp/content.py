@@ -4,15 +4,16 @@ A result is one event of a stream, and clients of the official SDK accept at mos
 text is cut, images are limited together, and further images and files are links.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import mcp_types as types
 
 from service.files.media_types import guess_media_type
 from sessions.executions.result import ExecutionResult, FinishedExecution, OutputFile
+from sessions.models import TextSpan
 from sessions.session.shell_command import CommandResult
 
 MAX_TEXT_CHARACTERS: Final = 40_000
@@ -20,6 +21,8 @@ MAX_TEXT_CHARACTERS: Final = 40_000
 MAX_IMAGES_BYTES: Final = 512 * 1024
 """Largest size of all images of a result together, in base64."""
 MAX_LINKS: Final = 32
+_MAX_TEXTS: Final = 64
+"""Texts between images. Each takes some bytes of its own."""
 _MAX_PATH_CHARACTERS: Final = 512
 """A file with a longer path gets no link."""
 
@@ -69,15 +72,67 @@ def failure(message: str) -> types.CallToolResult:
 
 
 def of_execution(finished: FinishedExecution, links: Links, note: str = "") -> types.CallToolResult:
-    """Return what code printed, displayed and wrote, after the ``note``."""
+    """Return what code printed and displayed, as it was made, and the files that it wrote.
+
+    The ``note`` comes first. The remarks on the execution are in the last text.
+    """
     result = finished.result
-    images, image_remarks = _images(result.outputs, links)
     files, file_remarks = _file_links(result.files, links)
-    printed = [note, finished.stdout, *_displayed_texts(result.outputs), _stderr(finished.stderr)]
-    remarks = [*image_remarks, *file_remarks, *_skipped(result), *_ending(finished)]
-    content = [types.TextContent(text=_joined(cut(_joined(printed)), *remarks) or "[no output]")]
+    remarks = _joined(*file_remarks, *_skipped(result), *_ending(finished))
+    blocks = _Blocks(note)
+    for part in _shown(finished, links):
+        blocks.add(part)
     failed = result.timed_out or result.error is not None or result.exit_code != 0
-    return types.CallToolResult(content=[*content, *images, *files], is_error=failed)
+    return types.CallToolResult(content=[*blocks.content(remarks), *files], is_error=failed)
+
+
+class _Blocks:
+    """Images, and the texts between them, in order."""
+
+    def __init__(self, note: str) -> None:
+        self._blocks: list[list[str] | types.ImageContent] = []
+        self._texts: list[list[str]] = []
+        self.add(note)
+
+    def add(self, part: str | types.ImageContent) -> None:
+        """Add an image, or a text that begins a line. Beyond `_MAX_TEXTS`, text is added to the last one."""
+        if isinstance(part, types.ImageContent):
+            self._blocks.append(part)
+        elif (self._blocks and isinstance(self._blocks[-1], list)) or len(self._texts) == _MAX_TEXTS:
+            self._texts[-1].append(part)
+        else:
+            self._texts.append([part])
+            self._blocks.append(self._texts[-1])
+
+    def content(self, remarks: str) -> list[types.TextContent | types.ImageContent]:
+        """Return all of it, with the middle of the texts cut out if they are too long together."""
+        texts = iter(_cut_together([_joined(text) for text in self._texts]))
+        blocks = [next(texts) if isinstance(block, list) else block for block in self._blocks]
+        last = blocks[-1]
+        if isinstance(last, str):
+            blocks[-1] = _joined(last, remarks)
+        else:
+            blocks.append(remarks)
+        found = [
+            types.TextContent(text=block) if isinstance(block, str) else block for block in blocks if block
+        ]
+        return found or [types.TextContent(text="[no output]")]
+
+
+def _cut_together(texts: Sequence[str]) -> list[str]:
+    """Return texts without the middle of all of them, if they have too many characters together."""
+    left_out = sum(map(len, texts)) - MAX_TEXT_CHARACTERS
+    if left_out <= 0:
+        return list(texts)
+    begin = MAX_TEXT_CHARACTERS - MAX_TEXT_CHARACTERS // 4
+    found, at = [], 0
+    for value in texts:
+        head, tail = value[: max(0, begin - at)], value[max(0, begin + left_out - at) :]
+        if at <= begin < at + len(value):
+            head += f"\n[… {left_out} characters left out …]\n"
+        found.append(head + tail)
+        at += len(value)
+    return found
 
 
 def of_command(result: CommandResult, note: str = "") -> types.CallToolResult:
@@ -119,32 +174,33 @@ def _stderr(printed: str) -> str:
     return f"[stderr]\n{printed}" if printed.strip() else ""
 
 
-def _displayed_texts(outputs: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    """Yield the texts of displays. The value of the last line is left out, as it is printed, too."""
-    for output in outputs:
-        data = output["data"]
-        if output["output_type"] == "display_data" and not any(mime in data for mime in _IMAGES):
-            yield next((data[mime] for mime in _TEXTS if isinstance(data.get(mime), str)), "")
+def _shown(finished: FinishedExecution, links: Links) -> Iterable[str | types.ImageContent]:
+    """Yield printed text, texts of displays, images that fit, and remarks on the others, as they were made.
 
-
-def _images(
-    outputs: Iterable[Mapping[str, Any]], links: Links
-) -> tuple[list[types.ImageContent], Iterable[str]]:
-    """Return the images that fit, and remarks on the others with their addresses."""
+    The value of the last line is printed, too, so that its text is left out.
+    """
     room = MAX_IMAGES_BYTES
-    images, remarks = [], []
-    for output in outputs:
-        media_type = next((mime for mime in _IMAGES if isinstance(output["data"].get(mime), str)), None)
-        if media_type is None:
+    stream = "stdout"
+    for entry in finished.result.order:
+        if isinstance(entry, TextSpan):
+            name = f"[{entry.stream}]\n" if entry.stream != stream else ""
+            stream = entry.stream
+            yield name + finished.text(entry)
             continue
-        data = "".join(output["data"][media_type].split())
-        if len(data) <= room:
-            room -= len(data)
-            images.append(types.ImageContent(data=data, mime_type=media_type))
+        output = finished.result.outputs[entry]
+        data = output["data"]
+        media_type = next((mime for mime in _IMAGES if isinstance(data.get(mime), str)), None)
+        if media_type is None:
+            if output["output_type"] == "display_data":
+                yield next((data[mime] for mime in _TEXTS if isinstance(data.get(mime), str)), "")
+            continue
+        image_data = "".join(data[media_type].split())
+        if len(image_data) <= room:
+            room -= len(image_data)
+            yield types.ImageContent(data=image_data, mime_type=media_type)
         else:
             where = _stored_image(output["metadata"].get(media_type), links)
-            remarks.append(f"[an image of {len(data) * 3 // 4} bytes is too large to be shown here{where}]")
-    return images, remarks
+            yield f"[an image of {len(image_data) * 3 // 4} bytes is too large to be shown here{where}]"
 
 
 def _stored_image(facts: object, links: Links) -> str:

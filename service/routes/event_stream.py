@@ -11,11 +11,11 @@ from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
 from service.http.server_sent_events import EVENT_STREAM_TYPE, KEEP_ALIVE, format_error, format_event
-from service.routes.images import refer
-from service.routes.schemas.stream import EVENT_SCHEMA, Asked, Printed
+from service.routes.schemas.stream import EVENT_SCHEMA, Asked, Cleared, Printed
+from service.routes.shapes import Shape
 from sessions.errors import CallFailed
-from sessions.executions.result import ExecutionEvent, ExecutionResult, FinishedExecution
-from sessions.models import Display, InputRequest, JsonObject, Mark, OutputChunk
+from sessions.executions.result import ExecutionEvent, ExecutionResult, FinishedExecution, gather
+from sessions.models import ClearOutput, Display, InputRequest, Mark, OutputChunk
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,8 @@ _KEEP_ALIVE_SEC: Final = 15.0
 
 EVENT_STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "Server-sent events: `output` and `display`, then `result` or `error` at the end.",
+        "description": "Server-sent events: `output`, `display` and `clear_output` in the order in which "
+        "they were made, then `result` or `error` at the end.",
         "content": {EVENT_STREAM_TYPE: {"schema": EVENT_SCHEMA}},
     }
 }
@@ -36,10 +37,10 @@ class EventStream(StreamingResponse):
     """
 
     def __init__(
-        self, events: AsyncGenerator[ExecutionEvent], close: Callable[[], Awaitable[None]], images: str
+        self, events: AsyncGenerator[ExecutionEvent], close: Callable[[], Awaitable[None]], shape: Shape
     ) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(self._frames(images), media_type=EVENT_STREAM_TYPE, headers=headers)
+        super().__init__(self._frames(shape), media_type=EVENT_STREAM_TYPE, headers=headers)
         self._events = events
         self._close = close
         self._following: asyncio.Future[ExecutionEvent] | None = None
@@ -55,13 +56,21 @@ class EventStream(StreamingResponse):
             await self._events.aclose()
             await self._close()
 
-    async def _frames(self, images: str) -> AsyncIterator[str]:
+    async def _frames(self, shape: Shape) -> AsyncIterator[str]:
+        printed: list[ExecutionEvent] = []
         try:
             while True:
                 self._following = asyncio.ensure_future(anext(self._events))
                 while not (await asyncio.wait({self._following}, timeout=_KEEP_ALIVE_SEC))[0]:
                     yield KEEP_ALIVE
-                yield _frame(await self._following, images)
+                event = await self._following
+                if shape.ordered and isinstance(event, OutputChunk):
+                    printed.append(event)
+                if isinstance(event, ExecutionResult):
+                    finished = gather([*printed, event])
+                    yield format_event("result", event.as_json() | {"outputs": shape.outputs(finished)})
+                else:
+                    yield _frame(event, shape)
         except StopAsyncIteration:
             return
         except CallFailed as error:
@@ -71,7 +80,7 @@ class EventStream(StreamingResponse):
             yield format_error("the kernel's container was lost; nothing of this run is kept")
 
 
-def _frame(event: ExecutionEvent, images: str) -> str:
+def _frame(event: ExecutionEvent, shape: Shape) -> str:
     match event:
         case OutputChunk():
             return format_event("output", Printed(stream=event.stream, data=event.text).model_dump())
@@ -83,26 +92,21 @@ def _frame(event: ExecutionEvent, images: str) -> str:
                 "input_request", Asked(prompt=event.prompt, password=event.password).model_dump()
             )
         case Display():
-            return format_event("display", _shown(event, images))
+            return format_event("display", _shown(event, shape))
+        case ClearOutput():
+            return format_event("clear_output", Cleared(wait=event.wait).model_dump())
         case ExecutionResult():
-            return format_event("result", with_images(event.as_json(), images))
+            return ""
 
 
-def with_images(result: JsonObject, images: str) -> JsonObject:
-    """Return a result with images as the caller asked: `inline` with bytes, `ref` with file ids only."""
-    if images == "inline":
-        return result
-    return {**result, "outputs": [refer(output) for output in result["outputs"]]}
-
-
-def answer(finished: FinishedExecution, images: str) -> Response:
+def answer(finished: FinishedExecution, shape: Shape) -> Response:
     """Return the response of a finished execution. Its fields are valid, so they are not validated again."""
-    body = to_json(with_images(finished.as_json(), images), inf_nan_mode="null")
+    body = to_json(finished.as_json() | {"outputs": shape.outputs(finished)}, inf_nan_mode="null")
     return Response(body, media_type="application/json")
 
 
-def _shown(event: Display, images: str) -> dict[str, Any]:
-    shown = dict(event.output) if images == "inline" else refer(event.output)
+def _shown(event: Display, shape: Shape) -> dict[str, Any]:
+    shown = shape.output(event.output)
     if event.display_id is not None:
         shown["transient"] = {"display_id": event.display_id}
     if event.replaces:

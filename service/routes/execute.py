@@ -8,10 +8,10 @@ from service.http.dependencies import CallerDep, ExecutorDep, SessionsDep
 from service.http.disconnect import while_connected
 from service.http.refusals import CODE, KERNEL, TURN, refusals
 from service.routes.event_stream import EVENT_STREAM, EventStream, answer
-from service.routes.images import Images
 from service.routes.schemas.execute import ExecuteResponse
 from service.routes.schemas.session_calls import ExecuteAnywhereRequest
 from service.routes.sessions import DETACHED, execute_in_session, stream_in_session
+from service.routes.shapes import ShapeDep
 from sessions.executions.one_shot import OneShotExecutor
 from sessions.executions.result import FinishedExecution, gather
 from sessions.executions.running_cell import BufferedExecution
@@ -27,13 +27,13 @@ async def execute(
     executor: ExecutorDep,
     sessions: SessionsDep,
     caller: CallerDep,
-    images: Images = "inline",
+    shape: ShapeDep,
 ) -> Response:
     """Run code in a fresh kernel or in a session, and return the printed text, rich outputs and files."""
     if request.session_id is not None:
         session = await sessions.get(request.session_id, caller.owner)
-        return await execute_in_session(session, request, images)
-    return answer(await while_connected(http, _run(executor, request, caller)), images)
+        return await execute_in_session(session, request, shape)
+    return answer(await while_connected(http, _run(executor, request, caller)), shape)
 
 
 async def _run(
@@ -51,11 +51,11 @@ async def execute_stream(
     executor: ExecutorDep,
     sessions: SessionsDep,
     caller: CallerDep,
-    images: Images = "inline",
+    shape: ShapeDep,
 ) -> EventStream:
     """Run code as ``/v1/execute`` does, and send the output while the code runs."""
     if request.session_id is not None:
         session = await sessions.get(request.session_id, caller.owner)
-        return await stream_in_session(session, request, images)
+        return await stream_in_session(session, request, shape)
     execution = BufferedExecution(await while_connected(http, executor.begin(request.to_domain(), caller)))
-    return EventStream(execution.events(), execution.close, images)
+    return EventStream(execution.events(), execution.close, shape)

@@ -12,7 +12,6 @@ from service.http.path_parameters import CellIdPath, SessionIdPath
 from service.http.refusals import BODY, CODE, KERNEL, SESSION, TURN, refusals
 from service.routes.event_stream import EVENT_STREAM, EventStream, answer
 from service.routes.history import cells, notebook
-from service.routes.images import Images
 from service.routes.schemas.assistance import (
     CompleteRequest,
     CompleteResponse,
@@ -34,6 +33,7 @@ from service.routes.schemas.sessions import (
     SessionInfo,
     SessionList,
 )
+from service.routes.shapes import Shape, ShapeDep
 from service.settings import Settings
 from sessions.errors import (
     CellNotFound,
@@ -134,18 +134,18 @@ async def delete_session(session_id: SessionIdPath, sessions: SessionsDep, owner
 
 
 @router.post("/{session_id}/execute", responses=_RUN | DETACHED, response_model=ExecuteResponse)
-async def execute(request: SessionExecuteRequest, session: SessionDep, images: Images = "inline") -> Response:
+async def execute(request: SessionExecuteRequest, session: SessionDep, shape: ShapeDep) -> Response:
     """Run code in the kernel of the session. With `detach`, respond at once with 202 and the cell id."""
-    return await execute_in_session(session, request, images)
+    return await execute_in_session(session, request, shape)
 
 
-async def execute_in_session(session: Session, request: SessionExecuteRequest, images: str) -> Response:
+async def execute_in_session(session: Session, request: SessionExecuteRequest, shape: Shape) -> Response:
     """Run a request in a session, and wait for the result unless the request is detached."""
     cell = await session.cells.execute(request.to_domain(), detach=request.detach)
     if request.detach:
         detached = Detached(cell_id=cell.cell_id, execution_id=cell.execution_id)
         return JSONResponse(detached.model_dump(), status_code=202)
-    return answer(await cell.finished(), images)
+    return answer(await cell.finished(), shape)
 
 
 @router.post(
@@ -154,17 +154,15 @@ async def execute_in_session(session: Session, request: SessionExecuteRequest, i
     responses=_RUN | EVENT_STREAM,
     response_class=EventStream,
 )
-async def execute_stream(
-    request: SessionExecuteRequest, session: SessionDep, images: Images = "inline"
-) -> EventStream:
+async def execute_stream(request: SessionExecuteRequest, session: SessionDep, shape: ShapeDep) -> EventStream:
     """Run code in the kernel of the session, and send the output while the code runs.
 
     If the client disconnects, the code is interrupted, unless `detach` is set.
     """
-    return await stream_in_session(session, request, images)
+    return await stream_in_session(session, request, shape)
 
 
-async def stream_in_session(session: Session, request: SessionExecuteRequest, images: str) -> EventStream:
+async def stream_in_session(session: Session, request: SessionExecuteRequest, shape: Shape) -> EventStream:
     """Run a request in a session, and return the stream of its events."""
     cell = await session.cells.execute(
         request.to_domain(), detach=request.detach, allow_stdin=request.allow_stdin
@@ -174,7 +172,7 @@ async def stream_in_session(session: Session, request: SessionExecuteRequest, im
         if not (cell.is_over or request.detach):
             session.cells.abandon(cell)
 
-    return EventStream(cell.follow(), close, images)
+    return EventStream(cell.follow(), close, shape)
 
 
 @router.post("/{session_id}/input", status_code=204, responses=refusals(*SESSION, NoInputRequest, *BODY))
@@ -226,7 +224,7 @@ async def list_cells(
     session_id: SessionIdPath,
     sessions: SessionsDep,
     owner: OwnerDep,
-    images: Images = "inline",
+    shape: ShapeDep,
     limit: Annotated[int, Query(ge=1, le=1000, description="Maximum number of cells in a page.")] = 100,
     after: Annotated[str | None, Query(description="`next` of the previous page.", max_length=200)] = None,
 ) -> Response:
@@ -235,7 +233,7 @@ async def list_cells(
     A page ends after 4 MiB of code and results.
     """
     page = await sessions.cells(session_id, owner, limit, after)
-    pieces = cells.page(sessions.stored_cells(page), page.next, images)
+    pieces = cells.page(sessions.stored_cells(page), page.next, shape)
     return StreamingResponse(pieces, media_type="application/json")
 
 
@@ -249,11 +247,11 @@ async def get_cell(
     cell_id: CellIdPath,
     sessions: SessionsDep,
     owner: OwnerDep,
-    images: Images = "inline",
+    shape: ShapeDep,
 ) -> Response:
     """Return one cell of the session."""
     cell = await sessions.cell(session_id, cell_id, owner)
-    return StreamingResponse(cells.one(cell, images), media_type="application/json")
+    return StreamingResponse(cells.one(cell, shape), media_type="application/json")
 
 
 @router.get("/{session_id}/notebook", response_class=Response, responses=_NOTEBOOK | _KNOWN_SESSION)

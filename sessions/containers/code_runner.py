@@ -159,9 +159,7 @@ class CodeRunner:
     async def begin_command(self, command: Command, budget: Budget) -> AsyncIterator[CellEvents]:
         """Begin a shell command, which needs no kernel. It has the events and errors of `begin`."""
         async with self._supervisor.begin_cell(command.cell_id, budget, command=command.command) as frames:
-            stream = CellEventStream.of_command(
-                self._supervisor, self._kernel.mark_finder(), budget, command.timeout_sec
-            )
+            stream = CellEventStream.of_command(self._supervisor, budget, command.timeout_sec)
             async with aclosing(stream.events(frames)) as events:
                 yield events
 
@@ -178,9 +176,7 @@ class CodeRunner:
             SupervisorFailed: on entry: the supervisor does not know the cell, or has begun another since.
         """
         async with self._supervisor.follow_cell(cell_id) as frames:
-            stream = CellEventStream.of_attached_cell(
-                self._supervisor, self._kernel.mark_finder(), budget, timeout_sec
-            )
+            stream = CellEventStream.of_attached_cell(self._supervisor, budget, timeout_sec)
             async with aclosing(stream.events(frames)) as events:
                 yield events
 

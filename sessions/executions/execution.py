@@ -78,6 +78,7 @@ class Execution:
             duration_ms=result.duration_ms,
             files=files,
             outputs=result.outputs,
+            order=result.order,
             error=result.error,
             state=state,
             state_reason=state_reason,

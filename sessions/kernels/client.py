@@ -15,7 +15,6 @@ from sessions.kernels.assistance import Question
 from sessions.kernels.channel import Channel, ChannelBroken
 from sessions.kernels.connection import Connection
 from sessions.kernels.errors import SupervisorFailed
-from sessions.kernels.marks import MarkFinder
 from sessions.kernels.messages import Message, MessageCodec
 from sessions.kernels.pace import Pace
 from sessions.models import Cell, JsonObject, PackedMessage
@@ -32,14 +31,9 @@ class KernelClient:
     """The shell and iopub channels of one kernel."""
 
     def __init__(self, connection: Connection) -> None:
-        self._key = connection.kernel_key
         self._codec = MessageCodec(connection.kernel_key)
         self._shell = Channel.of(connection, contract.SHELL_PORT, b"DEALER")
         self._iopub = Channel.of(connection, contract.IOPUB_PORT, b"SUB")
-
-    def mark_finder(self) -> MarkFinder:
-        """Return a finder of the marks that this kernel writes into its text."""
-        return MarkFinder(self._key)
 
     @property
     def is_connected(self) -> bool:

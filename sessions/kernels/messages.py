@@ -37,6 +37,8 @@ class Message:
     content: JsonObject
     weight: int
     too_large: bool = False
+    message_id: str = ""
+    """Empty if nothing of it was read."""
 
     @property
     def is_idle(self) -> bool:
@@ -90,20 +92,22 @@ class MessageCodec:
             return Message("", {}, received.size_bytes, too_large=True)
         try:
             header, parent, _, content, *_ = self._unpack(received.frames)
-            kind = parse(header).value["msg_type"]
+            facts = parse(header).value
+            kind, message_id = facts["msg_type"], str(facts.get("msg_id"))
             if parse(parent).value["msg_id"] != request_id or not isinstance(kind, str):
                 return None
-        except (ValueError, RecursionError, KeyError, TypeError):
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
             return None
         try:
             data = await _parse_content(content)
         except (TooManyValues, RecursionError):
-            return Message(kind, {}, received.size_bytes, too_large=True)
+            return Message(kind, {}, received.size_bytes, too_large=True, message_id=message_id)
         except ValueError:
             return None
         if not isinstance(data.value, dict):
             return None
-        return Message(kind, data.value, received.size_bytes + _MESSAGE_WEIGHT + _VALUE_WEIGHT * data.count)
+        weight = received.size_bytes + _MESSAGE_WEIGHT + _VALUE_WEIGHT * data.count
+        return Message(kind, data.value, weight, message_id=message_id)
 
     def _unpack(self, frames: list[bytes]) -> list[bytes]:
         """Return header, parent header, metadata, content and buffers.

@@ -217,11 +217,11 @@ class SessionCells:
             self._state.kernel.execution_count = finished.result.execution_count
         self._state.used()
         try:
-            await writer.done(finished.as_json(), execution.record)
+            await writer.done(finished.as_record(), execution.record)
         except RegistryUnavailable:
             if self._late.is_full or self._state.closed is not None:
                 raise
-            self._late.add(finished.as_json(), execution, writer)
+            self._late.add(finished.as_record(), execution, writer)
         else:
             execution.recorder.is_written()
 

@@ -12,6 +12,7 @@ from code_interpreter_client import (
     AsyncClient,
     AsyncSession,
     CellNotFound,
+    Cleared,
     Client,
     CodeFailed,
     Event,
@@ -366,3 +367,21 @@ def test_threads_can_share_a_client(service: Service) -> None:
         thread.join(SECONDS)
         assert results[0].error is not None
         assert results[0].error.name == "KeyboardInterrupt"
+
+
+def test_text_and_displays_are_in_the_order_they_were_made(client: Client) -> None:
+    """In the answer, in the result of a stream, and in the history of a session."""
+    code = "print('a', end=''); display('x'); print('b'); display('y'); print('c'); 6 * 7"
+    expected = ["a", "'x'", "b\n", "'y'", "c\n", "42"]
+    assert [output.text for output in client.run(code).outputs] == expected
+    with client.session() as session:
+        with session.stream(code) as events:
+            shown = list(events)
+        assert [output.text for output in shown[-1].outputs] == expected  # type: ignore[union-attr]
+        [cell] = session.cells()
+        assert cell.result is not None
+        assert [output.text for output in cell.result.outputs] == expected
+        assert [output.text for output in cell.result.displays] == ["'x'", "'y'", "42"]
+        assert cell.result.stdout == "ab\nc\n42\n"
+        with session.stream("from IPython.display import clear_output\nclear_output(wait=True)") as events:
+            assert Cleared(wait=True) in list(events)

@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import pexpect
 import PIL.Image
 import pytest
 
@@ -323,3 +324,23 @@ def test_image_build_shows_its_steps(checkout: Path) -> None:
     ended = command("", checkout, "image", "build", "--tag", "broken")
     assert (ended.returncode, ended.stdout) == (3, "what went wrong\n")
     assert sentence(ended) == "kernel_image/build failed with exit status 3"
+
+
+def test_text_and_displays_are_printed_in_order_each_display_on_a_line_of_its_own(
+    service: Service, run_here: RunHere
+) -> None:
+    """Without a newline before a display, the command begins a line for it."""
+    code = "print('text', end=' '); display('x'); print(1); display('y'); print('end')"
+    for _ in range(4):
+        assert run_here("run", "-c", code).stdout == "text \n'x'\n1\n'y'\nend\n"
+
+
+def test_cleared_output_is_removed_from_a_terminal(service: Service, folder: Path) -> None:
+    """The cursor goes up by the lines that were shown since the last time, and the rest is erased."""
+    code = (
+        "from IPython.display import clear_output\n"
+        "for i in range(3): clear_output(wait=True); print('step', i); display(i)"
+    )
+    terminal = on_terminal(service.base_url, folder, "run", "-c", code)
+    terminal.expect(pexpect.EOF)
+    assert terminal.before.count("\x1b[2A\x1b[J") == 2

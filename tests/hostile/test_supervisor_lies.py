@@ -23,7 +23,6 @@ from sessions.containers.errors import EngineUnavailable
 from sessions.kernels.cells import event_stream
 from sessions.kernels.cells.event_stream import CellEventStream
 from sessions.kernels.errors import SupervisorFailed
-from sessions.kernels.marks import MarkFinder
 from sessions.kernels.supervisor_client import SupervisorClient
 from sessions.models import Budget, CellEvent, CellResult, Container
 
@@ -307,7 +306,7 @@ HARMLESS_CELLS: Final[dict[str, Talk]] = {
 
 async def _events(lie: Talk) -> list[CellEvent]:
     async with lying(lie) as client, client.begin_cell("0", BUDGET, command="true") as frames:
-        stream = CellEventStream.of_command(client, MarkFinder("key"), BUDGET, 0.5)
+        stream = CellEventStream.of_command(client, BUDGET, 0.5)
         return [event async for event in stream.events(frames)]
 
 

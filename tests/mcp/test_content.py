@@ -8,7 +8,7 @@ import pytest
 from service.mcp import content
 from service.mcp.content import Links
 from sessions.executions.result import ExecutionResult, FinishedExecution, OutputFile
-from sessions.models import CellError, SkippedFile, Usage
+from sessions.models import CellError, SkippedFile, TextSpan, Usage
 
 LINKS = Links("http://host:8000")
 
@@ -31,6 +31,9 @@ def result(stdout: str = "", stderr: str = "", **fields: Any) -> FinishedExecuti
         "skipped_files": (),
         "usage": Usage(0, 1 << 20, 0.0),
     }
+    if "order" not in fields:
+        spans = [TextSpan("stdout", 0, len(stdout)), TextSpan("stderr", 0, len(stderr))]
+        plain["order"] = [*(span for span in spans if span.end), *range(len(fields.get("outputs", ())))]
     return FinishedExecution(stdout, stderr, ExecutionResult(**plain | fields))
 
 
@@ -73,8 +76,8 @@ def test_images_over_the_limit_become_links() -> None:
     parts = content.of_execution(
         result(outputs=[picture(300_000), picture(300_000, "id-2"), picture(100_000)]), LINKS
     )
-    remark, *images = parts.content
-    assert [len(image.data) for image in images] == [300_000, 100_000]  # type: ignore[union-attr]
+    first, remark, last = parts.content
+    assert [len(image.data) for image in (first, last)] == [300_000, 100_000]  # type: ignore[union-attr]
     assert "too large to be shown here; it is at http://host:8000/v1/files/id-2]" in remark.text  # type: ignore[union-attr]
     assert "Figure" not in remark.text  # type: ignore[union-attr]
 
@@ -88,6 +91,41 @@ def test_displays_become_text() -> None:
     ]
     [shown] = content.of_execution(result(stdout="printed\n", outputs=outputs), LINKS).content
     assert shown.text == "printed\nplain\n*m*"  # type: ignore[union-attr]
+
+
+def test_text_and_displays_are_in_the_order_they_were_made() -> None:
+    """Text between two images is one block. Text of stderr is named, and so is the stdout after it."""
+    order = (
+        TextSpan("stdout", 0, 2),
+        0,
+        TextSpan("stdout", 2, 4),
+        TextSpan("stderr", 0, 2),
+        TextSpan("stdout", 4, 6),
+        1,
+    )
+    shown = content.of_execution(
+        result(stdout="a\nb\nc\n", stderr="e\n", outputs=[picture(8), picture(12)], order=order), LINKS
+    ).content
+    assert [getattr(block, "text", None) or len(block.data) for block in shown] == [  # type: ignore[union-attr]
+        "a",
+        8,
+        "b\n[stderr]\ne\n[stdout]\nc",
+        12,
+    ]
+
+
+def test_long_text_among_images_is_cut_in_the_middle_of_all_of_it() -> None:
+    """A thousand texts and images become a bounded number of blocks, with the first and the last text."""
+    stdout = "".join(f"{number:0100}" for number in range(1000))
+    order = [entry for at in range(1000) for entry in (TextSpan("stdout", 100 * at, 100 * at + 100), at)]
+    shown = content.of_execution(
+        result(stdout=stdout, outputs=[picture(8)] * 1000, order=order), LINKS
+    ).content
+    texts = [block.text for block in shown if hasattr(block, "text")]
+    assert len(texts) <= 64
+    assert len("".join(texts)) < content.MAX_TEXT_CHARACTERS + 1000
+    assert texts[0] == f"{0:0100}"
+    assert texts[-1].endswith(f"{999:0100}")
 
 
 def test_malformed_displays_are_ignored() -> None:

@@ -323,3 +323,20 @@ def test_client_of_an_old_version_gets_addresses_as_text(service: Service) -> No
         http.delete("/mcp")
     assert "/v1/files/" in answer
     assert "resource_link" not in answer
+
+
+async def test_text_and_displays_are_in_the_order_they_were_made(client: Client) -> None:
+    """Texts and images are blocks in order; what was cleared is gone."""
+    code = (
+        DRAW + "from IPython.display import clear_output\nprint('old'); clear_output(wait=True)\n"
+        "print('a'); display(Image(picture(10))); print('b', end=''); display('x'); print('c'); "
+        "display(Image(picture(10))); print('d')"
+    )
+    result = await python(client, code)
+    assert [getattr(block, "text", "image") for block in result.content][-5:] == [
+        "a",
+        "image",
+        "b\n'x'\nc",
+        "image",
+        "d",
+    ]

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 from service.routes.event_stream import answer
 from service.routes.schemas.execute import ExecuteResponse
+from service.routes.shapes import Shape
 from sessions.executions.result import ExecutionResult, FinishedExecution, OutputFile
 from sessions.models import CellError, SkippedFile, Usage
 
+INLINE = Shape(refers=False, ordered=False)
 RESULT = ExecutionResult(
     exit_code=1,
     timed_out=False,
@@ -20,6 +22,7 @@ RESULT = ExecutionResult(
             "metadata": {"text/plain": {"a": None}},
         },
     ),
+    order=(0,),
     error=CellError("ValueError", "no", ("Traceback", "ValueError: no")),
     state="kept",
     state_reason="the session's kernel goes on",
@@ -34,9 +37,9 @@ RESULT = ExecutionResult(
 
 def test_response_is_the_stored_json_and_has_the_bytes_of_the_schema() -> None:
     """The response is not validated, so it is compared with what the schema itself would write."""
-    for result in (RESULT, replace(RESULT, error=None, files=(), outputs=(), cell_id=None)):
+    for result in (RESULT, replace(RESULT, error=None, files=(), outputs=(), order=(), cell_id=None)):
         finished = FinishedExecution("out\n", "err\n", result)
-        body = bytes(answer(finished, "inline").body)
+        body = bytes(answer(finished, INLINE).body)
         assert json.loads(body) == finished.as_json()
         assert (
             body == ExecuteResponse.model_validate(finished.as_json(), strict=True).model_dump_json().encode()
@@ -46,5 +49,5 @@ def test_response_is_the_stored_json_and_has_the_bytes_of_the_schema() -> None:
 def test_numbers_that_json_lacks_are_null() -> None:
     """NaN and infinities in outputs become null, as strict clients refuse them."""
     outputs = ({"output_type": "display_data", "data": {"a/json": float("nan")}, "metadata": {}},)
-    body = bytes(answer(FinishedExecution("", "", replace(RESULT, outputs=outputs)), "inline").body)
+    body = bytes(answer(FinishedExecution("", "", replace(RESULT, outputs=outputs)), INLINE).body)
     assert json.loads(body)["outputs"][0]["data"] == {"a/json": None}

@@ -10,6 +10,7 @@ from code_interpreter_client.http.exchange import Flow, Request, read_as
 from code_interpreter_client.models.results import Result
 from code_interpreter_client.models.sessions import Started
 
+_ORDERED = {"outputs": "ordered"}
 _DEFAULT_SEC = 10.0
 """How long an execution without a timeout may take; more than the service's default."""
 
@@ -110,10 +111,12 @@ def _options(code: str, stdin: str | None, timeout: float | None, show_last_line
 
 
 def _run(path: str, files: Inputs | None, body: dict[str, Any]) -> Flow[Result]:
-    request = Request("POST", path, json=body, seconds=timeouts.seconds_of(body, _DEFAULT_SEC))
+    request = Request(
+        "POST", path, json=body, params=_ORDERED, seconds=timeouts.seconds_of(body, _DEFAULT_SEC)
+    )
     response = yield from with_files(files, request)
     return read_as(Result, response)
 
 
 def _open_stream(path: str, files: Inputs | None, body: dict[str, Any]) -> Flow[httpx.Response]:
-    return (yield from with_files(files, Request("POST", path, json=body, stream=True)))
+    return (yield from with_files(files, Request("POST", path, json=body, params=_ORDERED, stream=True)))

@@ -112,7 +112,9 @@ def cells_page(session_id: str, *, limit: int = 100, after: str | None = None) -
 
     `after` is `next` of the page before; None for the first page.
     """
-    params: dict[str, str | int] = {"limit": limit} | ({} if after is None else {"after": after})
+    params: dict[str, str | int] = {"limit": limit, "outputs": "ordered"}
+    if after is not None:
+        params["after"] = after
     request = Request("GET", f"{paths.session(session_id)}/cells", params=params, repeatable=True)
     return (yield from answer(CellPage, request))
 
@@ -120,7 +122,8 @@ def cells_page(session_id: str, *, limit: int = 100, after: str | None = None) -
 def cell(session_id: str, cell_id: str) -> Flow[Cell]:
     """Return one cell of the session. Raises `CellNotFound`."""
     path = f"{paths.session(session_id)}/cells/{paths.quoted(cell_id)}"
-    return (yield from answer(Cell, Request("GET", path, repeatable=True)))
+    request = Request("GET", path, params={"outputs": "ordered"}, repeatable=True)
+    return (yield from answer(Cell, request))
 
 
 def notebook(session_id: str) -> Flow[dict[str, Any]]:

@@ -7,7 +7,7 @@ from code_interpreter_client.cli.terminal import Printer, one_line
 from code_interpreter_client.cli.transfers import receiving
 from code_interpreter_client.client import Client
 from code_interpreter_client.local_paths import path_beneath
-from code_interpreter_client.models.events import Event, Printed, Shown
+from code_interpreter_client.models.events import Cleared, Event, Printed, Shown
 from code_interpreter_client.models.images import Image
 from code_interpreter_client.models.results import Result
 
@@ -27,6 +27,8 @@ class Outcome:
         match event:
             case Printed():
                 self._printer.write(event.stream, event.text)
+            case Cleared():
+                self._printer.clear(wait=event.wait)
             case Shown():
                 self._show_output(event)
 
@@ -35,6 +37,8 @@ class Outcome:
             self._save_image(output.images[0])
         elif output.output_type == "display_data" and output.text:
             # The value of a last line is part of the printed text.
+            # A display begins a line of its own, wherever the text before it ended.
+            self.end_line()
             self._printer.write("stdout", output.text.rstrip("\n") + "\n")
 
     def _save_image(self, image: Image) -> None:

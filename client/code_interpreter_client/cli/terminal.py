@@ -1,6 +1,7 @@
 """Text of untrusted code on a terminal: control sequences that could change the terminal are removed."""
 
 import re
+import shutil
 import sys
 from typing import Final, TextIO
 
@@ -14,6 +15,7 @@ _CONTROLS: Final = dict.fromkeys(
     [*range(8), 11, 12, *range(14, 27), *range(28, 32), 0x7F, *range(0x80, 0xA0)], "\ufffd"
 )
 _MAX_PENDING: Final = 4096
+_MAX_SHOWN: Final = 1 << 16
 
 
 class TerminalText:
@@ -55,11 +57,30 @@ class Printer:
             for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr))
         }
         self.at_line_start = True
+        self._on_terminal = all(stream.isatty() for stream, _ in self._streams.values())
+        self._since_clear = ""
+        """The end of the text that was shown since it was last removed."""
+        self._clears_next = False
+
+    def clear(self, *, wait: bool) -> None:
+        """Remove what was written, from a terminal; with `wait`, before the next text. A file keeps it."""
+        self._clears_next = wait
+        if not wait and self._on_terminal:
+            columns, lines = shutil.get_terminal_size()
+            rows = sum(len(_KEPT.sub("", line)) // columns + 1 for line in self._since_clear.split("\n")) - 1
+            up = f"\x1b[{min(rows, lines - 1)}A" if rows else ""
+            sys.stdout.write(f"\r{up}\x1b[J")
+            sys.stdout.flush()
+            self._since_clear, self.at_line_start = "", True
 
     def write(self, stream: str, text: str) -> None:
         """Write text and flush it."""
+        if self._clears_next and text:
+            self.clear(wait=False)
         target, cleaner = self._streams[stream]
         shown = cleaner.clean(text) if cleaner else text
+        if self._on_terminal:
+            self._since_clear = (self._since_clear + shown)[-_MAX_SHOWN:]
         target.write(shown)
         target.flush()
         if shown:

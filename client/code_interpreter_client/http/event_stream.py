@@ -8,12 +8,13 @@ from httpx_sse import ServerSentEvent
 
 from code_interpreter_client.errors import BadAnswer, ExecutionLost
 from code_interpreter_client.http import wire
-from code_interpreter_client.models.events import Event, InputRequest, Printed, Shown
+from code_interpreter_client.models.events import Cleared, Event, InputRequest, Printed, Shown
 from code_interpreter_client.models.results import Result
 
 _TYPES: Final[dict[str, type]] = {
     "output": Printed,
     "display": Shown,
+    "clear_output": Cleared,
     "input_request": InputRequest,
     "result": Result,
 }

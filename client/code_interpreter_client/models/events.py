@@ -29,6 +29,13 @@ class Shown(Output):
 
 
 @dataclass(frozen=True)
+class Cleared:
+    """All that was shown so far, text and displays, is removed; with `wait`, when the next output comes."""
+
+    wait: bool = False
+
+
+@dataclass(frozen=True)
 class InputRequest:
     """The code waits for a line of input. Send it with `Session.answer`."""
 
@@ -36,5 +43,5 @@ class InputRequest:
     password: bool = False
 
 
-Event = Printed | Shown | InputRequest | Result
+Event = Printed | Shown | Cleared | InputRequest | Result
 """The last event of a stream is its `Result`; `stdout` and `stderr` of that contain all printed text."""

@@ -1,4 +1,4 @@
-"""Rich outputs."""
+"""What code has shown: rich outputs, and the text among them."""
 
 import reprlib
 from dataclasses import dataclass, field
@@ -10,15 +10,17 @@ from code_interpreter_client.models.untrusted_html import Bundle, display_bundle
 
 @dataclass(frozen=True)
 class Output:
-    """A rich output: `display_data` or `execute_result` of notebook format 4.
+    """An output of notebook format 4: a rich one (`display_data`, `execute_result`), or text (`stream`).
 
-    `data` maps media types to content.
+    `data` maps media types to content. Text has no data; its `name` is `stdout` or `stderr`.
     """
 
     output_type: str
-    data: dict[str, Any]
+    data: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     execution_count: int | None = None
+    name: str | None = None
+    printed: str = field(default="", metadata={"wire": "text"})
 
     def __repr__(self) -> str:
         """Return a short form: values are cut, because the base64 of an image fills the screen."""
@@ -27,7 +29,9 @@ class Output:
 
     @property
     def text(self) -> str:
-        """The plain text; empty if there is none."""
+        """The printed text, or the plain text of a rich output; empty if there is none."""
+        if self.output_type == "stream":
+            return self.printed
         text = self.data.get("text/plain", "")
         return text if isinstance(text, str) else ""
 
@@ -37,4 +41,5 @@ class Output:
         return images_in(self.data, self.metadata)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
-        return display_bundle(self.data)
+        data = {"text/plain": self.printed} if self.output_type == "stream" else self.data
+        return display_bundle(data)

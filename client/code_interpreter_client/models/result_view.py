@@ -1,9 +1,12 @@
 """How a result is displayed in a notebook."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from code_interpreter_client.models.outputs import Output
 from code_interpreter_client.models.untrusted_html import Bundle, frame, picture, preformatted
+
+_STDERR: Final = "color:#b3261e"
 
 
 def result_bundle(stdout: str, stderr: str, outputs: Sequence[Output], notice: str) -> Bundle:
@@ -17,14 +20,24 @@ def result_bundle(stdout: str, stderr: str, outputs: Sequence[Output], notice: s
         text += f"[{notice}]\n"
     text += "".join(f"[{output.text}]\n" for output in outputs if output.images)
 
-    printed = _without_rich_values(stdout, outputs)
-    parts = [preformatted(printed)] if printed else []
-    parts += [shown for output in outputs if (shown := _as_html(output))]
-    if stderr:
-        parts.append(preformatted(stderr, "color:#b3261e"))
+    if any(output.output_type == "stream" for output in outputs):
+        parts = [_in_order(output) for output in outputs]
+    else:
+        # Without text among the outputs, as an older service answers.
+        printed = _without_rich_values(stdout, outputs)
+        parts = [preformatted(printed)] if printed else []
+        parts += [shown for output in outputs if (shown := _as_html(output))]
+        if stderr:
+            parts.append(preformatted(stderr, _STDERR))
     if notice:
         parts.append(preformatted(notice))
     return {"text/plain": text.rstrip("\n"), "text/html": "\n".join(parts)}
+
+
+def _in_order(output: Output) -> str:
+    if output.output_type == "stream":
+        return preformatted(output.text.rstrip("\n"), _STDERR if output.name == "stderr" else "")
+    return _as_html(output) or preformatted(output.text)
 
 
 def _without_rich_values(stdout: str, outputs: Sequence[Output]) -> str:

@@ -52,10 +52,12 @@ class Usage:
 class Result:
     """How an execution ended.
 
-    `exit_code` is the one that a shell would report, or None after a timeout. `state` says what became of
-    the variables, and `state_reason` why. `truncated` names the parts that were cut: `stdout`, `stderr`,
-    `outputs`. `notice` says what was done between the calls to processes that earlier calls left behind,
-    or that memory runs low. `usage` is None if the service is older than this field.
+    `outputs` has what was printed and displayed, in that order; `displays` has the rich outputs alone, and
+    `stdout` and `stderr` have all of the text. `exit_code` is the one that a shell would report, or None
+    after a timeout. `state` says what became of the variables, and `state_reason` why. `truncated` names the
+    parts that were cut: `stdout`, `stderr`, `outputs`. `notice` says what was done between the calls to
+    processes that earlier calls left behind, or that memory runs low. `usage` is None if the service is older
+    than this field.
     """
 
     exit_code: int | None
@@ -89,6 +91,11 @@ class Result:
         if self.timed_out:
             return "the code timed out"
         return "" if self.exit_code == 0 else f"the code ended with exit code {self.exit_code}"
+
+    @property
+    def displays(self) -> list[Output]:
+        """The rich outputs, without the text among them."""
+        return [output for output in self.outputs if output.output_type != "stream"]
 
     @property
     def images(self) -> list[Image]:

@@ -1,12 +1,14 @@
 """The wire form of cells, whose texts are copied from the registry."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Final
 
+from service.routes.history.entries import Entry, entries, stream_output
 from service.routes.history.pieces import as_string, encode, joined
 from service.routes.history.stored_json import Span, StoredJson
 from service.routes.schemas.cells import CellInfo
 from service.routes.schemas.execute import ExecuteResponse
+from service.routes.shapes import Shape
 from sessions.records import CellRecord, StoredCell
 
 _DEFAULTS: Final = {
@@ -16,32 +18,34 @@ _DEFAULTS: Final = {
 """The fields of a result in their order, with what is sent if an older row does not have the field."""
 
 
-async def page(cells: AsyncIterable[StoredCell], following: str | None, images: str) -> AsyncIterator[bytes]:
+async def page(cells: AsyncIterable[StoredCell], following: str | None, shape: Shape) -> AsyncIterator[bytes]:
     """Yield a page of cells as JSON; ``following`` is the cursor of the next page."""
-    async for piece in joined(_page(cells, following, images)):
+    async for piece in joined(_page(cells, following, shape)):
         yield piece
 
 
-async def one(cell: StoredCell, images: str) -> AsyncIterator[bytes]:
+async def one(cell: StoredCell, shape: Shape) -> AsyncIterator[bytes]:
     """Yield one cell as JSON."""
-    async for piece in joined(_cell(cell, images)):
+    async for piece in joined(_cell(cell, shape)):
         yield piece
 
 
-async def _page(cells: AsyncIterable[StoredCell], following: str | None, images: str) -> AsyncIterator[bytes]:
+async def _page(
+    cells: AsyncIterable[StoredCell], following: str | None, shape: Shape
+) -> AsyncIterator[bytes]:
     separator = b'{"cells":['
     empty = separator
     async for cell in cells:
         yield separator
         separator = b","
-        async for piece in _cell(cell, images):
+        async for piece in _cell(cell, shape):
             yield piece
     if separator == empty:
         yield empty
     yield b'],"next":' + encode(following) + b"}"
 
 
-async def _cell(cell: StoredCell, images: str) -> AsyncIterator[bytes]:
+async def _cell(cell: StoredCell, shape: Shape) -> AsyncIterator[bytes]:
     begin, middle, end = _facts(cell.record)
     yield begin
     async for piece in as_string(cell.code):
@@ -50,7 +54,7 @@ async def _cell(cell: StoredCell, images: str) -> AsyncIterator[bytes]:
     if cell.result is None:
         yield b"null"
     else:
-        async for piece in _result(StoredJson(cell.result), images):
+        async for piece in _result(StoredJson(cell.result), shape):
             yield piece
     yield end
 
@@ -72,7 +76,7 @@ def _facts(record: CellRecord) -> tuple[bytes, bytes, bytes]:
     return begin + b'"code":', middle + b'"result":', end
 
 
-async def _result(stored: StoredJson, images: str) -> AsyncIterator[bytes]:
+async def _result(stored: StoredJson, shape: Shape) -> AsyncIterator[bytes]:
     fields = await stored.fields(0)
     separator = b"{"
     for name, default in _DEFAULTS.items():
@@ -84,8 +88,8 @@ async def _result(stored: StoredJson, images: str) -> AsyncIterator[bytes]:
         if span is None:
             assert default is not None
             yield default
-        elif name == "outputs" and images == "ref":
-            async for piece in _references(stored, span):
+        elif name == "outputs" and (shape.refers or shape.ordered):
+            async for piece in _outputs(stored, fields, shape):
                 yield piece
         else:
             async for piece in stored.pieces(span):
@@ -93,25 +97,36 @@ async def _result(stored: StoredJson, images: str) -> AsyncIterator[bytes]:
     yield b"}"
 
 
-async def _references(stored: StoredJson, outputs: Span) -> AsyncIterator[bytes]:
-    """Yield outputs without the representations that are stored as files.
-
-    The base64 of images would fill the context of a language model.
-    """
+async def _outputs(stored: StoredJson, fields: Mapping[str, Span], shape: Shape) -> AsyncIterator[bytes]:
+    """Yield the outputs in the shape that the caller wants."""
+    if shape.ordered:
+        found = await entries(stored, fields)
+    else:
+        found = [Entry(member.value) async for member in stored.members(fields["outputs"][0])]
     separator = b"["
-    async for output in stored.members(outputs[0]):
-        fields = await stored.fields(output.value[0])
-        files = await _files(stored, fields["metadata"])
+    for entry in found:
         yield separator
         separator = b","
-        comma = b"{"
-        for name, span in fields.items():
-            yield comma + encode(name) + b":"
-            comma = b","
-            async for piece in _data(stored, span, files) if name == "data" else stored.pieces(span):
-                yield piece
-        yield b"}"
+        if entry.stream:
+            pieces = stream_output(stored, entry)
+        else:
+            pieces = _reference(stored, entry.span) if shape.refers else stored.pieces(entry.span)
+        async for piece in pieces:
+            yield piece
     yield b"[]" if separator == b"[" else b"]"
+
+
+async def _reference(stored: StoredJson, output: Span) -> AsyncIterator[bytes]:
+    """Yield an output without the representations that are stored as files."""
+    fields = await stored.fields(output[0])
+    files = await _files(stored, fields["metadata"])
+    comma = b"{"
+    for name, span in fields.items():
+        yield comma + encode(name) + b":"
+        comma = b","
+        async for piece in _data(stored, span, files) if name == "data" else stored.pieces(span):
+            yield piece
+    yield b"}"
 
 
 async def _files(stored: StoredJson, metadata: Span) -> set[str | None]:

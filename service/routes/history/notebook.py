@@ -1,15 +1,17 @@
 """Convert the cells of a session to a Jupyter notebook of format 4.5.
 
-The outputs of a cell are, in this order, its standard output, standard error, rich outputs and error. For
-callers without a notebook, the kernel also prints the last value and the traceback. In a notebook these are
-outputs of their own, so they are removed from the printed text.
+The outputs of a cell are its text and its rich outputs as they were made, and then its error. For callers
+without a notebook, the kernel also prints the last value and the traceback. In a notebook these are outputs
+of their own, so they are removed from the printed text.
 """
 
 import json
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Final
 
+from service.routes.history.entries import entries, is_escaped, stream_output
 from service.routes.history.pieces import as_string, encode, joined
 from service.routes.history.stored_json import Member, Span, StoredJson
 from sessions.models import JsonObject
@@ -30,8 +32,6 @@ _METADATA: Final[JsonObject] = {
         "nbconvert_exporter": "python",
     },
 }
-_LINE_BREAK: Final = b"\\n"
-"""A line break in a JSON string."""
 _REMOVED: Final[Mapping[str | None, str]] = {
     "result": "[the result was removed: the history was larger than KEY_HISTORY_MB]\n",
     "code": "[code and result were removed: the history was larger than KEY_HISTORY_MB]\n",
@@ -92,28 +92,17 @@ async def _execution_count(stored: StoredJson, fields: Fields) -> bytes:
 
 async def _outputs(stored: StoredJson, fields: Fields) -> AsyncIterator[AsyncIterator[bytes]]:
     """Yield the pieces of each output."""
-    outputs = [member.value async for member in stored.members(fields["outputs"][0])]
     error = await _error(stored, fields)
-    printed = {
-        "stdout": await _end_without_value(stored, fields["stdout"], outputs),
-        "stderr": await _end_without_traceback(stored, fields["stderr"], error),
-    }
-    for name, end in printed.items():
-        start = fields[name][0]
-        if end > start + 1:
-            yield _stream(stored, name, (start, end))
-    for span in outputs:
-        yield _rich_output(stored, span)
+    end = await _end_without_traceback(stored, fields["stderr"], error)
+    for entry in await entries(stored, fields):
+        if not entry.stream:
+            yield _rich_output(stored, entry.span)
+        elif entry.stream == "stdout" or entry.span[1] <= end:
+            yield stream_output(stored, entry)
+        elif entry.span[0] < end:
+            yield stream_output(stored, replace(entry, span=(entry.span[0], end)))
     if error is not None:
         yield _error_output(error)
-
-
-async def _stream(stored: StoredJson, name: str, text: Span) -> AsyncIterator[bytes]:
-    """Yield the output of a text, whose span lacks the quotation mark at the end."""
-    yield encode({"output_type": "stream", "name": name})[:-1] + b',"text":'
-    async for piece in stored.pieces(text):
-        yield piece
-    yield b'"}'
 
 
 async def _rich_output(stored: StoredJson, output: Span) -> AsyncIterator[bytes]:
@@ -165,32 +154,6 @@ async def _error_output(error: JsonObject) -> AsyncIterator[bytes]:
     yield encode({"output_type": "error"} | output)
 
 
-async def _end_without_value(stored: StoredJson, stdout: Span, outputs: Sequence[Span]) -> int:
-    """Return where the printed text ends before the text of the last value, which the kernel printed too."""
-    if outputs:
-        output = await stored.fields(outputs[-1][0])
-        if await stored.load(output["output_type"]) == "execute_result":
-            async for member in stored.members(output["data"][0]):
-                start, end = member.value
-                if member.name == "text/plain" and await stored.byte(start) == ord('"'):
-                    return await _end_without(stored, stdout, (start + 1, end - 1))
-    return stdout[1] - 1
-
-
-async def _end_without(stored: StoredJson, printed: Span, text: Span) -> int:
-    """Return where a printed text ends before a text and a line break, if it ends with them."""
-    end = printed[1] - 1
-    at = end - (text[1] - text[0]) - len(_LINE_BREAK)
-    if at <= printed[0] or await stored.read((end - len(_LINE_BREAK), end)) != _LINE_BREAK:
-        return end
-    for position in range(text[0], text[1], TEXT_BYTES):
-        size = min(TEXT_BYTES, text[1] - position)
-        there = at + position - text[0]
-        if await stored.read((there, there + size)) != await stored.read((position, position + size)):
-            return end
-    return end if await _is_escaped(stored, printed[0] + 1, at) else at
-
-
 async def _end_without_traceback(stored: StoredJson, stderr: Span, error: JsonObject | None) -> int:
     """Return where the printed text ends before the traceback of an error, which the kernel printed too."""
     end = stderr[1] - 1
@@ -201,18 +164,5 @@ async def _end_without_traceback(stored: StoredJson, stderr: Span, error: JsonOb
     for encoded in (encode(text), json.dumps(text).encode()):
         at = end - len(encoded) + 2
         if at > stderr[0] and await stored.read((at, end)) == encoded[1:-1]:
-            return end if await _is_escaped(stored, stderr[0] + 1, at) else at
+            return end if await is_escaped(stored, stderr[0] + 1, at) else at
     return end
-
-
-async def _is_escaped(stored: StoredJson, start: int, at: int) -> bool:
-    """Return whether the byte at a position of a string belongs to an escape that begins before it."""
-    backslashes = 0
-    while at > start:
-        before = await stored.read((max(start, at - TEXT_BYTES), at))
-        others = before.rstrip(b"\\")
-        backslashes += len(before) - len(others)
-        if others:
-            break
-        at -= len(before)
-    return backslashes % 2 == 1

@@ -43,6 +43,12 @@ class Shown(BaseModel):
     )
 
 
+class Cleared(BaseModel):
+    """All that was shown so far is removed: text and rich outputs. `stdout` and `stderr` stay whole."""
+
+    wait: bool = Field(description="Whether it stays until the next `output` or `display`.", examples=[True])
+
+
 class Asked(BaseModel):
     """A request for a line of input. The code waits for it."""
 
@@ -70,6 +76,13 @@ class DisplayEvent(BaseModel):
     data: Annotated[Shown, _AsText()] = Field(description="The rich output.")
 
 
+class ClearOutputEvent(BaseModel):
+    """The event of `clear_output()`."""
+
+    event: Literal["clear_output"] = Field(description="The kind of event.", examples=["clear_output"])
+    data: Annotated[Cleared, _AsText()] = Field(description="When the outputs are removed.")
+
+
 class InputRequestEvent(BaseModel):
     """The event of code that waits for a line of input."""
 
@@ -91,9 +104,9 @@ class ErrorEvent(BaseModel):
     data: Annotated[Failed, _AsText()] = Field(description="The error.")
 
 
-_schema = TypeAdapter(OutputEvent | DisplayEvent | InputRequestEvent | ResultEvent | ErrorEvent).json_schema(
-    ref_template="#/components/schemas/{model}"
-)
+_schema = TypeAdapter(
+    OutputEvent | DisplayEvent | ClearOutputEvent | InputRequestEvent | ResultEvent | ErrorEvent
+).json_schema(ref_template="#/components/schemas/{model}")
 COMPONENTS: dict[str, Any] = _schema.pop("$defs")
 """Schemas that `EVENT_SCHEMA` refers to. FastAPI collects only the models of JSON bodies."""
 EVENT_SCHEMA: dict[str, Any] = _schema

@@ -1,4 +1,4 @@
-"""The displays of one cell: from the kernel's messages to what a notebook would show. No I/O.
+"""The displays of one cell, and the text among them: from messages to what a notebook would show. No I/O.
 
 Displays have the shape of nbformat 4's `display_data` and `execute_result`. Their content comes from user
 code, by way of `sessions.kernels.plain_json`. Values of an unexpected type are converted or left out.
@@ -7,9 +7,10 @@ code, by way of `sessions.kernels.plain_json`. Values of an unexpected type are 
 from collections.abc import Callable
 from typing import Final
 
+from sessions.kernels.cells.order import ShownOrder
 from sessions.kernels.messages import Message
 from sessions.kernels.plain_json import whole_number
-from sessions.models import Display, JsonObject
+from sessions.models import ClearOutput, Display, JsonObject, OutputChunk, Shown
 
 _MOST_TRAFFIC: Final = 2
 """All displays of a cell, also cleared and replaced ones, may take this many times the limit."""
@@ -24,7 +25,7 @@ class DisplayCollector:
     but the bytes of all displays together are limited too.
     """
 
-    def __init__(self, limit_bytes: int, emit: Callable[[Display], None]) -> None:
+    def __init__(self, limit_bytes: int, emit: Callable[[OutputChunk | Display | ClearOutput], None]) -> None:
         self.outputs: list[JsonObject] = []
         """The displays that a notebook would show now."""
         self.truncated = False
@@ -34,9 +35,22 @@ class DisplayCollector:
         self._emit = emit
         self._traffic_bytes = 0
         self._clear_next = False
+        self._order = ShownOrder()
         self._sizes: dict[int, int] = {}
         """Bytes of each output, by the identity of the output."""
         self._by_display_id: dict[str, list[JsonObject]] = {}
+
+    @property
+    def order(self) -> tuple[Shown, ...]:
+        """The text and the displays that a notebook would show now, in their order."""
+        return self._order.entries(self.outputs)
+
+    def print(self, chunk: OutputChunk) -> None:
+        """Take a piece of text."""
+        if self._clear_next:
+            self._clear(wait=False)
+        self._order.print(chunk)
+        self._emit(chunk)
 
     def take(self, message: Message) -> None:
         """Take a message that the kernel published for the cell."""
@@ -48,7 +62,9 @@ class DisplayCollector:
     def add(self, kind: str, content: JsonObject, size_bytes: int) -> None:
         """Take a message of the given kind and content; `size_bytes` is its approximate size in memory."""
         if kind == "clear_output":
-            self._clear(wait=bool(content.get("wait")))
+            wait = bool(content.get("wait"))
+            self._clear(wait=wait)
+            self._emit(ClearOutput(wait))
             return
         if kind not in _DISPLAY_KINDS:
             return
@@ -103,14 +119,16 @@ class DisplayCollector:
         if self._clear_next:
             self._clear(wait=False)
         self.outputs.append(output)
+        self._order.show(output)
         self._sizes[id(output)] = size_bytes
         self.held_bytes += size_bytes
 
     def _clear(self, *, wait: bool) -> None:
-        """Remove all displays; with `wait`, when the next one is added."""
+        """Remove all that is shown; with `wait`, when the next text or display is added."""
         self._clear_next = wait
         if not wait:
             self.outputs.clear()
+            self._order.clear()
             self._sizes.clear()
             self._by_display_id.clear()
             self.held_bytes = 0

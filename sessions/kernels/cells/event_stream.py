@@ -16,11 +16,10 @@ from sessions.kernels.cell_socket import Frames
 from sessions.kernels.cells import verdict
 from sessions.kernels.cells.cell_end import CellEnd, Death
 from sessions.kernels.cells.sources import AttachedCell, KernelCell, MessageHandling, ShellCommand, Source
-from sessions.kernels.cells.text import STREAMS, TextCollector
+from sessions.kernels.cells.text import STREAMS
 from sessions.kernels.cells.time_limit import TimeLimit
 from sessions.kernels.client import KernelClient
 from sessions.kernels.errors import SupervisorFailed
-from sessions.kernels.marks import MarkFinder
 from sessions.kernels.plain_json import whole_number
 from sessions.kernels.supervisor_client import SupervisorClient
 from sessions.models import Budget, Cell, CellError, CellEvent, CellResult, PackedMessage, Usage
@@ -41,18 +40,14 @@ class CellEventStream:
         supervisor: SupervisorClient,
         source: Source,
         events: _Queue,
-        finder: MarkFinder,
         budget: Budget,
         timeout_sec: float,
     ) -> None:
-        """`source` puts its events into `events`. `finder` finds the marks of the container's kernel."""
+        """`source` puts its events into `events`."""
         self._supervisor = supervisor
         self._source = source
         self._events = events
         self._budget = budget
-        self._text = TextCollector(
-            events.put_nowait, finder, budget.output_bytes, passes_marks=source.passes_marks
-        )
         self._limit = TimeLimit(supervisor, timeout_sec)
         self._end: CellEnd
         self._ended = asyncio.Event()
@@ -64,7 +59,7 @@ class CellEventStream:
         """Send the request to run a cell. The kernel runs it when its supervisor has begun the cell."""
         events: _Queue = asyncio.Queue()
         source = KernelCell(supervisor, budget, events.put_nowait, kernel, cell)
-        return cls(supervisor, source, events, kernel.mark_finder(), budget, cell.timeout_sec)
+        return cls(supervisor, source, events, budget, cell.timeout_sec)
 
     @classmethod
     def of_message(
@@ -78,11 +73,11 @@ class CellEventStream:
         """Return the stream of a message that makes the kernel run code and has no reply, as a widget's."""
         events: _Queue = asyncio.Queue()
         source = MessageHandling(supervisor, budget, events.put_nowait, kernel, message)
-        return cls(supervisor, source, events, kernel.mark_finder(), budget, timeout_sec)
+        return cls(supervisor, source, events, budget, timeout_sec)
 
     @classmethod
     def of_attached_cell(
-        cls, supervisor: SupervisorClient, finder: MarkFinder, budget: Budget, timeout_sec: float
+        cls, supervisor: SupervisorClient, budget: Budget, timeout_sec: float
     ) -> "CellEventStream":
         """Return the stream of a cell that was begun before the service was restarted.
 
@@ -90,16 +85,16 @@ class CellEventStream:
         """
         events: _Queue = asyncio.Queue()
         source = AttachedCell(supervisor, budget, events.put_nowait)
-        return cls(supervisor, source, events, finder, budget, timeout_sec)
+        return cls(supervisor, source, events, budget, timeout_sec)
 
     @classmethod
     def of_command(
-        cls, supervisor: SupervisorClient, finder: MarkFinder, budget: Budget, timeout_sec: float
+        cls, supervisor: SupervisorClient, budget: Budget, timeout_sec: float
     ) -> "CellEventStream":
         """Return the stream of a shell command that the supervisor has begun."""
         events: _Queue = asyncio.Queue()
         source = ShellCommand(supervisor, budget, events.put_nowait)
-        return cls(supervisor, source, events, finder, budget, timeout_sec)
+        return cls(supervisor, source, events, budget, timeout_sec)
 
     async def events(self, frames: Frames) -> AsyncGenerator[CellEvent]:
         """Follow the code: yield output as it arrives, and the result as the last event.
@@ -143,6 +138,7 @@ class CellEventStream:
             driving.cancel()
             reading.cancel()
             await asyncio.gather(driving, reading, return_exceptions=True)
+            self._source.outputs.finish_messages()
             self._events.put_nowait(None)
 
     async def _require_reply(self, driving: "asyncio.Future[None]") -> None:
@@ -165,8 +161,10 @@ class CellEventStream:
             elif kind == contract.FRAME_EVENT:
                 self._source.take_event(payload)
             elif kind in STREAMS:
-                self._text.take(kind, payload)
-        self._text.finish(self._end, self._last_line())
+                self._source.outputs.take_text(kind, payload)
+            elif kind == contract.FRAME_MARK:
+                self._source.outputs.take_mark(payload)
+        self._source.outputs.finish_text(self._end, self._last_line())
 
     @property
     def imported(self) -> frozenset[str]:
@@ -182,12 +180,10 @@ class CellEventStream:
 
     def _result(self) -> CellResult:
         exit_code, error = self._verdict()
-        end, limit, source, displays = self._end, self._limit, self._source, self._source.displays
+        end, limit, source = self._end, self._limit, self._source
+        displays = source.outputs.displays
         if source.lost_messages and end.death is None:
             displays.note_left_out()
-        truncated: list[str] = [*self._text.truncated(end)]
-        if displays.truncated:
-            truncated.append("outputs")
         usage = Usage(end.memory_bytes, self._budget.memory_bytes, end.cpu_sec)
         notices = (
             "" if end.idle_stop is None else str(end.idle_stop),
@@ -200,10 +196,11 @@ class CellEventStream:
             error=error,
             kernel_alive=end.death is None and not limit.killed,
             outputs=tuple(displays.outputs),
+            order=displays.order,
             execution_count=whole_number(source.reply.get("execution_count")),
             changed=end.changed,
             skipped=end.skipped,
-            truncated=tuple(truncated),
+            truncated=tuple(source.outputs.truncated(end)),
             stdout_bytes=end.stdout_bytes,
             stderr_bytes=end.stderr_bytes,
             usage=usage,

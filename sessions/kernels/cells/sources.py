@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from kernel_image import contract
-from sessions.kernels.cells.displays import DisplayCollector
+from sessions.kernels.cells.outputs import CellOutputs
 from sessions.kernels.channel import ChannelBroken
 from sessions.kernels.client import KernelClient
+from sessions.kernels.messages import Message
 from sessions.kernels.plain_json import parse
 from sessions.kernels.supervisor_client import SupervisorClient
 from sessions.models import Budget, Cell, CellEvent, InputRequest, JsonObject, PackedMessage
@@ -29,21 +30,22 @@ _PROMPT_CHARACTERS: Final = 1 << 18
 
 
 class Source(ABC):
-    """Code that runs in a container, without its text: how it ends, what it displays, what it asks.
+    """Code that runs in a container: how it ends, what it shows, what it asks.
 
     Attributes:
-        displays: the rich outputs so far.
+        outputs: what it shows, text included.
         reply: the content of the kernel's reply; empty if there is none.
         lost_messages: whether the connection to the kernel broke. The process has ended, or user code has
             closed the connection.
-        passes_marks: whether the marks in the text become events.
     """
 
-    passes_marks = False
     _end_sec = _END_SEC
 
-    def __init__(self, supervisor: SupervisorClient, budget: Budget, emit: Emit) -> None:
-        self.displays = DisplayCollector(budget.display_bytes, emit)
+    def __init__(
+        self, supervisor: SupervisorClient, budget: Budget, emit: Emit, *, passes_marks: bool = False
+    ) -> None:
+        """`passes_marks`: whether the marks in the text become events."""
+        self.outputs = CellOutputs(emit, budget, passes_marks=passes_marks)
         self.reply: JsonObject = {}
         self.lost_messages = False
         self._supervisor = supervisor
@@ -75,8 +77,7 @@ class KernelCell(Source):
         self, supervisor: SupervisorClient, budget: Budget, emit: Emit, kernel: KernelClient, cell: Cell
     ) -> None:
         """Send the request to run `cell`."""
-        super().__init__(supervisor, budget, emit)
-        self.passes_marks = cell.asked is not None
+        super().__init__(supervisor, budget, emit, passes_marks=cell.asked is not None)
         self._allows_stdin = cell.allow_stdin
         self._input_requests = _InputRequests(emit)
         self._kernel = kernel
@@ -92,9 +93,10 @@ class KernelCell(Source):
                 async with asyncio.timeout(_IDLE_SEC):
                     await idle.wait()
             except TimeoutError:
-                self.displays.note_left_out()
+                self.outputs.displays.note_left_out()
         finally:
             publishing.cancel()
+            self.outputs.finish_messages()
 
     async def _read_published(self, idle: asyncio.Event) -> None:
         """Read published messages, also after `idle`: user code can forge it, and unread messages pile up."""
@@ -102,11 +104,12 @@ class KernelCell(Source):
             async for message in self._kernel.outputs(self._request_id):
                 if message.is_idle:
                     idle.set()
-                self.displays.take(message)
+                self.outputs.take_message(message)
         except ChannelBroken:
             self.lost_messages = True
         else:
-            self.displays.note_left_out()
+            self.outputs.displays.note_left_out()
+        self.outputs.finish_messages()
 
     def take_event(self, payload: bytes) -> None:
         """Pass on a request for input."""
@@ -117,7 +120,6 @@ class KernelCell(Source):
 class MessageHandling(Source):
     """The handling of a message that makes the kernel run code, has no reply, and is no cell."""
 
-    passes_marks = True
     _end_sec = 0.0
 
     def __init__(
@@ -128,7 +130,9 @@ class MessageHandling(Source):
         kernel: KernelClient,
         message: PackedMessage,
     ) -> None:
-        super().__init__(supervisor, budget, emit)
+        super().__init__(supervisor, budget, emit, passes_marks=True)
+        # Other readers get the messages.
+        self.outputs.finish_messages()
         self._kernel = kernel
         self._message = message
 
@@ -162,8 +166,10 @@ class AttachedCell(Source):
         outputs = record.get("outputs")
         for entry in outputs if isinstance(outputs, list) else ():
             match entry:
-                case [str(kind), dict(content)]:
-                    self.displays.add(kind, content, len(str(content)))
+                case [str(kind), dict(content), str(message_id)]:
+                    message = Message(kind, content, len(str(content)), message_id=message_id)
+                    self.outputs.take_message(message)
+        self.outputs.finish_messages()
         reply = record.get("reply")
         self.reply = reply if isinstance(reply, dict) else {}
 

@@ -107,9 +107,10 @@ export class Cell {
     this.reset(state === "running" ? "running" : state);
     this.cellId = id;
     if (result) {
-      this.outputs.print("stdout", result.stdout);
-      this.outputs.print("stderr", result.stderr);
-      for (const output of result.outputs) this.outputs.display(output);
+      for (const output of result.outputs) {
+        if (output.output_type === "stream") this.outputs.print(output.name, output.text);
+        else this.outputs.display(output);
+      }
       this.end(result);
     } else if (removed) this.outputs.note("The result of this run was removed, because the history was too large.", "warning");
     else if (state === "lost") this.outputs.note("The result of this run was lost.", "warning");

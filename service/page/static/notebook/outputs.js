@@ -16,6 +16,7 @@ export class Outputs {
   #urls = [];
   #terminal = null;
   #value = null;
+  #clearsNext = false;
 
   constructor(api) {
     this.api = api;
@@ -30,17 +31,23 @@ export class Outputs {
     for (const url of this.#urls.splice(0)) URL.revokeObjectURL(url);
     this.#displays.clear();
     this.#terminal = this.#value = null;
+    this.#clearsNext = false;
     this.element.replaceChildren();
+  }
+
+  /** Removes what the code has shown; with `wait`, when the next text or display comes. */
+  clearOutput(wait) {
+    if (wait) this.#clearsNext = true;
+    else this.clear();
   }
 
   print(stream, text) {
     if (!text) return;
+    if (this.#clearsNext) this.clear();
     if (this.#terminal?.name !== stream) {
       this.#terminal = new Terminal(stream);
       const place = this.#add(this.#terminal.element);
       place.terminal = this.#terminal;
-      // The value of the last expression is shown last, even if its event arrives before the text.
-      if (this.#value) this.element.insertBefore(place, this.#value.place);
     }
     this.#terminal.write(text);
   }
@@ -53,8 +60,9 @@ export class Outputs {
       for (const place of this.#displays.get(id) ?? []) place.replaceChildren(...content());
       return;
     }
+    if (this.#clearsNext) this.clear();
     const place = this.#add(...content());
-    if (output.output_type === "execute_result") this.#value = { place, text: output.data?.["text/plain"] };
+    if (output.output_type === "execute_result") this.#value = { text: output.data?.["text/plain"] };
     if (id) this.#displays.set(id, [...(this.#displays.get(id) ?? []), place]);
     this.#terminal = null;
   }

@@ -71,6 +71,7 @@ export class Runner {
       for await (const [type, data] of events(response)) {
         if (type === "output") cell.outputs.print(data.stream, data.data);
         else if (type === "display") cell.outputs.display(data);
+        else if (type === "clear_output") cell.outputs.clearOutput(data.wait);
         else if (type === "input_request") cell.outputs.ask(data, answer);
         else if (type === "result") cell.end(data);
         else if (type === "error") cell.fail(data.message);

@@ -116,7 +116,7 @@ export class Session extends EventTarget {
   async #cells(path, last) {
     const found = [];
     for (;;) {
-      const { cells, next } = await this.api.json("GET", `${path}/cells${last === null ? "" : `?after=${last}`}`);
+      const { cells, next } = await this.api.json("GET", `${path}/cells?outputs=ordered${last === null ? "" : `&after=${last}`}`);
       found.push(...cells);
       if (!next) return { cells: found, last };
       last = next;
