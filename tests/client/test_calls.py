@@ -52,7 +52,8 @@ def test_result_has_text_outputs_and_files(client: Client, tmp_path: Path) -> No
     assert result.check() is result
     assert (result.stdout, result.stderr, result.exit_code) == ("hello\n{'answer': 42}\n", "", 0)
     assert [(output.output_type, output.text) for output in result.outputs] == [
-        ("execute_result", "{'answer': 42}")
+        ("stream", "hello\n"),
+        ("execute_result", "{'answer': 42}"),
     ]
     assert [file.path for file in result.files] == ["deep/er/ü 1.txt"]
     assert client.read_file(result.files[0]).decode() == "grün"
@@ -80,7 +81,7 @@ def test_failure_of_the_code_is_a_result_and_not_an_exception(client: Client) ->
 def test_code_reads_stdin_and_can_hide_its_last_value(client: Client) -> None:
     """`stdin` is the text of standard input; `show_last_line=False` hides the value."""
     result = client.run("print(input() * 2)\n40 + 2", stdin="ab\n", show_last_line=False, timeout=SECONDS)
-    assert (result.stdout, result.outputs) == ("abab\n", ())
+    assert (result.stdout, result.displays) == ("abab\n", [])
 
 
 def test_inputs_are_bytes_local_files_or_stored_files(client: Client, tmp_path: Path) -> None:

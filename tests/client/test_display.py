@@ -69,13 +69,13 @@ class Tags(HTMLParser):
 
 
 def test_result_displays_text_pictures_and_tables(shell: InteractiveShell, plotted: Result) -> None:
-    """The bundle has a plain form, and an HTML form that shows each output once."""
+    """The bundle has a plain form, and an HTML form that shows each output once, in order."""
     bundle = shown(shell, plotted)
     assert bundle["text/plain"].startswith("<b>printed</b>\n   n\n0  1\n1  2")
     page = Tags(bundle["text/html"])
-    assert [tag for tag, _ in page.found] == ["pre", "img", "iframe"]
+    assert [tag for tag, _ in page.found] == ["img", "pre", "iframe"]
     assert page.text.strip() == "<b>printed</b>"
-    picture = str(page.found[1][1]["src"]).removeprefix("data:image/png;base64,")
+    picture = str(page.found[0][1]["src"]).removeprefix("data:image/png;base64,")
     assert base64.b64decode(picture) == plotted.images[0].data
     assert "dataframe" in str(page.found[2][1]["srcdoc"])
 
