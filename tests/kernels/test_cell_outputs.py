@@ -8,7 +8,7 @@ from kernel_image import contract
 from sessions.kernels.cells.cell_end import CellEnd
 from sessions.kernels.cells.outputs import CellOutputs
 from sessions.kernels.messages import Message
-from sessions.models import Budget, CellEvent, Display, OutputChunk
+from sessions.models import Budget, CellEvent, ClearOutput, Display, OutputChunk
 
 BUDGET = Budget(cpu_sec=1, memory_bytes=1, output_bytes=1000, display_bytes=100_000)
 TEXT: list[bytes | str] = [b"a", "1", b"b", "2", b"c"]
@@ -64,6 +64,17 @@ def test_order_is_that_of_the_marks_whenever_messages_arrive(names: tuple[str, s
         cell.outputs.finish_messages()
         assert cell.shown == "a<1>b<2>c"
         assert len(cell.outputs.displays.order) == 5
+
+
+def test_clearing_again_what_is_cleared_is_no_event() -> None:
+    """Code can clear a hundred thousand times. At once, after waiting for the next output, is a change."""
+    cell = Cell()
+    for wait in (True, True, False, False, True, True):
+        cell.outputs.displays.add("clear_output", {"wait": wait}, 10)
+    assert cell.events == [ClearOutput(wait=True), ClearOutput(wait=False)]
+    cell.read(b"a")
+    cell.outputs.displays.add("clear_output", {"wait": True}, 10)
+    assert cell.events[2:] == [OutputChunk("stdout", "a"), ClearOutput(wait=True)]
 
 
 def test_nothing_is_lost_when_marks_or_messages_are_missing() -> None:

@@ -36,6 +36,8 @@ class DisplayCollector:
         self._traffic_bytes = 0
         self._clear_next = False
         self._order = ShownOrder()
+        self._last_clear: bool | None = None
+        """`wait` of the last clearing; None if an output has followed it."""
         self._sizes: dict[int, int] = {}
         """Bytes of each output, by the identity of the output."""
         self._by_display_id: dict[str, list[JsonObject]] = {}
@@ -47,8 +49,7 @@ class DisplayCollector:
 
     def print(self, chunk: OutputChunk) -> None:
         """Take a piece of text."""
-        if self._clear_next:
-            self._clear(wait=False)
+        self._begin_output()
         self._order.print(chunk)
         self._emit(chunk)
 
@@ -64,7 +65,10 @@ class DisplayCollector:
         if kind == "clear_output":
             wait = bool(content.get("wait"))
             self._clear(wait=wait)
-            self._emit(ClearOutput(wait))
+            # Code can clear very often. What changes nothing is no event.
+            if self._last_clear is None or (self._last_clear and not wait):
+                self._emit(ClearOutput(wait))
+            self._last_clear = wait
             return
         if kind not in _DISPLAY_KINDS:
             return
@@ -116,12 +120,16 @@ class DisplayCollector:
         return 0 if self._clear_next else self.held_bytes
 
     def _append(self, output: JsonObject, size_bytes: int) -> None:
-        if self._clear_next:
-            self._clear(wait=False)
+        self._begin_output()
         self.outputs.append(output)
         self._order.show(output)
         self._sizes[id(output)] = size_bytes
         self.held_bytes += size_bytes
+
+    def _begin_output(self) -> None:
+        self._last_clear = None
+        if self._clear_next:
+            self._clear(wait=False)
 
     def _clear(self, *, wait: bool) -> None:
         """Remove all that is shown; with `wait`, when the next text or display is added."""
