@@ -129,7 +129,7 @@ def test_sound_machine_has_no_failures(sound_report: tuple[Report, set[str], set
         ),
         *("clock of a kernel", "memory"),
     }
-    assert report.findings["memory of the code"]["seen"] == "ended at the limit of 128 MiB"
+    assert report.findings["memory of the code"]["seen"] == "ended at the limit of 512 MiB"
     assert report.progress.count("looking at ") == 5
 
 

@@ -55,6 +55,17 @@ def endless_displays(service: Service) -> None:
         assert sum(len(str(output)) for output in result["outputs"]) < 11 * MEGABYTE, name
 
 
+def alternating_outputs(service: Service) -> None:
+    """Text and displays alternate ten thousand times."""
+    code = "for _ in range(10_000): print('x'); display('y')"
+    answer = service.api.http.post(
+        "/v1/execute", params={"outputs": "ordered"}, json={"code": code, "timeout_ms": 20_000}, timeout=60
+    )
+    assert answer.status_code == 200
+    texts = [output for output in answer.json()["outputs"] if output["output_type"] == "stream"]
+    assert len(texts) <= 4000
+
+
 def sessions_at_rest(service: Service) -> None:
     """Sessions that wait for their next call keep nothing of what their last cell printed and showed."""
     sizes = []
@@ -156,6 +167,7 @@ def tenants(_: Service) -> None:
 ATTACKS: Final[dict[str, Attack]] = {
     "text of a cell": endless_text,
     "displays of a cell": endless_displays,
+    "places of text among the displays of a cell": alternating_outputs,
     "output of a session's last cell": sessions_at_rest,
     "prompts of a cell": large_prompts,
     "report of changed files": many_files,
