@@ -27,7 +27,6 @@ MODULES: Final = (
     "plotly.express",
     "altair",
     "bokeh.plotting",
-    "pyarrow",
     "duckdb",
     "geopandas",
     "h5py",

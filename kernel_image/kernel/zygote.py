@@ -60,6 +60,8 @@ _KERNEL_MODULES = (
 def _preload(names: Iterable[str]) -> list[str]:
     """Import modules, and return those that fail: user code gets the exception when it imports one."""
     failed = []
+    # pandas imports pyarrow if it can, which starts a thread: no kernel may be forked then.
+    sys.modules["pyarrow"] = None  # type: ignore[assignment]
     for name in names:
         try:
             importlib.import_module(name)
@@ -68,6 +70,7 @@ def _preload(names: Iterable[str]) -> list[str]:
             traceback.print_exc()
             failed.append(name)
     return failed
+    del sys.modules["pyarrow"]
 
 
 def _warm_up() -> None:
