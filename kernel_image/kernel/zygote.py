@@ -69,8 +69,8 @@ def _preload(names: Iterable[str]) -> list[str]:
             print(f"zygote: preloading {name} failed", file=sys.stderr)
             traceback.print_exc()
             failed.append(name)
-    return failed
     del sys.modules["pyarrow"]
+    return failed
 
 
 def _warm_up() -> None:
