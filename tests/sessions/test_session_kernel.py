@@ -239,7 +239,7 @@ def test_input_without_stdin_raises_at_once(session: Session) -> None:
     ("code", "stream"),
     [
         pytest.param(
-            "from tqdm.auto import tqdm\nfor _ in tqdm(range(4), mininterval=0): time.sleep(0.4)",
+            "from tqdm import tqdm\nfor _ in tqdm(range(4), mininterval=0): time.sleep(0.4)",
             "stderr",
             id="tqdm",
         ),
