@@ -17,12 +17,13 @@ pytestmark = pytest.mark.usefixtures("canary")
 def test_malformed_messages_are_skipped(session: Session, attack: str) -> None:
     """The answer is as without them, the next display is part of it, and nothing fails.
 
-    A message that no display function has sent has no place in the order, and may come after the next display.
+    A message that no display function has sent has no place in the order: it may come after the next display,
+    or clear it.
     """
     result = session.run(f"{FORGE}\n{attack}\ndisplay('after')\nprint('end')")
     outputs = valid_outputs(result)
     texts = [output.get("data", {}).get("text/plain") for output in outputs]
-    assert "'after'" in texts or "outputs" in result["truncated"], outputs[-3:]
+    assert "'after'" in texts or "clear" in attack or "outputs" in result["truncated"], outputs[-3:]
     assert "unsigned" not in str(outputs)
     assert (result["stdout"], result["exit_code"], result["state"]) == ("end\n", 0, "kept"), result["stderr"]
     streamed = session.stream(f"{FORGE}\n{attack}\ndisplay('after')\nprint('end')")
