@@ -24,7 +24,8 @@ def loaded(service: Service, *names: str) -> list[str]:
 @pytest.fixture(scope="module")
 def learning(open_service: Callable[..., Service]) -> Iterator[Service]:
     """Return a service that has room for all modules."""
-    yield from serving(open_service, **LEARNING, MEMORY_LIMIT_MB=512, MAX_EXEC_TIMEOUT_MS=60_000)
+    limits = {"MEMORY_LIMIT_MB": 512, "MAX_EXEC_TIMEOUT_MS": 60_000, "CPU_TIME_LIMIT_SEC": 60}
+    yield from serving(open_service, **LEARNING, **limits)
 
 
 def test_a_module_that_a_program_imports_is_in_later_kernels(learning: Service) -> None:
