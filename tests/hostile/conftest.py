@@ -203,5 +203,5 @@ def session(standing: StandingSession, canary: None) -> Session:
     """The standing session with a new kernel and an empty workspace; the canary is checked afterwards."""
     alive = standing.alive()
     alive.restart()
-    alive.bash("chmod 755 . ; find . -mindepth 1 -delete")
+    alive.bash("chmod 755 . ; find . -mindepth 1 -delete ; find /tmp -mindepth 1 -maxdepth 1 -type f -delete")
     return alive

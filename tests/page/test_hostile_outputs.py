@@ -93,7 +93,7 @@ def test_nothing_that_is_shown_gets_out(notebook: Notebook, listener: Listener, 
         frame.wait_for_function("document.getElementById('content').className")
         for bait in frame.locator(".bait").all():
             if bait.is_visible():
-                bait.click(no_wait_after=True)
+                bait.click(force=True, no_wait_after=True)
     page.wait_for_timeout(500)
     assert listener.connections == 0, listener.paths
     assert page.url == address

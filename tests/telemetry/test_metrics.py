@@ -146,7 +146,7 @@ def test_started_scrubbed_and_removed_containers_are_counted(
     http: httpx.Client, watched: KeyedService, api: Api
 ) -> None:
     """A container is scrubbed after a successful call, and removed after a timeout."""
-    watched.service.settle(at_target=False)
+    watched.service.settle()
     with change(http) as changed:
 
         def has_started() -> bool:
