@@ -26,7 +26,7 @@ _DESCRIPTORS: Final = 24
 """Clients of the tests may hold this many connections more."""
 _CONTAINER_DESCRIPTORS: Final = 8
 """The service has at most this many connections to a container, those of the pool's surplus included."""
-_GROWTH_KB: Final = 96 * 1024
+_GROWTH_KB: Final = 128 * 1024
 """The service's memory may grow by this much during an attack: a few times what one call may use."""
 
 

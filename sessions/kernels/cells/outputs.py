@@ -31,7 +31,7 @@ class CellOutputs:
         self._text = TextCollector(self._take, budget.output_bytes)
         self._emit = emit
         self._passes_marks = passes_marks
-        self._most_waiting_bytes = budget.display_bytes
+        self._most_held_bytes = budget.display_bytes
         self._following: deque[OutputChunk | Mark] = deque()
         """The text and the marks after the mark whose message has not arrived."""
         self._awaited: str | None = None
@@ -39,6 +39,8 @@ class CellOutputs:
         self._waiting: dict[str, Message] = {}
         """Messages that wait for their marks, by their ids, in the order of arrival."""
         self._waiting_bytes = 0
+        self._shown_early: set[str] = set()
+        """Ids of messages that were shown before their marks came."""
         self._marks = 0
         self._text_has_ended = self._messages_have_ended = False
 
@@ -83,7 +85,7 @@ class CellOutputs:
         if message is not None:
             self._waiting_bytes -= message.weight
             self.displays.take(message)
-        elif not self._messages_have_ended:
+        elif not self._messages_have_ended and event.message_id not in self._shown_early:
             self._awaited = event.message_id
 
     def _pass_on_following(self) -> None:
@@ -106,8 +108,9 @@ class CellOutputs:
         else:
             self._waiting[message.message_id] = message
             self._waiting_bytes += message.weight
-            if self._waiting_bytes > self._most_waiting_bytes:
-                # User code has kept the marks out of the text.
+            if self._waiting_bytes + self.displays.held_bytes > self._most_held_bytes:
+                # There are more displays than may be kept, or user code keeps the marks out of the text.
+                self._shown_early.update(name for name in self._waiting if len(name) <= _MOST_ID_BYTES)
                 self._show_waiting()
 
     def _show_waiting(self) -> None:
